@@ -1,0 +1,253 @@
+"""A causal language model, frozen, with the tokenizer that decides where its loss lies.
+
+The loss of an example is the mean cross-entropy over its completion tokens, the end token included;
+prompt tokens carry none. Tokenisation follows TRL's prompt/completion convention: prompt and prompt +
+completion are both rendered, and the completion starts after their longest common run of tokens.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from influcoder.errors import ModelError
+from influcoder.examples import Example
+
+logger = logging.getLogger("influcoder")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One example's token ids (int64, prompt then completion) and where its completion starts."""
+
+    ids: NDArray[np.int64]
+    start: int
+    prompt_cut: bool = False
+    completion_cut: bool = False
+    boundary_moved: bool = False
+
+    @property
+    def targets(self) -> int:
+        """How many completion tokens carry loss: a token needs one before it to be predicted."""
+        return len(self.ids) - max(self.start, 1)
+
+
+class Decoder:
+    """A frozen decoder that tells what a text's loss is and what it would answer.
+
+    Make one with `Decoder.load(path_or_hub_id)`.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str, max_length: int = 1024
+    ) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"{name}: the tokenizer has no end token; set tokenizer.eos_token.")
+        limit = getattr(model.config, "max_position_embeddings", None) or max_length
+        rows = model.get_input_embeddings().num_embeddings
+        if len(tokenizer) > rows:
+            raise ModelError(
+                f"{name}: the tokenizer has {len(tokenizer)} tokens, the embedding only {rows} rows. They are not a pair."
+            )
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.max_length = min(max_length, limit)
+        self._fingerprint: dict[str, Any] | None = None
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        adapter: str | Path | None = None,
+        revision: str | None = None,
+        dtype: str = "auto",
+        max_length: int = 1024,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> "Decoder":
+        """Load a decoder from a folder or hub id, with a LoRA adapter merged in if one is given.
+
+        Args:
+            path: a Hugging Face folder or hub id.
+            adapter: a PEFT LoRA adapter of this decoder.
+            dtype: "auto" keeps float32 on a CPU and the stored type elsewhere; or "fp32", "bf16", "fp16".
+            max_length: tokens of an example that are read; never more than the model has positions for.
+            device: "cuda", "cpu" ...; the first accelerator when omitted.
+
+        Raises:
+            ModelError: not found, not a causal LM, or the adapter does not fit.
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+            model = AutoModelForCausalLM.from_pretrained(
+                path, revision=revision, dtype=_dtype(dtype, device), trust_remote_code=trust_remote_code
+            )
+        except (OSError, ValueError, ImportError) as error:
+            raise ModelError(
+                f"{path}: cannot be loaded as a causal language model: {_first_line(error)} "
+                "Expected a Hugging Face folder with config.json, safetensors weights and a tokenizer, or a hub id."
+            ) from error
+        if adapter is not None:
+            model = _with_adapter(model, adapter)
+        name = str(path) if adapter is None else f"{path} + {adapter}"
+        return cls(model.to(device), tokenizer, name=name, max_length=max_length)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.get_input_embeddings().weight.device
+
+    def tokenise(self, examples: Sequence[Example]) -> list[Tokens]:
+        """Token ids and completion start of each example, cut to `max_length`.
+
+        A text that is too long loses the left end of its prompt; its completion is cut, at its end, only
+        when it alone is too long. Both are flagged.
+
+        Raises:
+            ModelError: a chat, and the tokenizer has no chat template.
+        """
+        rendered = [self._render(example) for example in examples]
+        chat = [bool(example.turns) for example in examples]
+        prompts = self._ids([prompt for prompt, _ in rendered], chat)
+        wholes = self._ids([whole for _, whole in rendered], chat)
+        tokens = [self._cut(prompt, whole) for prompt, whole in zip(prompts, wholes, strict=True)]
+        moved = sum(one.boundary_moved for one in tokens)
+        if moved:
+            logger.warning(
+                "%d of %d prompts end in other tokens when their completion follows; their loss starts where they part.",
+                moved,
+                len(tokens),
+            )
+        return tokens
+
+    def answer(self, example: Example, max_new_tokens: int = 24) -> str:
+        """The model's own greedy completion of an example's prompt."""
+        prompt = self._ids([self._render(example)[0]], [bool(example.turns)])[0]
+        ids = torch.tensor([prompt[-(self.max_length - max_new_tokens) :]], device=self.device)
+        with torch.inference_mode():
+            output = self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=self.tokenizer.eos_token_id,
+            )
+        return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip()
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What changes this decoder's numbers: weights, tokenizer, template and length, as hashes."""
+        if self._fingerprint is None:
+            self._fingerprint = {
+                "decoder": _weights_hash(self.model),
+                "decoder_parameters": sum(p.numel() for p in self.model.parameters()),
+                "revision": getattr(self.model.config, "_commit_hash", None),
+                "tokenizer": tokenizer_hash(self.tokenizer),
+                "max_length": self.max_length,
+            }
+        return self._fingerprint
+
+    def _render(self, example: Example) -> tuple[str, str]:
+        if not example.turns:
+            return example.prompt, example.prompt + example.completion
+        if not self.tokenizer.chat_template:
+            # Plain instruction tuning without a template: the words themselves, a blank line between.
+            prompt = example.prompt + "\n\n"
+            return prompt, prompt + example.completion
+        turns = [{"role": role, "content": content} for role, content in example.turns]
+        answer = {"role": "assistant", "content": example.completion}
+        return (
+            str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)),
+            str(self.tokenizer.apply_chat_template([*turns, answer], tokenize=False)),
+        )
+
+    def _ids(self, texts: list[str], chat: list[bool]) -> list[list[int]]:
+        # A rendered template holds its own special tokens; raw text gets the tokenizer's.
+        templated = [one and bool(self.tokenizer.chat_template) for one in chat]
+        ids: list[list[int]] = [[] for _ in texts]
+        for kind in (False, True):
+            places = [i for i, one in enumerate(templated) if one is kind]
+            if places:
+                rows = self.tokenizer([texts[i] for i in places], add_special_tokens=not kind, verbose=False)["input_ids"]
+                for place, row in zip(places, rows, strict=True):
+                    ids[place] = row
+        return ids
+
+    def _cut(self, prompt: list[int], whole: list[int]) -> Tokens:
+        end = self.tokenizer.eos_token_id
+        if prompt and prompt[-1] == end and whole[: len(prompt)] != prompt:
+            prompt = prompt[:-1]  # a tokenizer that ends every text with its end token
+        start = _common_run(prompt, whole)
+        moved = start < len(prompt)
+        if end not in whole[-2:]:  # a template may close the turn with the end token and a newline
+            whole = [*whole, end]
+        room = self.max_length - (len(whole) - start)
+        if len(whole) <= self.max_length:
+            return Tokens(np.asarray(whole, np.int64), start, boundary_moved=moved)
+        if room >= 1 or start == 0:
+            kept = whole[start - max(room, 0) : start] if room > 0 else []
+            completion = whole[start:][: self.max_length]
+            cut = len(completion) < len(whole) - start
+            return Tokens(np.asarray(kept + completion, np.int64), len(kept), start > 0, cut, moved)
+        completion = whole[start : start + self.max_length - 1]
+        return Tokens(np.asarray([whole[start - 1], *completion], np.int64), 1, True, True, moved)
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of a tokenizer's vocabulary, rules and chat template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256((rules + str(tokenizer.chat_template)).encode()).hexdigest()
+
+
+def _common_run(prompt: list[int], whole: list[int]) -> int:
+    for place, (one, other) in enumerate(zip(prompt, whole, strict=False)):
+        if one != other:
+            return place
+    return min(len(prompt), len(whole))
+
+
+def _weights_hash(model: PreTrainedModel) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _dtype(name: str, device: str) -> torch.dtype | str:
+    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name == "auto":
+        return torch.float32 if device == "cpu" else "auto"
+    if name not in known:
+        raise ModelError(f"dtype {name!r} is unknown; expected auto, {', '.join(known)}.")
+    return known[name]
+
+
+def _with_adapter(model: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
+    from peft import PeftConfig, PeftModel, PeftType
+
+    try:
+        config = PeftConfig.from_pretrained(str(adapter))
+        if config.peft_type != PeftType.LORA:
+            raise ModelError(f"{adapter}: a {config.peft_type} adapter; only LoRA adapters can be attributed to.")
+        loaded = PeftModel.from_pretrained(model, str(adapter))
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{adapter}: does not load as an adapter of {model.config.name_or_path}: {_first_line(error)} "
+            "Expected a PEFT folder trained on this very base model."
+        ) from error
+    return loaded.merge_and_unload()  # type: ignore[no-any-return]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,50 @@
+"""Everything Influcoder raises on purpose. Catch `InflucoderError` to catch it all.
+
+InflucoderError
+├── ConfigError         a setting is wrong or does not fit another
+├── DataError           an input file or row cannot be used
+├── ModelError          a decoder, adapter, tokenizer or encoder cannot be used
+├── StoreError          a folder on disk cannot be read or written
+│   ├── StoreIncomplete   its run has not finished
+│   ├── StoreCorrupt      its bytes are not those that were written
+│   └── StoreMismatch     it was made with other settings, data or model
+└── MissingDependency   an optional package is not installed
+
+A message says what happened, where, what was expected, and what to do.
+"""
+
+
+class InflucoderError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(InflucoderError):
+    """A setting is wrong or does not fit another setting."""
+
+
+class DataError(InflucoderError):
+    """An input file or row cannot be used; the message names file and line."""
+
+
+class ModelError(InflucoderError):
+    """A decoder, adapter, tokenizer or encoder cannot be used as asked."""
+
+
+class StoreError(InflucoderError):
+    """A folder on disk cannot be read or written."""
+
+
+class StoreIncomplete(StoreError):
+    """The folder's run has not finished; resume it before reading."""
+
+
+class StoreCorrupt(StoreError):
+    """The folder's bytes are not those that were written."""
+
+
+class StoreMismatch(StoreError):
+    """The folder was made with other settings, data or model than the ones given."""
+
+
+class MissingDependency(InflucoderError):
+    """An optional package is not installed; the message holds the pip command."""

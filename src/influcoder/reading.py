@@ -1,0 +1,198 @@
+"""Read examples from JSONL (.gz, .zst), Parquet, folders, globs and `datasets` objects.
+
+Every row that cannot be used is named by file and line with a reason. By default the first one stops
+the reading; with `on_error="skip"` they are counted, written to a rejects file, and reading stops only
+when their share passes `max_reject_rate`.
+"""
+
+import glob
+import gzip
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import orjson
+
+from influcoder.atomic import atomic_write
+from influcoder.errors import ConfigError, DataError
+from influcoder.examples import Columns, Example, RowError, content_id, example_from_row
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".parquet")
+OnError = Literal["fail", "skip"]
+Source = str | Path | Iterable[Any]
+
+
+def read_examples(
+    source: Source | list[str] | list[Path],
+    *,
+    columns: Columns | None = None,
+    on_error: OnError = "fail",
+    rejects: Path | None = None,
+    max_reject_rate: float = 0.01,
+) -> list[Example]:
+    """All examples of a file, folder, glob, list of those, `datasets.Dataset`, or iterable of rows.
+
+    Args:
+        columns: which columns to read; detected by name when omitted (see `influcoder.examples`).
+        on_error: "fail" stops at the first unusable row, "skip" goes on.
+        rejects: JSONL file for the skipped rows: location, reason, detail, row.
+        max_reject_rate: with "skip", the largest tolerated share of unusable rows (0 to 1).
+
+    Raises:
+        DataError: no such file, nothing in it, an unusable row, or too many of them.
+
+    >>> [example.id for example in read_examples([{"id": 7, "text": "hello"}])]
+    ['7']
+    """
+    if on_error not in ("fail", "skip"):
+        raise ConfigError(f"on_error is {on_error!r}, expected 'fail' or 'skip'.")
+    examples: list[Example] = []
+    rejected: list[dict[str, Any]] = []
+    taken: set[str] = set()
+    copies: Counter[str] = Counter()
+    for where, row in _rows(source):
+        try:
+            if isinstance(row, RowError):
+                raise row
+            example = row if isinstance(row, Example) else example_from_row(row, columns)
+            examples.append(_with_id(example, taken, copies))
+        except RowError as error:
+            if on_error == "fail":
+                raise DataError(
+                    f"{where}: {error.detail}. Mend the row, or give --on-error skip to leave such rows out."
+                ) from error
+            rejected.append({"location": where, "reason": error.code, "detail": error.detail, "row": _excerpt(row)})
+    if rejected and rejects is not None:
+        atomic_write(rejects, b"".join(orjson.dumps(entry) + b"\n" for entry in rejected))
+    total = len(examples) + len(rejected)
+    if total == 0:
+        raise DataError(f"{_named(source)}: no rows. Expected at least one example.")
+    if not examples or len(rejected) > max_reject_rate * total:
+        counts = ", ".join(f"{code}: {n}" for code, n in Counter(r["reason"] for r in rejected).most_common())
+        raise DataError(
+            f"{_named(source)}: {len(rejected)} of {total} rows cannot be used ({counts}), more than "
+            f"{max_reject_rate:.1%}. First: {rejected[0]['location']}: {rejected[0]['detail']}. "
+            "Mend them or raise --max-reject-rate."
+        )
+    return examples
+
+
+def _with_id(example: Example, taken: set[str], copies: Counter[str]) -> Example:
+    name = example.id
+    if not name:
+        base = content_id(example)
+        copies[base] += 1
+        name = base if copies[base] == 1 else f"{base}-{copies[base]}"
+    if name in taken:
+        raise RowError("duplicate_id", f"id {name!r} occurs twice; ids must be unique")
+    taken.add(name)
+    return example if example.id else replace(example, id=name)
+
+
+def find_files(pattern: str | Path) -> list[Path]:
+    """The readable files a path, folder or glob names, sorted."""
+    text = str(pattern)
+    if "://" in text:
+        raise DataError(
+            f"{text}: remote paths are not read. Download it first (`hf download ...`), or pass a `datasets` object."
+        )
+    path = Path(text).expanduser()
+    if path.is_dir():
+        found = sorted(one for one in path.rglob("*") if one.is_file() and one.name.endswith(SUFFIXES))
+        if not found:
+            raise DataError(f"{path}: no {', '.join(SUFFIXES)} file in this folder.")
+        return found
+    if path.is_file():
+        return [path]
+    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    if not found:
+        raise DataError(f"{path}: no such file, and no file matches it as a glob.")
+    return found
+
+
+def _rows(source: Source | list[str] | list[Path]) -> Iterator[tuple[str, Any]]:
+    if isinstance(source, str | Path):
+        source = [source]
+    for number, item in enumerate(source, 1):
+        if isinstance(item, str | Path):
+            for path in find_files(item):
+                yield from _file_rows(path)
+        else:
+            yield f"row {number}", item
+
+
+def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    if not path.name.endswith(SUFFIXES):
+        raise DataError(f"{path}: unknown kind of file; expected one of {', '.join(SUFFIXES)}.")
+    empty = True
+    rows = _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
+    for number, row in rows:
+        empty = False
+        yield f"{path}:{number}", row
+    if empty:
+        raise DataError(f"{path}: no rows. Expected at least one example.")
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    number = 0
+    try:
+        with _open(path) as lines:
+            for number, line in enumerate(lines, 1):
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                if line.strip():
+                    yield number, _json_row(line)
+    except (OSError, EOFError) as error:
+        raise DataError(
+            f"{path}: cannot be read past line {number}: {error}. The file is damaged or cut off; get it again."
+        ) from error
+
+
+def _json_row(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        tail = line[-60:].decode("utf-8", "replace").strip()
+        return RowError("bad_json", f"not a JSON object: {error} (the line ends {tail!r})")
+
+
+def _open(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix == ".zst":
+        import pyarrow
+
+        # io.BufferedReader reads lines; pyarrow's stream alone does not.
+        import io
+
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
+    return open(path, "rb")
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path}: not a readable Parquet file past row {number}: {error}") from error
+
+
+def _named(source: object) -> str:
+    if isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, list) and source and isinstance(source[0], str | Path):
+        return ", ".join(map(str, source[:3])) + (" ..." if len(source) > 3 else "")
+    return f"the {type(source).__name__} given"
+
+
+def _excerpt(row: object) -> str:
+    return str(row)[:500]
