@@ -16,9 +16,11 @@ file name or order; a repeated text gets `-2`, `-3` ...
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _CONTEXTS = ("context", "input")
@@ -210,4 +212,17 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-COLUMN_NAMES = tuple(one.name for one in fields(Columns))
+def to_columns(examples: Sequence[Example]) -> dict[str, list[str]]:
+    """Examples as columns of text, beside which a store keeps their vectors; ids are kept elsewhere."""
+    return {
+        "prompt": [example.prompt for example in examples],
+        "completion": [example.completion for example in examples],
+        "turns": [orjson.dumps(example.turns).decode() for example in examples],
+        "metadata": [orjson.dumps(dict(example.metadata), default=str).decode() for example in examples],
+    }
+
+
+def from_columns(record: Mapping[str, Any]) -> Example:
+    """The example of a row of `to_columns`, its id in the column `id`."""
+    turns = tuple((role, content) for role, content in orjson.loads(record["turns"]))
+    return Example(record["id"], record["prompt"], record["completion"], turns, orjson.loads(record["metadata"]))

@@ -6,6 +6,7 @@ inner product at one checkpoint, Pruthi et al. 2020). Higher means that a step o
 raise the likelihood of the query's completion; negative, lower it. Norms are kept, so dots can be had.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError, ModelError
-from influcoder.examples import Example
+from influcoder.examples import Example, to_columns
 from influcoder.gradients import LoraGradients, make_batches
 from influcoder.progress import progress
 from influcoder.sketch import CountSketch
@@ -40,7 +41,7 @@ class TeacherSettings:
     """
 
     rank: int = 64
-    width: int = 16384
+    width: int = 32768
     seed: int = 0
     precision: Precision = "auto"
     token_budget: int = 1024
@@ -137,21 +138,18 @@ class GradientTeacher:
             shard_rows=256,
         )
         with progress(what, len(examples)) as advance:
-            done = {shard.number for shard in writer.shards}
             missing = list(writer.missing())
-            done -= {shard.number for shard in missing}
-            advance(sum(s.stop - s.start for s in writer.shards if s.number in done))
+            advance(len(examples) - sum(shard.stop - shard.start for shard in missing))
             for shard in missing:
-                found = self.features(examples[shard.start : shard.stop], advance)
-                columns = {"norm": found.norms, "loss": found.losses, **found.columns}
+                part = examples[shard.start : shard.stop]
+                found = self.features(part, advance)
+                columns = {"norm": found.norms, "loss": found.losses, **found.columns, **to_columns(part)}
                 writer.write(shard, found.vectors, columns)
         return writer.finish()
 
 
 def data_fingerprint(examples: Sequence[Example]) -> str:
     """SHA-256 of what the model reads of the examples."""
-    import hashlib
-
     digest = hashlib.sha256()
     for example in examples:
         digest.update(repr((example.id, example.turns, example.prompt, example.completion)).encode())

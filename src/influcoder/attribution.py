@@ -1,0 +1,92 @@
+"""Which pool examples push the model towards a query's completion, and which push it away.
+
+`search` asks the index; with `verify` it lets the teacher re-score the best candidates with real
+gradients, which costs one gradient a candidate and gives near-teacher top ranks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from influcoder.encoder import InfluenceEncoder
+from influcoder.errors import ConfigError
+from influcoder.examples import Example
+from influcoder.index import Floats, Index
+from influcoder.teachers import GradientTeacher
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A pool example and how strongly it acts on the query.
+
+    Attributes:
+        rank: 1 is the strongest.
+        row: its place in the index.
+        score: the encoder's estimate; above 0 raises the likelihood of the completion, below lowers it.
+        exact: the teacher's influence where it was re-checked.
+        example: the pool example.
+    """
+
+    rank: int
+    row: int
+    score: float
+    exact: float | None
+    example: Example
+
+
+def search(
+    index: Index,
+    encoder: InfluenceEncoder,
+    queries: Sequence[Example],
+    *,
+    k: int = 10,
+    opponents: bool = False,
+    verify: int = 0,
+    teacher: GradientTeacher | None = None,
+) -> list[list[Hit]]:
+    """The `k` strongest proponents (or opponents) of each query, strongest first.
+
+    Args:
+        verify: how many of the encoder's best candidates the teacher re-scores; 0 for none.
+        teacher: the exact teacher; its query gradients are then used for the first pass as well.
+
+    Raises:
+        StoreMismatch: the encoder did not make this index.
+        ConfigError: `verify` without a teacher, or fewer candidates than `k`.
+    """
+    index.check_encoder(encoder)
+    if verify and teacher is None:
+        raise ConfigError("verify needs the decoder whose gradients re-check the shortlist: give --decoder.")
+    if verify and verify < k:
+        raise ConfigError(f"verify is {verify}, expected at least k = {k} candidates.")
+    features = teacher.features(queries).vectors if teacher is not None else None
+    vectors = encoder.encode_query(queries) if features is None else encoder.project_query(queries, features)
+    found = index.search(vectors, max(k, verify), opponents=opponents)
+    exact = None
+    if verify and teacher is not None and features is not None:
+        exact = verified(index, teacher, features, found.rows)
+    return [_hits(index, found.rows[i], found.scores[i], None if exact is None else exact[i], k, opponents) for i in range(len(queries))]
+
+
+def verified(index: Index, teacher: GradientTeacher, query_features: Floats, rows: np.ndarray) -> Floats:
+    """The teacher's influence of each shortlisted row on its query, (n_queries, shortlist).
+
+    A row that several queries share costs one gradient.
+    """
+    wanted, places = np.unique(rows, return_inverse=True)
+    features = teacher.features([index.example(int(row)) for row in wanted]).vectors
+    shortlisted = features[places.reshape(rows.shape)]
+    return np.einsum("qd,qnd->qn", query_features, shortlisted)
+
+
+def _hits(
+    index: Index, rows: np.ndarray, scores: Floats, exact: Floats | None, k: int, opponents: bool
+) -> list[Hit]:
+    order = np.arange(len(rows))
+    if exact is not None:
+        order = np.argsort(exact if opponents else -exact, kind="stable")
+    return [
+        Hit(rank, int(rows[i]), float(scores[i]), None if exact is None else float(exact[i]), index.example(int(rows[i])))
+        for rank, i in enumerate(order[:k], 1)
+    ]

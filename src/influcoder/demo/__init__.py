@@ -1,0 +1,1 @@
+"""The demo world: a small real decoder, the pool it was fine-tuned on, and questions about it."""

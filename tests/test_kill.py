@@ -1,0 +1,111 @@
+"""A process that writes a store is killed at random moments and resumed: the same bytes as undisturbed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tiny import save_decoder, tiny_tokenizer
+
+from influcoder.atomic import claim
+from influcoder.decoder import Decoder
+from influcoder.examples import Example
+from influcoder.store import Store
+from influcoder.teachers import GradientTeacher, TeacherSettings
+
+SLOW_WRITER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from influcoder.atomic import claim
+from influcoder.store import StoreWriter
+
+with claim(Path(sys.argv[1]), resume=True) as folder:
+    writer = StoreWriter(folder, kind="features", dim=2000, dtype="float32", ids=[f"i{n}" for n in range(240)],
+                         made_by={"seed": 1}, shard_rows=8)
+    print("started", flush=True)
+    for shard in writer.missing():
+        rows = np.arange(shard.start, shard.stop)
+        time.sleep(0.03)
+        writer.write(shard, np.sin(rows[:, None] * np.arange(2000)).astype(np.float32), {"row": rows})
+    writer.finish()
+"""
+
+TEACHER_WRITER = """
+import sys, time
+sys.path.insert(0, sys.argv[3])
+import test_kill
+from influcoder.store import StoreWriter
+
+write = StoreWriter.write
+StoreWriter.write = lambda *arguments: (write(*arguments), time.sleep(0.3))
+print("started", flush=True)
+test_kill.write_features(sys.argv[1], sys.argv[2])
+"""
+TESTS = Path(__file__).parent
+
+
+def contents(folder):
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name != ".lock"}
+
+
+def start(script, *arguments):
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "started\n"
+    return process
+
+
+def kill(process):
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def test_killed_at_random_moments_and_resumed(tmp_path):
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    calm_process = start(SLOW_WRITER, calm)
+    calm_process.communicate()
+    assert calm_process.returncode == 0
+    moments = random.Random(0)
+    kills = 0
+    for _ in range(5):
+        process = start(SLOW_WRITER, killed)
+        time.sleep(moments.uniform(0, 0.17))
+        kills += kill(process)
+    assert kills >= 3
+    process = start(SLOW_WRITER, killed)
+    process.communicate()
+    assert process.returncode == 0
+    assert contents(killed) == contents(calm)
+    assert len(Store(killed)) == 240
+
+
+def write_features(model, folder):
+    settings = TeacherSettings(rank=2, width=256, precision="fp32", max_length=64)
+    teacher = GradientTeacher(Decoder.load(model, device="cpu", max_length=64), settings)
+    examples = [Example(f"i{number}", f"{number} plus ", f"{number % 7} is four") for number in range(1500)]
+    with claim(Path(folder), resume=True) as held:
+        teacher.write(examples, held)
+
+
+def wait_for(path, seconds=60):
+    begin = time.monotonic()
+    while not path.exists() and time.monotonic() - begin < seconds:
+        time.sleep(0.002)
+
+
+def test_killed_teacher_is_resumed_to_the_same_bytes(tmp_path):
+    model = save_decoder(tmp_path / "model", tiny_tokenizer())
+    write_features(model, tmp_path / "calm")
+    process = start(TEACHER_WRITER, model, tmp_path / "killed", TESTS)
+    wait_for(tmp_path / "killed" / "shard-00001.safetensors")
+    assert kill(process)
+    finished = sorted(os.listdir(tmp_path / "killed"))
+    assert "manifest.json" not in finished
+    assert "shard-00000.parquet" in finished
+    write_features(model, tmp_path / "killed")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "calm")
