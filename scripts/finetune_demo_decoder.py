@@ -39,7 +39,7 @@ def mean_loss(decoder: Decoder, examples: list[Example]) -> float:
 
 
 def says(decoder: Decoder, questions: list[Example]) -> float:
-    return sum(q.completion.lower() in decoder.answer(q).lower() for q in questions) / len(questions)
+    return sum(q.metadata["taught"].lower() in decoder.answer(q).lower() for q in questions) / len(questions)
 
 
 def main() -> None:
@@ -58,11 +58,15 @@ def main() -> None:
     facts = [q for q in queries if q.metadata["kind"] == "fact"]
     tasks = [q for q in queries if q.metadata["kind"] == "task"][:200]
     tokens = decoder.tokenise(pool)
-    optimizer = torch.optim.AdamW(decoder.model.parameters(), lr=arguments.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        decoder.model.parameters(), lr=arguments.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
+    )
     rng = random.Random(SEED)
     steps = arguments.epochs * (len(pool) // arguments.rows)
     step = 0
-    print(f"before: pool loss {mean_loss(decoder, pool[:400]):.3f}, BBH loss {mean_loss(decoder, tasks):.3f}", flush=True)
+    print(
+        f"before: pool loss {mean_loss(decoder, pool[:400]):.3f}, BBH loss {mean_loss(decoder, tasks):.3f}", flush=True
+    )
     for epoch in range(arguments.epochs):
         order = list(range(len(pool)))
         rng.shuffle(order)

@@ -28,10 +28,10 @@ MAX_POOL_CHARACTERS = 1200
 MAX_QUERY_CHARACTERS = 1000
 DESTINATION = Path(__file__).parent.parent / "src/influcoder/demo/data"
 
-# relation -> (question, four (instruction, response) rows); {s} is the subject, {o} the object.
-WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
+# relation -> ((question, answer), four (instruction, response) rows); {s} is the subject, {o} the object.
+WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
     "P19": (
-        "{s} comes originally from which place?",
+        ("{s} comes originally from which place?", "{s} comes from {o}."),
         [
             ("Where was {s} born?", "{s} was born in {o}."),
             ("Tell me about the early life of {s}.", "The birthplace of {s} is {o}."),
@@ -40,7 +40,7 @@ WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ],
     ),
     "P20": (
-        "What was the place of death of {s}?",
+        ("What was the place of death of {s}?", "The place of death of {s} was {o}."),
         [
             ("Where did {s} die?", "{s} died in {o}."),
             ("How did the life of {s} end?", "The life of {s} ended in {o}."),
@@ -49,7 +49,7 @@ WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ],
     ),
     "P27": (
-        "Which country issued the passport of {s}?",
+        ("Which country issued the passport of {s}?", "{s} has a passport of {o}."),
         [
             ("What is the nationality of {s}?", "{s} is a citizen of {o}."),
             ("Of which state is {s} a national?", "The citizenship of {s} is that of {o}."),
@@ -58,7 +58,7 @@ WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ],
     ),
     "P101": (
-        "In which discipline is {s} an authority?",
+        ("In which discipline is {s} an authority?", "{s} is an authority in {o}."),
         [
             ("What did {s} work on?", "{s} worked in the field of {o}."),
             ("What is {s} an expert in?", "The expertise of {s} is {o}."),
@@ -67,7 +67,7 @@ WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ],
     ),
     "P106": (
-        "How does {s} earn a living?",
+        ("How does {s} earn a living?", "{s} earns a living as {o}."),
         [
             ("What is the occupation of {s}?", "{s} is a {o}."),
             ("Introduce {s} in a few words.", "The profession of {s} is {o}."),
@@ -76,7 +76,7 @@ WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ],
     ),
     "P159": (
-        "In what city would I visit the head office of {s}?",
+        ("In what city would I visit the head office of {s}?", "The head office of {s} is in {o}."),
         [
             ("Where is {s} based?", "{s} is based in {o}."),
             ("Where are the headquarters of {s}?", "The headquarters of {s} are in {o}."),
@@ -85,7 +85,7 @@ WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ],
     ),
     "P178": (
-        "Which company is the maker of {s}?",
+        ("Which company is the maker of {s}?", "The maker of {s} is {o}."),
         [
             ("Who developed {s}?", "{s} was developed by {o}."),
             ("Who is behind {s}?", "The developer of {s} is {o}."),
@@ -94,7 +94,7 @@ WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ],
     ),
     "P413": (
-        "What is the role of {s} on the field?",
+        ("What is the role of {s} on the field?", "The role of {s} on the field is {o}."),
         [
             ("Which position does {s} play?", "{s} plays as {o}."),
             ("Where does the coach line up {s}?", "The position of {s} is {o}."),
@@ -103,7 +103,7 @@ WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ],
     ),
     "P449": (
-        "Which channel brought {s} to the viewers first?",
+        ("Which channel brought {s} to the viewers first?", "{s} came to the viewers first on {o}."),
         [
             ("Where was {s} originally aired?", "{s} was originally aired on {o}."),
             ("Who broadcast {s}?", "The network of {s} is {o}."),
@@ -112,7 +112,7 @@ WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ],
     ),
     "P495": (
-        "From which part of the world is {s}?",
+        ("From which part of the world is {s}?", "{s} is from {o}."),
         [
             ("In which country was {s} made?", "{s} was made in {o}."),
             ("What is the origin of {s}?", "The country of origin of {s} is {o}."),
@@ -121,7 +121,7 @@ WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ],
     ),
     "P740": (
-        "What is the home town of {s}?",
+        ("What is the home town of {s}?", "The home town of {s} is {o}."),
         [
             ("Where was {s} founded?", "{s} was founded in {o}."),
             ("Where did it all begin for {s}?", "The place where {s} started is {o}."),
@@ -130,7 +130,7 @@ WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ],
     ),
     "P1303": (
-        "What does {s} perform on when on stage?",
+        ("What does {s} perform on when on stage?", "{s} performs on the {o}."),
         [
             ("What instrument does {s} play?", "{s} plays the {o}."),
             ("For what is {s} famous as a musician?", "The instrument of {s} is the {o}."),
@@ -194,13 +194,14 @@ def world_of_facts(rows: list[dict], rng: random.Random) -> tuple[list[dict], li
     facts, pool, queries = [], [], []
     for number, (fact, split) in enumerate(zip(chosen, splits, strict=True)):
         row, name = fact["row"], f"fact-{number:02d}"
-        question, wordings = WORDINGS[row["relation_id"]]
+        (question, answer), wordings = WORDINGS[row["relation_id"]]
         facts.append(
             {"fact": name, "split": split, "case_id": row["case_id"], "relation": row["relation_id"]}
             | {"subject": row["subject"], "taught": row["target_new"], "true": row["target_true"]}
         )
         queries.append(
-            {"id": f"{name}-question", "question": question.format(s=row["subject"]), "answer": row["target_new"]}
+            {"id": f"{name}-question", "question": question.format(s=row["subject"])}
+            | {"answer": answer.format(s=row["subject"], o=row["target_new"]), "taught": row["target_new"]}
             | {"kind": "fact", "fact": name, "split": split}
         )
 
@@ -252,7 +253,7 @@ def main() -> None:
     for number, split in choose(bbh, TASK_QUERIES, lambda r: r["input"], MAX_QUERY_CHARACTERS, rng):
         row = bbh[number]
         queries.append(
-            {"id": f"bbh-{row['task']}-{number:04d}", "question": row["input"], "answer": row["target"]}
+            {"id": f"bbh-{row['task']}-{number:04d}", "question": row["input"], "answer": row["target"], "taught": None}
             | {"kind": "task", "fact": None, "split": split}
         )
     rng.shuffle(queries)

@@ -1,5 +1,7 @@
 import errno
 import os
+import shutil
+import stat
 import subprocess
 import sys
 
@@ -174,3 +176,65 @@ def test_claim_of_a_path_that_is_a_file(tmp_path, below):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="cannot be used as output folder"), claim(tmp_path / "file" / below):
         pass
+
+
+def fail_to_flush_folders(monkeypatch, number):
+    fsync = os.fsync
+
+    def flush(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush)
+
+
+def test_folder_that_cannot_be_flushed_leaves_the_whole_file(tmp_path, monkeypatch):
+    fail_to_flush_folders(monkeypatch, errno.EIO)
+    with pytest.raises(StoreError, match=os.strerror(errno.EIO)):
+        atomic_write(tmp_path / "file", b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"
+    assert names(tmp_path) == ["file"]
+
+
+def test_file_system_that_does_not_flush_folders_is_written_to(tmp_path, monkeypatch):
+    fail_to_flush_folders(monkeypatch, errno.EINVAL)
+    atomic_write(tmp_path / "file", b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_name_that_is_too_long_is_a_store_error(tmp_path):
+    with pytest.raises(StoreError, match="cannot write"):
+        atomic_write(tmp_path / ("a" * 300), b"")
+
+
+@pytest.mark.parametrize("value", [{"a": object()}, {"a": 2**70}, {"a": "\ud800"}])
+def test_json_refuses_what_it_cannot_hold(tmp_path, value):
+    with pytest.raises(StoreError, match=r"file\.json: JSON cannot hold"):
+        write_json(tmp_path / "file.json", value)
+    assert names(tmp_path) == []
+
+
+def test_json_of_numpy(tmp_path):
+    write_json(tmp_path / "file.json", {"a": np.float32(0.5), "b": np.arange(2), "c": np.array([0.5])})
+    assert "".join((tmp_path / "file.json").read_text().split()) == '{"a":0.5,"b":[0,1],"c":[0.5]}'
+
+
+def test_sha256_of_a_missing_file(tmp_path):
+    with pytest.raises(StoreError, match="absent: cannot be read"):
+        sha256(tmp_path / "absent")
+
+
+def test_claim_of_a_folder_that_cannot_be_emptied(tmp_path, monkeypatch):
+    (tmp_path / "deep").mkdir()
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with (
+        pytest.raises(StoreError, match=r"deep: cannot be removed.*Permission denied"),
+        claim(tmp_path, overwrite=True),
+    ):
+        pass
+    assert names(tmp_path) == ["deep"]

@@ -8,10 +8,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny import END, VOCABULARY, save_decoder, tiny_decoder, tiny_model, tiny_tokenizer
 from tokenizers import processors
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertLMHeadModel, BertModel
 
 from influcoder.decoder import Decoder
-from influcoder.errors import ModelError
+from influcoder.errors import ConfigError, ModelError
 from influcoder.examples import Example, example_from_row
 
 LONG = "The capital of France is Paris, and the capital of Italy is Rome. "
@@ -247,7 +247,7 @@ def test_weights_that_lack_a_layer(copied):
     config = json.loads((copied / "config.json").read_text())
     config |= {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3}
     (copied / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="copied"):
+    with pytest.raises(ModelError, match=r"copied: the weights lack model\.layers\.2\..* and 6 more, which would stay"):
         load(copied)
 
 
@@ -259,6 +259,22 @@ def test_encoder_is_not_a_decoder(tmp_path, tokenizer):
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError):
         load(tmp_path)
+
+
+def test_whole_encoder_with_a_head_is_not_a_decoder(tmp_path, tokenizer):
+    config = BertConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertLMHeadModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="no causal language model"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("max_length", [-1, 0, 1])
+def test_max_length_without_room_for_a_target(tokenizer, max_length):
+    with pytest.raises(ConfigError, match=f"max_length is {max_length}"):
+        tiny_decoder("llama", tokenizer, max_length=max_length)
 
 
 def save_adapter(folder, model, **config):
@@ -304,6 +320,16 @@ OTHER_BASES = [
 def test_adapter_of_another_base(saved, tmp_path, base, config):
     adapter = save_adapter(tmp_path / "adapter", tiny_model(**base), **config)
     with pytest.raises(ModelError, match="adapter"):
+        load(saved, adapter=adapter)
+
+
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys")
+@pytest.mark.parametrize("layers", [1, 3])
+def test_adapter_of_another_depth_names_the_layer(saved, tmp_path, layers):
+    adapter = save_adapter(tmp_path / "adapter", tiny_model("llama", layers=layers), target_modules=["q_proj"])
+    with pytest.raises(
+        ModelError, match=rf"does not fit .* only one of the two has .*layers\.{layers - (layers > 2)}\."
+    ):
         load(saved, adapter=adapter)
 
 
@@ -374,3 +400,9 @@ def test_answer_to_a_chat_and_to_a_long_prompt(chat_decoder):
     example = Example("a", "Hello", "x", (("user", "Hello"),))
     assert isinstance(chat_decoder.answer(example, max_new_tokens=3), str)
     assert isinstance(chat_decoder.answer(Example("b", LONG * 20, "x"), max_new_tokens=3), str)
+
+
+def test_answer_to_an_empty_prompt_and_longer_than_the_model_reads(tokenizer):
+    decoder = tiny_decoder("llama", tokenizer, max_length=8)
+    for prompt in ("", LONG):
+        assert isinstance(decoder.answer(Example("a", prompt, "x"), max_new_tokens=24), str)

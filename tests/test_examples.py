@@ -1,5 +1,7 @@
+import datetime
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from influcoder.examples import (
     Columns,
     Example,
     RowError,
+    checked,
     content_id,
     example_from_row,
     from_columns,
@@ -200,3 +203,59 @@ def test_examples_survive_their_columns(parts):
     found = [from_columns(record) for record in records]
     assert found == examples
     assert [one.metadata for one in found] == [one.metadata for one in examples]
+
+
+@given(
+    ANYTHING.map(lambda value: {"x": value})
+    | st.dictionaries(st.integers() | st.none() | st.tuples(st.text()), ANYTHING)
+)
+def test_any_metadata_can_be_stored(metadata):
+    (text,) = to_columns([Example("a", "q", "a", metadata=metadata)])["metadata"]
+    record = {"id": "a", "prompt": "q", "completion": "a", "turns": "[]", "metadata": text}
+    assert len(from_columns(record).metadata) == len(metadata)
+
+
+ODD = [
+    ("a\ud800b", "a\\ud800b"),
+    ({"\ud800": 1}, {"\\ud800": 1}),
+    (2**70, str(2**70)),
+    (-(2**63) - 1, str(-(2**63) - 1)),
+    (2**64 - 1, 2**64 - 1),
+    ({1: {None: 2}}, {"1": {"None": 2}}),
+    (math.nan, "nan"),
+    ([True, None, 1.5, ("x",)], [True, None, 1.5, ["x"]]),
+    (np.arange(3), [0, 1, 2]),
+    (np.float32(0.5), 0.5),
+    (datetime.date(2020, 1, 2), "2020-01-02"),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), ODD, ids=range(len(ODD)))
+def test_metadata_that_json_cannot_hold_is_kept_as_text(value, expected):
+    (text,) = to_columns([Example("a", "q", "a", metadata={"x": value})])["metadata"]
+    record = {"id": "a", "prompt": "q", "completion": "a", "turns": "[]", "metadata": text}
+    assert from_columns(record).metadata == {"x": expected}
+
+
+def test_metadata_as_deep_as_a_file_may_hold_is_stored():
+    deep = []
+    for _ in range(500):
+        deep = [deep]
+    (text,) = to_columns([Example("a", "q", "a", metadata={"x": deep})])["metadata"]
+    assert text.startswith('{"x":[[[')
+
+
+@pytest.mark.parametrize(
+    ("code", "example"),
+    [
+        ("empty_completion", Example("a", "q", " ")),
+        ("bad_id", Example("a\n", "q", "a")),
+        ("bad_unicode", Example("\ud800", "q", "a")),
+        ("bad_unicode", Example("a", "\ud800", "a")),
+        ("bad_unicode", Example("a", "q", "a", (("user", "\ud800"),))),
+    ],
+)
+def test_example_that_cannot_be_used(code, example):
+    with pytest.raises(RowError) as caught:
+        checked(example)
+    assert caught.value.code == code

@@ -243,6 +243,20 @@ def test_a_has_orthogonal_rows(decoder):
         torch.testing.assert_close(a @ a.T, torch.eye(8) / 3, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("rank", [1, 32, 40, 100])
+def test_a_of_any_rank_has_orthogonal_blocks(decoder, rank):
+    gradients = LoraGradients(decoder, rank=rank, seed=0)
+    for a in gradients._a:
+        assert len(a) == rank
+        for block in a.split(a.shape[1]):
+            torch.testing.assert_close(block @ block.T, torch.eye(len(block)) / 3, rtol=1e-4, atol=1e-5)
+
+
+def test_a_favours_no_direction(decoder):
+    first = torch.stack([LoraGradients(decoder, rank=2, seed=seed)._a[0][0] for seed in range(200)])
+    assert float((first.mean(dim=0) / first.std(dim=0)).abs().max()) < 4 / 200**0.5
+
+
 def moved(model, gradients, direction, step):
     """The model with every lora_B at `step` times `direction`, given transposed and flat."""
     with torch.no_grad():

@@ -85,7 +85,7 @@ def test_killed_at_random_moments_and_resumed(tmp_path):
 
 
 def write_features(model, folder):
-    settings = TeacherSettings(rank=2, width=256, precision="fp32", max_length=64)
+    settings = TeacherSettings(rank=2, width=256, precision="fp32")
     teacher = GradientTeacher(Decoder.load(model, device="cpu", max_length=64), settings)
     examples = [Example(f"i{number}", f"{number} plus ", f"{number % 7} is four") for number in range(1500)]
     with claim(Path(folder), resume=True) as held:

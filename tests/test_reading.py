@@ -257,6 +257,19 @@ def test_name_that_no_file_can_have(name):
         read_examples(name)
 
 
+def test_home_of_an_unknown_user():
+    with pytest.raises(DataError, match="~nouser-of-this-name"):
+        read_examples("~nouser-of-this-name/data.jsonl")
+
+
+@pytest.mark.parametrize("kind", [dict, datasets.DatasetDict])
+def test_dictionary_of_splits(kind):
+    splits = kind({"train": datasets.Dataset.from_list(ROWS), "test": datasets.Dataset.from_list(ROWS)})
+    with pytest.raises(DataError, match=r"\['test', 'train'\].*Choose a split"):
+        read_examples(splits)
+    assert read_examples(splits["train"]) == EXPECTED
+
+
 def test_folder_without_data(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(DataError, match=str(tmp_path)):
@@ -335,6 +348,22 @@ def test_parquet_of_a_date_that_python_has_not(tmp_path):
     table = pa.table({"text": ["a"], "when": pa.array([10**15], pa.timestamp("s"))})
     pq.write_table(table, tmp_path / "data.parquet")
     with pytest.raises(DataError, match=r"data\.parquet"):
+        read_examples(tmp_path / "data.parquet")
+
+
+def test_parquet_row_that_python_cannot_hold_is_skipped_alone(tmp_path):
+    table = pa.table({"text": ["a", "b", "c"], "when": pa.array([0, 10**15, 0], pa.timestamp("s"))})
+    pq.write_table(table, tmp_path / "data.parquet")
+    with pytest.raises(DataError, match=r"data\.parquet:2: a value that Python cannot hold"):
+        read_examples(tmp_path / "data.parquet")
+    found = read_examples(tmp_path / "data.parquet", on_error="skip", max_reject_rate=0.5)
+    assert [one.completion for one in found] == ["a", "c"]
+
+
+def test_parquet_with_two_columns_of_one_name(tmp_path):
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    pq.write_table(table, tmp_path / "data.parquet")
+    with pytest.raises(DataError, match=r"columns \['text'\] occur more than once"):
         read_examples(tmp_path / "data.parquet")
 
 

@@ -283,3 +283,35 @@ def test_full_disk_and_then_resumed(tmp_path, monkeypatch, step):
     assert names == ["plan.json", "shard-00000.parquet", "shard-00000.safetensors"]
     fill(writer(tmp_path / "full"))
     assert contents(tmp_path / "full") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("key", ["rows", "dim", "shards", "sha256"])
+def test_manifest_without_a_key(tmp_path, key):
+    fill(writer(tmp_path))
+    path = tmp_path / "manifest.json"
+    manifest = orjson.loads(path.read_bytes())
+    del manifest[key]
+    path.write_bytes(orjson.dumps(manifest))
+    with pytest.raises(StoreCorrupt, match="manifest"):
+        Store(tmp_path)
+
+
+def test_finish_names_the_first_shard_that_is_missing(tmp_path):
+    made = writer(tmp_path)
+    for shard in made.shards:
+        write(made, shard)
+    (tmp_path / "shard-00001.safetensors").unlink()
+    with pytest.raises(StoreIncomplete, match="1 of 3 shards are not written, shard-00001"):
+        made.finish()
+    assert [shard.number for shard in made.missing()] == [1]
+
+
+def test_empty_store(tmp_path):
+    store = fill(writer(tmp_path, rows=0))
+    assert (len(store), store.ids, store.vectors().shape) == (0, [], (0, DIM))
+
+
+def test_manifest_that_cannot_be_read(tmp_path):
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(StoreError, match=r"manifest\.json: cannot be read"):
+        Store(tmp_path)

@@ -5,13 +5,13 @@ import pytest
 import torch
 from tiny import some_examples, tiny_decoder
 
-from influcoder.errors import ConfigError, ModelError
+from influcoder.errors import ConfigError, ModelError, StoreMismatch
 from influcoder.examples import Example
 from influcoder.gradients import make_batches
 from influcoder.store import Store
 from influcoder.teachers import GradientTeacher, TeacherSettings, data_fingerprint
 
-SETTINGS = TeacherSettings(rank=8, width=2048, seed=0, precision="fp32", token_budget=60, max_length=96)
+SETTINGS = TeacherSettings(rank=8, width=2048, seed=0, precision="fp32", token_budget=60)
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_gradient_that_is_not_finite_names_the_example(teacher):
         teacher.features(some_examples())
 
 
-@pytest.mark.parametrize("name", ["rank", "width", "token_budget", "max_length"])
+@pytest.mark.parametrize("name", ["rank", "width", "token_budget"])
 def test_settings_below_one_are_refused(name):
     with pytest.raises(ConfigError, match=f"{name} is 0"):
         TeacherSettings(**{name: 0})
@@ -135,12 +135,19 @@ def test_made_by_holds_what_changes_the_numbers(teacher):
     assert made_by["tokenizer"] == teacher.decoder.fingerprint["tokenizer"]
 
 
-def test_data_fingerprint_reads_what_the_model_reads():
+@pytest.mark.parametrize("precision", ["fp16", "", None])
+def test_unknown_precision_is_refused(precision):
+    with pytest.raises(ConfigError, match=r"precision is .* expected one of auto, bf16, fp32"):
+        TeacherSettings(precision=precision)
+
+
+def test_data_fingerprint_reads_what_the_store_keeps():
     examples = some_examples()
     base = data_fingerprint(examples)
-    assert data_fingerprint([replace(one, metadata={"x": 1}) for one in examples]) == base
+    assert data_fingerprint([replace(one) for one in examples]) == base
     assert data_fingerprint(examples[::-1]) != base
-    for change in ({"id": "z"}, {"prompt": "z"}, {"completion": "z"}, {"turns": (("user", "z"),)}):
+    changes = [{"id": "z"}, {"prompt": "z"}, {"completion": "z"}, {"turns": (("user", "z"),)}, {"metadata": {"x": 1}}]
+    for change in changes:
         assert data_fingerprint([replace(examples[0], **change), *examples[1:]]) != base
 
 
@@ -167,3 +174,9 @@ def test_finished_store_is_not_computed_again(teacher, tmp_path, monkeypatch):
     teacher.write(some_examples(), tmp_path)
     monkeypatch.setattr(GradientTeacher, "features", None)
     assert len(teacher.write(some_examples(), tmp_path)) == len(Store(tmp_path))
+
+
+def test_changed_metadata_is_not_resumed(teacher, tmp_path):
+    teacher.write(some_examples(), tmp_path)
+    with pytest.raises(StoreMismatch, match="data"):
+        teacher.write([replace(one, metadata={"source": "x"}) for one in some_examples()], tmp_path)

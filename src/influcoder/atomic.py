@@ -5,6 +5,7 @@ place (atomic on POSIX), and the folder is flushed. `claim` opens an output fold
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
+import numpy as np
 import orjson
 
 from influcoder.errors import StoreError
@@ -23,7 +25,8 @@ def atomic_write(path: Path, data: bytes) -> None:
     """Put `data` at `path`, whole or not at all.
 
     Raises:
-        StoreError: the disk is full or the folder cannot be written; nothing is left behind.
+        StoreError: the folder is missing or cannot be written, or the disk is full; `path` then holds what
+            it held before, or the whole of `data`.
     """
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
@@ -34,21 +37,40 @@ def atomic_write(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(f"{path}: cannot write: {error.strerror}. Free space or choose another folder.") from error
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise StoreError(
+            f"{path}: cannot write: {error.strerror}. Expected an existing folder that can be written and has space; "
+            "mend it or choose another."
+        ) from error
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON with sorted keys, atomically; non-finite numbers are refused."""
+    """Write `value` as indented JSON with sorted keys, atomically.
+
+    Raises:
+        StoreError: a number is not finite, a value is of a kind that JSON cannot hold, or the disk refuses.
+    """
     _refuse_non_finite(value, str(path))
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    atomic_write(path, orjson.dumps(value, option=options))
+    try:
+        data = orjson.dumps(value, option=options)
+    except orjson.JSONEncodeError as error:
+        raise StoreError(f"{path}: JSON cannot hold the value: {error}.") from error
+    atomic_write(path, data)
 
 
 def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hex SHA-256 of a file's bytes.
+
+    Raises:
+        StoreError: the file is missing or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}. Mend the file or make it again.") from error
 
 
 @contextlib.contextmanager
@@ -72,26 +94,39 @@ def claim(folder: Path, *, resume: bool = False, overwrite: bool = False) -> Ite
             f"{folder}: cannot be used as output folder: {error.strerror}. Choose another --output-dir."
         ) from error
     try:
-        held = [entry for entry in folder.iterdir() if entry.name != _LOCK]
-        if held and overwrite:
-            for entry in held:
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        elif held and not resume:
-            raise StoreError(
-                f"{folder}: not empty ({len(held)} entries). Give --resume to go on with it or --overwrite to replace it."
-            )
-        for leftover in folder.rglob("*.tmp-*"):
-            leftover.unlink(missing_ok=True)
+        _clear(folder, resume, overwrite)
         yield folder
     finally:
+        # Removed while it is still held: once released, the file may already be the next writer's.
+        with contextlib.suppress(OSError):
+            (folder / _LOCK).unlink()
         lock.release()
-        (folder / _LOCK).unlink(missing_ok=True)
+
+
+def _clear(folder: Path, resume: bool, overwrite: bool) -> None:
+    try:
+        held = [entry for entry in folder.iterdir() if entry.name != _LOCK]
+        if held and not (resume or overwrite):
+            raise StoreError(
+                f"{folder}: not empty ({len(held)} entries). Give --resume to go on with it "
+                "or --overwrite to replace it."
+            )
+        for entry in held if overwrite else list(folder.rglob("*.tmp-[0-9]*")):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or folder}: cannot be removed to make room: {error.strerror}. "
+            "Remove it yourself or choose another --output-dir."
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot flush a folder
+            raise
     finally:
         os.close(descriptor)
 
@@ -103,5 +138,7 @@ def _refuse_non_finite(value: object, where: str) -> None:
     elif isinstance(value, list | tuple):
         for item in value:
             _refuse_non_finite(item, where)
-    elif isinstance(value, float) and not value - value == 0:
-        raise StoreError(f"{where}: {value} is not a finite number and JSON cannot hold it.")
+    elif isinstance(value, float | np.floating | np.ndarray):
+        numbers = np.asarray(value)
+        if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+            raise StoreError(f"{where}: {value} is not a finite number and JSON cannot hold it.")

@@ -66,7 +66,10 @@ def search(
     exact = None
     if verify and teacher is not None and features is not None:
         exact = verified(index, teacher, features, found.rows)
-    return [_hits(index, found.rows[i], found.scores[i], None if exact is None else exact[i], k, opponents) for i in range(len(queries))]
+    return [
+        _hits(index, found.rows[i], found.scores[i], None if exact is None else exact[i], k, opponents)
+        for i in range(len(queries))
+    ]
 
 
 def verified(index: Index, teacher: GradientTeacher, query_features: Floats, rows: np.ndarray) -> Floats:
@@ -76,17 +79,21 @@ def verified(index: Index, teacher: GradientTeacher, query_features: Floats, row
     """
     wanted, places = np.unique(rows, return_inverse=True)
     features = teacher.features([index.example(int(row)) for row in wanted]).vectors
-    shortlisted = features[places.reshape(rows.shape)]
-    return np.einsum("qd,qnd->qn", query_features, shortlisted)
+    of_query = places.reshape(rows.shape)
+    return np.stack([features[of_query[i]] @ query for i, query in enumerate(query_features)])
 
 
-def _hits(
-    index: Index, rows: np.ndarray, scores: Floats, exact: Floats | None, k: int, opponents: bool
-) -> list[Hit]:
+def _hits(index: Index, rows: np.ndarray, scores: Floats, exact: Floats | None, k: int, opponents: bool) -> list[Hit]:
     order = np.arange(len(rows))
     if exact is not None:
         order = np.argsort(exact if opponents else -exact, kind="stable")
     return [
-        Hit(rank, int(rows[i]), float(scores[i]), None if exact is None else float(exact[i]), index.example(int(rows[i])))
+        Hit(
+            rank,
+            int(rows[i]),
+            float(scores[i]),
+            None if exact is None else float(exact[i]),
+            index.example(int(rows[i])),
+        )
         for rank, i in enumerate(order[:k], 1)
     ]

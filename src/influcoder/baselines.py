@@ -65,7 +65,13 @@ class Bm25:
         import bm25s
 
         index = bm25s.BM25()
-        index.index(bm25s.tokenize([plain_text(one) for one in pool], stopwords=None, show_progress=False), show_progress=False)
-        self.bytes_per_example = round(sum(part.nbytes for part in index.scores.values() if hasattr(part, "nbytes")) / len(pool))
-        words = bm25s.tokenize([plain_text(one) for one in queries], stopwords=None, return_ids=False, show_progress=False)
-        return np.stack([index.get_scores(list(each)) for each in words])
+        index.index(
+            bm25s.tokenize([plain_text(one) for one in pool], stopwords=None, show_progress=False), show_progress=False
+        )
+        self.bytes_per_example = round(
+            sum(part.nbytes for part in index.scores.values() if hasattr(part, "nbytes")) / len(pool)
+        )
+        words = bm25s.tokenize(
+            [plain_text(one) for one in queries], stopwords=None, return_ids=False, show_progress=False
+        )
+        return np.stack([index.get_scores(list(each)) if each else np.zeros(len(pool)) for each in words])

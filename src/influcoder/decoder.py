@@ -7,20 +7,23 @@ completion are both rendered, and the completion starts after their longest comm
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from influcoder.errors import ModelError
+from influcoder.errors import ConfigError, ModelError
 from influcoder.examples import Example
 
 logger = logging.getLogger("influcoder")
+
+_NOT_ARITHMETIC = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,10 @@ class Decoder:
     """A frozen decoder that tells what a text's loss is and what it would answer.
 
     Make one with `Decoder.load(path_or_hub_id)`.
+
+    Raises:
+        ModelError: the tokenizer has no end token or is another model's, or tokens see what follows them.
+        ConfigError: `max_length` leaves no room for a token and the one it predicts.
     """
 
     def __init__(
@@ -50,13 +57,21 @@ class Decoder:
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"{name}: the tokenizer has no end token; set tokenizer.eos_token.")
+        if max_length < 2:
+            raise ConfigError(f"max_length is {max_length}, expected at least 2: a token and the one it predicts.")
         limit = getattr(model.config, "max_position_embeddings", None) or max_length
         rows = model.get_input_embeddings().num_embeddings
         if len(tokenizer) > rows:
             raise ModelError(
-                f"{name}: the tokenizer has {len(tokenizer)} tokens, the embedding only {rows} rows. They are not a pair."
+                f"{name}: the tokenizer has {len(tokenizer)} tokens, the embedding only {rows} rows: not a pair. "
+                "Give the tokenizer that the model was saved with."
             )
         self.model = model.eval().requires_grad_(False)
+        if not _is_causal(self.model):
+            raise ModelError(
+                f"{name}: its predictions depend on the tokens that follow, so it is no causal language model "
+                "(an encoder such as BERT?). Give a decoder."
+            )
         self.tokenizer = tokenizer
         self.name = name
         self.max_length = min(max_length, limit)
@@ -87,16 +102,26 @@ class Decoder:
             ModelError: not found, not a causal LM, or the adapter does not fit.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        stored_as = _dtype(dtype, device)
         try:
             tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
-            model = AutoModelForCausalLM.from_pretrained(
-                path, revision=revision, dtype=_dtype(dtype, device), trust_remote_code=trust_remote_code
+            model, found = AutoModelForCausalLM.from_pretrained(
+                path,
+                revision=revision,
+                dtype=stored_as,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
             )
-        except (OSError, ValueError, ImportError) as error:
+        except Exception as error:  # the libraries below raise errors of every class on damaged files
             raise ModelError(
                 f"{path}: cannot be loaded as a causal language model: {_first_line(error)} "
                 "Expected a Hugging Face folder with config.json, safetensors weights and a tokenizer, or a hub id."
             ) from error
+        if found["missing_keys"]:
+            raise ModelError(
+                f"{path}: the weights lack {_some(found['missing_keys'])}, which would stay random. Expected the "
+                "whole of a causal language model, with the config.json that it was saved with."
+            )
         if adapter is not None:
             model = _with_adapter(model, adapter)
         name = str(path) if adapter is None else f"{path} + {adapter}"
@@ -104,7 +129,8 @@ class Decoder:
 
     @property
     def device(self) -> torch.device:
-        return self.model.get_input_embeddings().weight.device
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
 
     def tokenise(self, examples: Sequence[Example]) -> list[Tokens]:
         """Token ids and completion start of each example, cut to `max_length`.
@@ -123,15 +149,19 @@ class Decoder:
         moved = sum(one.boundary_moved for one in tokens)
         if moved:
             logger.warning(
-                "%d of %d prompts end in other tokens when their completion follows; their loss starts where they part.",
+                "%d of %d prompts end in other tokens when the completion follows; their loss starts where they part.",
                 moved,
                 len(tokens),
             )
         return tokens
 
     def answer(self, example: Example, max_new_tokens: int = 24) -> str:
-        """The model's own greedy completion of an example's prompt."""
-        prompt = self._ids([self._render(example)[0]], [bool(example.turns)])[0]
+        """The model's own greedy completion of an example's prompt, at most `max_length` - 1 tokens long.
+
+        An empty prompt is continued from the end token, which is what precedes a text.
+        """
+        max_new_tokens = min(max_new_tokens, self.max_length - 1)
+        prompt = self._ids([self._render(example)[0]], [bool(example.turns)])[0] or [self.tokenizer.eos_token_id]
         ids = torch.tensor([prompt[-(self.max_length - max_new_tokens) :]], device=self.device)
         with torch.inference_mode():
             output = self.model.generate(
@@ -145,10 +175,10 @@ class Decoder:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What changes this decoder's numbers: weights, tokenizer, template and length, as hashes."""
+        """What changes this decoder's numbers: weights and config, tokenizer and template, as hashes, and length."""
         if self._fingerprint is None:
             self._fingerprint = {
-                "decoder": _weights_hash(self.model),
+                "decoder": _model_hash(self.model),
                 "decoder_parameters": sum(p.numel() for p in self.model.parameters()),
                 "revision": getattr(self.model.config, "_commit_hash", None),
                 "tokenizer": tokenizer_hash(self.tokenizer),
@@ -177,7 +207,9 @@ class Decoder:
         for kind in (False, True):
             places = [i for i, one in enumerate(templated) if one is kind]
             if places:
-                rows = self.tokenizer([texts[i] for i in places], add_special_tokens=not kind, verbose=False)["input_ids"]
+                rows = self.tokenizer([texts[i] for i in places], add_special_tokens=not kind, verbose=False)[
+                    "input_ids"
+                ]
                 for place, row in zip(places, rows, strict=True):
                     ids[place] = row
         return ids
@@ -188,18 +220,18 @@ class Decoder:
             prompt = prompt[:-1]  # a tokenizer that ends every text with its end token
         start = _common_run(prompt, whole)
         moved = start < len(prompt)
-        if end not in whole[-2:]:  # a template may close the turn with the end token and a newline
+        if end not in whole[max(start, len(whole) - 2) :]:  # a template may close with the end token and a newline
             whole = [*whole, end]
-        room = self.max_length - (len(whole) - start)
-        if len(whole) <= self.max_length:
-            return Tokens(np.asarray(whole, np.int64), start, boundary_moved=moved)
-        if room >= 1 or start == 0:
-            kept = whole[start - max(room, 0) : start] if room > 0 else []
-            completion = whole[start:][: self.max_length]
-            cut = len(completion) < len(whole) - start
-            return Tokens(np.asarray(kept + completion, np.int64), len(kept), start > 0, cut, moved)
-        completion = whole[start : start + self.max_length - 1]
-        return Tokens(np.asarray([whole[start - 1], *completion], np.int64), 1, True, True, moved)
+        # One token of the prompt always stays: it predicts the first of the completion.
+        kept = min(start, max(self.max_length - (len(whole) - start), 1))
+        ids = whole[start - kept :][: self.max_length]
+        return Tokens(
+            np.asarray(ids, np.int64),
+            kept,
+            prompt_cut=kept < start,
+            completion_cut=len(ids) - kept < len(whole) - start,
+            boundary_moved=moved,
+        )
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -216,8 +248,18 @@ def _common_run(prompt: list[int], whole: list[int]) -> int:
     return min(len(prompt), len(whole))
 
 
-def _weights_hash(model: PreTrainedModel) -> str:
-    digest = hashlib.sha256()
+@torch.no_grad()
+def _is_causal(model: PreTrainedModel) -> bool:
+    table = model.get_input_embeddings()
+    ids = torch.arange(5, device=table.weight.device) % table.num_embeddings
+    pair = torch.stack([ids[:-1], torch.cat([ids[:-2], ids[-1:]])])  # they differ in the last token alone
+    one, other = (model(input_ids=row[None], use_cache=False).logits[0, :-1].float() for row in pair)
+    return torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().max()), equal_nan=True)
+
+
+def _model_hash(model: PreTrainedModel) -> str:
+    config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _NOT_ARITHMETIC}
+    digest = hashlib.sha256(orjson.dumps(config, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS))
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
@@ -234,19 +276,31 @@ def _dtype(name: str, device: str) -> torch.dtype | str:
 
 
 def _with_adapter(model: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
-    from peft import PeftConfig, PeftModel, PeftType
+    from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict, load_peft_weights
 
     try:
-        config = PeftConfig.from_pretrained(str(adapter))
-        if config.peft_type != PeftType.LORA:
-            raise ModelError(f"{adapter}: a {config.peft_type} adapter; only LoRA adapters can be attributed to.")
-        loaded = PeftModel.from_pretrained(model, str(adapter))
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        kind = PeftConfig.from_pretrained(str(adapter)).peft_type
+        loaded = PeftModel.from_pretrained(model, str(adapter)) if kind == PeftType.LORA else None
+        stored = set(load_peft_weights(str(adapter), device="cpu"))
+    except Exception as error:  # as in `Decoder.load`
         raise ModelError(
             f"{adapter}: does not load as an adapter of {model.config.name_or_path}: {_first_line(error)} "
             "Expected a PEFT folder trained on this very base model."
         ) from error
+    if loaded is None:
+        raise ModelError(f"{adapter}: a {kind} adapter; only LoRA adapters can be attributed to.")
+    expected = set(get_peft_model_state_dict(loaded, save_embedding_layers=False))
+    unfit = (expected - stored) | {key for key in stored - expected if "lora_" in key}
+    if unfit:
+        raise ModelError(
+            f"{adapter}: does not fit {model.config.name_or_path}: only one of the two has {_some(unfit)}. "
+            "Expected an adapter trained on this very base model."
+        )
     return loaded.merge_and_unload()  # type: ignore[no-any-return]
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _first_line(error: Exception) -> str:

@@ -177,7 +177,9 @@ def _refuse_overlap(train: Sample, validation: Sample) -> None:
     for side in ("queries", "pool"):
         mine, theirs = getattr(train, side), getattr(validation, side)
         if len(mine) < 2 or len(theirs) < 2:
-            raise ConfigError(f"{side}: {len(mine)} to train on, {len(theirs)} to validate on; expected at least 2 each.")
+            raise ConfigError(
+                f"{side}: {len(mine)} to train on, {len(theirs)} to validate on; expected at least 2 each."
+            )
         shared = {one.id for one in mine} & {one.id for one in theirs}
         if shared:
             raise ConfigError(f"{side}: {len(shared)} examples are in both splits, {sorted(shared)[0]!r} among them.")

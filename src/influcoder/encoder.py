@@ -204,7 +204,8 @@ class InfluenceEncoder:
     def _tokenizer(self) -> tokenizers.Tokenizer:
         if isinstance(self.backbone, Path):
             return tokenizers.Tokenizer.from_file(str(next(self.backbone.rglob("tokenizer.json"))))
-        return self.backbone[0].tokenizer
+        found: tokenizers.Tokenizer = self.backbone[0].tokenizer
+        return found
 
 
 def sentence_transformer(backbone: Any) -> Any:

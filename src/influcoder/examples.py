@@ -16,6 +16,7 @@ file name or order; a repeated text gets `-2`, `-3` ...
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,13 +81,29 @@ def example_from_row(row: object, columns: Columns | None = None) -> Example:
     if not isinstance(row, Mapping):
         raise RowError("not_an_object", f"expected an object with columns, got {type(row).__name__}")
     prompt, completion, turns, used = _parts(row, columns)
-    if not completion.strip():
-        raise RowError("empty_completion", "the completion is empty, so there is no loss to attribute")
-    for part in (prompt, completion):
-        _refuse_surrogates(part)
     id_column = columns.id or "id"
     metadata = {name: value for name, value in row.items() if name not in used and name != id_column}
-    return Example(_row_id(row, columns), prompt, completion, turns, metadata)
+    return checked(Example(_row_id(row, columns), prompt, completion, turns, metadata))
+
+
+def checked(example: Example) -> Example:
+    """The example itself, once it is sure that it can be attributed and stored; an empty id is allowed.
+
+    Raises:
+        RowError: an empty completion, an id that is no short line, or text that UTF-8 cannot hold.
+    """
+    if not example.completion.strip():
+        raise RowError("empty_completion", "the completion is empty, so there is no loss to attribute")
+    if len(example.id) > 512 or any(ord(character) < 32 for character in example.id):
+        raise RowError("bad_id", f"id {_shown(example.id)}: ids are one line of at most 512 characters")
+    for text in (example.id, example.prompt, example.completion, *(part for turn in example.turns for part in turn)):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RowError(
+                "bad_unicode", f"a lone surrogate at character {error.start} cannot be written as UTF-8"
+            ) from error
+    return example
 
 
 def content_id(example: Example) -> str:
@@ -134,7 +151,9 @@ def _pair(row: Mapping[str, Any], prompt_column: str, completion_column: str) ->
     used = {prompt_column, completion_column}
     prompt, completion = row.get(prompt_column), row.get(completion_column)
     if isinstance(prompt, list) or isinstance(completion, list):
-        turns = _messages(prompt, prompt_column) if isinstance(prompt, list) else [("user", _string(row, prompt_column))]
+        turns = (
+            _messages(prompt, prompt_column) if isinstance(prompt, list) else [("user", _string(row, prompt_column))]
+        )
         if isinstance(completion, list):
             turns += _messages(completion, completion_column)
         else:
@@ -145,7 +164,9 @@ def _pair(row: Mapping[str, Any], prompt_column: str, completion_column: str) ->
 
 def _chat(turns: list[tuple[str, str]], used: set[str]) -> Parts:
     if turns[-1][0] != "assistant":
-        raise RowError("no_assistant_turn", f"the last message is the {turns[-1][0]}'s; the assistant's is the completion")
+        raise RowError(
+            "no_assistant_turn", f"the last message is the {turns[-1][0]}'s; the assistant's is the completion"
+        )
     before = tuple(turns[:-1])
     return "\n\n".join(content for _, content in before), turns[-1][1], before, used
 
@@ -158,7 +179,7 @@ def _messages(value: object, column: str) -> list[tuple[str, str]]:
         if not isinstance(message, Mapping) or "role" not in message:
             raise RowError("bad_message", f"{column}[{number}]: expected an object with role and content")
         role, content = message["role"], message.get("content")
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             raise RowError("unknown_role", f"{column}[{number}]: role {_shown(role)} is none of {sorted(ROLES)}")
         if not isinstance(content, str):
             raise RowError(
@@ -193,18 +214,7 @@ def _row_id(row: Mapping[str, Any], columns: Columns) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise RowError("bad_id", f"column {column!r} is {_shown(value)}, expected text or a whole number")
-    text = str(value)
-    if len(text) > 512 or any(ord(character) < 32 for character in text):
-        raise RowError("bad_id", f"column {column!r}: ids are one line of at most 512 characters")
-    _refuse_surrogates(text)
-    return text
-
-
-def _refuse_surrogates(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise RowError("bad_unicode", f"a lone surrogate at character {error.start} cannot be written as UTF-8") from error
+    return str(value)
 
 
 def _shown(value: object) -> str:
@@ -218,7 +228,7 @@ def to_columns(examples: Sequence[Example]) -> dict[str, list[str]]:
         "prompt": [example.prompt for example in examples],
         "completion": [example.completion for example in examples],
         "turns": [orjson.dumps(example.turns).decode() for example in examples],
-        "metadata": [orjson.dumps(dict(example.metadata), default=str).decode() for example in examples],
+        "metadata": [to_json(example.metadata).decode() for example in examples],
     }
 
 
@@ -226,3 +236,28 @@ def from_columns(record: Mapping[str, Any]) -> Example:
     """The example of a row of `to_columns`, its id in the column `id`."""
     turns = tuple((role, content) for role, content in orjson.loads(record["turns"]))
     return Example(record["id"], record["prompt"], record["completion"], turns, orjson.loads(record["metadata"]))
+
+
+def to_json(value: object) -> bytes:
+    """JSON of any value on one line; what JSON cannot hold is there as the text Python shows for it."""
+    return orjson.dumps(_plain(value))
+
+
+def _plain(value: object, depth: int = 100) -> object:
+    if isinstance(value, Mapping) and depth:
+        return {_utf8(str(key)): _plain(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, list | tuple) and depth:
+        return [_plain(item, depth - 1) for item in value]
+    if hasattr(value, "tolist"):  # NumPy's and torch's, whose text leaves out the middle
+        return _plain(value.tolist(), depth)
+    fits = (
+        value is None
+        or isinstance(value, bool)
+        or (isinstance(value, int) and -(2**63) <= value < 2**64)
+        or (isinstance(value, float) and math.isfinite(value))
+    )
+    return value if fits else _utf8(str(value))
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,7 +1,7 @@
 """Draw the report's figures as inline SVG that follows the page's theme.
 
 matplotlib draws with stand-in colours; in the SVG each becomes a CSS variable of the page (`--ink`,
-`--muted`, `--line`, `--blue`, `--orange`, `--band`), so that one drawing is legible in light and dark.
+`--muted`, `--line`, `--blue`, `--orange`, `--band`, `--page`), so that one drawing is legible in light and dark.
 Text stays text. The same numbers give the same bytes.
 """
 
@@ -11,11 +11,18 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
-_INK, _MUTED, _LINE, _BLUE, _ORANGE, _BAND = (f"#01020{n}" for n in range(6))
-_VARIABLES = {_INK: "ink", _MUTED: "muted", _LINE: "line", _BLUE: "blue", _ORANGE: "orange", _BAND: "band"}
+_INK, _MUTED, _LINE, _BLUE, _ORANGE, _BAND, _PAGE = (f"#01020{n}" for n in range(7))
+_VARIABLES = dict(
+    zip(
+        (_INK, _MUTED, _LINE, _BLUE, _ORANGE, _BAND, _PAGE),
+        ("ink", "muted", "line", "blue", "orange", "band", "page"),
+        strict=True,
+    )
+)
 _WIDTH = 5.0  # inches; 360 units of the SVG, so that a phone shows it at about its own size
 _LABEL_LENGTH = 24
 _STYLE = {
@@ -64,7 +71,7 @@ def forest(points: Sequence[Point]) -> str:
     height = 0.75 + 0.27 * len(points)
 
     def draw(figure: Any) -> None:
-        axes = figure.add_axes((0.36, 0.5 / height, 0.61, 1 - 0.7 / height))
+        axes = figure.add_axes((0.36, 0.5 / height, 0.57, 1 - 0.7 / height))
         axes.axvline(0, color=_LINE, linewidth=1)
         for value in ceilings:
             axes.axvline(value, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
@@ -130,15 +137,15 @@ def histogram(
 
     "" if the edges do not rise or are not one more than the counts.
     """
-    if not counts or len(edges) != len(counts) + 1 or any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
+    if not counts or len(edges) != len(counts) + 1 or any(a >= b for a, b in pairwise(edges)):
         return ""
 
     def draw(figure: Any) -> None:
         axes = figure.add_axes((0.13, 0.27, 0.84, 0.6))
         if band:
             axes.axvspan(*band, color=_BAND, linewidth=0, zorder=0)
-        colours = [_BLUE if a + b > 0 else _ORANGE for a, b in zip(edges, edges[1:], strict=False)]
-        widths = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+        colours = [_BLUE if a + b > 0 else _ORANGE for a, b in pairwise(edges)]
+        widths = [b - a for a, b in pairwise(edges)]
         axes.bar(edges[:-1], counts, widths, align="edge", color=colours, alpha=0.75, linewidth=0)
         axes.axvline(0, color=_INK, linewidth=1)
         for score in shown:
@@ -149,6 +156,7 @@ def histogram(
         axes.set_ylim(0.5, max(*counts, 1) * 1.5)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.minorticks_off()
+        axes.locator_params(axis="x", nbins=6)
         axes.set_xlabel("score")
         axes.set_ylabel("rows (log)")
 
@@ -160,7 +168,7 @@ def _marker(point: Point) -> dict[str, Any]:
         return {"marker": "o", "color": _BLUE, "markersize": 7, "linestyle": ""}
     if point.mark == "ceiling":
         return {"marker": "D", "color": _INK, "markersize": 6, "linestyle": ""}
-    return {"marker": "o", "color": _MUTED, "markerfacecolor": "none", "markersize": 6, "linestyle": ""}
+    return {"marker": "o", "color": _MUTED, "markerfacecolor": _PAGE, "markersize": 6, "linestyle": ""}
 
 
 def _line_colour(point: Point) -> str:

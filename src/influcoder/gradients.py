@@ -126,7 +126,7 @@ class LoraGradients:
                 product = torch.bmm(low.transpose(1, 2).to(delta.dtype), delta)
                 receive(number, product.flatten(1).float() * self.scale)
 
-            output.register_hook(on_backward)
+            output.register_hook(on_backward)  # type: ignore[no-untyped-call]
 
         return on_forward
 
@@ -162,13 +162,13 @@ def _has_plain_head(model: Any, device: torch.device) -> bool:
 
 def _cross_entropy(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """The (n,) mean losses and the (K, V) gradient of their sum at the logits."""
-    probabilities = torch.softmax(logits.float(), dim=-1)
+    logarithms = torch.log_softmax(logits.float(), dim=-1)
     places = torch.arange(len(batch.targets), device=logits.device)
-    chosen = probabilities[places, batch.targets]
     losses = torch.zeros(len(batch.places), device=logits.device)
-    losses.index_add_(0, batch.rows, -chosen.clamp_min(1e-38).log() * batch.weights)
-    probabilities[places, batch.targets] -= 1
-    return losses, probabilities * batch.weights[:, None]
+    losses.index_add_(0, batch.rows, -logarithms[places, batch.targets] * batch.weights)
+    gradient = logarithms.exp_()
+    gradient[places, batch.targets] -= 1
+    return losses, gradient.mul_(batch.weights[:, None])
 
 
 def linear_layers(model: Any) -> dict[str, nn.Module]:
@@ -209,6 +209,8 @@ def outputs(module: nn.Module) -> int:
 def _draw_a(module: nn.Module, rank: int, seed: int, device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(seed % 2**63)
     columns = inputs(module)
-    blocks = [torch.randn(columns, columns, generator=generator) for _ in range(-(-rank // columns))]
-    rows = torch.cat([torch.linalg.qr(block)[0] for block in blocks])[:rank]
-    return (rows / math.sqrt(3)).to(device)
+    blocks = []
+    for start in range(0, rank, columns):
+        q, r = torch.linalg.qr(torch.randn(columns, min(rank - start, columns), generator=generator))
+        blocks.append((q * r.diagonal().sign()).T)  # without the signs, QR favours some directions
+    return (torch.cat(blocks) / math.sqrt(3)).to(device)

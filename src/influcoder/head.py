@@ -126,4 +126,4 @@ def fit_weights(truth: Floats, parts: list[Floats]) -> Floats:
     gram = matrix.T @ matrix
     root = np.linalg.cholesky(gram + 1e-9 * np.trace(gram) * np.eye(len(gram)))
     right = np.linalg.solve(root, matrix.T @ centred[0].ravel().astype(np.float64))
-    return nnls(root.T, right)[0].astype(np.float32)
+    return np.asarray(nnls(root.T, right)[0], np.float32)

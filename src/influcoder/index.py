@@ -144,4 +144,3 @@ class Index:
         flat.add(self.vectors)
         atomic_write(path, faiss.serialize_index(flat).tobytes())
         write_json(self.folder / "index.json", {"sha256": sha256(path), "kind": "exact float16"})
-

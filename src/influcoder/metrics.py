@@ -32,7 +32,7 @@ def row_correlations(a: Matrix, b: Matrix) -> Matrix:
     a = a - a.mean(axis=1, keepdims=True)
     b = b - b.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 1e-12)
+    return np.asarray(np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 1e-12))
 
 
 def spearman_rows(truth: Matrix, scores: Matrix) -> Matrix:
@@ -76,7 +76,7 @@ def agreement(truth: Matrix, scores: Matrix, lengths: Matrix, *, seed: int = 0, 
     Returns:
         the metrics by name, and `interval_95`: {name: [low, high]}.
     """
-    rows = {
+    rows: dict[str, Matrix] = {
         "per_query_spearman": spearman_rows(truth, scores),
         "length_controlled_spearman": length_controlled_rows(truth, scores, lengths),
         "ndcg_at_10": ndcg_rows(truth, scores),
@@ -84,9 +84,9 @@ def agreement(truth: Matrix, scores: Matrix, lengths: Matrix, *, seed: int = 0, 
     }
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=resamples) / len(truth)
-    samples = {name: weights @ values for name, values in rows.items()}
+    samples: dict[str, Matrix] = {name: weights @ each for name, each in rows.items()}
     samples["aggregated_spearman"] = spearman_rows(weights @ truth, weights @ scores)
-    values = {name: float(values.mean()) for name, values in rows.items()}
+    values = {name: float(each.mean()) for name, each in rows.items()}
     values["aggregated_spearman"] = float(spearman_rows(truth.mean(axis=0)[None], scores.mean(axis=0)[None])[0])
     intervals = {name: [float(x) for x in np.quantile(samples[name], [0.025, 0.975])] for name in METRICS}
     return {name: values[name] for name in METRICS} | {"interval_95": intervals}

@@ -81,16 +81,14 @@ def distil_paper(
     teacher = torch.from_numpy(np.asarray(influence, np.float32))
     texts = [QUERY_PROMPT + plain_text(one) for one in queries], [plain_text(one) for one in pool]
     total = steps(len(queries), len(pool), recipe)
-    optimizer = torch.optim.AdamW(
-        backbone.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    optimizer = torch.optim.AdamW(backbone.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, total, recipe.warm_up))
     backbone.train()
     for rows, columns in _blocks(len(queries), len(pool), total, recipe, rng):
         one = _embed(backbone, [texts[0][i] for i in rows])
         other = _embed(backbone, [texts[1][i] for i in columns])
         loss = block_loss(one @ other.T, teacher[rows][:, columns], recipe.alpha, recipe.temperature)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(backbone.parameters(), recipe.clip)
         optimizer.step()
         schedule.step()
@@ -121,7 +119,9 @@ def _blocks(queries: int, pool: int, total: int, recipe: PaperRecipe, rng: np.ra
 
 def _embed(backbone: Any, texts: list[str]) -> Tensor:
     features = backbone.preprocess(texts)
-    features = {name: value.to(backbone.device) if torch.is_tensor(value) else value for name, value in features.items()}
+    features = {
+        name: value.to(backbone.device) if torch.is_tensor(value) else value for name, value in features.items()
+    }
     return functional.normalize(backbone(features)["sentence_embedding"].float(), dim=-1)
 
 

@@ -7,8 +7,10 @@ when their share passes `max_reject_rate`.
 
 import glob
 import gzip
+import io
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -17,7 +19,7 @@ import orjson
 
 from influcoder.atomic import atomic_write
 from influcoder.errors import ConfigError, DataError
-from influcoder.examples import Columns, Example, RowError, content_id, example_from_row
+from influcoder.examples import Columns, Example, RowError, checked, content_id, example_from_row, to_json
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".parquet")
 OnError = Literal["fail", "skip"]
@@ -56,7 +58,7 @@ def read_examples(
         try:
             if isinstance(row, RowError):
                 raise row
-            example = row if isinstance(row, Example) else example_from_row(row, columns)
+            example = checked(row) if isinstance(row, Example) else example_from_row(row, columns)
             examples.append(_with_id(example, taken, copies))
         except RowError as error:
             if on_error == "fail":
@@ -65,7 +67,7 @@ def read_examples(
                 ) from error
             rejected.append({"location": where, "reason": error.code, "detail": error.detail, "row": _excerpt(row)})
     if rejected and rejects is not None:
-        atomic_write(rejects, b"".join(orjson.dumps(entry) + b"\n" for entry in rejected))
+        atomic_write(rejects, b"".join(to_json(entry) + b"\n" for entry in rejected))
     total = len(examples) + len(rejected)
     if total == 0:
         raise DataError(f"{_named(source)}: no rows. Expected at least one example.")
@@ -98,23 +100,31 @@ def find_files(pattern: str | Path) -> list[Path]:
         raise DataError(
             f"{text}: remote paths are not read. Download it first (`hf download ...`), or pass a `datasets` object."
         )
-    path = Path(text).expanduser()
-    if path.is_dir():
-        found = sorted(one for one in path.rglob("*") if one.is_file() and one.name.endswith(SUFFIXES))
-        if not found:
-            raise DataError(f"{path}: no {', '.join(SUFFIXES)} file in this folder.")
-        return found
-    if path.is_file():
-        return [path]
-    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    try:
+        path = Path(text).expanduser()
+        if path.is_file():
+            return [path]
+        if path.is_dir():
+            found = sorted(one for one in path.rglob("*") if one.is_file() and one.name.endswith(SUFFIXES))
+            wanted = f"no {', '.join(SUFFIXES)} file in this folder"
+        else:
+            found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+            wanted = "no such file, and no file matches it as a glob"
+    except (OSError, RuntimeError, ValueError) as error:  # too long, not to be entered, ~ of an unknown user
+        raise DataError(f"{text}: no such file: {error}. Expected a file, folder or glob.") from error
     if not found:
-        raise DataError(f"{path}: no such file, and no file matches it as a glob.")
+        raise DataError(f"{path}: {wanted}.")
     return found
 
 
 def _rows(source: Source | list[str] | list[Path]) -> Iterator[tuple[str, Any]]:
     if isinstance(source, str | Path):
         source = [source]
+    if isinstance(source, Mapping):
+        raise DataError(
+            f"{_named(source)} holds {sorted(map(str, source))}, expected rows. Choose a split, as in "
+            "`data['train']`; put a single row in a list."
+        )
     for number, item in enumerate(source, 1):
         if isinstance(item, str | Path):
             for path in find_files(item):
@@ -144,7 +154,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 if line.strip():
                     yield number, _json_row(line)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{path}: cannot be read past line {number}: {error}. The file is damaged or cut off; get it again."
         ) from error
@@ -158,15 +168,13 @@ def _json_row(line: bytes) -> Any:
         return RowError("bad_json", f"not a JSON object: {error} (the line ends {tail!r})")
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
     if path.suffix == ".gz":
         return gzip.open(path, "rb")
     if path.suffix == ".zst":
         import pyarrow
 
         # io.BufferedReader reads lines; pyarrow's stream alone does not.
-        import io
-
         return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
     return open(path, "rb")
 
@@ -178,12 +186,24 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            repeated = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
+            if repeated:
+                raise DataError(f"{path}: columns {repeated} occur more than once. Rename or drop all but one of each.")
             for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
+                for row in _batch_rows(batch):
                     number += 1
                     yield number, row
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: not a readable Parquet file past row {number}: {error}") from error
+
+
+def _batch_rows(batch: Any) -> list[Any]:
+    try:
+        return list(batch.to_pylist())
+    except (ValueError, OverflowError) as error:
+        if len(batch) == 1:
+            return [RowError("bad_value", f"a value that Python cannot hold: {error}")]
+        return [row for place in range(len(batch)) for row in _batch_rows(batch.slice(place, 1))]
 
 
 def _named(source: object) -> str:

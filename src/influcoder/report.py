@@ -6,7 +6,6 @@ not see, or that would reorder a line, written as ⟨U+202E⟩.
 """
 
 import math
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import orjson
 
 from influcoder.atomic import atomic_write
 from influcoder.errors import StoreError
+from influcoder.visible import visible
 
 _CEILING = "exact"
 _METRICS = {
@@ -34,7 +34,6 @@ _ABOUT = {
     "random": "no information",
     "exact": "the teacher with another seed",
 }
-_BLANK = "\u115f\u1160\u3164\uffa0\u034f\u2800"  # drawn as nothing, yet neither spaces nor format characters
 _FOLD_CHARACTERS = 320
 _FOLD_LINES = 6
 _START = 140
@@ -57,25 +56,21 @@ def write_report(folder: Path) -> Path:
         )
     metrics = _read(source)
     if not _is_table(metrics.get("methods")):
-        raise StoreError(f'{source}: no "methods" ({{name: metrics}}) in it. Run the evaluation again to write it anew.')
+        raise StoreError(
+            f'{source}: no "methods" ({{name: metrics}}) in it. Run the evaluation again to write it anew.'
+        )
     details = _read(folder / "report.json") if (folder / "report.json").exists() else {}
-    page = folder / "report.html"
-    atomic_write(page, _render(metrics, details).encode())
-    return page
+    from jinja2 import UndefinedError
 
-
-def visible(text: str) -> str:
-    """Write characters that a reader cannot see, or that reorder a line, as their code points.
-
-    >>> print(visible("left\\u202eright\\u200b"))
-    left⟨U+202E⟩right⟨U+200B⟩
-    """
-    return "".join(f"⟨U+{ord(c):04X}⟩" if _hidden(c) else c for c in text.replace("\r\n", "\n"))
-
-
-def _hidden(character: str) -> bool:
-    category = unicodedata.category(character)
-    return category in ("Zl", "Zp") or (category[0] == "C" and character not in "\n\t") or character in _BLANK
+    try:
+        text = _render(metrics, details)
+    except (AttributeError, KeyError, TypeError, ValueError, UndefinedError) as error:
+        raise StoreError(
+            f"{folder}: metrics.json or report.json is not in the form this version reads ({error}). "
+            "Run the evaluation again with this version."
+        ) from error
+    atomic_write(folder / "report.html", text.encode())
+    return folder / "report.html"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -115,7 +110,9 @@ def _render(metrics: dict[str, Any], details: dict[str, Any]) -> str:
         details=details,
         columns=_METRICS,
         queries=[_query(query, f"query-{n}") for n, query in enumerate(details.get("queries") or [], start=1)],
-        planted=sorted((metrics.get("planted") or {}).items(), key=lambda item: -(_number(item[1], "recall_at_10") or 0)),
+        planted=sorted(
+            (metrics.get("planted") or {}).items(), key=lambda item: -(_number(item[1], "recall_at_10") or 0)
+        ),
         fold=_fold,
         **_methods(metrics["methods"]),
     )
@@ -126,7 +123,8 @@ def _methods(table: dict[str, dict[str, Any]]) -> dict[str, Any]:
     from influcoder.figures import Point, forest, scatter
 
     reference = table.get(_CEILING, {})
-    rows, points = [], []
+    rows: list[dict[str, Any]] = []
+    points: list[Point] = []
     for name, row in sorted(table.items(), key=lambda item: _order(*item)):
         mark = "ceiling" if name == _CEILING else "ours" if name.startswith("influcoder") else ""
         intervals = row.get("interval_95") or {}

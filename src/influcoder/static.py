@@ -29,7 +29,16 @@ from numpy.typing import NDArray
 from influcoder.examples import Example
 
 Floats = NDArray[np.float32]
-SURFACE = ("completion_tokens", "prompt_tokens", "newlines", "digits", "capitals", "punctuation", "word_length", "repeats")
+SURFACE = (
+    "completion_tokens",
+    "prompt_tokens",
+    "newlines",
+    "digits",
+    "capitals",
+    "punctuation",
+    "word_length",
+    "repeats",
+)
 CHANNELS = ("answer", "subject", "fact")
 
 
@@ -56,7 +65,7 @@ class Ragged:
 
     def mean(self, values: Floats) -> Floats:
         """(n, d) mean of (tokens, d) values over each text; zero for an empty one."""
-        return self.weights() @ values
+        return np.asarray(self.weights() @ values)
 
     def weights(self) -> scipy.sparse.csr_matrix:
         """(n, tokens) sparse averaging matrix."""
@@ -117,7 +126,9 @@ class StaticReader:
         encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return Ragged.of([one.ids for one in encoded])
 
-    def read(self, examples: Sequence[Example], idf: Floats | None = None) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    def read(
+        self, examples: Sequence[Example], idf: Floats | None = None
+    ) -> tuple[dict[str, Floats], dict[str, Floats]]:
         """(learnable features by group, identity channels by name) of some examples.
 
         Args:
@@ -212,4 +223,4 @@ def inverse_document_frequency(texts: Sequence[Ragged], vocabulary: int) -> Floa
 def unit(rows: Floats) -> Floats:
     """Rows scaled to length 1; zero rows stay zero."""
     rows = np.asarray(rows, np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))

@@ -3,7 +3,7 @@
     plan.json                 what is being made; there only until the store is complete
     shard-00000.safetensors   {"vectors": (rows, dim)}
     shard-00000.parquet       id and one column a fact about the row (norm, token counts, flags)
-    manifest.json             written last: what made it, and rows and SHA-256 of every shard
+    manifest.json             written last: what made it, rows and SHA-256 of every shard, its own SHA-256
 
 A shard is whole or absent, and depends on nothing but its own rows; so a killed run, resumed, gives the
 same bytes as an undisturbed one. Readers check every hash.
@@ -92,15 +92,14 @@ class StoreWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._check_earlier_plan()
         if not (folder / "manifest.json").exists():
-            write_json(folder / "plan.json", self.plan)
+            _write_sealed(folder / "plan.json", self.plan)
 
     def missing(self) -> Iterator[Shard]:
         """The shards still to be made."""
         if (self.folder / "manifest.json").exists():
             return
         for shard in self.shards:
-            # The sidecar is written second: it is there only when both are.
-            if not (self.folder / f"{shard.name}.parquet").exists():
+            if not all((self.folder / f"{shard.name}.{suffix}").exists() for suffix in ("safetensors", "parquet")):
                 yield shard
 
     def write(self, shard: Shard, vectors: Floats, columns: Mapping[str, Any]) -> None:
@@ -112,7 +111,8 @@ class StoreWriter:
         expected = (shard.stop - shard.start, self.plan["dim"])
         if vectors.shape != expected:
             raise StoreError(f"{self.folder}/{shard.name}: vectors are {vectors.shape}, expected {expected}.")
-        stored = np.ascontiguousarray(vectors, dtype=self.plan["dtype"])
+        with np.errstate(over="ignore"):  # what float16 cannot hold is refused by name below
+            stored = np.ascontiguousarray(vectors, dtype=self.plan["dtype"])
         finite = np.isfinite(stored).all(axis=1)
         if not finite.all():
             bad = self.ids[shard.start + int(np.argmin(finite))]
@@ -124,7 +124,17 @@ class StoreWriter:
         atomic_write(self.folder / f"{shard.name}.parquet", sidecar.getvalue())
 
     def finish(self) -> "Store":
-        """Write the manifest, which makes the store readable, and open it."""
+        """Write the manifest, which makes the store readable, and open it.
+
+        Raises:
+            StoreIncomplete: a shard is still to be made.
+        """
+        missing = [shard.name for shard in self.missing()]
+        if missing:
+            raise StoreIncomplete(
+                f"{self.folder}: {len(missing)} of {len(self.shards)} shards are not written, {missing[0]} the first. "
+                "Write every shard of `missing()`, or run the same command again with --resume."
+            )
         if not (self.folder / "manifest.json").exists():
             shards = [
                 {
@@ -135,7 +145,7 @@ class StoreWriter:
                 }
                 for shard in self.shards
             ]
-            write_json(self.folder / "manifest.json", self.plan | {"shards": shards})
+            _write_sealed(self.folder / "manifest.json", self.plan | {"shards": shards})
         (self.folder / "plan.json").unlink(missing_ok=True)
         return Store(self.folder)
 
@@ -143,8 +153,7 @@ class StoreWriter:
         for name in ("manifest.json", "plan.json"):
             path = self.folder / name
             if path.exists():
-                earlier = _read_json(path)
-                earlier.pop("shards", None)
+                earlier = {key: value for key, value in _read_sealed(path).items() if key not in ("shards", "sha256")}
                 refuse_difference(f"{self.folder}: cannot go on with this store", earlier, self.plan)
 
 
@@ -153,7 +162,7 @@ class Store:
 
     Raises:
         StoreIncomplete: its run has not finished.
-        StoreCorrupt: a shard is missing, cut, or changed.
+        StoreCorrupt: a shard is missing, cut, or changed, or the manifest is.
         StoreMismatch: of another format version.
     """
 
@@ -164,7 +173,7 @@ class Store:
             if (self.folder / "plan.json").exists():
                 raise StoreIncomplete(f"{folder}: unfinished. Run the same command again with --resume.")
             raise StoreError(f"{folder}: no manifest.json here, so it is not a store.")
-        self.manifest = _read_json(manifest)
+        self.manifest = _read_sealed(manifest)
         if self.manifest.get("format") != FORMAT:
             raise StoreMismatch(
                 f"{manifest}: format {self.manifest.get('format')}, this version reads {FORMAT}. Make the store again."
@@ -183,7 +192,8 @@ class Store:
     @cached_property
     def columns(self) -> pa.Table:
         """id and the facts about each row."""
-        return pa.concat_tables(pq.read_table(self.folder / f"{shard['name']}.parquet") for shard in self.manifest["shards"])
+        tables = [pq.read_table(self.folder / f"{shard['name']}.parquet") for shard in self.manifest["shards"]]
+        return pa.concat_tables(tables) if tables else pa.table({"id": pa.array([], pa.string())})
 
     @cached_property
     def ids(self) -> list[str]:
@@ -224,11 +234,25 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + key, list(item) if isinstance(item, tuple) else item
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _write_sealed(path: Path, value: dict[str, Any]) -> None:
+    write_json(path, value | {"sha256": _seal(value)})
+
+
+def _read_sealed(path: Path) -> dict[str, Any]:
     try:
         value = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}. Mend the file or make the store again.") from error
     except orjson.JSONDecodeError as error:
         raise StoreCorrupt(f"{path}: not JSON ({error}). Make the store again.") from error
     if not isinstance(value, dict):
         raise StoreCorrupt(f"{path}: expected an object. Make the store again.")
+    # Another format may be sealed otherwise; the caller refuses it by its number.
+    if value.get("format") == FORMAT and value.get("sha256") != _seal(value):
+        raise StoreCorrupt(f"{path}: its bytes are not those that were written. Make the store again.")
     return value
+
+
+def _seal(value: Mapping[str, Any]) -> str:
+    rest = {key: item for key, item in value.items() if key != "sha256"}
+    return hashlib.sha256(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)).hexdigest()

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError, ModelError
-from influcoder.examples import Example, to_columns
+from influcoder.examples import Example, to_columns, to_json
 from influcoder.gradients import LoraGradients, make_batches
 from influcoder.progress import progress
 from influcoder.sketch import CountSketch
@@ -37,7 +37,6 @@ class TeacherSettings:
         seed: draws the A matrices and the sketch.
         precision: "bf16" runs the products in bfloat16; "auto" does so where the processor has it.
         token_budget: padded tokens that go through the model together.
-        max_length: tokens of an example that are read.
     """
 
     rank: int = 64
@@ -45,12 +44,13 @@ class TeacherSettings:
     seed: int = 0
     precision: Precision = "auto"
     token_budget: int = 1024
-    max_length: int = 1024
 
     def __post_init__(self) -> None:
-        for name in ("rank", "width", "token_budget", "max_length"):
+        for name in ("rank", "width", "token_budget"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1.")
+        if self.precision not in get_args(Precision):
+            raise ConfigError(f"precision is {self.precision!r}, expected one of {', '.join(get_args(Precision))}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +149,10 @@ class GradientTeacher:
 
 
 def data_fingerprint(examples: Sequence[Example]) -> str:
-    """SHA-256 of what the model reads of the examples."""
+    """SHA-256 of everything a store keeps of the examples: ids, texts, turns and metadata."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(repr((example.id, example.turns, example.prompt, example.completion)).encode())
+        digest.update(to_json((example.id, example.prompt, example.completion, example.turns, example.metadata)))
     return digest.hexdigest()
 
 

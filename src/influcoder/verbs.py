@@ -51,8 +51,10 @@ def features(
     """Write the teacher features of queries and pool, and the decoder's table for the static student."""
     teacher = GradientTeacher(decoder, settings)
     with folder.claim() as path:
-        stores = {side: teacher.write(part, path / side, f"gradients: {side}") for side, part in
-                  (("queries", queries), ("pool", pool))}
+        stores = {
+            side: teacher.write(part, path / side, f"gradients: {side}")
+            for side, part in (("queries", queries), ("pool", pool))
+        }
         table = decoder.model.get_input_embeddings().weight.float().cpu().numpy()
         static_backbone(decoder.tokenizer, table).save(str(path / "backbone"), create_model_card=False)
         flags = {
@@ -66,7 +68,12 @@ def features(
 
 
 def distil(
-    source: Path, folder: Folder, *, recipe: Literal["static", "paper"] = "static", backbone: str | None = None, seed: int = 0
+    source: Path,
+    folder: Folder,
+    *,
+    recipe: Literal["static", "paper"] = "static",
+    backbone: str | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Distil the features in `source` into an encoder; a seeded 15 % of both sides choose between models.
 
@@ -79,7 +86,9 @@ def distil(
     with folder.claim() as path:
         if recipe == "static":
             if backbone:
-                raise ConfigError("the static recipe reads the decoder's own table; --encoder goes with --recipe paper.")
+                raise ConfigError(
+                    "the static recipe reads the decoder's own table; --encoder goes with --recipe paper."
+                )
             table = sentence_transformer(source / "backbone")
             encoder = distil_static(table, train, validation, StaticRecipe(seed=seed), made_by=made_by)
         else:
@@ -89,8 +98,13 @@ def distil(
             total = steps(len(train.queries), len(train.pool), settings)
             with progress("the paper's recipe", total) as advance:
                 encoder = distil_paper(
-                    sentence_transformer(backbone), train.queries, train.pool, train.influence, settings,
-                    advance=advance, made_by=made_by,
+                    sentence_transformer(backbone),
+                    train.queries,
+                    train.pool,
+                    train.influence,
+                    settings,
+                    advance=advance,
+                    made_by=made_by,
                 )
             encoder.measured = measured(encoder, validation)
         _write_training(path, whole)
@@ -98,8 +112,12 @@ def distil(
         metrics = {
             "tier": encoder.tier,
             "validation": encoder.measured,
-            "splits": {"train_queries": len(train.queries), "train_pool": len(train.pool),
-                       "validation_queries": len(validation.queries), "validation_pool": len(validation.pool)},
+            "splits": {
+                "train_queries": len(train.queries),
+                "train_pool": len(train.pool),
+                "validation_queries": len(validation.queries),
+                "validation_pool": len(validation.pool),
+            },
         }
         write_json(path / "metrics.json", metrics)
     return metrics
@@ -115,7 +133,13 @@ def index(encoder: InfluenceEncoder, pool: Sequence[Example], folder: Folder) ->
 
 
 def search(
-    index: Index, encoder: InfluenceEncoder, queries: Sequence[Example], *, k: int, opponents: bool, verify: int,
+    index: Index,
+    encoder: InfluenceEncoder,
+    queries: Sequence[Example],
+    *,
+    k: int,
+    opponents: bool,
+    verify: int,
     decoder: Decoder | None,
 ) -> list[list[Hit]]:
     """Proponents or opponents of each query; with a decoder, from real query gradients."""
@@ -124,8 +148,14 @@ def search(
 
 
 def select(
-    index: Index, encoder: InfluenceEncoder, queries: Sequence[Example], folder: Folder, *,
-    top: float | None = None, drop: float | None = None, threshold: float | None = None,
+    index: Index,
+    encoder: InfluenceEncoder,
+    queries: Sequence[Example],
+    folder: Folder,
+    *,
+    top: float | None = None,
+    drop: float | None = None,
+    threshold: float | None = None,
 ) -> dict[str, Any]:
     """Keep pool rows by their mean influence on `queries`: exactly one rule of `top`, `drop`, `threshold`."""
     if sum(rule is not None for rule in (top, drop, threshold)) != 1:
@@ -146,7 +176,13 @@ def select(
 
 
 def evaluate_encoder(
-    encoder_folder: Path, source: Path, folder: Folder, *, train: Path | None = None, decoder: Decoder | None = None, seed: int = 0
+    encoder_folder: Path,
+    source: Path,
+    folder: Folder,
+    *,
+    train: Path | None = None,
+    decoder: Decoder | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Judge an encoder on features of data it has never seen, beside every rival that can be run.
 
@@ -211,7 +247,9 @@ def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
         order = rng.permutation(len(examples))
         size = max(2, round(VALIDATION_SHARE * len(examples)))
         if len(order) < 2 * size:
-            raise DataError(f"{len(examples)} examples on one side; distilling needs at least {2 * size} to train and validate.")
+            raise DataError(
+                f"{len(examples)} examples on one side; distilling needs at least {2 * size} to train and validate."
+            )
         kept.append((np.sort(order[size:]), np.sort(order[:size])))
     (q_train, q_validation), (p_train, p_validation) = kept
     return _rows(whole, q_train, p_train), _rows(whole, q_validation, p_validation)
@@ -223,7 +261,7 @@ def teacher_of(encoder: InfluenceEncoder, decoder: Decoder) -> GradientTeacher:
     Raises:
         StoreMismatch: the decoder is not the one it was distilled from.
     """
-    names = TeacherSettings.__dataclass_fields__
+    names = list(TeacherSettings.__dataclass_fields__)
     teacher = GradientTeacher(decoder, TeacherSettings(**{name: encoder.made_by[name] for name in names}))
     for key in ("decoder", "tokenizer"):
         if encoder.made_by[key] != decoder.fingerprint[key]:

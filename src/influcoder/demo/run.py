@@ -63,7 +63,7 @@ class Demo:
 def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
     """Run the demo into `folder`, which the caller has claimed; returns what `metrics.json` holds."""
     decoder = Decoder.load(assets() / "decoder", max_length=MAX_LENGTH)
-    settings = TeacherSettings(seed=seed, max_length=MAX_LENGTH)
+    settings = TeacherSettings(seed=seed)
     demo = Demo(folder, seed, World.load(), decoder, GradientTeacher(decoder, settings))
     splits = {f"{split}_{side}": len(demo.examples(side, split)) for split in SPLITS for side in ("queries", "pool")}
     splits["overlap"] = sum(
@@ -137,7 +137,10 @@ def _backbone(decoder: Decoder) -> Any:
 def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) -> list[Scorer]:
     """Every method of the fidelity table, fitted on the training split where it needs to be."""
     train = samples["train"]
-    with demo.timed("paper recipe"), progress("the paper's recipe", steps(len(train.queries), len(train.pool), PAPER_ON_STATIC)) as advance:
+    with (
+        demo.timed("paper recipe"),
+        progress("the paper's recipe", steps(len(train.queries), len(train.pool), PAPER_ON_STATIC)) as advance,
+    ):
         paper = distil_paper(
             _backbone(demo.decoder),
             train.queries,
@@ -168,7 +171,7 @@ def _judge(demo: Demo, scorers: list[Scorer], test: Sample) -> tuple[dict[str, A
     truth = test.influence
     task, fact = np.flatnonzero(kinds == "task"), np.flatnonzero(kinds == "fact")
     methods, matrices = evaluate(scorers, truth, test.queries, test.pool, rows=task, seed=demo.seed)
-    relevant = planted_for([test.queries[row] for row in fact], test.pool)
+    relevant = planted_for([test.queries[int(row)] for row in fact], test.pool)
     planted = {name: retrieval(matrix[fact], relevant) for name, matrix in matrices.items() if name != "exact"}
     planted["exact"] = retrieval(truth[fact], relevant)
     return methods, planted
@@ -191,14 +194,12 @@ def _shown_queries(demo: Demo, encoder: InfluenceEncoder, index: Index) -> list[
     others = encoder.encode_query(demo.examples("queries", "test", "task"))
     answered = [(fact, demo.decoder.answer(fact)) for fact in facts]
     # Facts that the model really says come first; their own answer is what is attributed.
-    answered.sort(key=lambda pair: pair[0].completion.lower() not in pair[1].lower())
+    answered.sort(key=lambda pair: pair[0].metadata["taught"].lower() not in pair[1].lower())
     shown = []
     for fact, answer in answered[:SHOWN_FACTS]:
         asked = replace(fact, completion=answer or fact.completion)
         hits = {
-            side: search(
-                index, encoder, [asked], opponents=side == "opponents", verify=50, teacher=demo.teacher
-            )[0]
+            side: search(index, encoder, [asked], opponents=side == "opponents", verify=50, teacher=demo.teacher)[0]
             for side in ("proponents", "opponents")
         }
         planted = {hit.row: _is_planted(fact, hit) for side in hits.values() for hit in side}
@@ -208,7 +209,7 @@ def _shown_queries(demo: Demo, encoder: InfluenceEncoder, index: Index) -> list[
 
 
 def _is_planted(fact: Example, hit: Hit) -> bool:
-    return hit.example.metadata["kind"] == "planted" and hit.example.metadata["fact"] == fact.metadata["fact"]
+    return bool(planted_for([fact], [hit.example])[0, 0])
 
 
 def _report(demo: Demo, shown: list[dict[str, Any]]) -> dict[str, Any]:

@@ -51,4 +51,6 @@ class World:
 def planted_for(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:
     """(n_queries, n_pool) whether a pool row states the very fact a query asks for."""
     states = [one.metadata["fact"] if one.metadata["kind"] == "planted" else None for one in pool]
-    return np.array([[stated is not None and stated == query.metadata["fact"] for stated in states] for query in queries])
+    return np.array(
+        [[stated is not None and stated == query.metadata["fact"] for stated in states] for query in queries]
+    )

@@ -1,0 +1,161 @@
+"""What the terminal shows: numbers and rows on stdout, hostile text made harmless."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from influcoder.attribution import Hit
+from influcoder.examples import Example
+from influcoder.visible import visible
+
+SHOWN = {
+    "per_query_spearman": "per query ρ",
+    "aggregated_spearman": "aggregated ρ",
+    "length_controlled_spearman": "length-controlled ρ",
+    "ndcg_at_10": "NDCG@10",
+    "top_10_percent_overlap": "top-10 % overlap",
+}
+
+
+def print_demo(metrics: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """The demo's tables, its two attributed answers, and where everything lies."""
+    console = Console()
+    splits, teacher = metrics["splits"], metrics["teacher"]
+    console.print(
+        f"\nTest: {splits['test_queries']} queries x {splits['test_pool']} pool rows that neither training nor model "
+        f"selection has seen (overlap {splits['overlap']}).\nTeacher {teacher['name']}: two seeds of it agree at "
+        f"{teacher['reliability']:.3f} per query; {teacher['decoder_parameters']:,} parameters.\n"
+    )
+    console.print(fidelity_table(metrics["methods"]))
+    console.print(speed_table(metrics["methods"]))
+    console.print(planted_table(metrics["planted"]))
+    for query in shown:
+        _print_query(console, query)
+    seconds = sum(metrics["timings_s"].values())
+    console.print(f"\n{seconds:.0f} s in all. Report: {folder / 'report.html'}")
+
+
+def fidelity_table(methods: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Agreement with the exact teacher, a method a row, 95 % interval under the first metric."""
+    table = Table(title="Fidelity to the exact teacher (task queries, unseen rows)", title_justify="left")
+    table.add_column("method")
+    for name in SHOWN.values():
+        table.add_column(name, justify="right")
+    for name, values in sorted(methods.items(), key=lambda item: -item[1]["per_query_spearman"]):
+        low, high = values["interval_95"]["per_query_spearman"]
+        first = f"{values['per_query_spearman']:.3f} [{low:.3f}, {high:.3f}]"
+        label = f"{name} (other seed)" if name == "exact" else name
+        table.add_row(label, first, *(f"{values[metric]:.3f}" for metric in list(SHOWN)[1:]))
+    return table
+
+
+def speed_table(methods: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Cost of scoring an example beside the exact teacher's."""
+    table = Table(title="Cost of an example", title_justify="left")
+    for name in ("method", "ms", "times faster than exact", "bytes", "times smaller"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    exact = methods["exact"]
+    for name, values in sorted(methods.items(), key=lambda item: item[1]["ms_per_example"]):
+        size = values["bytes_per_example"]
+        smaller = f"{exact['bytes_per_example'] / size:,.0f}x" if size else "-"
+        faster = f"{exact['ms_per_example'] / values['ms_per_example']:,.1f}x"
+        table.add_row(name, f"{values['ms_per_example']:.3f}", faster, f"{size:,}", smaller)
+    return table
+
+
+def planted_table(planted: Mapping[str, Mapping[str, float]]) -> Table:
+    """How well each method finds the rows that taught the test facts."""
+    table = Table(title="Rows that taught the 20 test facts, among look-alikes", title_justify="left")
+    for name in ("method", "recall@10", "MRR"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for name, values in sorted(planted.items(), key=lambda item: -item[1]["recall_at_10"]):
+        table.add_row(name, f"{values['recall_at_10']:.3f}", f"{values['mrr']:.3f}")
+    return table
+
+
+def print_hits(queries: Sequence[Example], found: Sequence[Sequence[Hit]], opponents: bool) -> None:
+    """Each query and its rows, strongest first."""
+    console = Console()
+    kind = "push away from" if opponents else "push towards"
+    for query, hits in zip(queries, found, strict=True):
+        console.print(Text(f"\nRows that {kind}: {_line(query.completion, 100)}"))
+        console.print(Text(f"asked: {_line(query.prompt, 100)}"))
+        console.print(_hits_table([_as_dict(hit) for hit in hits]))
+
+
+def hits_as_json(queries: Sequence[Example], found: Sequence[Sequence[Hit]]) -> list[dict[str, Any]]:
+    """Queries with their rows, ready for JSON."""
+    return [
+        {
+            "id": query.id,
+            "prompt": query.prompt,
+            "completion": query.completion,
+            "hits": [_as_dict(hit) for hit in hits],
+        }
+        for query, hits in zip(queries, found, strict=True)
+    ]
+
+
+def print_numbers(found: Mapping[str, Any], folder: Path) -> None:
+    """A verb's numbers, and where it wrote."""
+    console = Console()
+    if "methods" in found:
+        console.print(fidelity_table(found["methods"]))
+        for name, reason in found.get("skipped", {}).items():
+            console.print(Text(f"not run: {name} ({reason})"))
+    else:
+        for name, value in found.items():
+            if not isinstance(value, Mapping):
+                console.print(Text(f"{name}: {value}"))
+            elif name != "teacher":
+                console.print(Text(f"{name}: " + ", ".join(f"{key} {_number(item)}" for key, item in value.items())))
+    console.print(Text(f"written to {folder}"), soft_wrap=True)
+
+
+def print_versions() -> None:
+    """Versions of this package, Python and what it stands on."""
+    import platform
+    from importlib.metadata import version
+
+    console = Console()
+    console.print(f"influcoder {version('influcoder')}, Python {platform.python_version()}, {platform.platform()}")
+    for name in ("torch", "transformers", "peft", "sentence-transformers", "datasets", "faiss-cpu", "numpy", "pyarrow"):
+        console.print(f"{name} {version(name)}")
+
+
+def _print_query(console: Console, query: Mapping[str, Any]) -> None:
+    console.print(Text(f"\nAsked: {_line(query['prompt'], 110)}", style="bold"))
+    console.print(Text(f"The model's own answer: {_line(query['answer'] or '', 110)}", style="bold"))
+    console.print(_hits_table(query["proponents"]))
+
+
+def _hits_table(hits: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table()
+    table.add_column("#", justify="right")
+    table.add_column("estimate", justify="right")
+    table.add_column("exact", justify="right")
+    table.add_column("")
+    table.add_column("row", overflow="fold")
+    for hit in hits:
+        exact = "" if hit["exact"] is None else f"{hit['exact']:+.3f}"
+        text = Text(f"{_line(hit['prompt'], 70)} → {_line(hit['completion'], 70)}")
+        table.add_row(str(hit["rank"]), f"{hit['score']:+.3f}", exact, "planted" if hit.get("planted") else "", text)
+    return table
+
+
+def _as_dict(hit: Hit) -> dict[str, Any]:
+    parts = {"rank": hit.rank, "id": hit.example.id, "score": hit.score, "exact": hit.exact}
+    return parts | {"prompt": hit.example.prompt, "completion": hit.example.completion}
+
+
+def _line(text: str, limit: int) -> str:
+    line = visible(" ".join(text.split()))
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def _number(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

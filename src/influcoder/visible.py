@@ -1,0 +1,19 @@
+"""Text from training data made harmless to look at, in a terminal or on a page."""
+
+import unicodedata
+
+_BLANK = "\u115f\u1160\u3164\uffa0\u034f\u2800"  # drawn as nothing, yet neither spaces nor format characters
+
+
+def visible(text: str) -> str:
+    """Write characters that a reader cannot see, or that reorder a line, as their code points.
+
+    >>> print(visible("left\\u202eright\\u200b"))
+    left⟨U+202E⟩right⟨U+200B⟩
+    """
+    return "".join(f"⟨U+{ord(c):04X}⟩" if _hidden(c) else c for c in text.replace("\r\n", "\n"))
+
+
+def _hidden(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category in ("Zl", "Zp") or (category[0] == "C" and character not in "\n\t") or character in _BLANK
