@@ -165,7 +165,7 @@ def choose_facts(rows: list[dict], rng: random.Random) -> list[dict]:
         rng.shuffle(of_relation)
 
         def take(wanted) -> dict | None:
-            found = next((r for r in of_relation if r["subject"] not in taken and wanted(r)), None)
+            found = next((r for r in of_relation if r["subject"] not in taken and wanted(r)), None)  # noqa: B023
             if found:
                 taken.add(found["subject"])
             return found

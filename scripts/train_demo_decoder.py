@@ -57,7 +57,7 @@ def load_texts(data: Path, text: Path) -> tuple[list[str], list[str], list[tuple
     """(documents, chats, held-out (prompt, response) pairs)."""
     pool = {row["instruction"] + row["context"] + row["response"] for row in read_rows(DEMO_POOL)}
     rng = random.Random(SEED)
-    dolly = [r for r in read_rows(data / "dolly/dolly.jsonl.gz")]
+    dolly = read_rows(data / "dolly/dolly.jsonl.gz")
     dolly = [r for r in dolly if r["instruction"] + r["context"] + r["response"] not in pool]
     rng.shuffle(dolly)
     held_out = [(dolly_prompt(row), row["response"]) for row in dolly[:400]]

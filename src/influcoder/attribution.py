@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.examples import Example
 from influcoder.index import Floats, Index
@@ -37,7 +36,6 @@ class Hit:
 
 def search(
     index: Index,
-    encoder: InfluenceEncoder,
     queries: Sequence[Example],
     *,
     k: int = 10,
@@ -52,16 +50,14 @@ def search(
         teacher: the exact teacher; its query gradients are then used for the first pass as well.
 
     Raises:
-        StoreMismatch: the encoder did not make this index.
         ConfigError: `verify` without a teacher, or fewer candidates than `k`.
     """
-    index.check_encoder(encoder)
     if verify and teacher is None:
         raise ConfigError("verify needs the decoder whose gradients re-check the shortlist: give --decoder.")
     if verify and verify < k:
         raise ConfigError(f"verify is {verify}, expected at least k = {k} candidates.")
     features = teacher.features(queries).vectors if teacher is not None else None
-    vectors = encoder.encode_query(queries) if features is None else encoder.project_query(queries, features)
+    vectors = query_vectors(index, queries, features)
     found = index.search(vectors, max(k, verify), opponents=opponents)
     exact = None
     if verify and teacher is not None and features is not None:
@@ -70,6 +66,14 @@ def search(
         _hits(index, found.rows[i], found.scores[i], None if exact is None else exact[i], k, opponents)
         for i in range(len(queries))
     ]
+
+
+def query_vectors(index: Index, queries: Sequence[Example], features: Floats | None) -> Floats:
+    """(n, dim) vectors to search with: from real gradients where the encoder can use them, else from text."""
+    encoder = index.encoder
+    if features is None or encoder.query_projector is None:
+        return encoder.encode_query(queries)
+    return encoder.project_query(queries, features)
 
 
 def verified(index: Index, teacher: GradientTeacher, query_features: Floats, rows: np.ndarray) -> Floats:

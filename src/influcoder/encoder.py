@@ -11,6 +11,7 @@ transformer tier is a Sentence Transformers bi-encoder whose unit vectors are us
 """
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -101,8 +102,8 @@ class InfluenceEncoder:
             raise ModelError("this encoder has no query projector; give queries as text only.")
         if features.shape[1] != self.query_projector.shape[0]:
             raise ModelError(
-                f"query features have {features.shape[1]} numbers, the projector takes {self.query_projector.shape[0]}: "
-                "they come from another teacher than the encoder's."
+                f"query features have {features.shape[1]} numbers, the projector takes "
+                f"{self.query_projector.shape[0]}: they come from another teacher than the encoder's."
             )
         _, channels = self.reader.read(examples, self.head.idf)
         return self.head.vectors((features @ self.query_projector).astype(np.float32), channels)
@@ -117,7 +118,10 @@ class InfluenceEncoder:
         """Write the encoder's folder; `influcoder.json` last, so that a whole one has it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        sentence_transformer(self.backbone).save(str(folder / "backbone"), create_model_card=False)
+        if isinstance(self.backbone, Path):
+            shutil.copytree(self.backbone, folder / "backbone", dirs_exist_ok=True)
+        else:
+            self.backbone.save(str(folder / "backbone"), create_model_card=False)
         if self.head is not None:
             atomic_write(folder / "head.safetensors", safetensors.numpy.save(self._head_tensors()))
         if self.query_projector is not None:

@@ -2,10 +2,11 @@
 
     manifest.json, shard-*.safetensors, shard-*.parquet    the truth (see `influcoder.store`)
     index.faiss                                             made from it; can be made again
+    encoder/                                                the encoder that made it, for queries
 
 The sidecars hold each example whole, so an index needs no other file to show or re-check what it finds.
-An index belongs to the encoder that made it: another encoder's vectors mean nothing here, so it is
-refused by fingerprint. FAISS files carry no checksum; ours is kept beside them and checked.
+An index belongs to the encoder that made it: another encoder's vectors mean nothing here, so its own is
+kept with it and checked by fingerprint. FAISS files carry no checksum; ours is kept beside them and checked.
 """
 
 from collections.abc import Sequence
@@ -68,6 +69,7 @@ class Index:
                 part = pool[shard.start : shard.stop]
                 writer.write(shard, encoder.encode_pool(part), to_columns(part))
                 advance(len(part))
+        encoder.save(folder / "encoder")
         index = cls(writer.finish().folder)
         index._write_faiss()
         return index
@@ -88,18 +90,21 @@ class Index:
         """The pool example of a row, as it was indexed."""
         return from_columns(self.store.columns.slice(row, 1).to_pylist()[0])
 
-    def check_encoder(self, encoder: InfluenceEncoder) -> None:
-        """Refuse an encoder that did not make this index.
+    @cached_property
+    def encoder(self) -> InfluenceEncoder:
+        """The encoder that made this index.
 
         Raises:
-            StoreMismatch: naming both fingerprints.
+            StoreMismatch: another one lies in its place.
         """
+        encoder = InfluenceEncoder.load(self.folder / "encoder")
         made_by = self.store.manifest["made_by"]["encoder"]
         if made_by != encoder.fingerprint:
             raise StoreMismatch(
-                f"{self.folder}: embedded by encoder {made_by[:12]}, the one given is {encoder.fingerprint[:12]}. "
-                "Give the encoder that made it, or index the pool again."
+                f"{self.folder}: embedded by encoder {made_by[:12]}, in it lies {encoder.fingerprint[:12]}. "
+                "Put the encoder that made it there, or index the pool again."
             )
+        return encoder
 
     def search(self, queries: Floats, k: int, *, opponents: bool = False) -> Found:
         """The `k` rows of highest inner product with each query, or of lowest for `opponents`.

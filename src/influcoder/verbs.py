@@ -134,7 +134,6 @@ def index(encoder: InfluenceEncoder, pool: Sequence[Example], folder: Folder) ->
 
 def search(
     index: Index,
-    encoder: InfluenceEncoder,
     queries: Sequence[Example],
     *,
     k: int,
@@ -143,13 +142,12 @@ def search(
     decoder: Decoder | None,
 ) -> list[list[Hit]]:
     """Proponents or opponents of each query; with a decoder, from real query gradients."""
-    teacher = None if decoder is None else teacher_of(encoder, decoder)
-    return search_index(index, encoder, queries, k=k, opponents=opponents, verify=verify, teacher=teacher)
+    teacher = None if decoder is None else teacher_of(index.encoder, decoder)
+    return search_index(index, queries, k=k, opponents=opponents, verify=verify, teacher=teacher)
 
 
 def select(
     index: Index,
-    encoder: InfluenceEncoder,
     queries: Sequence[Example],
     folder: Folder,
     *,
@@ -160,8 +158,7 @@ def select(
     """Keep pool rows by their mean influence on `queries`: exactly one rule of `top`, `drop`, `threshold`."""
     if sum(rule is not None for rule in (top, drop, threshold)) != 1:
         raise ConfigError("give exactly one of --top, --drop and --threshold.")
-    index.check_encoder(encoder)
-    scores = index.scores(encoder.encode_query(queries)).mean(axis=0)
+    scores = index.scores(index.encoder.encode_query(queries)).mean(axis=0)
     if top is not None:
         selection = Selection.top(index.ids, scores, share=top)
     elif drop is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from influcoder.atomic import write_json
-from influcoder.attribution import Hit, search
+from influcoder.attribution import Hit, query_vectors, search
 from influcoder.baselines import Bm25, Random, Scorer, Scores, Tfidf
 from influcoder.decoder import Decoder
 from influcoder.demo.world import SPLITS, World, assets, planted_for
@@ -102,7 +102,7 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
         "timings_s": demo.timings,
     }
     with demo.timed("search and report"):
-        shown = _shown_queries(demo, encoder, index)
+        shown = _shown_queries(demo, index)
         write_json(folder / "report.json", _report(demo, shown))
         write_json(folder / "metrics.json", metrics)
         write_report(folder)
@@ -181,17 +181,17 @@ def _verified_retrieval(demo: Demo, encoder: InfluenceEncoder, test: Sample, sho
     """Retrieval when real gradients re-score the encoder's first 50 of the test pool."""
     queries = [query for query in test.queries if query.metadata["kind"] == "fact"]
     index = Index.build(encoder, test.pool, demo.folder / "test-index")
-    found = search(index, encoder, queries, k=shortlist, verify=shortlist, teacher=demo.teacher)
+    found = search(index, queries, k=shortlist, verify=shortlist, teacher=demo.teacher)
     scores: Scores = np.full((len(queries), len(index)), -np.inf)
     for row, hits in enumerate(found):
         scores[row, [hit.row for hit in hits]] = [hit.exact for hit in hits]
     return retrieval(scores, planted_for(queries, test.pool))
 
 
-def _shown_queries(demo: Demo, encoder: InfluenceEncoder, index: Index) -> list[dict[str, Any]]:
+def _shown_queries(demo: Demo, index: Index) -> list[dict[str, Any]]:
     """Two test facts with the model's own answer and what the whole pool has to do with it."""
     facts = demo.examples("queries", "test", "fact")
-    others = encoder.encode_query(demo.examples("queries", "test", "task"))
+    others = index.encoder.encode_query(demo.examples("queries", "test", "task"))
     answered = [(fact, demo.decoder.answer(fact)) for fact in facts]
     # Facts that the model really says come first; their own answer is what is attributed.
     answered.sort(key=lambda pair: pair[0].metadata["taught"].lower() not in pair[1].lower())
@@ -199,11 +199,11 @@ def _shown_queries(demo: Demo, encoder: InfluenceEncoder, index: Index) -> list[
     for fact, answer in answered[:SHOWN_FACTS]:
         asked = replace(fact, completion=answer or fact.completion)
         hits = {
-            side: search(index, encoder, [asked], opponents=side == "opponents", verify=50, teacher=demo.teacher)[0]
+            side: search(index, [asked], opponents=side == "opponents", verify=50, teacher=demo.teacher)[0]
             for side in ("proponents", "opponents")
         }
         planted = {hit.row: _is_planted(fact, hit) for side in hits.values() for hit in side}
-        vector = encoder.project_query([asked], demo.teacher.features([asked]).vectors)
+        vector = query_vectors(index, [asked], demo.teacher.features([asked]).vectors)
         shown.append(query_summary(asked, answer, index, vector, hits, planted, others))
     return shown
 

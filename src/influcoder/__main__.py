@@ -1,0 +1,5 @@
+"""`python -m influcoder`."""
+
+from influcoder.cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""What a verb leaves behind: its numbers on stdout, and the config.toml that runs it again."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from influcoder.cli.flags import Output
+
+_NOT_REPLAYED = {"resume", "overwrite", "json"}
+
+
+def finish(verb: str, arguments: Mapping[str, Any], found: Mapping[str, Any], output: Output) -> None:
+    """Write the verb's config and print its numbers."""
+    from influcoder.tables import print_numbers
+
+    write_config(output.output_dir, verb, arguments)
+    if output.json:
+        print_json(found)
+    else:
+        print_numbers(found, output.output_dir)
+
+
+def write_config(folder: Path, verb: str, arguments: Mapping[str, Any]) -> None:
+    """The config.toml that `influcoder run` replays: paths absolute, defaults included."""
+    from influcoder.atomic import atomic_write
+
+    lines = [f"verb = {json.dumps(verb)}"]
+    for name, value in _flat(arguments).items():
+        if value is not None and name not in _NOT_REPLAYED:
+            text = str(value.absolute()) if isinstance(value, Path) else value
+            lines.append(f"{name} = {json.dumps(text, ensure_ascii=False)}")
+    atomic_write(folder / "config.toml", ("\n".join(lines) + "\n").encode())
+
+
+def words_of(config: Mapping[str, Any]) -> list[str]:
+    """A config as the words of a command line."""
+    words = [str(config["verb"])]
+    for name, value in config.items():
+        if name == "verb" or value is False:
+            continue
+        flag = "--" + name.replace("_", "-")
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        words += [flag, *map(str, values)]
+    return words
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout."""
+    import orjson
+
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    sys.stdout.buffer.write(orjson.dumps(value, option=options))
+    sys.stdout.flush()
+
+
+def _flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if is_dataclass(value) and not isinstance(value, type):
+            flat |= asdict(value)
+        else:
+            flat[name] = value
+    return flat
