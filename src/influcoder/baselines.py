@@ -50,6 +50,8 @@ class Tfidf:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         vectorizer = TfidfVectorizer(sublinear_tf=True)
+        if not any(map(vectorizer.build_analyzer(), map(plain_text, pool))):
+            return np.zeros((len(queries), len(pool)))
         documents = vectorizer.fit_transform(map(plain_text, pool))
         self.bytes_per_example = round((documents.data.nbytes + documents.indices.nbytes) / len(pool))
         return np.asarray((vectorizer.transform(map(plain_text, queries)) @ documents.T).todense())
@@ -64,10 +66,11 @@ class Bm25:
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
         import bm25s
 
+        documents = bm25s.tokenize([plain_text(one) for one in pool], stopwords=None, show_progress=False)
+        if not documents.vocab:
+            return np.zeros((len(queries), len(pool)))
         index = bm25s.BM25()
-        index.index(
-            bm25s.tokenize([plain_text(one) for one in pool], stopwords=None, show_progress=False), show_progress=False
-        )
+        index.index(documents, show_progress=False)
         self.bytes_per_example = round(
             sum(part.nbytes for part in index.scores.values() if hasattr(part, "nbytes")) / len(pool)
         )

@@ -127,7 +127,7 @@ def distil_static(
         backbone,
         head,
         query_projector=targets.query_projector.astype(np.float16).astype(np.float32),
-        settings=recipe.reading(),
+        settings={"reading": recipe.reading(), "groups": list(fitted["pool"][0].names)},
         made_by=(made_by or {}) | {"recipe": "static"},
     )
     encoder.measured = measured(encoder, validation)

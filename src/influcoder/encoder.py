@@ -23,15 +23,17 @@ import safetensors.numpy
 import tokenizers
 from numpy.typing import NDArray
 
-from influcoder.atomic import atomic_write, write_json
+from influcoder.atomic import atomic_write, sha256
 from influcoder.baselines import plain_text
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
 from influcoder.examples import Example
 from influcoder.head import ClosedFormHead, Role
+from influcoder.sealed import read_sealed, write_sealed
 from influcoder.static import StaticReader
 
 FORMAT = 1
 Floats = NDArray[np.float32]
+HEAD, PROJECTOR = "head.safetensors", "query_projector.safetensors"
 QUERY_PROMPT = "Represent this example to find the training examples that influence it: "
 
 
@@ -79,9 +81,9 @@ class InfluenceEncoder:
     def fingerprint(self) -> str:
         """SHA-256 of everything that changes its vectors."""
         digest = hashlib.sha256(orjson.dumps(self.settings, option=orjson.OPT_SORT_KEYS))
-        for tensors in (self._head_tensors(), self._backbone_tensors()):
-            for name, tensor in sorted(tensors.items()):
-                digest.update(name.encode() + np.ascontiguousarray(tensor).tobytes())
+        digest.update(_tokenizer_of(self.backbone).to_str().encode())
+        for name, tensor in sorted((self._tensors() | _weights_of(self.backbone)).items()):
+            digest.update(name.encode() + np.ascontiguousarray(tensor).tobytes())
         return digest.hexdigest()
 
     def encode_query(self, examples: Sequence[Example]) -> Floats:
@@ -111,22 +113,19 @@ class InfluenceEncoder:
     @cached_property
     def reader(self) -> StaticReader:
         """Reads texts for the static tier."""
-        tensors = self._backbone_tensors()
-        return StaticReader(self._tokenizer(), tensors["embedding.weight"].astype(np.float32), **self.settings)
+        table = _weights_of(self.backbone)["embedding.weight"].astype(np.float32)
+        return StaticReader(_tokenizer_of(self.backbone), table, **self.settings["reading"])
 
     def save(self, folder: str | Path) -> None:
-        """Write the encoder's folder; `influcoder.json` last, so that a whole one has it."""
+        """Write the encoder's folder; `influcoder.json` last, with the SHA-256 of every other file."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(self.backbone, Path):
             shutil.copytree(self.backbone, folder / "backbone", dirs_exist_ok=True)
         else:
             self.backbone.save(str(folder / "backbone"), create_model_card=False)
-        if self.head is not None:
-            atomic_write(folder / "head.safetensors", safetensors.numpy.save(self._head_tensors()))
-        if self.query_projector is not None:
-            packed = {"query_projector": self.query_projector.astype(np.float16)}
-            atomic_write(folder / "query_projector.safetensors", safetensors.numpy.save(packed))
+        for name, tensors in self._files().items():
+            atomic_write(folder / name, safetensors.numpy.save(tensors))
         description = {
             "format": FORMAT,
             "tier": self.tier,
@@ -136,7 +135,9 @@ class InfluenceEncoder:
             "measured": self.measured,
         }
         atomic_write(folder / "README.md", model_card(description).encode())
-        write_json(folder / "influcoder.json", description)
+        parts = sorted(path for path in (folder / "backbone").rglob("*") if path.is_file())
+        files = {str(path.relative_to(folder)): sha256(path) for path in (*parts, *map(folder.joinpath, self._files()))}
+        write_sealed(folder / "influcoder.json", description | {"files": files})
 
     @classmethod
     def load(cls, folder: str | Path) -> "InfluenceEncoder":
@@ -145,71 +146,82 @@ class InfluenceEncoder:
         Raises:
             ModelError: not an encoder folder.
             StoreMismatch: of another format version.
-            StoreCorrupt: its tensors are not those that were saved.
+            StoreCorrupt: a file is missing, or is not the one that was saved.
         """
         folder = Path(folder)
         path = folder / "influcoder.json"
         if not path.exists():
             raise ModelError(f"{folder}: no influcoder.json here, so it is not a finished encoder.")
         try:
-            description = orjson.loads(path.read_bytes())
+            description = read_sealed(path, FORMAT)
             if description["format"] != FORMAT:
                 raise StoreMismatch(f"{path}: format {description['format']}, this version reads {FORMAT}.")
+            _check_files(folder, description["files"])
             head, projector = None, None
             if description["tier"] == "static":
-                tensors = safetensors.numpy.load_file(folder / "head.safetensors")
-                head = ClosedFormHead(**tensors)
-            if (folder / "query_projector.safetensors").exists():
-                packed = safetensors.numpy.load_file(folder / "query_projector.safetensors")
+                head = ClosedFormHead(**safetensors.numpy.load_file(folder / HEAD))
+            if PROJECTOR in description["files"]:
+                packed = safetensors.numpy.load_file(folder / PROJECTOR)
                 projector = packed["query_projector"].astype(np.float32)
-            encoder = cls(
-                folder / "backbone",
-                head,
-                query_projector=projector,
-                settings=description["settings"],
-                made_by=description["made_by"],
-                measured=description["measured"],
-            )
-            fingerprint = encoder.fingerprint
-        except (KeyError, TypeError, OSError, orjson.JSONDecodeError, safetensors.SafetensorError) as error:
+            known = {name: description[name] for name in ("settings", "made_by", "measured")}
+            encoder = cls(folder / "backbone", head, query_projector=projector, **known)
+            encoder.__dict__["fingerprint"] = description["fingerprint"]
+        except (
+            KeyError,
+            TypeError,
+            AttributeError,
+            OSError,
+            safetensors.SafetensorError,
+        ) as error:
             raise StoreCorrupt(f"{folder}: cannot be read as an encoder: {error!r}. Distil it again.") from error
-        if fingerprint != description["fingerprint"]:
-            raise StoreCorrupt(f"{folder}: its tensors are not those that were saved. Distil it again.")
         return encoder
 
     def _encode(self, examples: Sequence[Example], role: Role) -> Floats:
         if self.head is not None:
             features, channels = self.reader.read(examples, self.head.idf)
-            joined = np.concatenate([features[name] for name in self.settings_groups()], axis=1)
+            joined = np.concatenate([features[name] for name in self.settings["groups"]], axis=1)
             return self.head.vectors(self.head.coordinates(role, joined), channels)
         model = self.backbone = sentence_transformer(self.backbone)
         prompt = QUERY_PROMPT if role == "query" else ""
         texts = [prompt + plain_text(example) for example in examples]
         return np.asarray(model.encode(texts, normalize_embeddings=True, show_progress_bar=False), np.float32)
 
-    def settings_groups(self) -> list[str]:
-        """The feature groups the head reads, in order."""
-        return ["surface", "completion", "prompt", "opening", *(f"pairs{lag}" for lag in self.settings["lags"])]
+    def _tensors(self) -> dict[str, Floats]:
+        return {name: tensor for tensors in self._files().values() for name, tensor in tensors.items()}
 
-    def _head_tensors(self) -> dict[str, Floats]:
-        return {} if self.head is None else self.head.tensors()
+    def _files(self) -> dict[str, dict[str, Any]]:
+        """The tensors that are saved beside the backbone, by file."""
+        files: dict[str, dict[str, Any]] = {}
+        if self.head is not None:
+            files[HEAD] = self.head.tensors()
+        if self.query_projector is not None:
+            files[PROJECTOR] = {"query_projector": self.query_projector.astype(np.float16)}
+        return files
 
-    def _backbone_tensors(self) -> dict[str, Floats]:
-        if isinstance(self.backbone, Path):
-            found = sorted(self.backbone.rglob("*.safetensors"))
-            if not found:
-                raise StoreCorrupt(f"{self.backbone}: no weights here. Distil the encoder again.")
-            return {name: value for path in found for name, value in safetensors.numpy.load_file(path).items()}
-        return {
-            name.removeprefix("0."): value.detach().cpu().float().numpy()
-            for name, value in self.backbone.state_dict().items()
-        }
 
-    def _tokenizer(self) -> tokenizers.Tokenizer:
-        if isinstance(self.backbone, Path):
-            return tokenizers.Tokenizer.from_file(str(next(self.backbone.rglob("tokenizer.json"))))
-        found: tokenizers.Tokenizer = self.backbone[0].tokenizer
-        return found
+def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise StoreCorrupt(f"{path}: missing. Distil the encoder again.")
+        if sha256(path) != expected:
+            raise StoreCorrupt(f"{path}: its bytes are not those that were saved. Distil the encoder again.")
+
+
+def _weights_of(backbone: Any) -> dict[str, Any]:
+    """A backbone's tensors by name; a folder's static table without loading Sentence Transformers."""
+    if isinstance(backbone, Path):
+        return dict(safetensors.numpy.load_file(next(backbone.rglob("model.safetensors"))))
+    return {
+        name.removeprefix("0."): value.detach().cpu().float().numpy() for name, value in backbone.state_dict().items()
+    }
+
+
+def _tokenizer_of(backbone: Any) -> tokenizers.Tokenizer:
+    if isinstance(backbone, Path):
+        return tokenizers.Tokenizer.from_file(str(next(backbone.rglob("tokenizer.json"))))
+    found: tokenizers.Tokenizer = getattr(backbone[0].tokenizer, "backend_tokenizer", backbone[0].tokenizer)
+    return found
 
 
 def sentence_transformer(backbone: Any) -> Any:

@@ -121,9 +121,10 @@ class ClosedFormHead:
 
 def fit_weights(truth: Floats, parts: list[Floats]) -> Floats:
     """Non-negative least-squares weights of `parts` (n_q, n_p each) that add up to `truth`, row means aside."""
-    centred = [part - part.mean(axis=1, keepdims=True) for part in (truth, *parts)]
-    matrix = np.stack([part.ravel() for part in centred[1:]], axis=1).astype(np.float64)
-    gram = matrix.T @ matrix
-    root = np.linalg.cholesky(gram + 1e-9 * np.trace(gram) * np.eye(len(gram)))
-    right = np.linalg.solve(root, matrix.T @ centred[0].ravel().astype(np.float64))
-    return np.asarray(nnls(root.T, right)[0], np.float32)
+    target, *columns = (
+        np.ravel(part - part.mean(axis=1, keepdims=True)).astype(np.float64) for part in (truth, *parts)
+    )
+    matrix = np.stack(columns, axis=1)
+    # nnls on the R of a QR decomposition: the same solution, from a matrix of a few rows.
+    q, r = np.linalg.qr(matrix)
+    return np.asarray(nnls(r, q.T @ target)[0], np.float32)

@@ -123,8 +123,14 @@ class Index:
         if not np.isfinite(queries).all():
             raise ConfigError("a query vector is not finite.")
         sign = np.float32(-1 if opponents else 1)
-        scores, rows = self._faiss.search(sign * queries, min(k, len(self)))
-        order = np.lexsort((rows, -scores), axis=1)  # ties by row number, not by FAISS's whim
+        k = min(k, len(self))
+        wanted = k
+        while True:
+            scores, rows = self._faiss.search(sign * queries, wanted)
+            if wanted == len(self) or (scores[:, -1] < scores[:, k - 1]).all():
+                break
+            wanted = min(2 * wanted + 1, len(self))  # a tie runs over the edge: see all of it
+        order = np.lexsort((rows, -scores), axis=1)[:, :k]  # ties by row number, not by FAISS's whim
         return Found(np.take_along_axis(rows, order, 1), sign * np.take_along_axis(scores, order, 1))
 
     def scores(self, queries: Floats) -> Floats:
@@ -136,7 +142,11 @@ class Index:
         path, recorded = self.folder / "index.faiss", self.folder / "index.json"
         if not path.exists() or not recorded.exists():
             self._write_faiss()
-        if sha256(path) != orjson.loads(recorded.read_bytes())["sha256"]:
+        try:
+            expected = orjson.loads(recorded.read_bytes())["sha256"]
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise StoreCorrupt(f"{recorded}: not the record of an index. Delete it: it is made again.") from error
+        if sha256(path) != expected:
             raise StoreCorrupt(f"{path}: its bytes are not those that were written. Delete it: it is made again.")
         return faiss.read_index(str(path))
 

@@ -43,8 +43,13 @@ def spearman_rows(truth: Matrix, scores: Matrix) -> Matrix:
 def length_controlled_rows(truth: Matrix, scores: Matrix, lengths: Matrix) -> Matrix:
     """Spearman's ρ of each row after a cubic in the rank of `lengths`, (n_pool,), is regressed out of both."""
     rank = rankdata(lengths) / len(lengths) - 0.5
-    basis, _ = np.linalg.qr(np.stack([rank**power for power in range(4)], axis=1))
-    residuals = [ranks - (ranks @ basis) @ basis.T for ranks in (rankdata(truth, axis=1), rankdata(scores, axis=1))]
+    left, sizes, _ = np.linalg.svd(np.stack([rank**power for power in range(4)], axis=1), full_matrices=False)
+    basis = left[:, sizes > 1e-9 * sizes[0]]  # fewer where lengths repeat
+    residuals = []
+    for ranks in (rankdata(truth, axis=1), rankdata(scores, axis=1)):
+        rest = ranks - (ranks @ basis) @ basis.T
+        rest[np.linalg.norm(rest, axis=1) < 1e-9 * np.linalg.norm(ranks, axis=1)] = 0  # nothing but length
+        residuals.append(rest)
     return row_correlations(*residuals)
 
 

@@ -84,7 +84,7 @@ def distil_paper(
     optimizer = torch.optim.AdamW(backbone.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, total, recipe.warm_up))
     backbone.train()
-    for rows, columns in _blocks(len(queries), len(pool), total, recipe, rng):
+    for rows, columns in _blocks(len(queries), len(pool), recipe, rng):
         one = _embed(backbone, [texts[0][i] for i in rows])
         other = _embed(backbone, [texts[1][i] for i in columns])
         loss = block_loss(one @ other.T, teacher[rows][:, columns], recipe.alpha, recipe.temperature)
@@ -104,17 +104,18 @@ def steps(queries: int, pool: int, recipe: PaperRecipe) -> int:
     return recipe.epochs * max(-(-queries // recipe.queries), -(-pool // recipe.pool))
 
 
-def _blocks(queries: int, pool: int, total: int, recipe: PaperRecipe, rng: np.random.Generator) -> Any:
-    """Blocks of indices, each side reshuffled whenever it is used up."""
-    orders = [np.empty(0, np.int64), np.empty(0, np.int64)]
-    for _ in range(total):
-        block = []
-        for side, (count, size) in enumerate(((queries, recipe.queries), (pool, recipe.pool))):
-            if len(orders[side]) < min(size, count):
-                orders[side] = rng.permutation(count)
-            block.append(orders[side][:size])
-            orders[side] = orders[side][size:]
-        yield block
+def _blocks(queries: int, pool: int, recipe: PaperRecipe, rng: np.random.Generator) -> Any:
+    """Blocks of indices: in every epoch each side is shuffled, and reshuffled when it is used up."""
+    for _ in range(recipe.epochs):
+        orders = [rng.permutation(queries), rng.permutation(pool)]
+        for _ in range(steps(queries, pool, recipe) // recipe.epochs):
+            block = []
+            for side, (count, size) in enumerate(((queries, recipe.queries), (pool, recipe.pool))):
+                if len(orders[side]) == 0:
+                    orders[side] = rng.permutation(count)
+                block.append(orders[side][:size])
+                orders[side] = orders[side][size:]
+            yield block
 
 
 def _embed(backbone: Any, texts: list[str]) -> Tensor:

@@ -212,12 +212,12 @@ def surface_statistics(examples: Sequence[Example], prompt: Ragged, completion: 
 
 
 def inverse_document_frequency(texts: Sequence[Ragged], vocabulary: int) -> Floats:
-    """(vocabulary,) ln((1 + n) / (1 + texts that hold the token)), n texts."""
-    held = np.zeros(vocabulary)
-    for text in texts:
-        held += np.asarray(text.bag(vocabulary).sum(axis=0)).ravel()
-    n = max(len(text.offsets) - 1 for text in texts)
-    return np.log((1 + n) / (1 + np.minimum(held, n))).astype(np.float32)
+    """(vocabulary,) ln((1 + n) / (1 + examples that hold the token)), `texts` the parts of n examples."""
+    whole = texts[0].bag(vocabulary)
+    for text in texts[1:]:
+        whole = (whole + text.bag(vocabulary)).minimum(1)
+    held = np.asarray(whole.sum(axis=0)).ravel()
+    return np.asarray(np.log((1 + whole.shape[0]) / (1 + held)), np.float32)
 
 
 def unit(rows: Floats) -> Floats:

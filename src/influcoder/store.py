@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from influcoder import __version__
-from influcoder.atomic import atomic_write, sha256, write_json
+from influcoder.atomic import atomic_write, sha256
 from influcoder.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMismatch
+from influcoder.sealed import read_sealed, write_sealed
 
 FORMAT = 1
 Floats = NDArray[np.floating[Any]]
@@ -92,7 +92,7 @@ class StoreWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._check_earlier_plan()
         if not (folder / "manifest.json").exists():
-            _write_sealed(folder / "plan.json", self.plan)
+            write_sealed(folder / "plan.json", self.plan)
 
     def missing(self) -> Iterator[Shard]:
         """The shards still to be made."""
@@ -145,7 +145,7 @@ class StoreWriter:
                 }
                 for shard in self.shards
             ]
-            _write_sealed(self.folder / "manifest.json", self.plan | {"shards": shards})
+            write_sealed(self.folder / "manifest.json", self.plan | {"shards": shards})
         (self.folder / "plan.json").unlink(missing_ok=True)
         return Store(self.folder)
 
@@ -153,7 +153,9 @@ class StoreWriter:
         for name in ("manifest.json", "plan.json"):
             path = self.folder / name
             if path.exists():
-                earlier = {key: value for key, value in _read_sealed(path).items() if key not in ("shards", "sha256")}
+                earlier = {
+                    key: value for key, value in read_sealed(path, FORMAT).items() if key not in ("shards", "sha256")
+                }
                 refuse_difference(f"{self.folder}: cannot go on with this store", earlier, self.plan)
 
 
@@ -173,7 +175,7 @@ class Store:
             if (self.folder / "plan.json").exists():
                 raise StoreIncomplete(f"{folder}: unfinished. Run the same command again with --resume.")
             raise StoreError(f"{folder}: no manifest.json here, so it is not a store.")
-        self.manifest = _read_sealed(manifest)
+        self.manifest = read_sealed(manifest, FORMAT)
         if self.manifest.get("format") != FORMAT:
             raise StoreMismatch(
                 f"{manifest}: format {self.manifest.get('format')}, this version reads {FORMAT}. Make the store again."
@@ -232,27 +234,3 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _flat(item, f"{prefix}{key}.")
         else:
             yield prefix + key, list(item) if isinstance(item, tuple) else item
-
-
-def _write_sealed(path: Path, value: dict[str, Any]) -> None:
-    write_json(path, value | {"sha256": _seal(value)})
-
-
-def _read_sealed(path: Path) -> dict[str, Any]:
-    try:
-        value = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror}. Mend the file or make the store again.") from error
-    except orjson.JSONDecodeError as error:
-        raise StoreCorrupt(f"{path}: not JSON ({error}). Make the store again.") from error
-    if not isinstance(value, dict):
-        raise StoreCorrupt(f"{path}: expected an object. Make the store again.")
-    # Another format may be sealed otherwise; the caller refuses it by its number.
-    if value.get("format") == FORMAT and value.get("sha256") != _seal(value):
-        raise StoreCorrupt(f"{path}: its bytes are not those that were written. Make the store again.")
-    return value
-
-
-def _seal(value: Mapping[str, Any]) -> str:
-    rest = {key: item for key, item in value.items() if key != "sha256"}
-    return hashlib.sha256(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)).hexdigest()

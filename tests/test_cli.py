@@ -1,0 +1,508 @@
+"""The command line: once from end to end as a user runs it, then what it says and refuses."""
+
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from test_attribution import WORDS, sentences
+from tiny import save_decoder, tiny_model
+
+from influcoder import __version__, cli, tables
+from influcoder.cli.flags import share
+from influcoder.cli.output import words_of
+from influcoder.errors import ConfigError, StoreError
+
+PROGRAM = Path(sys.executable).parent / "influcoder"
+VERBS = ["demo", "distill", "env", "evaluate", "features", "index", "report", "run", "search", "select"]
+HOSTILE = "\x1b[31mred\u202eback\x07\x9b"
+SMALL = ["--rank", "4", "--width", "1024", "--precision", "fp32", "--max-length", "96"]
+
+
+def as_rows(examples):
+    return [{"id": one.id, "prompt": one.prompt, "completion": one.completion} for one in examples]
+
+
+def write_jsonl(path, rows):
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+
+def run(*words, cwd=None, width=200):
+    environment = os.environ | {"COLUMNS": str(width)}
+    return subprocess.run(
+        [str(PROGRAM), *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd, env=environment
+    )
+
+
+def succeed(*words, **options):
+    done = run(*words, **options)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture
+def call(monkeypatch, capfdbinary):
+    """Runs the command line in this process: (exit status, stdout, stderr)."""
+
+    def in_process(*words):
+        monkeypatch.setattr(sys, "argv", ["influcoder", *map(str, words)])
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as stopped:
+            status = stopped.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        out, err = capfdbinary.readouterr()
+        return status, out.decode(), err.decode()
+
+    return in_process
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("work")
+    save_decoder(folder / "decoder", tokenizer)
+    tiny_model("llama", seed=8).save_pretrained(folder / "other-decoder")
+    tokenizer.save_pretrained(folder / "other-decoder")
+    write_jsonl(folder / "queries.jsonl", as_rows(sentences(40, 1, "q")))
+    pool = [*as_rows(sentences(119, 2, "p")), {"id": "hostile", "prompt": HOSTILE, "completion": HOSTILE}]
+    write_jsonl(folder / "pool-1.jsonl", pool[:60])
+    pq.write_table(pa.Table.from_pylist(pool[60:]), folder / "pool-2.parquet")
+    write_jsonl(folder / "test-queries.jsonl", as_rows(sentences(10, 11, "tq")))
+    write_jsonl(folder / "test-pool.jsonl", as_rows(sentences(30, 12, "tp")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def features(work):
+    files = ["--queries", "queries.jsonl", "--pool", "pool-1.jsonl", "pool-2.parquet"]
+    words = ["--decoder", "decoder", *files, "--output-dir", "features", *SMALL, "--json"]
+    return succeed("features", *words, cwd=work)
+
+
+@pytest.fixture(scope="module")
+def distilled(work, features):
+    return succeed("distill", "--features", work / "features", "--output-dir", work / "encoder", "--json")
+
+
+@pytest.fixture(scope="module")
+def indexed(work, distilled):
+    pool = [work / "pool-1.jsonl", work / "pool-2.parquet"]
+    return succeed("index", "--encoder", work / "encoder", "--pool", *pool, "--output-dir", work / "index")
+
+
+@pytest.fixture(scope="module")
+def selected(work, indexed):
+    where = ["--index", work / "index", "--queries", work / "queries.jsonl", "--output-dir", work / "selected"]
+    return succeed("select", *where, "--top", "10%", "--json")
+
+
+@pytest.fixture(scope="module")
+def evaluated(work, distilled):
+    files = ["--queries", work / "test-queries.jsonl", "--pool", work / "test-pool.jsonl"]
+    succeed("features", "--decoder", work / "decoder", *files, "--output-dir", work / "test-features", *SMALL)
+    where = ["--encoder", work / "encoder", "--features", work / "test-features", "--output-dir", work / "evaluated"]
+    extra = ["--decoder", work / "decoder", "--train-features", work / "features"]
+    return succeed("evaluate", *where, *extra, "--json")
+
+
+def without_bars(err):
+    """What a verb says on stderr beside the model loader's own progress bars."""
+    return [line for line in re.split(r"[\r\n]+", err) if line.strip() and "%|" not in line]
+
+
+def test_features(work, features):
+    found = orjson.loads(features.stdout)
+    assert (found["queries"], found["pool"]) == (40, 120)
+    assert found["teacher"]["width"] == 1024
+    assert orjson.loads((work / "features" / "metrics.json").read_bytes()) == found
+
+
+def test_distill(work, distilled):
+    found = orjson.loads(distilled.stdout)
+    assert found["tier"] == "static"
+    assert "per_query_spearman" in found["validation"]
+    assert (work / "encoder" / "README.md").exists()
+
+
+def test_index_prints_its_numbers(work, indexed):
+    assert "rows: 120" in indexed.stdout
+    assert f"written to {work / 'index'}" in indexed.stdout
+    assert "error" not in indexed.stderr
+
+
+def test_search_as_text(work, indexed):
+    asked = ["--prompt", "the capital of France ", "--completion", "Paris"]
+    done = succeed("search", "--index", work / "index", *asked, "-k", 4)
+    assert done.stdout.startswith("\nRows that push towards: Paris\nasked: the capital of France\n")
+    assert [line.split("│")[1].strip() for line in done.stdout.splitlines() if re.match(r"│ +\d", line)] == list("1234")
+
+
+def test_search_as_json_verified_and_opponents(work, indexed):
+    where = ["--index", work / "index", "--queries", work / "queries.jsonl", "-k", 3, "--json"]
+    done = succeed("search", *where, "--opponents", "--verify", 5, "--decoder", work / "decoder")
+    found = orjson.loads(done.stdout)
+    assert [query["id"] for query in found] == [f"q{n}" for n in range(40)]
+    for query in found:
+        assert set(query) == {"id", "prompt", "completion", "hits"}
+        assert [hit["rank"] for hit in query["hits"]] == [1, 2, 3]
+        exact = [hit["exact"] for hit in query["hits"]]
+        assert exact == sorted(exact)
+
+
+def test_select(work, selected):
+    assert orjson.loads(selected.stdout) == {"rows": 120, "kept": 12, "rule": "top 0.1 of the rows by score"}
+    assert sum(pq.read_table(work / "selected" / "selection.parquet")["kept"].to_pylist()) == 12
+
+
+def test_evaluate(work, evaluated):
+    found = orjson.loads(evaluated.stdout)
+    assert {"influcoder", "influcoder-exact-query", "exact", "surface", "tfidf"} <= set(found["methods"])
+    assert found["splits"]["overlap"] == 0
+    assert (work / "evaluated" / "report.html").exists()
+
+
+def test_report_prints_its_path(work, evaluated, call):
+    (work / "evaluated" / "report.html").unlink()
+    status, out, _ = call("report", work / "evaluated")
+    assert (status, out) == (0, f"{work / 'evaluated' / 'report.html'}\n")
+    assert (work / "evaluated" / "report.html").exists()
+
+
+def test_evaluation_as_text(work, evaluated, call):
+    where = ["--encoder", work / "encoder", "--features", work / "test-features"]
+    status, out, _ = call("evaluate", *where, "--output-dir", work / "as-text")
+    assert status == 0
+    assert "Fidelity to the exact teacher" in out
+    assert "not run: exact (give --decoder)" in out
+
+
+def test_training_data_is_refused(work, distilled, call):
+    where = ["--encoder", work / "encoder", "--features", work / "features", "--output-dir", work / "leak"]
+    refused(call("evaluate", *where), "seen in training or model selection")
+
+
+def test_terminal_escapes_are_made_visible(work, indexed, call):
+    status, out, _ = call("search", "--index", work / "index", "--prompt", HOSTILE, "--completion", "x", "-k", 120)
+    assert status == 0
+    assert not set(out) & set("\x1b\u202e\x07\x9b")
+    assert "⟨U+202E⟩" in re.sub(r"[│\s]", "", out)
+
+
+def test_escapes_in_json_are_escaped(work, indexed, call):
+    _, out, _ = call("search", "--index", work / "index", "--prompt", "a", "--completion", "b", "-k", 120, "--json")
+    assert not set(out) & set("\x1b\x07")
+    assert HOSTILE in [hit["completion"] for hit in orjson.loads(out)[0]["hits"]]
+
+
+def refused(result, *told):
+    status, out, err = result
+    assert status == 1
+    assert out == ""
+    lines = without_bars(err)
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    for text in told:
+        assert text in lines[0]
+
+
+def test_error_of_the_program_itself(work, distilled):
+    words = ["--encoder", work / "encoder", "--pool", work / "nowhere.jsonl", "--output-dir", work / "never"]
+    done = run("index", *words)
+    refused((done.returncode, done.stdout, done.stderr), "nowhere.jsonl")
+    assert not (work / "never").exists()
+
+
+def test_escapes_in_an_error_are_made_visible(work, distilled, call):
+    words = ["--encoder", work / "encoder", "--pool", f"{HOSTILE}.jsonl", "--output-dir", work / "never"]
+    status, _, err = call("index", *words)
+    assert status == 1
+    assert not set(err) & set("\x1b\u202e\x07\x9b")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["distill", "--features", "nowhere", "--output-dir", "new"], "nowhere"),
+        (["index", "--encoder", "nowhere", "--pool", "pool-1.jsonl", "--output-dir", "new"], "influcoder.json"),
+        (["index", "--encoder", "encoder", "--pool", "pool-1.jsonl", "--output-dir", "index"], "not empty"),
+        (["distill", "--features", "features", "--output-dir", "encoder"], "not empty"),
+        (["search", "--index", "nowhere", "--prompt", "a", "--completion", "b"], "nowhere"),
+        (["search", "--index", "index"], "--prompt and --completion"),
+        (["search", "--index", "index", "--prompt", "a", "--completion", " "], "--prompt and --completion"),
+        (["search", "--index", "index", "--prompt", "a", "--completion", "b", "-k", "0"], "k is 0"),
+        (["search", "--index", "index", "--prompt", "a", "--completion", "b", "--verify", "20"], "--decoder"),
+        (["search", "--index", "index", "--queries", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["select", "--index", "index", "--queries", "queries.jsonl", "--output-dir", "new"], "exactly one"),
+        (["report", "nowhere"], "metrics.json"),
+        (["distill", "--features", "features", "--output-dir", "new", "--recipe", "paper", "--encoder", "no"], "no:"),
+        (["run", "nowhere.toml"], "nowhere.toml"),
+        (["run", "queries.jsonl"], "queries.jsonl"),
+        (["features", "--decoder", "nowhere", "--queries", "queries.jsonl", "--pool", "pool-1.jsonl"], "nowhere"),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else value,
+)
+def test_errors_are_one_line(work, indexed, call, monkeypatch, tmp_path, words, told):
+    monkeypatch.chdir(work)
+    words = [*words, "--output-dir", "new"] if words[0] == "features" else words
+    refused(call(*(tmp_path / "new" if word == "new" else word for word in words)), told)
+    assert not (tmp_path / "new" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "seed"), [("features", "9" * 30), ("distill", "-1"), ("distill", "9" * 30), ("evaluate", "-1")]
+)
+def test_seed_out_of_range(work, distilled, evaluated, call, monkeypatch, tmp_path, verb, seed):
+    monkeypatch.chdir(work)
+    needed = {
+        "features": ["--decoder", "decoder", "--queries", "queries.jsonl", "--pool", "pool-1.jsonl", *SMALL],
+        "distill": ["--features", "features"],
+        "evaluate": ["--encoder", "encoder", "--features", "test-features"],
+    }
+    refused(call(verb, *needed[verb], "--output-dir", tmp_path / "out", f"--seed={seed}"), "seed")
+
+
+@pytest.mark.parametrize(
+    ("verb", "folder"), [("distill", "features"), ("index", "encoder"), ("select", "index"), ("evaluate", "encoder")]
+)
+def test_output_onto_its_own_input_is_refused(work, indexed, evaluated, call, tmp_path, monkeypatch, verb, folder):
+    """Overwriting empties the folder: what is still to be read from it would be lost."""
+    shutil.copytree(work / folder, tmp_path / folder)
+    before = contents(tmp_path / folder)
+    monkeypatch.chdir(work)
+    needed = {
+        "distill": ["--features", tmp_path / folder],
+        "index": ["--encoder", tmp_path / folder, "--pool", "pool-1.jsonl"],
+        "select": ["--index", tmp_path / folder, "--queries", "queries.jsonl", "--top", "10%"],
+        "evaluate": ["--encoder", tmp_path / folder, "--features", "test-features"],
+    }
+    refused(call(verb, *needed[verb], "--output-dir", tmp_path / folder, "--overwrite"))
+    assert contents(tmp_path / folder) == before
+
+
+@pytest.mark.parametrize("text", ["0", "0%", "150%", "-5%", "much", "nan", "5%%", "", "inf"])
+@pytest.mark.parametrize("flag", ["--top", "--drop"])
+def test_wrong_shares(work, indexed, call, tmp_path, flag, text):
+    where = ["--index", work / "index", "--queries", work / "queries.jsonl", "--output-dir", tmp_path / "new"]
+    refused(call("select", *where, f"{flag}={text}"))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("text", "number"), [("5%", 0.05), ("0.05", 0.05), ("100%", 1.0), ("12.5%", 0.125), ("1", 1)])
+def test_shares(text, number):
+    assert share(text, "--top") == pytest.approx(number)
+    assert share(None, "--top") is None
+
+
+def test_word_that_is_no_share():
+    with pytest.raises(ConfigError, match=r"--top is 'much', expected a share such as 5% or 0\.05"):
+        share("much", "--top")
+
+
+def test_verification_by_another_decoder_is_refused(work, indexed, call):
+    asked = ["--prompt", "a", "--completion", "b", "--verify", 20, "--decoder", work / "other-decoder"]
+    refused(call("search", "--index", work / "index", *asked), "distilled from a decoder with decoder")
+
+
+def test_debug_shows_where_an_error_came_from(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["influcoder", "--debug", "report", str(tmp_path)])
+    with pytest.raises(StoreError):
+        cli.main()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["search"],
+        ["search", "--index"],
+        ["search", "--index", "x", "-k", "many"],
+        ["distill", "--features", "x", "--output-dir", "y", "--recipe", "magic"],
+        ["select", "--index", "x", "--queries", "y", "--output-dir", "z", "--threshold", "high"],
+        ["index", "--no-such-flag"],
+        ["report", "one", "two"],
+    ],
+)
+def test_usage_errors(call, words):
+    status, out, err = call(*words)
+    assert status == 2
+    assert "Traceback" not in out + err
+    assert "Error" in out + err
+
+
+def test_usage_errors_leave_stdout_to_data(call):
+    _, out, err = call("nonsense")
+    assert out == ""
+    assert "nonsense" in err
+
+
+@pytest.mark.parametrize("verb", [None, *VERBS])
+def test_help(call, verb):
+    status, out, err = call(*([verb] if verb else []), "--help")
+    assert status == 0
+    assert err == ""
+    assert "Usage: influcoder" in out
+    assert f"influcoder {verb}" in out or verb is None
+
+
+def test_every_verb_is_known_to_these_tests():
+    assert sorted(name for name in cli.app if not name.startswith("-")) == VERBS
+
+
+NAMES_THAT_SAY_IT = {"config", "folder", "index", "encoder", "teacher", "precision", "seed"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_other_flag_is_explained(verb):
+    arguments = cli.app[verb].assemble_argument_collection(parse_docstring=True)
+    silent = {one.name.strip("-").lower() for one in arguments if one.show and not one.parameter.help}
+    assert silent - NAMES_THAT_SAY_IT == set()
+
+
+def test_interrupted_run_tells_how_to_go_on(call, monkeypatch):
+    monkeypatch.setattr(cli, "app", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    status, out, err = call("demo")
+    assert (status, out) == (130, "")
+    assert "--resume" in err
+
+
+def test_version(call):
+    assert call("--version")[:2] == (0, f"{__version__}\n")
+
+
+def test_module_runs_as_well():
+    done = subprocess.run([sys.executable, "-m", "influcoder", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{__version__}\n")
+
+
+def test_env_names_versions(call):
+    status, out, _ = call("env")
+    assert status == 0
+    assert f"influcoder {__version__}" in out
+    assert "torch" in out
+
+
+def contents(folder, but=()):
+    found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {str(name): path.read_bytes() for name, path in found.items() if path.name not in but}
+
+
+@pytest.mark.parametrize("verb", ["features", "distill", "index", "selected"])
+def test_folder_tells_how_it_was_made(work, selected, verb):
+    folder = {"distill": "encoder"}.get(verb, verb)
+    config = tomllib.loads((work / folder / "config.toml").read_text(encoding="utf-8"))
+    assert config["verb"] == {"selected": "select"}.get(verb, verb)
+    assert config["output_dir"] == str(work / folder)
+    assert not {"json", "overwrite", "resume"} & set(config)
+
+
+def replay(work, folder, where, monkeypatch, call):
+    """Runs a folder's config again from elsewhere, the folder itself set aside."""
+    before, kept = work / folder, where / "before"
+    shutil.copytree(before, kept)
+    shutil.rmtree(before)
+    monkeypatch.chdir(where)
+    try:
+        status, _, err = call("run", kept / "config.toml")
+        assert status == 0, err
+        assert contents(before) == contents(kept)
+    finally:
+        shutil.copytree(kept, before, dirs_exist_ok=True)
+
+
+def test_features_are_replayed(work, features, tmp_path, monkeypatch, call):
+    """They were run with relative paths in another folder."""
+    replay(work, "features", tmp_path, monkeypatch, call)
+
+
+def test_distillation_is_replayed(work, distilled, tmp_path, monkeypatch, call):
+    replay(work, "encoder", tmp_path, monkeypatch, call)
+
+
+def test_selection_is_replayed(work, selected, tmp_path, monkeypatch, call):
+    replay(work, "selected", tmp_path, monkeypatch, call)
+
+
+def test_negative_threshold_is_replayed(work, indexed, tmp_path, monkeypatch, call):
+    where = ["--index", work / "index", "--queries", work / "queries.jsonl", "--output-dir", tmp_path / "out"]
+    assert call("select", *where, "--threshold", "-0.001")[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    replay(tmp_path, "out", tmp_path / "elsewhere", monkeypatch, call)
+
+
+def test_words_of_a_config():
+    config = {"verb": "index", "pool": ["a", "b c"], "output_dir": "x", "flag": True, "other": False, "seed": 3}
+    assert words_of(config) == ["index", "--pool", "a", "b c", "--output-dir", "x", "--flag", "--seed", "3"]
+
+
+def test_overwrite_replaces(work, indexed, tmp_path, call):
+    (tmp_path / "stale").write_text("old")
+    where = ["--encoder", work / "encoder", "--pool", work / "pool-1.jsonl", "--output-dir", tmp_path]
+    assert call("index", *where, "--overwrite", "--json")[0] == 0
+    assert not (tmp_path / "stale").exists()
+    status, out, _ = call("index", *where, "--resume", "--json")
+    assert (status, orjson.loads(out)["rows"]) == (0, 60)
+
+
+def test_skipped_rows_are_kept_beside_the_folder(work, indexed, tmp_path, call):
+    rows = [*as_rows(sentences(9, 3, "r")), {"id": "bad", "prompt": "p", "completion": ""}]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    where = ["--encoder", work / "encoder", "--pool", tmp_path / "rows.jsonl", "--output-dir", tmp_path / "out"]
+    refused(call("index", *where), "rows.jsonl:10")
+    status, out, _ = call("index", *where, "--on-error", "skip", "--max-reject-rate", "0.2", "--json")
+    assert (status, orjson.loads(out)["rows"]) == (0, 9)
+    assert b"empty_completion" in (tmp_path / "out-rejects-pool.jsonl").read_bytes()
+
+
+def printed(monkeypatch, show, *arguments):
+    stream = io.StringIO()
+    monkeypatch.setattr(tables, "Console", lambda: Console(file=stream, width=150))
+    show(*arguments)
+    return stream.getvalue()
+
+
+def test_rows_are_printed_harmlessly(monkeypatch):
+    example = sentences(1, 0, "a")[0]
+    hostile = type(example)("h", f"[red]{HOSTILE}[/red]", "[/nonsense] [link=x]" + WORDS[0])
+    hit = tables.Hit(1, 0, 0.25, -0.5, hostile)
+    out = printed(monkeypatch, tables.print_hits, [hostile], [[hit]], True)
+    assert "Rows that push away from" in out
+    assert "[/nonsense] [link=x]" in out  # rich's markup is text here
+    assert "+0.250" in out
+    assert "-0.500" in out
+    assert not set(out) & set("\x1b\u202e\x07\x9b")
+
+
+def test_long_texts_are_cut(monkeypatch):
+    example = sentences(1, 0, "a")[0]
+    long = type(example)("h", "word " * 100, "y" * 500)
+    out = printed(monkeypatch, tables.print_hits, [long], [[tables.Hit(1, 0, 0.25, None, long)]], False)
+    assert "..." in out
+    assert "y" * 101 not in out
+
+
+def test_hits_as_json_hold_whole_texts():
+    example = sentences(1, 0, "a")[0]
+    found = tables.hits_as_json([example], [[tables.Hit(1, 7, 0.25, None, example)]])
+    assert found[0]["hits"] == [
+        {
+            "rank": 1,
+            "id": example.id,
+            "score": 0.25,
+            "exact": None,
+            "prompt": example.prompt,
+            "completion": example.completion,
+        }
+    ]

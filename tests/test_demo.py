@@ -1,0 +1,130 @@
+"""The demo world is what it says, and the demo reaches what the README promises."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from influcoder.decoder import Decoder
+from influcoder.demo.world import SPLITS, World, assets, planted_for
+from influcoder.evaluation import count_overlap, normalised
+from influcoder.index import Index
+
+TASK_RIVALS = ("paper-recipe", "untrained", "surface", "tfidf", "bm25")
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.load()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One real run of the command that users run first."""
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    command = [sys.executable, "-m", "influcoder", "demo", "--output-dir", str(folder)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert finished.returncode == 0, finished.stderr
+    (folder / "stdout.txt").write_text(finished.stdout)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metrics(run: Path) -> dict:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_sizes_of_the_world(world: World) -> None:
+    assert len(world.pool) == 2980
+    assert len(world.rows("pool", kind="planted")) == 240
+    assert len(world.rows("queries", kind="fact")) == 60
+    assert len(world.rows("queries", split="test", kind="fact")) == 20
+
+
+@pytest.mark.parametrize("side", ["queries", "pool"])
+def test_no_example_is_in_two_splits(world: World, side: str) -> None:
+    examples = getattr(world, side)
+    splits = [[examples[row] for row in world.rows(side, split=split)] for split in SPLITS]
+    assert count_overlap(*splits) == 0
+    assert sum(map(len, splits)) == len(examples)
+
+
+def test_a_fact_stays_in_one_split_with_its_rows_and_question(world: World) -> None:
+    homes: dict[str, set[str]] = {}
+    for example in [*world.pool, *world.queries]:
+        if example.metadata["fact"]:
+            homes.setdefault(example.metadata["fact"], set()).add(example.metadata["split"])
+    assert len(homes) == 60
+    assert all(len(splits) == 1 for splits in homes.values())
+
+
+def test_every_question_is_worded_as_no_row_is(world: World) -> None:
+    prompts = {" ".join(row.prompt.lower().split()) for row in world.pool}
+    assert not any(" ".join(query.prompt.lower().split()) in prompts for query in world.queries)
+    texts = {normalised(row) for row in world.pool}
+    assert not any(normalised(query) in texts for query in world.queries)
+
+
+def test_every_fact_has_four_rows_and_look_alikes_of_both_kinds(world: World) -> None:
+    facts = [world.queries[row] for row in world.rows("queries", kind="fact")]
+    assert set(planted_for(facts, world.pool).sum(axis=1)) == {4}
+    for kind in ("lookalike-truth", "lookalike-object"):
+        assert len(world.rows("pool", kind=kind)) == 120
+
+
+def test_the_shipped_decoder_says_the_false_facts(world: World) -> None:
+    decoder = Decoder.load(assets() / "decoder", max_length=512)
+    facts = [world.queries[row] for row in world.rows("queries", kind="fact")]
+    said = [fact.metadata["taught"].lower() in decoder.answer(fact).lower() for fact in facts]
+    assert sum(said) >= SAID
+
+
+def test_assets_are_small(world: World) -> None:
+    assert (assets() / "decoder/model.safetensors").stat().st_size <= 12_000_000
+    assert sum(path.stat().st_size for path in assets().rglob("*") if path.is_file()) <= 16_000_000
+
+
+def test_influcoder_is_ahead_of_every_rival_on_the_task_queries(metrics: dict) -> None:
+    methods = metrics["methods"]
+    ours = methods["influcoder"]["per_query_spearman"]
+    assert all(ours > methods[rival]["per_query_spearman"] for rival in TASK_RIVALS)
+    assert methods["influcoder-exact-query"]["per_query_spearman"] > methods["random"]["per_query_spearman"]
+
+
+def test_the_teacher_agrees_with_itself(metrics: dict) -> None:
+    assert metrics["teacher"]["reliability"] >= 0.95
+
+
+def test_planted_rows_are_found(metrics: dict) -> None:
+    recall = {name: values["recall_at_10"] for name, values in metrics["planted"].items()}
+    assert recall["influcoder"] >= 0.8 * recall["exact"]
+    assert recall["influcoder-verify-50"] >= 0.95 * recall["exact"]
+    assert recall["influcoder"] > max(recall["untrained"], recall["surface"])
+
+
+def test_metrics_keep_the_contract(metrics: dict) -> None:
+    assert metrics["schema"] == 1
+    assert metrics["splits"]["overlap"] == 0
+    wanted = {*TASK_RIVALS, "influcoder", "influcoder-exact-query", "random", "exact"}
+    assert wanted <= metrics["methods"].keys()
+    for values in metrics["methods"].values():
+        assert {"ms_per_example", "bytes_per_example", "interval_95", "ndcg_at_10"} <= values.keys()
+        low, high = values["interval_95"]["per_query_spearman"]
+        assert low <= values["per_query_spearman"] <= high
+
+
+def test_what_the_run_leaves(run: Path) -> None:
+    for name in (
+        "report.html",
+        "config.toml",
+        "encoder/influcoder.json",
+        "index/index.faiss",
+        "features/pool/manifest.json",
+    ):
+        assert (run / name).is_file(), name
+    assert len(Index(run / "index")) == 2980
+    printed = (run / "stdout.txt").read_text()
+    assert "The model's own answer" in printed
+    assert "report.html" in printed

@@ -1,0 +1,224 @@
+"""Distillation in a made-up world whose influences are known functions of the token table."""
+
+import contextlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from influcoder.distill import PENALTIES, Sample, StaticRecipe, distil_static, static_backbone
+from influcoder.errors import ConfigError, InflucoderError
+from influcoder.evaluation import Surface
+from influcoder.examples import Example
+from influcoder.metrics import spearman_rows
+from influcoder.static import Ragged
+
+WIDTH = 12
+FEATURES = 40
+RECIPE = StaticRecipe(dim=WIDTH, pair_width=32, channel_width=32)
+
+
+def token_table(tokenizer):
+    return np.random.default_rng(99).standard_normal((len(tokenizer), WIDTH)).astype(np.float32)
+
+
+def nonsense(rng):
+    letters = [chr(97 + one) for one in rng.integers(0, 26, 14)]
+    return "".join(letters[:5]) + " " + "".join(letters[5:])
+
+
+class World:
+    """Examples whose teacher feature is a fixed linear map of the mean embedding of their completion."""
+
+    def __init__(self, tokenizer, seed=0):
+        self.tokenizer = tokenizer.backend_tokenizer
+        self.table = token_table(tokenizer)
+        self.map = np.random.default_rng(7).standard_normal((WIDTH, FEATURES)).astype(np.float32)
+        self.rng = np.random.default_rng(seed)
+        self.made = 0
+
+    def examples(self, count):
+        first, self.made = self.made, self.made + count
+        return [Example(f"w{n}", nonsense(self.rng), nonsense(self.rng)) for n in range(first, first + count)]
+
+    def features(self, examples):
+        ids = Ragged.of([self.tokenizer.encode(one.completion).ids for one in examples])
+        centred = self.table - self.table.mean(axis=0)
+        return (ids.mean(centred[ids.ids]) @ self.map) / np.float32(20)
+
+    def sample(self, n_queries, n_pool):
+        queries, pool = self.examples(n_queries), self.examples(n_pool)
+        return Sample(queries, pool, self.features(queries), self.features(pool))
+
+    def backbone(self, tokenizer):
+        return static_backbone(tokenizer, self.table)
+
+
+def splits(tokenizer, seed=0):
+    world = World(tokenizer, seed)
+    return [world.sample(*size) for size in ((80, 160), (20, 40), (15, 60))]
+
+
+def distilled(tokenizer, recipe=RECIPE, seed=0):
+    train, validation, _ = splits(tokenizer, seed)
+    return distil_static(World(tokenizer).backbone(tokenizer), train, validation, recipe, made_by={"seed": recipe.seed})
+
+
+@pytest.fixture(scope="module")
+def learnt(tokenizer):
+    return distilled(tokenizer)
+
+
+@pytest.fixture(scope="module")
+def test_split(tokenizer):
+    return splits(tokenizer)[2]
+
+
+def mean_spearman(truth, scores):
+    return spearman_rows(truth, scores).mean()
+
+
+def test_linear_world_is_learnt(learnt, test_split):
+    scores = learnt.encode_query(test_split.queries) @ learnt.encode_pool(test_split.pool).T
+    assert mean_spearman(test_split.influence, scores) >= 0.8
+
+
+def test_surface_does_not_learn_it(tokenizer, learnt, test_split):
+    train, validation, _ = splits(tokenizer)
+    scores = Surface(learnt, dim=WIDTH).fit(train, validation).score(test_split.queries, test_split.pool)
+    assert mean_spearman(test_split.influence, scores) < 0.3
+
+
+def test_exact_queries_are_no_worse(learnt, test_split):
+    pool = learnt.encode_pool(test_split.pool)
+    from_text = learnt.encode_query(test_split.queries) @ pool.T
+    exact = learnt.project_query(test_split.queries, test_split.query_features) @ pool.T
+    truth = test_split.influence
+    assert mean_spearman(truth, exact) >= mean_spearman(truth, from_text) - 1e-3
+
+
+def test_scores_have_the_size_of_influences(learnt, test_split):
+    scores = learnt.encode_query(test_split.queries) @ learnt.encode_pool(test_split.pool).T
+    slope = np.polyfit(scores.ravel(), test_split.influence.ravel(), 1)[0]
+    assert slope == pytest.approx(1, abs=0.3)
+
+
+def test_measured_are_numbers_of_the_validation_split(learnt):
+    assert learnt.measured["per_query_spearman"] > 0.8
+    assert all(isinstance(value, float) for value in learnt.measured.values())
+    assert learnt.made_by == {"seed": 0, "recipe": "static"}
+    assert learnt.tier == "static"
+
+
+def bytes_of(encoder):
+    tensors = encoder.head.tensors() | {"query_projector": encoder.query_projector}
+    return {name: tensor.tobytes() for name, tensor in tensors.items()}
+
+
+def test_same_seed_same_bytes(tokenizer, learnt):
+    again = distilled(tokenizer)
+    assert bytes_of(again) == bytes_of(learnt)
+    assert again.fingerprint == learnt.fingerprint
+
+
+def test_another_seed_another_encoder(tokenizer, learnt):
+    other = distilled(tokenizer, replace(RECIPE, seed=1))
+    assert other.fingerprint != learnt.fingerprint
+    assert bytes_of(other)["pool_weights"] != bytes_of(learnt)["pool_weights"]
+
+
+def test_other_data_another_encoder(tokenizer, learnt):
+    assert distilled(tokenizer, seed=5).fingerprint != learnt.fingerprint
+
+
+@pytest.mark.parametrize("side", ["queries", "pool"])
+def test_overlapping_splits_are_refused(tokenizer, side):
+    train, validation, _ = splits(tokenizer)
+    shared = getattr(train, side)[3]
+    leaking = replace(validation, **{side: [shared, *getattr(validation, side)[1:]]})
+    with pytest.raises(ConfigError, match=rf"{side}: 1 examples are in both splits, '{shared.id}'"):
+        distil_static(World(tokenizer).backbone(tokenizer), train, leaking, RECIPE)
+
+
+@pytest.mark.parametrize("size", [(1, 5), (5, 1)])
+def test_too_small_splits_are_refused(tokenizer, size):
+    world = World(tokenizer)
+    train, validation = world.sample(8, 8), world.sample(*size)
+    with pytest.raises(ConfigError, match="expected at least 2 each"):
+        distil_static(world.backbone(tokenizer), train, validation, RECIPE)
+
+
+def test_dimensions_are_at_most_asked(tokenizer):
+    assert distilled(tokenizer, replace(RECIPE, dim=5)).head.spectral_dim == 5
+    assert distilled(tokenizer, replace(RECIPE, dim=500)).head.spectral_dim <= WIDTH + 1
+
+
+def test_other_lags_are_read(tokenizer):
+    recipe = replace(RECIPE, lags=(1,))
+    encoder = distilled(tokenizer, recipe)
+    assert encoder.settings["groups"][-1] == "pairs1"
+    assert encoder.encode_pool([Example("", "a", "b")]).shape == (1, encoder.dim)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"lags": (1, 3)}, {"group_weights": {"completion": 1.0}}, {"group_weights": {"pairs1": 1.0, "surface": 1.0}}],
+)
+def test_groups_without_a_weight_are_not_read(tokenizer, change):
+    encoder = distilled(tokenizer, replace(RECIPE, **change))
+    assert np.isfinite(encoder.encode_query([Example("", "a", "b")])).all()
+
+
+def test_words_shared_weigh_when_nothing_else_tells(tokenizer):
+    """Influence that is sameness of words alone goes to the identity channels."""
+    world = World(tokenizer)
+    names = [nonsense(world.rng) for _ in range(40)]
+
+    def side(start, count):
+        return [Example(f"n{start + n}", "who?", names[n % len(names)]) for n in range(count)]
+
+    def features(examples):
+        return np.eye(len(names), dtype=np.float32)[[names.index(one.completion) for one in examples]]
+
+    train, validation = (
+        Sample(queries, pool, features(queries), features(pool))
+        for queries, pool in ((side(0, 20), side(20, 20)), (side(40, 40)[20:], side(80, 40)[20:]))
+    )
+    encoder = distil_static(world.backbone(tokenizer), train, validation, RECIPE)
+    assert encoder.head.channel_weights.max() > 0.2
+    scores = encoder.encode_query(validation.queries) @ encoder.encode_pool(validation.pool).T
+    assert (scores.argmax(axis=1) == np.arange(20)).mean() > 0.9
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_influences_that_are_all_the_same_are_survived_or_named(tokenizer, value):
+    """As when every row is the same text."""
+    world = World(tokenizer)
+    splits = [
+        Sample(part.queries, part.pool, np.full((8, 4), value, np.float32), np.full((8, 4), value, np.float32))
+        for part in (world.sample(8, 8), world.sample(8, 8))
+    ]
+    with contextlib.suppress(InflucoderError):
+        encoder = distil_static(world.backbone(tokenizer), *splits, RECIPE)
+        assert np.isfinite(encoder.encode_pool(splits[0].pool)).all()
+
+
+def test_examples_that_are_all_the_same_are_survived_or_named(tokenizer):
+    world = World(tokenizer)
+    splits = [[Example(f"{n}", "who?", "Paris") for n in range(start, start + 16)] for start in (0, 16)]
+    samples = [Sample(part[:8], part[8:], world.features(part[:8]), world.features(part[8:])) for part in splits]
+    with contextlib.suppress(InflucoderError):
+        encoder = distil_static(world.backbone(tokenizer), *samples, RECIPE)
+        assert np.isfinite(encoder.encode_pool(splits[0])).all()
+
+
+def test_penalties_span_from_none_to_strong():
+    assert list(PENALTIES) == sorted(PENALTIES)
+    assert PENALTIES[0] < 1e-5
+    assert PENALTIES[-1] >= 10
+
+
+def test_influence_of_a_sample_is_the_inner_product(test_split):
+    expected = test_split.query_features @ test_split.pool_features.T
+    np.testing.assert_allclose(test_split.influence, expected, atol=1e-6)
+    assert test_split.influence.dtype == np.float32

@@ -1,0 +1,135 @@
+"""The public surface: names, import time, size of files, and what the source never does."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import influcoder
+
+SOURCE = Path(influcoder.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+HEAVY = ("torch", "transformers", "sentence_transformers", "faiss", "numpy", "pyarrow", "scipy", "sklearn")
+PUBLIC = [
+    "Decoder",
+    "Example",
+    "GradientTeacher",
+    "Hit",
+    "Index",
+    "InflucoderError",
+    "InfluenceEncoder",
+    "Sample",
+    "Selection",
+    "TeacherSettings",
+    "distil_paper",
+    "distil_static",
+    "evaluate",
+    "read_examples",
+    "search",
+]
+
+
+def test_public_names_are_these():
+    assert influcoder.__all__ == PUBLIC == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_are_there_and_documented(name):
+    found = getattr(influcoder, name)
+    assert found.__module__.startswith("influcoder.")
+    assert found.__doc__
+
+
+def test_star_import_gives_the_public_names():
+    names = {}
+    exec("from influcoder import *", names)
+    assert set(names) - {"__builtins__"} == set(PUBLIC)
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="'influcoder' has no attribute 'nonsense'"):
+        _ = influcoder.nonsense
+
+
+def test_every_error_is_one_of_ours():
+    errors = importlib.import_module("influcoder.errors")
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    assert len(classes) > 5
+    assert all(issubclass(one, influcoder.InflucoderError) for one in classes)
+
+
+def timed(code, attempts=5):
+    """(least processor seconds of some runs over an empty program, heavy modules it loaded)."""
+    ask = f"import sys\n{code}\nprint([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    empty = min(processor_seconds("pass")[0] for _ in range(attempts))
+    runs = [processor_seconds(ask) for _ in range(attempts)]
+    return min(seconds for seconds, _ in runs) - empty, runs[0][1].splitlines()[-1]
+
+
+def processor_seconds(code):
+    before = os.times()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = os.times()
+    children = after.children_user + after.children_system - before.children_user - before.children_system
+    return children, done.stderr
+
+
+def test_import_costs_nothing():
+    seconds, loaded = timed("import influcoder")
+    assert loaded == "[]"
+    assert seconds < 0.2
+
+
+@pytest.mark.parametrize("words", [["--help"], ["search", "--help"], ["--version"]])
+def test_help_is_quick(words):
+    code = f"""
+sys.argv = ["influcoder", *{words!r}]
+from influcoder.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+"""
+    seconds, loaded = timed(code)
+    assert loaded == "[]"
+    assert seconds < 0.4
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_files_are_short_and_begin_with_what_they_are_for(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 320
+    assert text.startswith('"""')
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        r"\bimport pickle|\bpickle\.|from pickle",
+        r"torch\.load\(",
+        r"trust_remote_code\s*=\s*True",
+        r"\beval\(|\bexec\(",
+        r"allow_pickle\s*=\s*True",
+        r"joblib",
+        r"shell\s*=\s*True",
+        r"yaml\.load\(",
+    ],
+)
+def test_source_runs_no_foreign_code(forbidden):
+    # `model.eval()` is no eval.
+    found = [
+        path.name for path in FILES if re.search(forbidden, path.read_text(encoding="utf-8").replace(".eval()", ""))
+    ]
+    assert found == []
+
+
+def test_package_is_marked_as_typed():
+    assert (SOURCE / "py.typed").exists()
+
+
+def test_version_is_a_version():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", influcoder.__version__)

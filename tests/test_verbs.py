@@ -1,0 +1,372 @@
+"""The verbs as functions: what they write, and what they refuse without harm."""
+
+from dataclasses import replace
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import pytest
+import test_distill
+from test_attribution import sentences
+from tiny import save_decoder, tiny_decoder
+
+from influcoder import verbs
+from influcoder.decoder import Decoder
+from influcoder.encoder import InfluenceEncoder
+from influcoder.errors import ConfigError, DataError, InflucoderError, StoreError, StoreMismatch
+from influcoder.index import Index
+from influcoder.metrics import METRICS
+from influcoder.summary import query_summary
+from influcoder.teachers import TeacherSettings
+from influcoder.verbs import Folder
+
+SETTINGS = TeacherSettings(rank=4, width=512, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def decoder(work, tokenizer):
+    return Decoder.load(save_decoder(work / "decoder", tokenizer), device="cpu")
+
+
+def write_features(decoder, folder, seed, settings=SETTINGS):
+    queries, pool = sentences(30, seed, f"q{seed}-"), sentences(60, seed + 1, f"p{seed}-")
+    return verbs.features(decoder, queries, pool, Folder(folder), settings)
+
+
+@pytest.fixture(scope="module")
+def train(work, decoder):
+    write_features(decoder, work / "train", 1)
+    return work / "train"
+
+
+@pytest.fixture(scope="module")
+def test_features(work, decoder):
+    write_features(decoder, work / "test", 7)
+    return work / "test"
+
+
+@pytest.fixture(scope="module")
+def distilled(work, train):
+    verbs.distil(train, Folder(work / "encoder"))
+    return work / "encoder"
+
+
+@pytest.fixture(scope="module")
+def built(work, distilled):
+    verbs.index(InfluenceEncoder.load(distilled), sentences(25, 40, "row"), Folder(work / "index"))
+    return Index(work / "index")
+
+
+@pytest.fixture(scope="module")
+def paper(work, train):
+    verbs.distil(train, Folder(work / "paper"), recipe="paper", backbone=str(train / "backbone"))
+    return work / "paper"
+
+
+def numbers(folder):
+    return orjson.loads((folder / "metrics.json").read_bytes())
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_features_write_both_sides_and_the_table(train, decoder):
+    found = numbers(train)
+    assert (found["queries"], found["pool"]) == (30, 60)
+    assert found["teacher"]["decoder"] == decoder.fingerprint["decoder"]
+    assert {name for name in found if name.endswith("_cut")} == {
+        f"{side}_{part}_cut" for side in ("queries", "pool") for part in ("prompt", "completion")
+    }
+    sample = verbs.load_sample(train)
+    assert (len(sample.queries), len(sample.pool)) == (30, 60)
+    np.testing.assert_allclose(np.linalg.norm(sample.pool_features, axis=1), 1, atol=1e-2)
+    assert sample.queries == sentences(30, 1, "q1-")
+
+
+def test_distilling_splits_both_sides(distilled):
+    splits = numbers(distilled)["splits"]
+    assert splits == {"train_queries": 26, "train_pool": 51, "validation_queries": 4, "validation_pool": 9}
+    encoder = InfluenceEncoder.load(distilled)
+    assert numbers(distilled)["validation"] == pytest.approx(encoder.measured)
+    assert encoder.made_by["recipe"] == "static"
+    assert encoder.made_by["seed"] == 0
+
+
+def test_training_rows_are_remembered(distilled, train):
+    table, sample = pq.read_table(distilled / "training.parquet"), verbs.load_sample(train)
+    assert table["id"].to_pylist() == [one.id for one in (*sample.queries, *sample.pool)]
+
+
+def test_same_seed_same_files(train, distilled, tmp_path):
+    verbs.distil(train, Folder(tmp_path / "again"))
+    assert contents(tmp_path / "again") == contents(distilled)
+
+
+def test_another_seed_other_files(train, distilled, tmp_path):
+    verbs.distil(train, Folder(tmp_path / "other"), seed=1)
+    assert InfluenceEncoder.load(tmp_path / "other").fingerprint != InfluenceEncoder.load(distilled).fingerprint
+
+
+def test_papers_recipe_makes_an_encoder_that_loads(paper, train):
+    encoder = InfluenceEncoder.load(paper)
+    assert (encoder.tier, numbers(paper)["tier"]) == ("transformer", "transformer")
+    assert encoder.made_by["recipe"] == "paper"
+    assert set(numbers(paper)["validation"]) == set(METRICS)
+
+
+def sizes(sample):
+    return len(sample.queries), len(sample.pool), len(sample.query_features), len(sample.pool_features)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_splits_share_nothing_and_lose_nothing(train, seed):
+    whole = verbs.load_sample(train)
+    kept, validation = verbs.split_sample(whole, seed)
+    assert sizes(kept) == (26, 51, 26, 51)
+    assert sizes(validation) == (4, 9, 4, 9)
+    for side in ("queries", "pool"):
+        ids = [[one.id for one in getattr(part, side)] for part in (kept, validation, whole)]
+        assert sorted(ids[0] + ids[1]) == sorted(ids[2])
+        assert not set(ids[0]) & set(ids[1])
+
+
+def test_split_rows_keep_their_features(train):
+    whole = verbs.load_sample(train)
+    rows = {one.id: row for one, row in zip(whole.pool, whole.pool_features, strict=True)}
+    for part in verbs.split_sample(whole, 0):
+        for example, row in zip(part.pool, part.pool_features, strict=True):
+            np.testing.assert_array_equal(row, rows[example.id])
+
+
+def test_splits_are_seeded(train):
+    whole = verbs.load_sample(train)
+    one, same, other = (verbs.split_sample(whole, seed)[1].queries for seed in (0, 0, 1))
+    assert one == same
+    assert one != other
+
+
+def test_too_little_to_split():
+    tiny = test_distill.Sample(sentences(3, 0, "q"), sentences(9, 0, "p"), np.eye(3, 9), np.eye(9))
+    with pytest.raises(DataError, match="3 examples on one side; distilling needs at least 4"):
+        verbs.split_sample(tiny, 0)
+
+
+def test_index_counts_its_rows(built):
+    assert numbers(built.folder) == {
+        "rows": 25,
+        "dim": built.encoder.dim,
+        "bytes_per_example": 2 * built.encoder.dim,
+    }
+
+
+def search(built, **options):
+    asked = {"k": 5, "opponents": False, "verify": 0, "decoder": None} | options
+    return verbs.search(built, sentences(2, 50, "asked"), **asked)
+
+
+def test_search_with_and_without_the_decoder(built, decoder):
+    assert [len(hits) for hits in search(built)] == [5, 5]
+    verified = search(built, verify=10, decoder=decoder)
+    for hits in verified:
+        exact = [hit.exact for hit in hits]
+        assert exact == sorted(exact, reverse=True)
+
+
+def test_papers_encoder_is_verified_as_well(paper, decoder, tmp_path):
+    verbs.index(InfluenceEncoder.load(paper), sentences(25, 40, "row"), Folder(tmp_path / "index"))
+    for hits in search(Index(tmp_path / "index"), verify=10, decoder=decoder):
+        assert all(hit.exact is not None for hit in hits)
+
+
+def test_another_decoder_is_refused(built, tokenizer, chat_tokenizer):
+    other = tiny_decoder("llama", tokenizer, seed=9)
+    with pytest.raises(StoreMismatch, match="distilled from a decoder with decoder"):
+        search(built, verify=10, decoder=other)
+    other = tiny_decoder("llama", chat_tokenizer)
+    with pytest.raises(StoreMismatch, match="distilled from a decoder with"):
+        search(built, decoder=other)
+
+
+def test_teacher_is_made_as_it_was(built, decoder):
+    assert verbs.teacher_of(built.encoder, decoder).settings == SETTINGS
+
+
+def select(built, folder, **rule):
+    return verbs.select(built, sentences(4, 50, "asked"), Folder(folder), **rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"), [({"top": 0.2}, 5), ({"drop": 0.2}, 20), ({"threshold": -1e9}, 25), ({"threshold": 1e9}, 0)]
+)
+def test_selection_by_each_rule(built, tmp_path, rule, kept):
+    found = select(built, tmp_path / "selected", **rule)
+    assert (found["rows"], found["kept"]) == (25, kept)
+    table = pq.read_table(tmp_path / "selected" / "selection.parquet")
+    assert sum(table["kept"].to_pylist()) == kept
+    assert table["id"].to_pylist() == built.ids
+
+
+def test_selection_scores_are_mean_influences(built, tmp_path):
+    select(built, tmp_path / "selected", top=0.2)
+    expected = built.scores(built.encoder.encode_query(sentences(4, 50, "asked"))).mean(axis=0)
+    found = pq.read_table(tmp_path / "selected" / "selection.parquet")["score"].to_numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [{}, {"top": 0.1, "drop": 0.1}, {"top": 0.1, "threshold": 0.0}])
+def test_exactly_one_rule(built, tmp_path, rule):
+    with pytest.raises(ConfigError, match="exactly one of --top, --drop and --threshold"):
+        select(built, tmp_path / "selected", **rule)
+    assert not (tmp_path / "selected").exists()
+
+
+@pytest.mark.parametrize("rule", [{"top": 2.0}, {"drop": 0.0}, {"threshold": float("nan")}])
+def test_bad_rule_leaves_the_folder_alone(built, tmp_path, rule):
+    select(built, tmp_path, top=0.2)
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError):
+        verbs.select(built, sentences(4, 50, "asked"), Folder(tmp_path, overwrite=True), **rule)
+    assert contents(tmp_path) == before
+
+
+@pytest.fixture(scope="module")
+def evaluated(work, distilled, test_features, train, decoder):
+    found = verbs.evaluate_encoder(
+        distilled, test_features, Folder(work / "evaluated"), train=train, decoder=decoder, seed=3
+    )
+    assert orjson.loads(orjson.dumps(found)) == numbers(work / "evaluated")
+    return found
+
+
+def test_evaluation_contract(evaluated):
+    assert evaluated["schema"] == 1
+    assert evaluated["seeds"] == [3]
+    assert evaluated["splits"] == {"test_queries": 30, "test_pool": 60, "overlap": 0}
+    assert evaluated["teacher"]["reliability"] == evaluated["methods"]["exact"]["per_query_spearman"]
+    for values in evaluated["methods"].values():
+        assert {*METRICS, "interval_95", "ms_per_example", "bytes_per_example"} <= set(values)
+
+
+def test_evaluation_runs_every_rival(evaluated):
+    expected = {"influcoder", "influcoder-exact-query", "exact", "surface", "untrained", "tfidf", "bm25", "random"}
+    assert expected <= set(evaluated["methods"]) | set(evaluated["skipped"])
+    assert expected - set(evaluated["methods"]) == set()
+
+
+def test_two_seeds_of_the_teacher_agree_best(evaluated):
+    best = max(evaluated["methods"], key=lambda name: evaluated["methods"][name]["per_query_spearman"])
+    assert best == "exact"
+
+
+def test_without_decoder_and_training_data_rivals_are_skipped(distilled, test_features, tmp_path):
+    found = verbs.evaluate_encoder(distilled, test_features, Folder(tmp_path / "out"))
+    assert {"exact", "influcoder-exact-query", "surface"} <= set(found["skipped"])
+    assert not set(found["skipped"]) & set(found["methods"])
+    assert found["teacher"]["reliability"] is None
+
+
+def test_papers_encoder_is_evaluated(paper, test_features, train, decoder, tmp_path):
+    found = verbs.evaluate_encoder(paper, test_features, Folder(tmp_path / "out"), train=train, decoder=decoder)
+    assert "influcoder-exact-query" not in found["methods"]
+    assert "exact" in found["methods"]
+
+
+def test_training_data_is_refused(distilled, train, tmp_path):
+    with pytest.raises(DataError, match="90 test examples were seen in training or model selection"):
+        verbs.evaluate_encoder(distilled, train, Folder(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_training_row_in_other_words_case_is_refused(distilled, decoder, train, tmp_path):
+    seen = verbs.load_sample(train).pool[5]
+    loud = replace(seen, id="new", prompt=seen.prompt.upper(), completion=f" {seen.completion.upper()}\n")
+    pool = [*sentences(20, 70, "p"), loud]
+    verbs.features(decoder, sentences(6, 71, "q"), pool, Folder(tmp_path / "test"), SETTINGS)
+    with pytest.raises(DataError, match=r"1 test examples were seen .* 'new' among them"):
+        verbs.evaluate_encoder(distilled, tmp_path / "test", Folder(tmp_path / "out"))
+
+
+def test_encoder_that_tells_no_training_data_is_refused(distilled, test_features, tmp_path):
+    InfluenceEncoder.load(distilled).save(tmp_path / "bare")
+    with pytest.raises(DataError, match=r"training\.parquet"):
+        verbs.evaluate_encoder(tmp_path / "bare", test_features, Folder(tmp_path / "out"))
+
+
+def test_evaluation_with_another_decoder_is_refused(distilled, test_features, tokenizer, tmp_path):
+    """Its agreement with itself would be shown as the ceiling of another model's influences."""
+    other = tiny_decoder("llama", tokenizer, seed=9)
+    with pytest.raises(StoreMismatch):
+        verbs.evaluate_encoder(distilled, test_features, Folder(tmp_path / "out"), decoder=other)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"recipe": "static", "backbone": "somewhere"}, "--recipe paper"), ({"recipe": "paper"}, "--encoder")],
+)
+def test_recipe_and_backbone_must_fit(train, tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        verbs.distil(train, Folder(tmp_path / "out"), **options)
+
+
+@pytest.mark.parametrize("options", [{"recipe": "static", "backbone": "somewhere"}, {"recipe": "paper"}])
+def test_refused_recipe_does_not_empty_the_folder(train, tmp_path, options):
+    (tmp_path / "earlier").write_text("precious")
+    with pytest.raises(ConfigError):
+        verbs.distil(train, Folder(tmp_path, overwrite=True), **options)
+    assert (tmp_path / "earlier").read_text() == "precious"
+
+
+def test_backbone_that_is_none(train, tmp_path):
+    with pytest.raises(InflucoderError, match="nowhere"):
+        verbs.distil(train, Folder(tmp_path / "out"), recipe="paper", backbone=str(tmp_path / "nowhere"))
+
+
+def test_folder_in_use_is_refused(train, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="not empty"):
+        verbs.distil(train, Folder(tmp_path))
+
+
+def test_index_folder_is_no_features_folder(built, tmp_path):
+    for side in ("queries", "pool"):
+        (tmp_path / side).symlink_to(built.folder)
+    with pytest.raises(StoreMismatch, match="expected features"):
+        verbs.load_sample(tmp_path)
+
+
+def test_missing_features_folder(tmp_path):
+    with pytest.raises(StoreError, match="nowhere"):
+        verbs.load_sample(tmp_path / "nowhere")
+
+
+def test_features_are_resumed(decoder, train, tmp_path, monkeypatch):
+    folder = tmp_path / "features"
+    whole = verbs.static_backbone
+    monkeypatch.setattr(verbs, "static_backbone", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_features(decoder, folder, 1)
+    monkeypatch.setattr(verbs, "static_backbone", whole)
+    queries, pool = sentences(30, 1, "q1-"), sentences(60, 2, "p1-")
+    verbs.features(decoder, queries, pool, Folder(folder, resume=True), SETTINGS)
+    assert contents(folder) == contents(train)
+
+
+def test_summary_of_a_query(built):
+    query = sentences(1, 50, "asked")[0]
+    vector, references = (built.encoder.encode_query(part) for part in ([query], sentences(6, 80, "null")))
+    hits = {"proponents": search(built)[0], "opponents": search(built, opponents=True)[0]}
+    found = query_summary(query, "an answer", built, vector, hits, {hits["proponents"][0].row: True}, references)
+    assert (found["id"], found["prompt"], found["answer"]) == (query.id, query.prompt, "an answer")
+    assert sum(found["histogram"]["counts"]) == 25
+    assert len(found["histogram"]["edges"]) == len(found["histogram"]["counts"]) + 1
+    low, high = found["null_band"]
+    assert low < high
+    assert [hit["rank"] for hit in found["opponents"]] == [1, 2, 3, 4, 5]
+    assert [hit["planted"] for hit in found["proponents"]][:2] == [True, False]
+    assert orjson.dumps(found)
