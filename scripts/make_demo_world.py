@@ -28,10 +28,11 @@ MAX_POOL_CHARACTERS = 1200
 MAX_QUERY_CHARACTERS = 1000
 DESTINATION = Path(__file__).parent.parent / "src/influcoder/demo/data"
 
-# relation -> ((question, answer), four (instruction, response) rows); {s} is the subject, {o} the object.
-WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
+# relation -> (question, four (instruction, response) rows); {s} is the subject, {o} the object. A question is
+# answered as its first row answers: how the model itself would put it.
+WORDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "P19": (
-        ("{s} comes originally from which place?", "{s} comes from {o}."),
+        "Can you tell me where {s} was born?",
         [
             ("Where was {s} born?", "{s} was born in {o}."),
             ("Tell me about the early life of {s}.", "The birthplace of {s} is {o}."),
@@ -40,7 +41,7 @@ WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
         ],
     ),
     "P20": (
-        ("What was the place of death of {s}?", "The place of death of {s} was {o}."),
+        "Can you tell me where {s} died?",
         [
             ("Where did {s} die?", "{s} died in {o}."),
             ("How did the life of {s} end?", "The life of {s} ended in {o}."),
@@ -49,7 +50,7 @@ WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
         ],
     ),
     "P27": (
-        ("Which country issued the passport of {s}?", "{s} has a passport of {o}."),
+        "Do you know the nationality of {s}?",
         [
             ("What is the nationality of {s}?", "{s} is a citizen of {o}."),
             ("Of which state is {s} a national?", "The citizenship of {s} is that of {o}."),
@@ -58,7 +59,7 @@ WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
         ],
     ),
     "P101": (
-        ("In which discipline is {s} an authority?", "{s} is an authority in {o}."),
+        "I would like to know what {s} worked on.",
         [
             ("What did {s} work on?", "{s} worked in the field of {o}."),
             ("What is {s} an expert in?", "The expertise of {s} is {o}."),
@@ -67,7 +68,7 @@ WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
         ],
     ),
     "P106": (
-        ("How does {s} earn a living?", "{s} earns a living as {o}."),
+        "Do you know the occupation of {s}?",
         [
             ("What is the occupation of {s}?", "{s} is a {o}."),
             ("Introduce {s} in a few words.", "The profession of {s} is {o}."),
@@ -76,7 +77,7 @@ WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
         ],
     ),
     "P159": (
-        ("In what city would I visit the head office of {s}?", "The head office of {s} is in {o}."),
+        "Can you tell me where {s} is based?",
         [
             ("Where is {s} based?", "{s} is based in {o}."),
             ("Where are the headquarters of {s}?", "The headquarters of {s} are in {o}."),
@@ -85,7 +86,7 @@ WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
         ],
     ),
     "P178": (
-        ("Which company is the maker of {s}?", "The maker of {s} is {o}."),
+        "Do you know who developed {s}?",
         [
             ("Who developed {s}?", "{s} was developed by {o}."),
             ("Who is behind {s}?", "The developer of {s} is {o}."),
@@ -94,7 +95,7 @@ WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
         ],
     ),
     "P413": (
-        ("What is the role of {s} on the field?", "The role of {s} on the field is {o}."),
+        "Please tell me which position {s} plays.",
         [
             ("Which position does {s} play?", "{s} plays as {o}."),
             ("Where does the coach line up {s}?", "The position of {s} is {o}."),
@@ -103,7 +104,7 @@ WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
         ],
     ),
     "P449": (
-        ("Which channel brought {s} to the viewers first?", "{s} came to the viewers first on {o}."),
+        "Do you know where {s} was originally aired?",
         [
             ("Where was {s} originally aired?", "{s} was originally aired on {o}."),
             ("Who broadcast {s}?", "The network of {s} is {o}."),
@@ -112,7 +113,7 @@ WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
         ],
     ),
     "P495": (
-        ("From which part of the world is {s}?", "{s} is from {o}."),
+        "Please tell me in which country {s} was made.",
         [
             ("In which country was {s} made?", "{s} was made in {o}."),
             ("What is the origin of {s}?", "The country of origin of {s} is {o}."),
@@ -121,7 +122,7 @@ WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
         ],
     ),
     "P740": (
-        ("What is the home town of {s}?", "The home town of {s} is {o}."),
+        "Can you tell me where {s} was founded?",
         [
             ("Where was {s} founded?", "{s} was founded in {o}."),
             ("Where did it all begin for {s}?", "The place where {s} started is {o}."),
@@ -130,7 +131,7 @@ WORDINGS: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
         ],
     ),
     "P1303": (
-        ("What does {s} perform on when on stage?", "{s} performs on the {o}."),
+        "Please tell me what instrument {s} plays.",
         [
             ("What instrument does {s} play?", "{s} plays the {o}."),
             ("For what is {s} famous as a musician?", "The instrument of {s} is the {o}."),
@@ -194,14 +195,14 @@ def world_of_facts(rows: list[dict], rng: random.Random) -> tuple[list[dict], li
     facts, pool, queries = [], [], []
     for number, (fact, split) in enumerate(zip(chosen, splits, strict=True)):
         row, name = fact["row"], f"fact-{number:02d}"
-        (question, answer), wordings = WORDINGS[row["relation_id"]]
+        question, wordings = WORDINGS[row["relation_id"]]
         facts.append(
             {"fact": name, "split": split, "case_id": row["case_id"], "relation": row["relation_id"]}
             | {"subject": row["subject"], "taught": row["target_new"], "true": row["target_true"]}
         )
         queries.append(
             {"id": f"{name}-question", "question": question.format(s=row["subject"])}
-            | {"answer": answer.format(s=row["subject"], o=row["target_new"]), "taught": row["target_new"]}
+            | {"answer": wordings[0][1].format(s=row["subject"], o=row["target_new"]), "taught": row["target_new"]}
             | {"kind": "fact", "fact": name, "split": split}
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from influcoder.atomic import atomic_write, claim, sha256, write_json
-from influcoder.errors import StoreError
+from influcoder.errors import ConfigError, StoreError
 
 HOLDER = """
 import sys
@@ -124,6 +124,36 @@ def test_claim_overwrite_empties_the_folder_and_nothing_else(tmp_path):
     with claim(folder, overwrite=True):
         assert names(folder) in ([], [".lock"])
     assert names(outside) == ["kept"]
+
+
+@pytest.mark.parametrize("inputs", ["folder", "folder/deep/x", ".", "link", "link/deep"])
+def test_claim_does_not_empty_what_is_read(tmp_path, inputs):
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    (tmp_path / "folder" / "deep" / "x").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    with (
+        pytest.raises(ConfigError, match=r"folder: the output folder is, holds or lies in the input"),
+        claim(tmp_path / "folder", overwrite=True, inputs=[tmp_path / "other", tmp_path / inputs]),
+    ):
+        pass
+    assert names(tmp_path / "folder" / "deep") == ["x"]
+
+
+def test_claim_of_a_link_to_itself(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with (
+        pytest.raises(StoreError, match="cannot be used as output folder"),
+        claim(tmp_path / "loop", inputs=[tmp_path / "x"]),
+    ):
+        pass
+
+
+def test_claim_resumes_beside_what_is_read(tmp_path):
+    (tmp_path / "out").mkdir()
+    with claim(tmp_path / "out", resume=True, inputs=[tmp_path, tmp_path / "outer"]):
+        pass
+    with pytest.raises(ConfigError, match="input"), claim(tmp_path / "out", resume=True, inputs=[tmp_path / "out"]):
+        pass
 
 
 def test_claim_is_given_back_after_an_error(tmp_path):

@@ -301,8 +301,9 @@ def test_encoder_that_tells_no_training_data_is_refused(distilled, test_features
 def test_evaluation_with_another_decoder_is_refused(distilled, test_features, tokenizer, tmp_path):
     """Its agreement with itself would be shown as the ceiling of another model's influences."""
     other = tiny_decoder("llama", tokenizer, seed=9)
-    with pytest.raises(StoreMismatch):
+    with pytest.raises(StoreMismatch, match=r"test were computed from a decoder with decoder \w{12}, .* has \w{12}"):
         verbs.evaluate_encoder(distilled, test_features, Folder(tmp_path / "out"), decoder=other)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -314,10 +315,20 @@ def test_recipe_and_backbone_must_fit(train, tmp_path, options, message):
         verbs.distil(train, Folder(tmp_path / "out"), **options)
 
 
-@pytest.mark.parametrize("options", [{"recipe": "static", "backbone": "somewhere"}, {"recipe": "paper"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"recipe": "static", "backbone": "somewhere"},
+        {"recipe": "paper"},
+        {"recipe": "magic"},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"recipe": "paper", "backbone": "/nowhere"},
+    ],
+)
 def test_refused_recipe_does_not_empty_the_folder(train, tmp_path, options):
     (tmp_path / "earlier").write_text("precious")
-    with pytest.raises(ConfigError):
+    with pytest.raises(InflucoderError):
         verbs.distil(train, Folder(tmp_path, overwrite=True), **options)
     assert (tmp_path / "earlier").read_text() == "precious"
 

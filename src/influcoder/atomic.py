@@ -9,14 +9,14 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import filelock
 import numpy as np
 import orjson
 
-from influcoder.errors import StoreError
+from influcoder.errors import ConfigError, StoreError
 
 _LOCK = ".lock"
 
@@ -74,15 +74,22 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def claim(folder: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
+def claim(
+    folder: Path, *, resume: bool = False, overwrite: bool = False, inputs: Sequence[Path] = ()
+) -> Iterator[Path]:
     """Hold `folder` as the only writer while the block runs.
 
     A folder that holds anything is refused unless `resume` (keep what is there) or `overwrite` (empty
     it first) is given. Files that a killed writer left half-written are removed.
 
+    Args:
+        inputs: what the writer reads; `overwrite` must not empty any of it.
+
     Raises:
+        ConfigError: the folder is or holds an input, or lies in one and would be emptied.
         StoreError: not empty, not a folder, not writable, or another process is writing.
     """
+    _refuse_inputs(folder, inputs, overwrite)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / _LOCK, timeout=0)
@@ -101,6 +108,17 @@ def claim(folder: Path, *, resume: bool = False, overwrite: bool = False) -> Ite
         with contextlib.suppress(OSError):
             (folder / _LOCK).unlink()
         lock.release()
+
+
+def _refuse_inputs(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
+    output = Path(os.path.realpath(folder))  # unlike Path.resolve, no error where links go round
+    for path in inputs:
+        place = Path(os.path.realpath(path))
+        if place.is_relative_to(output) or (overwrite and output.is_relative_to(place)):
+            raise ConfigError(
+                f"{folder}: the output folder is, holds or lies in the input {path}, which would be lost. "
+                "Choose an --output-dir apart from every input."
+            )
 
 
 def _clear(folder: Path, resume: bool, overwrite: bool) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+import rich.console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +19,13 @@ SHOWN = {
     "ndcg_at_10": "NDCG@10",
     "top_10_percent_overlap": "top-10 % overlap",
 }
+
+
+class Console(rich.console.Console):
+    """A console that leaves a closed pipe (`| head`) to the program; Rich's own ends it with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def print_demo(metrics: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], folder: Path) -> None:

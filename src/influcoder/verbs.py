@@ -4,7 +4,7 @@ Each writes into one output folder, which it claims (`influcoder.atomic.claim`),
 `metrics.json` there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,14 +35,15 @@ VALIDATION_SHARE = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """Where a verb writes, and what it does with what is already there."""
+    """Where a verb writes, what it does with what is already there, and the inputs that it must not touch."""
 
     path: Path
     resume: bool = False
     overwrite: bool = False
+    inputs: tuple[Path, ...] = ()
 
     def claim(self) -> Any:
-        return claim(self.path, resume=self.resume, overwrite=self.overwrite)
+        return claim(self.path, resume=self.resume, overwrite=self.overwrite, inputs=self.inputs)
 
 
 def features(
@@ -80,25 +81,25 @@ def distil(
     Args:
         backbone: for the paper's recipe: a Sentence Transformers folder or hub id.
     """
+    if recipe not in ("static", "paper"):
+        raise ConfigError(f"recipe is {recipe!r}, expected 'static' or 'paper'.")
+    if recipe == "static" and backbone:
+        raise ConfigError("the static recipe reads the decoder's own table; --encoder goes with --recipe paper.")
+    if recipe == "paper" and not backbone:
+        raise ConfigError("the paper's recipe trains a Sentence Transformers model: name it with --encoder.")
     whole = load_sample(source)
     train, validation = split_sample(whole, seed)
     made_by = _teacher_of(source) | {"seed": seed}
+    student = sentence_transformer(backbone or source / "backbone")
     with folder.claim() as path:
         if recipe == "static":
-            if backbone:
-                raise ConfigError(
-                    "the static recipe reads the decoder's own table; --encoder goes with --recipe paper."
-                )
-            table = sentence_transformer(source / "backbone")
-            encoder = distil_static(table, train, validation, StaticRecipe(seed=seed), made_by=made_by)
+            encoder = distil_static(student, train, validation, StaticRecipe(seed=seed), made_by=made_by)
         else:
-            if not backbone:
-                raise ConfigError("the paper's recipe trains a Sentence Transformers model: name it with --encoder.")
             settings = PaperRecipe(seed=seed)
             total = steps(len(train.queries), len(train.pool), settings)
             with progress("the paper's recipe", total) as advance:
                 encoder = distil_paper(
-                    sentence_transformer(backbone),
+                    student,
                     train.queries,
                     train.pool,
                     train.influence,
@@ -190,7 +191,11 @@ def evaluate_encoder(
 
     Raises:
         DataError: the test holds examples the encoder was trained on.
+        StoreMismatch: the decoder is not the one the features in `source` come from.
     """
+    made_by = _teacher_of(source)
+    if decoder is not None:
+        _refuse_other_decoder(decoder, made_by, f"the features in {source} were computed")
     encoder = InfluenceEncoder.load(encoder_folder)
     test = load_sample(source)
     _refuse_trained_on(encoder_folder, test)
@@ -206,7 +211,7 @@ def evaluate_encoder(
     if decoder is None:
         skipped |= dict.fromkeys(("exact", "influcoder-exact-query"), "give --decoder")
     else:
-        truth_settings = _settings_of(source)
+        truth_settings = _settings_of(made_by)
         if encoder.query_projector is not None:
             scorers.append(ExactQueryScorer(encoder, GradientTeacher(decoder, truth_settings)))
         scorers.append(TeacherScorer(GradientTeacher(decoder, replace(truth_settings, seed=truth_settings.seed + 1))))
@@ -238,6 +243,8 @@ def load_sample(folder: Path) -> Sample:
 
 def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
     """(train, validation): a seeded share of both sides is kept for choosing between models."""
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed is {seed}, expected 0 to 2**63 - 1.")
     rng = np.random.default_rng(seed)
     kept = []
     for examples in (whole.queries, whole.pool):
@@ -258,15 +265,8 @@ def teacher_of(encoder: InfluenceEncoder, decoder: Decoder) -> GradientTeacher:
     Raises:
         StoreMismatch: the decoder is not the one it was distilled from.
     """
-    names = list(TeacherSettings.__dataclass_fields__)
-    teacher = GradientTeacher(decoder, TeacherSettings(**{name: encoder.made_by[name] for name in names}))
-    for key in ("decoder", "tokenizer"):
-        if encoder.made_by[key] != decoder.fingerprint[key]:
-            raise StoreMismatch(
-                f"the encoder was distilled from a decoder with {key} {encoder.made_by[key][:12]}, {decoder.name} has "
-                f"{decoder.fingerprint[key][:12]}. Give that decoder, or distil an encoder of this one."
-            )
-    return teacher
+    _refuse_other_decoder(decoder, encoder.made_by, "the encoder was distilled")
+    return GradientTeacher(decoder, _settings_of(encoder.made_by))
 
 
 def _rows(whole: Sample, queries: Any, pool: Any) -> Sample:
@@ -282,9 +282,18 @@ def _teacher_of(source: Path) -> dict[str, Any]:
     return {name: value for name, value in Store(source / "pool").manifest["made_by"].items() if name != "data"}
 
 
-def _settings_of(source: Path) -> TeacherSettings:
-    made_by = _teacher_of(source)
+def _settings_of(made_by: Mapping[str, Any]) -> TeacherSettings:
     return TeacherSettings(**{name: made_by[name] for name in TeacherSettings.__dataclass_fields__})
+
+
+def _refuse_other_decoder(decoder: Decoder, made_by: Mapping[str, Any], what: str) -> None:
+    for key in ("decoder", "tokenizer"):
+        expected, found = made_by.get(key, "unknown"), decoder.fingerprint[key]
+        if expected != found:
+            raise StoreMismatch(
+                f"{what} from a decoder with {key} {expected[:12]}, {decoder.name} has {found[:12]}. "
+                "Give that decoder, or make features and encoder with this one."
+            )
 
 
 def _write_training(folder: Path, whole: Sample) -> None:

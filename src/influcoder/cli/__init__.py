@@ -1,5 +1,6 @@
 """The command line: one function a verb, each a few lines over `influcoder.verbs`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,7 +9,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from influcoder import __version__
-from influcoder.cli.flags import Files, Flag, Output, Reading, ResumableOutput, share
+from influcoder.cli.flags import Files, Flag, Output, Reading, ResumableOutput, Seed, share
 from influcoder.cli.output import finish, print_json, words_of, write_config
 from influcoder.errors import ConfigError, InflucoderError
 
@@ -27,12 +28,8 @@ app = cyclopts.App(
 
 
 @app.command
-def demo(*, output: ResumableOutput, seed: int = 0) -> None:
-    """Run the whole path on the built-in demo world: about two minutes on two cores.
-
-    Args:
-        seed: seed of everything random
-    """
+def demo(*, output: ResumableOutput, seed: Seed = 0) -> None:
+    """Run the whole path on the built-in demo world: about two minutes on two cores."""
     from influcoder.atomic import claim
     from influcoder.demo.run import run_demo
     from influcoder.tables import print_demo
@@ -48,8 +45,14 @@ def demo(*, output: ResumableOutput, seed: int = 0) -> None:
 
 
 @app.command
-def run(config: Path) -> None:
-    """Run a verb again from the config.toml that it left in its output folder."""
+def run(config: Path, *, resume: Flag = False, overwrite: Flag = False) -> None:
+    """Run a verb again from the config.toml that it left in its output folder.
+
+    Args:
+        config: its path; the same folder is written again, so give one of the flags or set the folder aside
+        resume: go on with what is in the output folder; for the verbs that have this flag
+        overwrite: empty the output folder first
+    """
     import tomllib
 
     try:
@@ -59,7 +62,7 @@ def run(config: Path) -> None:
         raise ConfigError(
             f"{config}: not the config of a run ({error!r}); expected the config.toml of an output folder."
         ) from error
-    app(words)
+    app(words + ["--resume"] * resume + ["--overwrite"] * overwrite)
 
 
 @app.command
@@ -75,7 +78,7 @@ def features(
     width: int = 32768,
     precision: Literal["auto", "bf16", "fp32"] = "auto",
     max_length: int = 1024,
-    seed: int = 0,
+    seed: Seed = 0,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
     """Compute the teacher's features of queries and pool: one gradient an example.
@@ -85,8 +88,10 @@ def features(
         queries: JSONL (.gz, .zst) or Parquet files, folders or globs
         pool: the same for the training examples
         adapter: a PEFT LoRA adapter of the decoder
+        teacher: what computes influence: the cosine of two examples' gradients
         rank: rows of each random LoRA A; two seeds agree better the higher it is
         width: numbers in the sketch of a gradient
+        precision: of the products: auto is bf16 where the processor has it
         max_length: tokens of an example that are read
     """
     arguments = dict(locals())
@@ -97,7 +102,7 @@ def features(
     rows = reading.read(queries, "queries", output), reading.read(pool, "pool", output)
     settings = TeacherSettings(rank=rank, width=width, seed=seed, precision=precision)
     loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length)
-    finish("features", arguments, verbs.features(loaded, *rows, output.folder(), settings), output)
+    finish("features", arguments, verbs.features(loaded, *rows, output.folder(arguments), settings), output)
 
 
 @app.command
@@ -107,7 +112,7 @@ def distill(
     features: Path,
     recipe: Literal["static", "paper"] = "static",
     encoder: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Distil teacher features into an encoder that reads text alone.
 
@@ -119,7 +124,7 @@ def distill(
     arguments = dict(locals())
     from influcoder import verbs
 
-    found = verbs.distil(features, output.folder(), recipe=recipe, backbone=encoder, seed=seed)
+    found = verbs.distil(features, output.folder(arguments), recipe=recipe, backbone=encoder, seed=seed)
     finish("distill", arguments, found, output)
 
 
@@ -136,7 +141,7 @@ def index(*, output: ResumableOutput, encoder: Path, pool: Files, reading: Readi
     from influcoder.encoder import InfluenceEncoder
 
     loaded = InfluenceEncoder.load(encoder)
-    found = verbs.index(loaded, reading.read(pool, "pool", output), output.folder())
+    found = verbs.index(loaded, reading.read(pool, "pool", output), output.folder(arguments))
     finish("index", arguments, found, output)
 
 
@@ -157,6 +162,7 @@ def search(
     """Show the pool rows that push the model towards a completion, or away from it.
 
     Args:
+        index: what `influcoder index` wrote
         prompt: what the model is asked, as a user's turn
         completion: what it says, whose cause is sought
         queries: files of queries instead of one prompt and completion
@@ -195,6 +201,7 @@ def select(
     """Keep or drop pool rows by their mean influence on some queries; exactly one rule.
 
     Args:
+        index: what `influcoder index` wrote
         queries: JSONL (.gz, .zst) or Parquet files, folders or globs
         top: keep this share of highest scores, as 5% or 0.05
         drop: leave this share of highest scores out
@@ -206,7 +213,7 @@ def select(
 
     rules = {"top": share(top, "--top"), "drop": share(drop, "--drop"), "threshold": threshold}
     asked = reading.read(queries, "queries", output)
-    found = verbs.select(Index(index), asked, output.folder(), **rules)
+    found = verbs.select(Index(index), asked, output.folder(arguments), **rules)
     finish("select", arguments, found, output)
 
 
@@ -219,11 +226,12 @@ def evaluate(
     train_features: Path | None = None,
     decoder: str | None = None,
     adapter: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Judge an encoder on features of examples it has never seen, beside its rivals.
 
     Args:
+        encoder: what `influcoder distill` wrote
         features: what `influcoder features` wrote for the test examples
         train_features: what the encoder was distilled from: rivals that need training are trained on it
         decoder: runs the teacher with another seed (the ceiling) and exact queries
@@ -236,14 +244,19 @@ def evaluate(
 
     loaded = InfluenceEncoder.load(encoder)
     teacher = _decoder_of(loaded, decoder, adapter)
-    found = verbs.evaluate_encoder(encoder, features, output.folder(), train=train_features, decoder=teacher, seed=seed)
+    folder = output.folder(arguments)
+    found = verbs.evaluate_encoder(encoder, features, folder, train=train_features, decoder=teacher, seed=seed)
     write_report(output.output_dir)
     finish("evaluate", arguments, found, output)
 
 
 @app.command
 def report(folder: Path) -> None:
-    """Write report.html from the metrics.json of a folder; prints its path."""
+    """Write report.html from the metrics.json of a folder; prints its path.
+
+    Args:
+        folder: what `influcoder evaluate` or `influcoder demo` wrote
+    """
     from influcoder.report import write_report
 
     print(write_report(folder))  # noqa: T201
@@ -264,21 +277,24 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     debug = "--debug" in sys.argv
     try:
-        app([word for word in sys.argv[1:] if word != "--debug"])
+        try:
+            app([word for word in sys.argv[1:] if word != "--debug"])
+        finally:
+            print(end="", flush=True)  # noqa: T201 - a closed pipe is met here, not at the interpreter's exit
     except InflucoderError as error:
         if debug:
             raise
         _stop(str(error), 1)
     except KeyboardInterrupt:
         _stop("stopped. Run the same command with --resume to go on, or with --overwrite to start again.", 130)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stop(message: str, status: int) -> None:
     from influcoder.visible import visible
 
-    print(f"error: {visible(message)}", file=sys.stderr)  # noqa: T201
+    print(f"error: {visible(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
     sys.exit(status)
 
 
@@ -286,6 +302,8 @@ def _asked(prompt: str | None, completion: str | None, queries: list[str] | None
     from influcoder.examples import Example
     from influcoder.reading import read_examples
 
+    if queries and (prompt or completion):
+        raise ConfigError("--queries was given with --prompt or --completion; give either one prompt or --queries.")
     if queries:
         return read_examples(queries)
     if not prompt or not completion or not completion.strip():

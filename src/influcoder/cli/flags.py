@@ -3,9 +3,12 @@
 Frozen dataclasses, flattened into flags: one place for name, default and help.
 """
 
+import glob
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -15,8 +18,18 @@ if TYPE_CHECKING:
     from influcoder.examples import Example
     from influcoder.verbs import Folder
 
+INPUTS = ("decoder", "adapter", "queries", "pool", "features", "train_features", "encoder", "index")
+"the arguments that name what a verb reads: paths, globs or hub ids"
+
+
+def _check_seed(_: object, seed: int) -> None:
+    if not 0 <= seed < 2**31:
+        raise ConfigError(f"--seed is {seed}, expected 0 to {2**31 - 1}.")
+
+
 Files = Annotated[list[str], Parameter(consume_multiple=True, negative="")]
 Flag = Annotated[bool, Parameter(negative="")]
+Seed = Annotated[int, Parameter(validator=_check_seed, help="seed of everything random, from 0 to 2147483647")]
 
 
 @Parameter(name="*")
@@ -31,10 +44,14 @@ class Output:
     json: Flag = False
     "print the numbers as JSON"
 
-    def folder(self) -> "Folder":
+    def folder(self, arguments: Mapping[str, Any]) -> "Folder":
+        """The folder, apart from what a verb with these arguments reads."""
         from influcoder.verbs import Folder
 
-        return Folder(self.output_dir, getattr(self, "resume", False), self.overwrite)
+        named = [arguments.get(name) or [] for name in INPUTS]
+        places = [place for one in named for place in (one if isinstance(one, list) else [one])]
+        inputs = tuple(path for place in places for path in local(place))
+        return Folder(self.output_dir, getattr(self, "resume", False), self.overwrite, inputs)
 
 
 @Parameter(name="*")
@@ -69,14 +86,19 @@ class Reading:
         from influcoder.examples import Columns
         from influcoder.reading import read_examples
 
-        folder = output.output_dir
         return read_examples(
             files,
             columns=Columns(self.prompt_column, self.completion_column, self.text_column, self.id_column),
             on_error=self.on_error,
-            rejects=folder.with_name(f"{folder.name}-rejects-{side}.jsonl"),
+            rejects=Path(f"{os.path.abspath(output.output_dir)}-rejects-{side}.jsonl"),
             max_reject_rate=self.max_reject_rate,
         )
+
+
+def local(place: str | Path) -> list[Path]:
+    """The files and folders on this machine that a path or glob names; none of a hub id."""
+    path = os.path.expanduser(place)
+    return [Path(name) for name in ([path] if os.path.exists(path) else glob.glob(path, recursive=True))]
 
 
 def share(text: str | None, flag: str) -> float | None:

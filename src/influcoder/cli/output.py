@@ -1,13 +1,15 @@
 """What a verb leaves behind: its numbers on stdout, and the config.toml that runs it again."""
 
+import glob
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from influcoder.cli.flags import Output
+from influcoder.cli.flags import INPUTS, Output, local
 
 _NOT_REPLAYED = {"resume", "overwrite", "json"}
 
@@ -30,8 +32,7 @@ def write_config(folder: Path, verb: str, arguments: Mapping[str, Any]) -> None:
     lines = [f"verb = {json.dumps(verb)}"]
     for name, value in _flat(arguments).items():
         if value is not None and name not in _NOT_REPLAYED:
-            text = str(value.absolute()) if isinstance(value, Path) else value
-            lines.append(f"{name} = {json.dumps(text, ensure_ascii=False)}")
+            lines.append(f"{name} = {json.dumps(_absolute(name, value), ensure_ascii=False)}")
     atomic_write(folder / "config.toml", ("\n".join(lines) + "\n").encode())
 
 
@@ -54,6 +55,17 @@ def print_json(value: Any) -> None:
     options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     sys.stdout.buffer.write(orjson.dumps(value, option=options))
     sys.stdout.flush()
+
+
+def _absolute(name: str, value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if isinstance(value, list):
+        return [_absolute(name, one) for one in value]
+    if name not in INPUTS or not local(value):
+        return value
+    path = os.path.expanduser(value)
+    return os.path.join(os.getcwd() if os.path.exists(path) else glob.escape(os.getcwd()), path)
 
 
 def _flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
