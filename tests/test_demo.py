@@ -78,7 +78,7 @@ def test_the_shipped_decoder_says_the_false_facts(world: World) -> None:
     decoder = Decoder.load(assets() / "decoder", max_length=512)
     facts = [world.queries[row] for row in world.rows("queries", kind="fact")]
     said = [fact.metadata["taught"].lower() in decoder.answer(fact).lower() for fact in facts]
-    assert sum(said) >= SAID
+    assert sum(said) >= 0.75 * len(facts)
 
 
 def test_assets_are_small(world: World) -> None:
