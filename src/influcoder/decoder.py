@@ -7,6 +7,7 @@ completion are both rendered, and the completion starts after their longest comm
 
 import hashlib
 import logging
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import orjson
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from influcoder.errors import ConfigError, ModelError
 from influcoder.examples import Example
@@ -102,6 +104,8 @@ class Decoder:
             ModelError: not found, not a causal LM, or the adapter does not fit.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if not sys.stderr.isatty():
+            disable_progress_bar()
         stored_as = _dtype(dtype, device)
         try:
             tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)

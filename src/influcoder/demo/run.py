@@ -219,5 +219,7 @@ def _report(demo: Demo, shown: list[dict[str, Any]]) -> dict[str, Any]:
         "embedding table with plain text as their backbone here.",
         "Fidelity is measured on BIG-Bench Hard queries, planted rows on questions about false facts; neither the "
         "queries nor the pool rows were seen in training or model selection.",
+        "Here the exact teacher itself finds few of the planted rows: the decoder knows them by heart, and the "
+        "gradient of a row learnt by heart is mostly noise. Re-checking with it therefore lowers the encoder's recall.",
     ]
     return {"title": "Influcoder demo", "provenance": provenance, "notes": notes, "queries": shown}
