@@ -146,11 +146,14 @@ def _hits_table(hits: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("estimate", justify="right")
     table.add_column("exact", justify="right")
     table.add_column("")
+    table.add_column("id", overflow="fold", max_width=16)
     table.add_column("row", overflow="fold")
     for hit in hits:
         exact = "" if hit["exact"] is None else f"{hit['exact']:+.3f}"
         text = Text(f"{_line(hit['prompt'], 70)} → {_line(hit['completion'], 70)}")
-        table.add_row(str(hit["rank"]), f"{hit['score']:+.3f}", exact, "planted" if hit.get("planted") else "", text)
+        planted = "planted" if hit.get("planted") else ""
+        name = Text(_line(hit["id"], 48), style="dim")
+        table.add_row(str(hit["rank"]), f"{hit['score']:+.3f}", exact, planted, name, text)
     return table
 
 
