@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install check test demo results docs
+.PHONY: install check test demo
 
 install: .venv/installed
 

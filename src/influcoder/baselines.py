@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from influcoder.examples import Example
+from influcoder.examples import Example, plain_text
 
 Scores = NDArray[np.floating[Any]]
 
@@ -20,11 +20,6 @@ class Scorer(Protocol):
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
         """(n_queries, n_pool); higher pushes towards the query's completion."""
         ...
-
-
-def plain_text(example: Example) -> str:
-    """Prompt and completion as one text: what a method reads that does not tell them apart."""
-    return f"{example.prompt}\n{example.completion}"
 
 
 class Random:

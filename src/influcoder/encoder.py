@@ -24,9 +24,8 @@ import tokenizers
 from numpy.typing import NDArray
 
 from influcoder.atomic import atomic_write, sha256
-from influcoder.baselines import plain_text
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
-from influcoder.examples import Example
+from influcoder.examples import Example, plain_text
 from influcoder.head import ClosedFormHead, Role
 from influcoder.sealed import read_sealed, write_sealed
 from influcoder.static import StaticReader

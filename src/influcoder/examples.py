@@ -106,6 +106,11 @@ def checked(example: Example) -> Example:
     return example
 
 
+def plain_text(example: Example) -> str:
+    """Prompt and completion as one text: what a method reads that does not tell them apart."""
+    return f"{example.prompt}\n{example.completion}"
+
+
 def content_id(example: Example) -> str:
     """The id of an example that has none: 16 hex digits of its prompt and completion."""
     text = "\x00".join([example.prompt, example.completion])

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from influcoder.baselines import plain_text
 from influcoder.encoder import QUERY_PROMPT, Floats, InfluenceEncoder
-from influcoder.examples import Example
+from influcoder.examples import Example, plain_text
 
 
 @dataclass(frozen=True, slots=True)
