@@ -77,7 +77,7 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
             samples["train"],
             samples["validation"],
             StaticRecipe(seed=seed),
-            made_by=demo.teacher.made_by | {"package_seed": seed},
+            made_by=demo.teacher.made_by | {"student_seed": seed},
         )
         encoder.save(folder / "encoder")
     with demo.timed("index"):
@@ -94,7 +94,7 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
         "teacher": {
             "name": demo.teacher.name,
             "reliability": methods["exact"]["per_query_spearman"],
-            "examples_per_second": len(demo.world.pool) / demo.timings["pool gradients"],
+            "examples_per_second": 1000 / methods["exact"]["ms_per_example"],
             "decoder_parameters": decoder.fingerprint["decoder_parameters"],
         },
         "methods": methods,
