@@ -5,7 +5,7 @@ spectral targets of `influcoder.influence`, each text supervised against the who
 channel weights are chosen on a validation split of queries *and* pool examples, never on the test.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.examples import Example
-from influcoder.head import ClosedFormHead, FeatureScale, RidgePath, fit_weights
+from influcoder.head import ClosedFormHead, FeatureScale, RidgePath, Role, fit_weights
 from influcoder.influence import SpectralTargets, cross_influence
 from influcoder.metrics import agreement, spearman_rows
 from influcoder.static import CHANNELS, StaticReader, inverse_document_frequency
@@ -92,33 +92,22 @@ def distil_static(
     reader = StaticReader(module.tokenizer, module.embedding.weight.detach().numpy(), **recipe.reading())
     idf = _idf(reader, train.pool)
     targets = SpectralTargets.of(train.query_features, train.pool_features, recipe.dim)
-    read = {
-        "query": (reader.read(train.queries, idf), reader.read(validation.queries, idf)),
-        "pool": (reader.read(train.pool, idf), reader.read(validation.pool, idf)),
+    seen = {
+        "query": (reader.read(train.queries, idf)[0], *reader.read(validation.queries, idf)),
+        "pool": (reader.read(train.pool, idf)[0], *reader.read(validation.pool, idf)),
     }
     truth = validation.influence
     # Each side's penalty is chosen against the other side's exact coordinates.
     exact_queries = validation.query_features @ targets.query_projector
     pool_projector = train.query_features.T @ (targets.queries / (targets.queries**2).sum(axis=0))
     exact_pool = validation.pool_features @ pool_projector
-    fitted = {
-        "query": _fit_side(read["query"], targets.queries, recipe, lambda x: spearman_rows(truth, x @ exact_pool.T)),
-        "pool": _fit_side(read["pool"], targets.pool, recipe, lambda x: spearman_rows(truth, exact_queries @ x.T)),
-    }
-    spectral = fitted["query"][2] @ fitted["pool"][2].T
-    channels = [read["query"][1][1][name] @ read["pool"][1][1][name].T for name in CHANNELS]
-    weights = fit_weights(truth, [spectral, *channels])
+    query = Side.fit(*seen["query"][:2], targets.queries, recipe, lambda x: spearman_rows(truth, x @ exact_pool.T))
+    pool = Side.fit(*seen["pool"][:2], targets.pool, recipe, lambda x: spearman_rows(truth, exact_queries @ x.T))
+    channels = [seen["query"][2][name] @ seen["pool"][2][name].T for name in CHANNELS]
+    weights = fit_weights(truth, [query.predicted @ pool.predicted.T, *channels])
     head = ClosedFormHead(
-        **{
-            f"{role}_{name}": value
-            for role, (scale, solution, _) in fitted.items()
-            for name, value in {
-                "mean": scale.mean,
-                "scale": scale.scale,
-                "weights": solution[0],
-                "bias": solution[1],
-            }.items()
-        },
+        **query.tensors("query"),
+        **pool.tensors("pool"),
         idf=idf,
         spectral_weight=weights[:1],
         channel_weights=weights[1:],
@@ -127,7 +116,7 @@ def distil_static(
         backbone,
         head,
         query_projector=targets.query_projector.astype(np.float16).astype(np.float32),
-        settings={"reading": recipe.reading(), "groups": list(fitted["pool"][0].names)},
+        settings={"reading": recipe.reading(), "groups": list(pool.scale.names)},
         made_by=(made_by or {}) | {"recipe": "static"},
     )
     encoder.measured = measured(encoder, validation)
@@ -148,16 +137,37 @@ def static_backbone(tokenizer: Any, table: Floats) -> Any:
     return SentenceTransformer(modules=[module], device="cpu")
 
 
-def _fit_side(read: Any, targets: Floats, recipe: StaticRecipe, judge: Any) -> tuple[FeatureScale, Any, Floats]:
-    """Scale, (weights, bias) at the best penalty, and the validation examples' coordinates."""
-    (train, _), (validation, _) = read
-    scale = FeatureScale.fit(train, recipe.group_weights)
-    mean = targets.mean(axis=0)
-    path = RidgePath.fit(scale.join(train))
-    seen = scale.join(validation)
-    solutions = [path.weights(targets - mean, penalty) for penalty in PENALTIES]
-    best = max(solutions, key=lambda weights: float(np.mean(judge(seen @ weights + mean))))
-    return scale, (best, mean.astype(np.float32)), np.asarray(seen @ best + mean, np.float32)
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One role's ridge solution, and what it predicts for the validation examples."""
+
+    scale: FeatureScale
+    weights: Floats
+    bias: Floats
+    predicted: Floats
+
+    @classmethod
+    def fit(
+        cls,
+        train: Mapping[str, Floats],
+        validation: Mapping[str, Floats],
+        targets: Floats,
+        recipe: StaticRecipe,
+        judge: Callable[[Floats], Floats],
+    ) -> "Side":
+        """The solution whose penalty `judge` likes best on the validation examples."""
+        scale = FeatureScale.fit(train, recipe.group_weights)
+        bias = targets.mean(axis=0).astype(np.float32)
+        path = RidgePath.fit(scale.join(train))
+        seen = scale.join(validation)
+        solutions = [path.weights(targets - bias, penalty) for penalty in PENALTIES]
+        best = max(solutions, key=lambda weights: float(np.mean(judge(seen @ weights + bias))))
+        return cls(scale, best, bias, seen @ best + bias)
+
+    def tensors(self, role: Role) -> dict[str, Floats]:
+        """What `ClosedFormHead` keeps of it."""
+        parts = {"mean": self.scale.mean, "scale": self.scale.scale, "weights": self.weights, "bias": self.bias}
+        return {f"{role}_{name}": value for name, value in parts.items()}
 
 
 def _idf(reader: StaticReader, pool: Sequence[Example]) -> Floats:

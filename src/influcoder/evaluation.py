@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influcoder.baselines import Scorer, Scores
+from influcoder.distill import Sample
 from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import DataError
 from influcoder.examples import Example, content_id
 from influcoder.influence import SpectralTargets, cross_influence
-from influcoder.metrics import agreement
+from influcoder.metrics import agreement, spearman_rows
 from influcoder.static import surface_statistics
 from influcoder.teachers import GradientTeacher
 
@@ -74,7 +75,7 @@ class Surface:
         self.dim = dim
         self.bytes_per_example = 2 * dim
 
-    def fit(self, train: "Any", validation: "Any") -> "Surface":
+    def fit(self, train: Sample, validation: Sample) -> "Surface":
         """Fit on one split; width and penalty of the kernel are chosen on the other, a side at a time."""
         targets = SpectralTargets.of(train.query_features, train.pool_features, self.dim)
         truth = validation.influence
@@ -104,8 +105,8 @@ class Surface:
         train, seen = (read - self._mean[role]) / self._scale[role], self._scaled(role, validation)
         models = [
             KernelRidge(kernel="rbf", gamma=gamma, alpha=alpha).fit(train, targets)
-            for gamma in (0.01, 0.05, 0.2)
-            for alpha in (0.1, 1.0, 10.0)
+            for gamma in (0.01, 0.05, 0.2, 0.5)
+            for alpha in (0.01, 0.1, 1.0, 10.0)
         ]
         return max(models, key=lambda model: judge(model.predict(seen)))
 
@@ -120,8 +121,6 @@ class Surface:
 
 def agreement_of(truth: Scores, scores: Scores) -> float:
     """Mean per-query Spearman: what models are chosen by, on validation."""
-    from influcoder.metrics import spearman_rows
-
     return float(spearman_rows(truth, scores).mean())
 
 
