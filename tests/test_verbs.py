@@ -358,11 +358,11 @@ def test_missing_features_folder(tmp_path):
 
 def test_features_are_resumed(decoder, train, tmp_path, monkeypatch):
     folder = tmp_path / "features"
-    whole = verbs.static_backbone
-    monkeypatch.setattr(verbs, "static_backbone", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    whole = verbs.backbone_of
+    monkeypatch.setattr(verbs, "backbone_of", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write_features(decoder, folder, 1)
-    monkeypatch.setattr(verbs, "static_backbone", whole)
+    monkeypatch.setattr(verbs, "backbone_of", whole)
     queries, pool = sentences(30, 1, "q1-"), sentences(60, 2, "p1-")
     verbs.features(decoder, queries, pool, Folder(folder, resume=True), SETTINGS)
     assert contents(folder) == contents(train)

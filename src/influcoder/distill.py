@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from influcoder.decoder import Decoder
 from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.examples import Example
@@ -36,6 +38,15 @@ class Sample:
     def influence(self) -> Floats:
         """(n_queries, n_pool)."""
         return np.asarray(cross_influence(self.query_features, self.pool_features), np.float32)
+
+    def rows(self, queries: NDArray[np.int64], pool: NDArray[np.int64]) -> "Sample":
+        """The part of it with these queries and pool examples."""
+        return Sample(
+            [self.queries[row] for row in queries],
+            [self.pool[row] for row in pool],
+            self.query_features[queries],
+            self.pool_features[pool],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +132,11 @@ def distil_static(
     )
     encoder.measured = measured(encoder, validation)
     return encoder
+
+
+def backbone_of(decoder: Decoder) -> Any:
+    """The static backbone of a decoder: its own tokenizer and embedding table."""
+    return static_backbone(decoder.tokenizer, decoder.model.get_input_embeddings().weight.float().cpu().numpy())
 
 
 def static_backbone(tokenizer: Any, table: Floats) -> Any:

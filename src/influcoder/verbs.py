@@ -18,7 +18,7 @@ from influcoder.attribution import Hit
 from influcoder.attribution import search as search_index
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
 from influcoder.decoder import Decoder
-from influcoder.distill import Sample, StaticRecipe, distil_static, measured, static_backbone
+from influcoder.distill import Sample, StaticRecipe, backbone_of, distil_static, measured
 from influcoder.encoder import InfluenceEncoder, sentence_transformer
 from influcoder.errors import ConfigError, DataError, StoreMismatch
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, evaluate, normalised
@@ -56,8 +56,7 @@ def features(
             side: teacher.write(part, path / side, f"gradients: {side}")
             for side, part in (("queries", queries), ("pool", pool))
         }
-        table = decoder.model.get_input_embeddings().weight.float().cpu().numpy()
-        static_backbone(decoder.tokenizer, table).save(str(path / "backbone"), create_model_card=False)
+        backbone_of(decoder).save(str(path / "backbone"), create_model_card=False)
         flags = {
             f"{side}_{flag}": int(np.sum(store.columns[flag].to_numpy()))
             for side, store in stores.items()
@@ -256,7 +255,7 @@ def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
             )
         kept.append((np.sort(order[size:]), np.sort(order[:size])))
     (q_train, q_validation), (p_train, p_validation) = kept
-    return _rows(whole, q_train, p_train), _rows(whole, q_validation, p_validation)
+    return whole.rows(q_train, p_train), whole.rows(q_validation, p_validation)
 
 
 def teacher_of(encoder: InfluenceEncoder, decoder: Decoder) -> GradientTeacher:
@@ -267,15 +266,6 @@ def teacher_of(encoder: InfluenceEncoder, decoder: Decoder) -> GradientTeacher:
     """
     _refuse_other_decoder(decoder, encoder.made_by, "the encoder was distilled")
     return GradientTeacher(decoder, _settings_of(encoder.made_by))
-
-
-def _rows(whole: Sample, queries: Any, pool: Any) -> Sample:
-    return Sample(
-        [whole.queries[row] for row in queries],
-        [whole.pool[row] for row in pool],
-        whole.query_features[queries],
-        whole.pool_features[pool],
-    )
 
 
 def _teacher_of(source: Path) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from influcoder.attribution import Hit, query_vectors, search
 from influcoder.baselines import Bm25, Random, Scorer, Scores, Tfidf
 from influcoder.decoder import Decoder
 from influcoder.demo.world import SPLITS, World, assets, planted_for
-from influcoder.distill import Sample, StaticRecipe, distil_static, static_backbone
-from influcoder.encoder import Floats, InfluenceEncoder
+from influcoder.distill import Sample, StaticRecipe, backbone_of, distil_static
+from influcoder.encoder import InfluenceEncoder
 from influcoder.evaluation import (
     EncoderScorer,
     ExactQueryScorer,
@@ -69,11 +69,14 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
     splits["overlap"] = sum(
         count_overlap(*(demo.examples(side, split) for split in SPLITS)) for side in ("queries", "pool")
     )
-    features = _features(demo)
-    samples = {split: _sample(demo, features, split) for split in SPLITS}
+    whole = _sample(demo)
+    samples = {
+        split: whole.rows(demo.world.rows("queries", split=split), demo.world.rows("pool", split=split))
+        for split in SPLITS
+    }
     with demo.timed("distil"):
         encoder = distil_static(
-            _backbone(decoder),
+            backbone_of(decoder),
             samples["train"],
             samples["validation"],
             StaticRecipe(seed=seed),
@@ -110,28 +113,14 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
     return metrics | {"shown": shown}
 
 
-def _features(demo: Demo) -> dict[str, Floats]:
-    """Unit teacher features of every query and pool row, by side."""
+def _sample(demo: Demo) -> Sample:
+    """Every query and pool row of the world with its teacher features."""
     found = {}
     for side in ("queries", "pool"):
         with demo.timed(f"{side} gradients"):
             store = demo.teacher.write(getattr(demo.world, side), demo.folder / "features" / side, f"gradients: {side}")
         found[side] = store.vectors()
-    return found
-
-
-def _sample(demo: Demo, features: dict[str, Floats], split: str) -> Sample:
-    rows = {side: demo.world.rows(side, split=split) for side in ("queries", "pool")}
-    return Sample(
-        [demo.world.queries[row] for row in rows["queries"]],
-        [demo.world.pool[row] for row in rows["pool"]],
-        features["queries"][rows["queries"]],
-        features["pool"][rows["pool"]],
-    )
-
-
-def _backbone(decoder: Decoder) -> Any:
-    return static_backbone(decoder.tokenizer, decoder.model.get_input_embeddings().weight.float().cpu().numpy())
+    return Sample(demo.world.queries, demo.world.pool, found["queries"], found["pool"])
 
 
 def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) -> list[Scorer]:
@@ -142,7 +131,7 @@ def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) 
         progress("the paper's recipe", steps(len(train.queries), len(train.pool), PAPER_ON_STATIC)) as advance,
     ):
         paper = distil_paper(
-            _backbone(demo.decoder),
+            backbone_of(demo.decoder),
             train.queries,
             train.pool,
             train.influence,
@@ -156,7 +145,7 @@ def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) 
         EncoderScorer("influcoder", encoder),
         ExactQueryScorer(encoder, demo.teacher),
         EncoderScorer("paper-recipe", paper),
-        EncoderScorer("untrained", InfluenceEncoder(_backbone(demo.decoder), None)),
+        EncoderScorer("untrained", InfluenceEncoder(backbone_of(demo.decoder), None)),
         surface,
         Tfidf(),
         Bm25(),
