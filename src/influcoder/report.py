@@ -13,9 +13,11 @@ import orjson
 
 from influcoder.atomic import atomic_write
 from influcoder.errors import StoreError
+from influcoder.sealed import read_json
 from influcoder.visible import visible
 
 _CEILING = "exact"
+_REMEDY = "Run the evaluation again to write it anew."
 _METRICS = {
     "per_query_spearman": "per query",
     "aggregated_spearman": "aggregated",
@@ -54,12 +56,12 @@ def write_report(folder: Path) -> Path:
             f"{source}: not found. A report is made from the metrics.json of an evaluation; "
             "run one with this output folder, or give the folder of one."
         )
-    metrics = _read(source)
+    metrics = dict(_shown(read_json(source, _REMEDY)))
     if not _is_table(metrics.get("methods")):
         raise StoreError(
             f'{source}: no "methods" ({{name: metrics}}) in it. Run the evaluation again to write it anew.'
         )
-    details = _read(folder / "report.json") if (folder / "report.json").exists() else {}
+    details = dict(_shown(read_json(folder / "report.json", _REMEDY))) if (folder / "report.json").exists() else {}
     from jinja2 import UndefinedError
 
     try:
@@ -71,18 +73,6 @@ def write_report(folder: Path) -> Path:
         ) from error
     atomic_write(folder / "report.html", text.encode())
     return folder / "report.html"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror}. Check its permissions.") from error
-    except orjson.JSONDecodeError as error:
-        raise StoreError(f"{path}: not JSON: {error}. Run the evaluation again to write it anew.") from error
-    if not isinstance(value, dict):
-        raise StoreError(f"{path}: expected a JSON object, found {type(value).__name__}. Run the evaluation again.")
-    return dict(_shown(value))
 
 
 def _shown(value: Any) -> Any:

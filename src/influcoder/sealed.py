@@ -23,17 +23,28 @@ def read_sealed(path: Path, format_number: int) -> dict[str, Any]:
         StoreCorrupt: not JSON, or not what was written.
         StoreError: it cannot be read at all.
     """
-    try:
-        value = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror}. Make the folder again.") from error
-    except orjson.JSONDecodeError as error:
-        raise StoreCorrupt(f"{path}: not JSON ({error}). Make the folder again.") from error
-    if not isinstance(value, dict):
-        raise StoreCorrupt(f"{path}: expected an object. Make the folder again.")
+    value = read_json(path, "Make the folder again.")
     # Another format may be sealed otherwise.
     if value.get("format") == format_number and value.get("sha256") != _seal(value):
         raise StoreCorrupt(f"{path}: its bytes are not those that were written. Make the folder again.")
+    return value
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a JSON object; `remedy` is the sentence that tells the user what to do when it is damaged.
+
+    Raises:
+        StoreCorrupt: not a JSON object.
+        StoreError: it cannot be read at all.
+    """
+    try:
+        value = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}. {remedy}") from error
+    except orjson.JSONDecodeError as error:
+        raise StoreCorrupt(f"{path}: not JSON: {error}. {remedy}") from error
+    if not isinstance(value, dict):
+        raise StoreCorrupt(f"{path}: expected a JSON object, found {type(value).__name__}. {remedy}")
     return value
 
 
