@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from train_demo_decoder import optimizers_for
 
+from influcoder.batches import Batch, make_batches
 from influcoder.decoder import Decoder
 from influcoder.examples import Example
-from influcoder.gradients import Batch, make_batches
 from influcoder.reading import read_examples
 
 SEED = 11

@@ -1,48 +1,59 @@
-"""Slow references: one example at a time, through PEFT's own LoRA layers and autograd."""
+"""Slow references: one example at a time, through autograd of PEFT's own LoRA layers or of the weights."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from influcoder.decoder import Tokens
-from influcoder.gradients import LoraGradients
+from influcoder.decoder import Decoder, Tokens
+from influcoder.layers import View
+
+
+def exact_copy(model: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
+    copied = copy.deepcopy(model).to(dtype)
+    if dtype is torch.float64:
+        _full_precision_norms(copied)
+    return copied
 
 
 def _full_precision_norms(model: nn.Module) -> None:
     # The RMSNorm of transformers rounds to float32, whatever the model's type: too coarse for differences.
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
-            if type(module).__name__.endswith("RMSNorm"):
+            if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
                 exact = nn.RMSNorm(module.weight.shape, module.variance_epsilon, dtype=module.weight.dtype)
                 exact.weight = module.weight
                 setattr(parent, name, exact)
 
 
-def fresh_lora(gradients: LoraGradients, dtype: torch.dtype = torch.float32) -> PeftModel:
-    """A copy of the decoder under the fresh adapter that `gradients` stands for."""
-    base = copy.deepcopy(gradients.decoder.model).to(dtype)
-    if dtype is torch.float64:
-        _full_precision_norms(base)
+def fresh_lora(decoder: Decoder, views: Sequence[View], dtype: torch.dtype = torch.float64) -> PeftModel:
+    """A copy of the decoder under the fresh adapter that `lora_b`'s views stand for."""
+    rank = len(views[0].right)
     config = LoraConfig(
-        r=gradients.rank,
-        lora_alpha=gradients.scale * gradients.rank,
-        target_modules=list(gradients.modules),
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in gradients.modules.values()),
+        r=rank,
+        lora_alpha=views[0].scale * rank,
+        target_modules=[view.name for view in views],
+        fan_in_fan_out=any(isinstance(view.module, Conv1D) for view in views),
     )
-    model = get_peft_model(base, config).to(dtype).eval()
-    for name, a in zip(gradients.modules, gradients._a, strict=True):
-        layer = model.base_model.model.get_submodule(name)
+    model = get_peft_model(exact_copy(decoder.model, dtype), config).to(dtype).eval()
+    for view in views:
+        layer = model.base_model.model.get_submodule(view.name)
         with torch.no_grad():
-            layer.lora_A["default"].weight.copy_(a)
+            layer.lora_A["default"].weight.copy_(view.right)
             layer.lora_B["default"].weight.zero_()
     return model
 
 
-def lora_b(model: PeftModel, gradients: LoraGradients) -> list[nn.Parameter]:
-    return [model.base_model.model.get_submodule(name).lora_B["default"].weight for name in gradients.modules]
+def adapter_parts(model: PeftModel, names: Sequence[str]) -> list[nn.Parameter]:
+    """The parameters that views such as `layer.lora_A` or plain `layer` (its B) are the gradients of."""
+    found = []
+    for name in names:
+        layer, _, part = name.rpartition(".") if name.endswith(("lora_A", "lora_B")) else (name, "", "lora_B")
+        found.append(getattr(model.base_model.model.get_submodule(layer), part)["default"].weight)
+    return found
 
 
 def loss(model: nn.Module, tokens: Tokens) -> Tensor:
@@ -53,8 +64,30 @@ def loss(model: nn.Module, tokens: Tokens) -> Tensor:
     return nn.functional.cross_entropy(logits, ids[first:])
 
 
-def lora_gradients(gradients: LoraGradients, tokens: Tokens, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """One example's gradient of every lora_B, laid out as `LoraGradients` does: transposed, row by row."""
-    model = fresh_lora(gradients, dtype)
-    found = torch.autograd.grad(loss(model, tokens), lora_b(model, gradients))
-    return [one.T.flatten() for one in found]
+def parameter_gradients(model, parameters, tokens, loss=loss) -> list[Tensor]:
+    """Each parameter's (examples, inputs, outputs) gradients: transposed, as views are."""
+    rows = [torch.autograd.grad(loss(model, one), parameters) for one in tokens]
+    return [torch.stack([row[number].T for row in rows]) for number in range(len(parameters))]
+
+
+def lora_gradients(decoder: Decoder, views: Sequence[View], tokens: Sequence[Tokens]) -> list[Tensor]:
+    """What `lora_b`'s views stand for."""
+    model = fresh_lora(decoder, views)
+    return parameter_gradients(model, adapter_parts(model, [view.name for view in views]), tokens)
+
+
+def weight_gradients(decoder, views, tokens, loss=loss, dtype=torch.float64) -> list[Tensor]:
+    """The raw gradient of each view's layer, (examples, inputs, outputs)."""
+    names = {module: name for name, module in decoder.model.named_modules()}
+    model = exact_copy(decoder.model, dtype)
+    layers = [model.get_submodule(names[view.module]) for view in views]
+    parameters = [layer.weight.requires_grad_(True) for layer in layers]
+    found = parameter_gradients(model, parameters, tokens, loss)
+    return [g.mT if isinstance(layer, Conv1D) else g for g, layer in zip(found, layers, strict=True)]
+
+
+def explicit(view: View, raw: Tensor) -> Tensor:
+    """s · R Gᵀ Lᵀ of (examples, inputs, outputs) raw gradients Gᵀ, flat."""
+    right = torch.eye(raw.shape[1]) if view.right is None else view.right
+    left = torch.eye(raw.shape[2]) if view.left is None else view.left
+    return (view.scale * right.to(raw.dtype) @ raw @ left.T.to(raw.dtype)).flatten(1)

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -33,6 +35,7 @@ CHAT_TEMPLATE = (
 )
 VOCABULARY = 320
 FAMILIES = ("llama", "llama-tied", "gpt2", "gpt-neox", "qwen3")
+KINDS = (*FAMILIES, "used-twice", "used-in-vain", "in-vain-first")
 
 
 def tiny_tokenizer(*, chat: bool = False, end: str | None = END) -> PreTrainedTokenizerFast:
@@ -74,6 +77,42 @@ def tiny_model(
         return Qwen3ForCausalLM(config).eval()
     config = LlamaConfig(**sizes, num_key_value_heads=2, tie_word_embeddings=family == "llama-tied", **common)
     return LlamaForCausalLM(config).eval()
+
+
+class UsedInVain(nn.Module):
+    """Uses its layers twice; one use has no part in what it gives."""
+
+    def __init__(self, inner: nn.Module, *, first: bool) -> None:
+        super().__init__()
+        self.inner = inner
+        self.first = first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        one, other = self.inner(x), self.inner(2 * x)
+        return other if self.first else one
+
+
+def tiny_kind(kind: str) -> PreTrainedModel:
+    """A tiny model of each kind of layer and of use that the gradient engine has to get right."""
+    if kind in FAMILIES:
+        return tiny_model(kind)
+    model = tiny_model("llama")
+    if kind == "used-twice":
+        model.model.layers[1].mlp = model.model.layers[0].mlp
+    else:
+        model.model.layers[1].mlp = UsedInVain(model.model.layers[1].mlp, first=kind == "in-vain-first")
+    return model
+
+
+def save_adapter(folder: Path, family: str, **config: object) -> Path:
+    """A LoRA adapter of `tiny_model(family)` whose A and B are both away from zero."""
+    model = get_peft_model(tiny_model(family), LoraConfig(fan_in_fan_out=family == "gpt2", **config))
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(folder)
+    return folder
 
 
 def tiny_decoder(family: str, tokenizer: PreTrainedTokenizerFast, *, max_length: int = 96, seed: int = 0) -> Decoder:

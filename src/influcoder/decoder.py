@@ -8,7 +8,7 @@ completion are both rendered, and the completion starts after their longest comm
 import hashlib
 import logging
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
+from influcoder.adapters import Adapter, with_adapter
 from influcoder.errors import ConfigError, ModelError
 from influcoder.examples import Example
+from influcoder.wording import first_line, some_of
 
 logger = logging.getLogger("influcoder")
 
@@ -55,7 +57,13 @@ class Decoder:
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str, max_length: int = 1024
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        max_length: int = 1024,
+        adapter: Adapter | None = None,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"{name}: the tokenizer has no end token; set tokenizer.eos_token.")
@@ -78,6 +86,7 @@ class Decoder:
         self.name = name
         self.max_length = min(max_length, limit)
         self._fingerprint: dict[str, Any] | None = None
+        self.adapter = adapter or {}
 
     @classmethod
     def load(
@@ -118,18 +127,19 @@ class Decoder:
             )
         except Exception as error:  # the libraries below raise errors of every class on damaged files
             raise ModelError(
-                f"{path}: cannot be loaded as a causal language model: {_first_line(error)} "
+                f"{path}: cannot be loaded as a causal language model: {first_line(error)} "
                 "Expected a Hugging Face folder with config.json, safetensors weights and a tokenizer, or a hub id."
             ) from error
         if found["missing_keys"]:
             raise ModelError(
-                f"{path}: the weights lack {_some(found['missing_keys'])}, which would stay random. Expected the "
+                f"{path}: the weights lack {some_of(found['missing_keys'])}, which would stay random. Expected the "
                 "whole of a causal language model, with the config.json that it was saved with."
             )
+        parts = None
         if adapter is not None:
-            model = _with_adapter(model, adapter)
+            model, parts = with_adapter(model, adapter)
         name = str(path) if adapter is None else f"{path} + {adapter}"
-        return cls(model.to(device), tokenizer, name=name, max_length=max_length)
+        return cls(model.to(device), tokenizer, name=name, max_length=max_length, adapter=parts)
 
     @property
     def device(self) -> torch.device:
@@ -277,35 +287,3 @@ def _dtype(name: str, device: str) -> torch.dtype | str:
     if name not in known:
         raise ModelError(f"dtype {name!r} is unknown; expected auto, {', '.join(known)}.")
     return known[name]
-
-
-def _with_adapter(model: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
-    from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict, load_peft_weights
-
-    try:
-        kind = PeftConfig.from_pretrained(str(adapter)).peft_type
-        loaded = PeftModel.from_pretrained(model, str(adapter)) if kind == PeftType.LORA else None
-        stored = set(load_peft_weights(str(adapter), device="cpu"))
-    except Exception as error:  # as in `Decoder.load`
-        raise ModelError(
-            f"{adapter}: does not load as an adapter of {model.config.name_or_path}: {_first_line(error)} "
-            "Expected a PEFT folder trained on this very base model."
-        ) from error
-    if loaded is None:
-        raise ModelError(f"{adapter}: a {kind} adapter; only LoRA adapters can be attributed to.")
-    expected = set(get_peft_model_state_dict(loaded, save_embedding_layers=False))
-    unfit = (expected - stored) | {key for key in stored - expected if "lora_" in key}
-    if unfit:
-        raise ModelError(
-            f"{adapter}: does not fit {model.config.name_or_path}: only one of the two has {_some(unfit)}. "
-            "Expected an adapter trained on this very base model."
-        )
-    return loaded.merge_and_unload()  # type: ignore[no-any-return]
-
-
-def _some(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,155 +1,247 @@
-"""Per-example gradients of a fresh LoRA adapter, many examples at once, without the adapter.
+"""Per-example gradients, many examples at once, without forming a weight gradient.
 
-A fresh LoRA adapter (Hu et al. 2021) adds s·B·A·x to every linear layer, with A random and B = 0. So
-dL/dA = 0, and with x_t the layer's input and δ_t the loss gradient at its output
-
-    dL/dB = s · Σ_t δ_t (A x_t)ᵀ.
-
-Neither A nor B changes what the model computes, so the frozen base model is run as it is: hooks catch
-A x_t on the way forward and δ_t on the way back, and one batched product a layer gives every example's
-gradient. No weight gradient is formed: only the input embeddings require grad. Logits are computed where
-there is loss, and nowhere else.
+The frozen base model is run as it is: hooks catch each linear layer's input x_t on the way forward and the
+loss gradient δ_t at its output on the way back, and one batched product a layer gives every example's
+Σ_t δ_t x_tᵀ, or whatever `View` of it is asked for. The graph begins at the first layer that is looked at, and
+logits are computed where there is loss, and nowhere else, some thousand numbers at a time.
 
 Examples are padded on the right and no attention mask is given: no token of a causal model sees what
 follows it, so padding changes nothing, and δ is zero there.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
-from influcoder.decoder import Decoder, Tokens
+from influcoder.attention import fast_attention
+from influcoder.batches import Batch
+from influcoder.decoder import Decoder
 from influcoder.errors import ModelError
+from influcoder.layers import View
+from influcoder.loss import LossGradient, cross_entropy
+
+LOGITS_AT_ONCE = 2**22
+"""numbers: more do not fit the caches, and a large vocabulary fills the memory"""
+
+Kept = Any
+Keep = Callable[[int, Tensor], Kept]
+See = Callable[[int, Kept, Tensor], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Examples that go through the model together: their places, padded ids and loss positions."""
-
-    places: list[int]
-    ids: Tensor  # (n, T)
-    rows: Tensor  # (K,) the example of each completion token
-    columns: Tensor  # (K,) the position that predicts it
-    targets: Tensor  # (K,)
-    weights: Tensor  # (K,) 1 / number of completion tokens of its example
-
-
-def make_batches(tokens: Sequence[Tokens], token_budget: int, device: torch.device) -> Iterator[Batch]:
-    """Batches of alike lengths, longest first, of at most `token_budget` padded tokens each."""
-    order = sorted((i for i, one in enumerate(tokens) if one.targets > 0), key=lambda i: (-len(tokens[i].ids), i))
-    start = 0
-    while start < len(order):
-        longest = len(tokens[order[start]].ids)
-        places = order[start : start + max(1, token_budget // longest)]
-        yield _batch([tokens[i] for i in places], places, device)
-        start += len(places)
-
-
-def _batch(tokens: list[Tokens], places: list[int], device: torch.device) -> Batch:
-    ids = torch.zeros(len(tokens), len(tokens[0].ids), dtype=torch.long)
-    rows, columns, targets, weights = [], [], [], []
-    for row, one in enumerate(tokens):
-        values = torch.from_numpy(one.ids)
-        ids[row, : len(values)] = values
-        first = max(one.start, 1)
-        rows.append(torch.full((one.targets,), row))
-        columns.append(torch.arange(first - 1, len(values) - 1))
-        targets.append(values[first:])
-        weights.append(torch.full((one.targets,), 1 / one.targets))
-    parts = (torch.cat(each).to(device) for each in (rows, columns, targets, weights))
-    return Batch(places, ids.to(device), *parts)
-
-
-class LoraGradients:
-    """Gradients of the B matrices of a fresh, seeded LoRA adapter on every linear layer but the head.
+class Backward:
+    """One forward and backward pass of a batch, with eyes on some layers.
 
     Args:
         decoder: the frozen model.
-        rank: rows of each A.
-        seed: draws the A matrices: orthogonal rows, as PEFT's `init_lora_weights="orthogonal"`, with the
-            entry variance 1 / (3 · inputs) of its default. Two seeds agree better than with independent
-            entries. Each layer's A depends on the seed and the layer's place alone.
-        alpha: LoRA's alpha; the scale s is alpha / rank. 2 · rank when omitted, as in the paper.
-        bf16: run the products in bfloat16 (autocast).
-
-    Raises:
-        ModelError: the model has no linear layer, or one of a kind that is not understood.
+        layers: those to look at.
+        bf16: run the products in bfloat16; norms, softmaxes and the residual stream stay as they are.
+        loss: what is differentiated: the gradient of each completion token's loss at the logits.
     """
 
     def __init__(
-        self, decoder: Decoder, *, rank: int, seed: int, alpha: float | None = None, bf16: bool = False
+        self, decoder: Decoder, layers: Sequence[nn.Module], *, bf16: bool = False, loss: LossGradient = cross_entropy
     ) -> None:
         self.decoder = decoder
-        self.rank = rank
-        self.scale = (alpha if alpha is not None else 2 * rank) / rank
+        self.layers = layers
         self.bf16 = bf16
-        self.modules = linear_layers(decoder.model)
-        self._a = [
-            _draw_a(module, rank, seed * 1_000_003 + number, decoder.device)
-            for number, module in enumerate(self.modules.values())
-        ]
-        self._plain_head = _has_plain_head(decoder.model, decoder.device)
+        self.loss = loss
+        self._plain_head = has_plain_head(decoder.model, decoder.device)
+        head = decoder.model.get_output_embeddings().weight
+        self._head = head.detach().to(torch.bfloat16) if bf16 else head.detach()
+        self._in_bf16 = _bf16_weights(layers) if bf16 else []
 
-    @property
-    def lengths(self) -> list[int]:
-        """How many gradient numbers each layer gives."""
-        return [outputs(module) * self.rank for module in self.modules.values()]
+    def run(self, batch: Batch, keep: Keep, see: See) -> Tensor:
+        """Run a batch; returns the (n,) losses.
 
-    def run(self, batch: Batch, receive: Callable[[int, Tensor], None]) -> Tensor:
-        """Call `receive(layer, gradients)` for every layer; returns the (n,) losses.
+        `keep(layer, x)` is called on the way forward with a layer's (n, T, inputs) and says what to remember;
+        `see(layer, kept, delta)` on the way back with that and δ, (n, T, outputs), once for each use of the
+        layer in the pass.
 
-        `gradients` is (n, rank · outputs) float32: Bᵀ's gradient, row by row. A layer that is used
-        several times in one forward is received several times: the sum is its gradient.
+        Raises:
+            ModelError: a layer is not given one vector a token, so that examples cannot be told apart.
         """
-        handles = [
-            module.register_forward_hook(self._hook(number, receive))
-            for number, module in enumerate(self.modules.values())
-        ]
+        with ExitStack() as stack:
+            stack.enter_context(self._hooked(batch, keep, see))
+            stack.enter_context(fast_attention(self.decoder.model))
+            stack.enter_context(_swapped(self._in_bf16))
+            stack.enter_context(torch.enable_grad())
+            return self._through_head(batch) if self._plain_head else self._through_model(batch)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.decoder.device.type, torch.bfloat16, enabled=self.bf16)
+
+    @contextmanager
+    def _hooked(self, batch: Batch, keep: Keep, see: See) -> Iterator[None]:
+        share = _SharedCast() if self.bf16 else None
+        handles = []
+        for number, layer in enumerate(self.layers):
+            if share is not None:
+                handles.append(layer.register_forward_pre_hook(share))
+            handles.append(layer.register_forward_hook(self._hook(number, batch, keep, see)))
         try:
-            return self._backward(batch)
+            yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _hook(self, number: int, receive: Callable[[int, Tensor], None]) -> Callable[..., None]:
+    def _hook(self, number: int, batch: Batch, keep: Keep, see: See) -> Callable[..., None]:
         def on_forward(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if not inputs or output.shape[:-1] != batch.ids.shape:
+                raise ModelError(
+                    f"layer {self._name(module)} gives {tuple(output.shape)} for {tuple(batch.ids.shape)} tokens, "
+                    "so its examples cannot be told apart (an expert of a mixture?). Leave it out with --modules."
+                )
             with torch.no_grad():
-                low = inputs[0].detach() @ self._a[number].T.to(inputs[0].dtype)  # (n, T, rank)
-
-            def on_backward(delta: Tensor) -> None:
-                # (n, rank, T) @ (n, T, out): several times faster than its transpose on a CPU.
-                product = torch.bmm(low.transpose(1, 2).to(delta.dtype), delta)
-                receive(number, product.flatten(1).float() * self.scale)
-
-            output.register_hook(on_backward)  # type: ignore[no-untyped-call]
+                kept = keep(number, inputs[0].detach())
+            if not output.requires_grad:
+                output.requires_grad_(True)  # the graph begins here
+            output.register_hook(lambda delta: see(number, kept, delta))  # type: ignore[no-untyped-call]
 
         return on_forward
 
-    def _backward(self, batch: Batch) -> Tensor:
-        model = self.decoder.model
-        with torch.enable_grad(), torch.autocast(self.decoder.device.type, torch.bfloat16, enabled=self.bf16):
-            embedded = model.get_input_embeddings()(batch.ids).detach().requires_grad_(True)
-            if self._plain_head:
-                hidden = model.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-                selected = hidden[batch.rows, batch.columns]
-                logits = model.get_output_embeddings()(selected.detach())
-                losses, gradient = _cross_entropy(logits, batch)
-                weight = model.get_output_embeddings().weight
-                selected.backward((gradient.to(weight.dtype) @ weight).to(selected.dtype))
-            else:
-                logits = model(inputs_embeds=embedded, use_cache=False).logits[batch.rows, batch.columns]
-                losses, gradient = _cross_entropy(logits.detach(), batch)
-                logits.backward(gradient.to(logits.dtype))
+    def _name(self, module: nn.Module) -> str:
+        return next(str(name) for name, one in self.decoder.model.named_modules() if one is module)
+
+    def _through_head(self, batch: Batch) -> Tensor:
+        """The head's part by hand: its input is all that the graph has to know."""
+        with self._autocast():
+            hidden = self.decoder.model.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
+        selected = hidden[batch.rows, batch.columns]
+        losses = torch.zeros(len(batch.places), device=batch.ids.device)
+        gradient = torch.empty_like(selected)
+        step = max(64, LOGITS_AT_ONCE // len(self._head))
+        for start in range(0, len(selected), step):
+            part = slice(start, start + step)
+            logits = selected[part].detach().to(self._head.dtype) @ self._head.T
+            each, delta, factor = self.loss(logits, batch.targets[part])
+            weights = batch.weights[part]
+            losses.index_add_(0, batch.rows[part], each * weights)
+            gradient[part] = (delta.to(self._head.dtype) @ self._head) * (factor * weights)[:, None]
+        if selected.requires_grad:
+            selected.backward(gradient)
+        return losses
+
+    def _through_model(self, batch: Batch) -> Tensor:
+        with self._autocast():
+            output = self.decoder.model(input_ids=batch.ids, use_cache=False).logits
+        logits = output[batch.rows, batch.columns]
+        each, delta, factor = self.loss(logits.detach(), batch.targets)
+        losses = torch.zeros(len(batch.places), device=batch.ids.device)
+        losses.index_add_(0, batch.rows, each * batch.weights)
+        logits.backward((delta * (factor * batch.weights)[:, None]).to(logits.dtype))
         return losses
 
 
+class LayerGradients:
+    """Every example's gradient, view by view.
+
+    Args:
+        decoder: the frozen model.
+        views: what of which layers' gradients.
+        bf16, loss: as of `Backward`.
+
+    >>> from influcoder.batches import make_batches
+    >>> from influcoder.layers import lora_b
+    >>> gradients = LayerGradients(decoder, lora_b(decoder, rank=8, seed=0))  # doctest: +SKIP
+    >>> for batch in make_batches(decoder.tokenise(examples), 1024, decoder.device):  # doctest: +SKIP
+    ...     losses = gradients.run(batch, lambda view, part: print(view, part.shape))
+    """
+
+    def __init__(
+        self, decoder: Decoder, views: Sequence[View], *, bf16: bool = False, loss: LossGradient = cross_entropy
+    ) -> None:
+        self.views = views
+        layers = list(dict.fromkeys(view.module for view in views))
+        self._of_layer = [[n for n, view in enumerate(views) if view.module is layer] for layer in layers]
+        self._backward = Backward(decoder, layers, bf16=bf16, loss=loss)
+
+    @property
+    def lengths(self) -> list[int]:
+        """How many numbers each view gives."""
+        return [view.length for view in self.views]
+
+    def run(self, batch: Batch, receive: Callable[[int, Tensor], None]) -> Tensor:
+        """Call `receive(view, gradients)` once for every view; returns the (n,) losses.
+
+        `gradients` is (n, length) float32. A layer used several times in a pass gives the sum.
+        """
+        waiting: dict[int, int] = dict.fromkeys(range(len(self._of_layer)), 0)
+        partial: dict[int, Tensor] = {}
+        missing = set(range(len(self.views)))
+
+        def keep(layer: int, x: Tensor) -> list[Tensor]:
+            waiting[layer] += 1
+            rights = [self.views[number].right for number in self._of_layer[layer]]
+            return [x if right is None else x @ right.T.to(x.dtype) for right in rights]
+
+        def see(layer: int, kept: list[Tensor], delta: Tensor) -> None:
+            waiting[layer] -= 1
+            for number, low in zip(self._of_layer[layer], kept, strict=True):
+                found = _product(low, delta, self.views[number])
+                if number in partial:
+                    found += partial.pop(number)
+                if waiting[layer]:
+                    partial[number] = found
+                else:
+                    missing.discard(number)
+                    receive(number, found)
+
+        losses = self._backward.run(batch, keep, see)
+        for number in sorted(missing):  # a use that had no part in the loss was waited for, or no use had any
+            rest = partial.pop(number, None)
+            receive(number, losses.new_zeros(len(losses), self.views[number].length) if rest is None else rest)
+        return losses
+
+
+def _product(low: Tensor, delta: Tensor, view: View) -> Tensor:
+    if view.left is not None:
+        delta = delta @ view.left.T.to(delta.dtype)
+    # (n, k_in, T) @ (n, T, k_out): several times faster than its transpose on a CPU.
+    product = torch.bmm(low.transpose(1, 2).to(delta.dtype), delta)
+    return product.flatten(1).float() * view.scale
+
+
+class _SharedCast:
+    """Casts what layers read to bfloat16 once, though q, k and v read the same."""
+
+    def __init__(self) -> None:
+        self._source: Tensor | None = None
+        self._cast: Tensor | None = None
+        self._version = 0
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not inputs:
+            return inputs  # given by keyword: the hook on the way out says so
+        x: Tensor = inputs[0]
+        if self._cast is None or x is not self._source or x._version != self._version:
+            self._source, self._cast = x, x.to(torch.bfloat16)
+            self._version = x._version  # counts what is written in place
+        return (self._cast, *inputs[1:])
+
+
+def _bf16_weights(layers: Sequence[nn.Module]) -> list[tuple[nn.Parameter, Tensor]]:
+    """The layers' float32 weights with a bfloat16 copy: autocast would make one for every batch."""
+    own = [layer.get_parameter("weight") for layer in layers]
+    return [(one, one.detach().to(torch.bfloat16)) for one in own if one.dtype == torch.float32]
+
+
+@contextmanager
+def _swapped(pairs: Sequence[tuple[nn.Parameter, Tensor]]) -> Iterator[None]:
+    usual = [parameter.data for parameter, _ in pairs]
+    try:
+        for parameter, other in pairs:
+            parameter.data = other
+        yield
+    finally:
+        for (parameter, _), data in zip(pairs, usual, strict=True):
+            parameter.data = data
+
+
 @torch.no_grad()
-def _has_plain_head(model: Any, device: torch.device) -> bool:
+def has_plain_head(model: Any, device: torch.device) -> bool:
     """Whether the logits are the head's product with the last hidden state, and nothing after it."""
     head = model.get_output_embeddings()
     ids = torch.arange(4, device=device)[None] % model.get_input_embeddings().num_embeddings
@@ -158,59 +250,3 @@ def _has_plain_head(model: Any, device: torch.device) -> bool:
         return False
     whole = model(input_ids=ids, use_cache=False).logits
     return torch.allclose(whole.float(), head(hidden).float(), rtol=1e-4, atol=1e-5)
-
-
-def _cross_entropy(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The (n,) mean losses and the (K, V) gradient of their sum at the logits."""
-    logarithms = torch.log_softmax(logits.float(), dim=-1)
-    places = torch.arange(len(batch.targets), device=logits.device)
-    losses = torch.zeros(len(batch.places), device=logits.device)
-    losses.index_add_(0, batch.rows, -logarithms[places, batch.targets] * batch.weights)
-    gradient = logarithms.exp_()
-    gradient[places, batch.targets] -= 1
-    return losses, gradient.mul_(batch.weights[:, None])
-
-
-def linear_layers(model: Any) -> dict[str, nn.Module]:
-    """The linear layers of a model by name, in its order, the output head left out.
-
-    Raises:
-        ModelError: none, or weights inside a module of a kind whose gradient is not understood.
-    """
-    head = model.get_output_embeddings()
-    table = model.get_input_embeddings()
-    found: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        own = [parameter for parameter in module.parameters(recurse=False) if parameter.ndim >= 2]
-        if not own or module is head or module is table or isinstance(module, nn.Embedding):
-            continue
-        if type(module) is nn.Linear or isinstance(module, Conv1D):
-            found[name] = module
-        else:
-            raise ModelError(
-                f"layer {name} is a {type(module).__name__}, whose per-example gradient is not understood; "
-                "expected Linear or Conv1D layers. It is refused rather than silently left out."
-            )
-    if not found:
-        raise ModelError("the model has no linear layer to take gradients of.")
-    return found
-
-
-def inputs(module: nn.Module) -> int:
-    """How many numbers a linear layer reads."""
-    return int(module.nx if isinstance(module, Conv1D) else module.in_features)  # type: ignore[arg-type]
-
-
-def outputs(module: nn.Module) -> int:
-    """How many numbers a linear layer gives."""
-    return int(module.nf if isinstance(module, Conv1D) else module.out_features)  # type: ignore[arg-type]
-
-
-def _draw_a(module: nn.Module, rank: int, seed: int, device: torch.device) -> Tensor:
-    generator = torch.Generator().manual_seed(seed % 2**63)
-    columns = inputs(module)
-    blocks = []
-    for start in range(0, rank, columns):
-        q, r = torch.linalg.qr(torch.randn(columns, min(rank - start, columns), generator=generator))
-        blocks.append((q * r.diagonal().sign()).T)  # without the signs, QR favours some directions
-    return (torch.cat(blocks) / math.sqrt(3)).to(device)
