@@ -14,7 +14,7 @@ from influcoder.atomic import claim
 from influcoder.decoder import Decoder
 from influcoder.examples import Example
 from influcoder.store import Store
-from influcoder.teachers import GradientTeacher, TeacherSettings
+from influcoder.teachers import GradientTeacher, TeacherSettings, write_features
 
 SLOW_WRITER = """
 import sys, time
@@ -43,7 +43,7 @@ from influcoder.store import StoreWriter
 write = StoreWriter.write
 StoreWriter.write = lambda *arguments: (write(*arguments), time.sleep(0.3))
 print("started", flush=True)
-test_kill.write_features(sys.argv[1], sys.argv[2])
+test_kill.write_gradients(sys.argv[1], sys.argv[2])
 """
 TESTS = Path(__file__).parent
 
@@ -84,12 +84,12 @@ def test_killed_at_random_moments_and_resumed(tmp_path):
     assert len(Store(killed)) == 240
 
 
-def write_features(model, folder):
+def write_gradients(model, folder):
     settings = TeacherSettings(rank=2, width=256, precision="fp32")
     teacher = GradientTeacher(Decoder.load(model, device="cpu", max_length=64), settings)
     examples = [Example(f"i{number}", f"{number} plus ", f"{number % 7} is four") for number in range(1500)]
     with claim(Path(folder), resume=True) as held:
-        teacher.write(examples, held)
+        write_features(teacher, examples, "pool", held)
 
 
 def wait_for(path, seconds=60):
@@ -100,12 +100,12 @@ def wait_for(path, seconds=60):
 
 def test_killed_teacher_is_resumed_to_the_same_bytes(tmp_path):
     model = save_decoder(tmp_path / "model", tiny_tokenizer())
-    write_features(model, tmp_path / "calm")
+    write_gradients(model, tmp_path / "calm")
     process = start(TEACHER_WRITER, model, tmp_path / "killed", TESTS)
     wait_for(tmp_path / "killed" / "shard-00001.safetensors")
     assert kill(process)
     finished = sorted(os.listdir(tmp_path / "killed"))
     assert "manifest.json" not in finished
     assert "shard-00000.parquet" in finished
-    write_features(model, tmp_path / "killed")
+    write_gradients(model, tmp_path / "killed")
     assert contents(tmp_path / "killed") == contents(tmp_path / "calm")

@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from influcoder.errors import ConfigError, StoreError
+from influcoder.runners import Share
 
 _LOCK = ".lock"
 
@@ -75,24 +76,37 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def claim(
-    folder: Path, *, resume: bool = False, overwrite: bool = False, inputs: Sequence[Path] = ()
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    inputs: Sequence[Path] = (),
+    share: Share = Share(),  # noqa: B008 - frozen
 ) -> Iterator[Path]:
-    """Hold `folder` as the only writer while the block runs.
+    """Hold `folder` as the only writer while the block runs; or as the only one of a share of the job.
 
     A folder that holds anything is refused unless `resume` (keep what is there) or `overwrite` (empty
     it first) is given. Files that a killed writer left half-written are removed.
 
     Args:
         inputs: what the writer reads; `overwrite` must not empty any of it.
+        share: one of several writers expects what the others wrote, and removes nothing.
 
     Raises:
-        ConfigError: the folder is or holds an input, or lies in one and would be emptied.
+        ConfigError: the folder is or holds an input, or lies in one and would be emptied; or one of several
+            writers would empty it.
         StoreError: not empty, not a folder, not writable, or another process is writing.
     """
     _refuse_inputs(folder, inputs, overwrite)
+    shared = share.count > 1
+    if shared and overwrite:
+        raise ConfigError(
+            f"{folder}: --overwrite would remove what the other shards write. Empty the folder before they start."
+        )
+    name = f"{_LOCK}-{share.index + 1}-of-{share.count}" if shared else _LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / _LOCK, timeout=0)
+        lock = filelock.FileLock(folder / name, timeout=0)
         lock.acquire()
     except filelock.Timeout as error:
         raise StoreError(f"{folder}: another run is writing here. Wait for it or choose another folder.") from error
@@ -101,12 +115,13 @@ def claim(
             f"{folder}: cannot be used as output folder: {error.strerror}. Choose another --output-dir."
         ) from error
     try:
-        _clear(folder, resume, overwrite)
+        if not shared:
+            _clear(folder, resume, overwrite)
         yield folder
     finally:
         # Removed while it is still held: once released, the file may already be the next writer's.
         with contextlib.suppress(OSError):
-            (folder / _LOCK).unlink()
+            (folder / name).unlink()
         lock.release()
 
 
@@ -123,7 +138,7 @@ def _refuse_inputs(folder: Path, inputs: Sequence[Path], overwrite: bool) -> Non
 
 def _clear(folder: Path, resume: bool, overwrite: bool) -> None:
     try:
-        held = [entry for entry in folder.iterdir() if entry.name != _LOCK]
+        held = [entry for entry in folder.iterdir() if not entry.name.startswith(_LOCK)]
         if held and not (resume or overwrite):
             raise StoreError(
                 f"{folder}: not empty ({len(held)} entries). Give --resume to go on with it "

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from influcoder import __version__
 from influcoder.atomic import atomic_write, sha256
 from influcoder.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMismatch
+from influcoder.lowrank import LowRankCode
 from influcoder.sealed import read_sealed, write_sealed
 
 FORMAT = 1
@@ -56,6 +57,7 @@ class StoreWriter:
         ids: the id of every row, in order.
         made_by: everything that changes the numbers; compared when a run is resumed.
         shard_rows: rows a shard.
+        code: how vectors are stored, where not as they are.
 
     Raises:
         StoreMismatch: the folder holds the beginning of another plan.
@@ -71,8 +73,10 @@ class StoreWriter:
         ids: list[str],
         made_by: Mapping[str, Any],
         shard_rows: int = 512,
+        code: LowRankCode | None = None,
     ) -> None:
         self.folder = folder
+        self._code = code
         self.ids = ids
         self.shards = [
             Shard(number, start, min(start + shard_rows, len(ids)))
@@ -88,7 +92,7 @@ class StoreWriter:
             "ids": hashlib.sha256("\x00".join(ids).encode()).hexdigest(),
             "made_by": dict(made_by),
             "package": __version__,
-        }
+        } | ({"code": code.spec} if code else {})
         folder.mkdir(parents=True, exist_ok=True)
         self._check_earlier_plan()
         if not (folder / "manifest.json").exists():
@@ -112,7 +116,8 @@ class StoreWriter:
         if vectors.shape != expected:
             raise StoreError(f"{self.folder}/{shard.name}: vectors are {vectors.shape}, expected {expected}.")
         with np.errstate(over="ignore"):  # what float16 cannot hold is refused by name below
-            stored = np.ascontiguousarray(vectors, dtype=self.plan["dtype"])
+            coded = self._code.encode(np.asarray(vectors, np.float32)) if self._code else vectors
+            stored = np.ascontiguousarray(coded, dtype=self.plan["dtype"])
         finite = np.isfinite(stored).all(axis=1)
         if not finite.all():
             bad = self.ids[shard.start + int(np.argmin(finite))]
@@ -205,14 +210,20 @@ class Store:
         """All vectors, (rows, dim)."""
         whole = np.empty((len(self), self.manifest["dim"]), dtype)
         start = 0
+        code = LowRankCode.read(self.manifest["code"]) if "code" in self.manifest else None
         for shard in self.manifest["shards"]:
             part = safetensors.numpy.load_file(self.folder / f"{shard['name']}.safetensors")["vectors"]
-            whole[start : start + len(part)] = part
+            whole[start : start + len(part)] = code.decode(part) if code else part
             start += len(part)
         return whole
 
 
-def refuse_difference(what: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def refuse_difference(
+    what: str,
+    earlier: Mapping[str, Any],
+    now: Mapping[str, Any],
+    remedy: str = "Use the same settings or give --overwrite.",
+) -> None:
     """Compare two plans.
 
     Raises:
@@ -225,7 +236,7 @@ def refuse_difference(what: str, earlier: Mapping[str, Any], now: Mapping[str, A
         if before.get(key) != after.get(key)
     ]
     if differing:
-        raise StoreMismatch(f"{what}: {'; '.join(differing)}. Use the same settings or give --overwrite.")
+        raise StoreMismatch(f"{what}: {'; '.join(differing)}. {remedy}")
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

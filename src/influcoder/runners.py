@@ -1,0 +1,52 @@
+"""Who does which shard of a job: one process, or several that share it."""
+
+import os
+from dataclasses import dataclass
+
+from influcoder.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """This process's part of the shards: every `count`-th, from `index` on.
+
+    >>> [number for number in range(7) if Share(1, 3).has(number)]
+    [1, 4]
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def has(self, number: int) -> bool:
+        """Whether a shard is this process's to make."""
+        return number % self.count == self.index
+
+    def named(self, name: str) -> str:
+        """A file's name, apart from those of the other shares: metrics.json, metrics-2-of-8.json."""
+        stem, dot, suffix = name.rpartition(".")
+        return name if self.count == 1 else f"{stem}-{self.index + 1}-of-{self.count}{dot}{suffix}"
+
+    def device(self) -> str | None:
+        """The accelerator that `accelerate launch` means this process to use; the first one, or none, when None."""
+        local = os.environ.get("LOCAL_RANK")
+        return f"cuda:{local}" if self.count > 1 and local and _has_cuda() else None
+
+    @classmethod
+    def read(cls, text: str | None) -> "Share":
+        """I/N as typed (from 1 to N); or the place that `accelerate launch` or `torchrun` gave this process.
+
+        Raises:
+            ConfigError: not of that form.
+        """
+        if text is None:
+            return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        number, _, count = text.partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise ConfigError(f"--shard is {text!r}, expected I/N with I from 1 to N, as in 2/8.")
+        return cls(int(number) - 1, int(count))
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

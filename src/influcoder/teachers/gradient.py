@@ -1,0 +1,228 @@
+"""Teachers that take gradients: views of them, preconditioned, sketched, compared."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from influcoder.decoder import Decoder
+from influcoder.errors import ConfigError, ModelError
+from influcoder.examples import Example
+from influcoder.lowrank import LowRankCode
+from influcoder.precision import use_bf16
+from influcoder.precondition import Preconditioner
+from influcoder.teachers.checkpoints import AdamMoments, Checkpoint
+from influcoder.teachers.features import Advance, Features, Role
+from influcoder.teachers.kronecker import FittedViews, fit_kronecker, fit_normalised, fit_principal
+from influcoder.teachers.raw import RawFeatures, plain_views
+from influcoder.teachers.settings import FITTED, TeacherSettings
+
+SKETCH_STRIDE = 7919
+"""between the sketch seeds of two checkpoints"""
+
+
+class GradientTeacher:
+    """Influence by gradients: by default the cosine of two examples' LoRA-B gradients, as in the paper.
+
+    Args:
+        decoder: the model whose training is attributed.
+        settings: which gradient, how compressed, under which curvature, how compared.
+        checkpoints: of its training: their features are added up, weighted by learning rate (TracIn, Pruthi et
+            al. 2020, arXiv 2002.08484). One is in memory at a time. The decoder alone when empty.
+
+    Raises:
+        ModelError, ConfigError: the settings ask for what the decoder or a checkpoint has not got.
+
+    >>> from influcoder.demo.world import assets
+    >>> teacher = GradientTeacher(Decoder.load(assets() / "decoder"), TeacherSettings(rank=4, width=512))
+    >>> teacher.features([Example("a", "2 + 2 = ", "4")], "query").vectors.shape
+    (1, 512)
+    """
+
+    def __init__(
+        self, decoder: Decoder, settings: TeacherSettings | None = None, *, checkpoints: Sequence[Checkpoint] = ()
+    ) -> None:
+        self.decoder = decoder
+        self.settings = settings or TeacherSettings()
+        self.checkpoints = list(checkpoints)
+        self.bf16 = use_bf16(self.settings.precision, decoder.device)
+        if self.checkpoints and (not self.settings.width or self.needs_fitting):
+            raise ConfigError(f"{self.settings.name} takes one model, {len(self.checkpoints)} checkpoints were given.")
+        if self.settings.adam and not self.checkpoints:
+            raise ConfigError(f"{self.settings.name} divides by Adam's moments: name checkpoints with --checkpoints.")
+        if self.checkpoints and not sum(one.weight for one in self.checkpoints) > 0:
+            raise ConfigError("the weights of the checkpoints, their learning rates, add up to 0.")
+        self._plain = FittedViews(plain_views(decoder, self.settings))
+        self._fitted: FittedViews | None = None
+        self._preconditioner: Preconditioner | None = None
+        self._held: tuple[int, RawFeatures] | None = None
+        self._models = [self._raw(number).made_by for number in range(len(self.checkpoints))]
+
+    @property
+    def needs_fitting(self) -> bool:
+        """Whether `fit` must be called before `features`."""
+        return self.settings.curvature != "none" or self.settings.source in FITTED
+
+    @property
+    def dim(self) -> int:
+        """How many numbers a vector has."""
+        return self._preconditioner.dim if self._preconditioner and self._halved else self._raw(0).dim
+
+    @property
+    def bytes_per_example(self) -> int:
+        """What a pool example takes on disk, in half precision."""
+        return 2 * (self.code.width if self.code else self.dim)
+
+    @property
+    def code(self) -> LowRankCode | None:
+        """How pool features are stored, where not as they are."""
+        if not self.settings.code_rank:
+            return None
+        return LowRankCode([view.shape for view in self._raw(0).views], self.settings.code_rank)
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """Everything that changes the features."""
+        settings = asdict(self.settings) | {"precision": "bf16" if self.bf16 else "fp32"}
+        made = {"teacher": self.settings.name, **settings, **self.decoder.fingerprint}
+        if self.checkpoints:
+            made["checkpoints"] = [
+                model | {"share": share} for model, share in zip(self._models, self._shares, strict=True)
+            ]
+        if self.needs_fitting:
+            made["fitted"] = hashlib.sha256(safetensors.torch.save(self.state())).hexdigest()
+        return made
+
+    def fit(self, pool: Sequence[Example], queries: Sequence[Example]) -> None:
+        """Learn the curvature from at most `fit_examples` examples of each side, drawn by the seed."""
+        pool, queries = (_drawn(side, self.settings) for side in (pool, queries))
+        plain = self._plain.views
+        learnt: Any = {
+            "rank": self.settings.rank,
+            "bf16": self.bf16,
+            "token_budget": self.settings.token_budget,
+        }
+        if self.settings.source == "kronecker":
+            more: Any = {"damping": self.settings.damping, "seed": self.settings.seed}
+            self._fitted = fit_kronecker(self.decoder, plain, pool, **more, **learnt)
+        if self.settings.source == "principal":
+            self._fitted = fit_principal(self.decoder, plain, pool, **learnt)
+        if self.settings.source == "normalised":
+            self._fitted = fit_normalised(self.decoder, plain, pool, **learnt)
+        self._held = None
+        if self.settings.curvature != "none":
+            sides = [self._finite(side, role) for side, role in ((pool, "pool"), (queries, "query"))]  # type: ignore[arg-type]
+            self._preconditioner = Preconditioner.fit(
+                self.settings.curvature,
+                self._raw(0).blocks,
+                *sides,
+                damping=self.settings.damping,
+                dim=self.settings.kept,
+            )
+        self.load(self.state())  # what is kept is rounded: use no more than what a later run will read
+
+    def state(self) -> dict[str, Tensor]:
+        """What `fit` learnt, as tensors."""
+        found = self._preconditioner.state() if self._preconditioner else {}
+        return found | (self._fitted.state() if self._fitted else {})
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `fit` learnt elsewhere."""
+        self._held = None
+        if self.settings.source in FITTED:
+            self._fitted = FittedViews.of(self._plain.views, state)
+        if self.settings.curvature != "none":
+            found = Preconditioner.from_state(state)
+            stops = [block.stop for block in found.blocks]
+            if stops[-1:] != [self._raw(0).dim]:
+                raise ModelError(
+                    f"the curvature is one of {stops[-1] if stops else 0} numbers, {self.settings.name} has "
+                    f"{self._raw(0).dim} on {self.decoder.name}. Make the features again."
+                )
+            self._preconditioner = found
+
+    def features(self, examples: Sequence[Example], role: Role, advance: Advance | None = None) -> Features:
+        """Features of each example, in order.
+
+        Raises:
+            ModelError: `fit` was not called, and this teacher needs it.
+        """
+        if self.needs_fitting and not (self._fitted or self._preconditioner):
+            raise ModelError(f"{self.settings.name} learns its curvature first: call fit(pool, queries).")
+        tokens = self.decoder.tokenise(examples)
+        total, losses = torch.zeros(len(examples), self.dim), torch.zeros(len(examples))
+        squares = torch.zeros(len(examples))
+        for number, share in enumerate(self._shares):
+            raw, losses = self._raw(number)(tokens, role, advance if number == len(self._shares) - 1 else None)
+            if self._preconditioner is not None and (self._halved or role == "query"):
+                raw = self._preconditioner(raw, 0.5 if self._halved else 1.0)
+            norms = raw.norm(dim=1)
+            squares += share * norms.square()
+            if self.settings.similarity == "cosine":
+                raw = raw / norms.clamp_min(1e-30)[:, None]
+            total += raw * share**0.5
+        if self.settings.margin and role == "pool":
+            total *= 1 - (-losses).exp()[:, None]  # TRAK's Q, how far each row is from being known
+        norms = squares.sqrt() if self.settings.similarity == "cosine" else None
+        return Features.of(total, losses, tokens, self.settings, norms=norms)
+
+    @property
+    def _halved(self) -> bool:
+        """Whether both sides are preconditioned by half; low-rank pool features must stay as they are."""
+        return not self.settings.code_rank
+
+    @property
+    def _shares(self) -> list[float]:
+        total = sum(one.weight for one in self.checkpoints)
+        return [one.weight / total for one in self.checkpoints] or [1.0]
+
+    def _raw(self, number: int) -> RawFeatures:
+        if self._held is None or self._held[0] != number:
+            self._held = None  # before the next one is loaded
+            self._held = number, self._load(number)
+        return self._held[1]
+
+    def _load(self, number: int) -> RawFeatures:
+        seed = self.settings.seed + SKETCH_STRIDE * number
+        if not self.checkpoints:
+            return RawFeatures(
+                self.decoder, self.settings, self._fitted or self._plain, sketch_seed=seed, bf16=self.bf16
+            )
+        checkpoint = self.checkpoints[number]
+        decoder = checkpoint.load()
+        views = plain_views(decoder, self.settings)
+        _refuse_other_shapes(checkpoint, views, self.decoder, self._plain.views)
+        moments = AdamMoments.of(checkpoint, decoder, views) if self.settings.adam else None
+        return RawFeatures(
+            decoder, self.settings, FittedViews(views), moments=moments, sketch_seed=seed, bf16=self.bf16
+        )
+
+    def _finite(self, examples: Sequence[Example], role: Role) -> Tensor:
+        raw, _ = self._raw(0)(self.decoder.tokenise(examples), role)
+        return raw[raw.isfinite().all(dim=1)]
+
+
+def _drawn(examples: Sequence[Example], settings: TeacherSettings) -> list[Example]:
+    order = np.random.default_rng(settings.seed).permutation(len(examples))[: settings.fit_examples]
+    return [examples[row] for row in np.sort(order)]
+
+
+def _refuse_other_shapes(
+    checkpoint: Checkpoint, views: Sequence[Any], decoder: Decoder, expected: Sequence[Any]
+) -> None:
+    for one, other in zip(views, expected, strict=False):
+        if (one.name, one.shape) != (other.name, other.shape):
+            raise ModelError(
+                f"{checkpoint.path}: {one.name} has shape {one.shape}, {decoder.name} has {other.name} of "
+                f"{other.shape}. Give checkpoints of one training run."
+            )
+    if len(views) != len(expected):
+        raise ModelError(
+            f"{checkpoint.path} has {len(views)} gradients to take, {decoder.name} {len(expected)}. "
+            "Give checkpoints of one training run."
+        )

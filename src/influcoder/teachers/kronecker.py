@@ -1,0 +1,217 @@
+"""Layers seen through their own second moments: EK-FAC, LoGra's principal directions, TrackStar's correction.
+
+EK-FAC (George et al. 2018; for language models Grosse et al. 2023, arXiv 2308.03296) takes a layer's Fisher as
+Q (Λ + λI) Qᵀ, where Q is the Kronecker product of the eigenvectors of A = E[x xᵀ] and S = E[δ δᵀ] over tokens,
+and Λ the corrected eigenvalues E[(Q_Aᵀ Gᵀ Q_S)²] over examples. So with the eigenvectors as the two sides of a
+view, the preconditioned gradient is the view divided by √(Λ + λ). δ is that of tokens drawn from the model's own
+prediction. One pass: the first half of the sample gives A and S, the second half Λ.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from influcoder.batches import Batch, in_batches
+from influcoder.decoder import Decoder
+from influcoder.errors import ConfigError
+from influcoder.examples import Example
+from influcoder.gradients import Backward, LayerGradients
+from influcoder.layers import View
+from influcoder.loss import LossGradient, Sampled, cross_entropy
+
+Add = Callable[[Any, Tensor], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FittedViews:
+    """Views learnt from a sample, and what each number of them is multiplied by (ones when None)."""
+
+    views: list[View]
+    factors: list[Tensor] | None = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors that `of` makes it from, beside the plain views."""
+        found: dict[str, Tensor] = {}
+        for number, view in enumerate(self.views):
+            sides = {"right": view.right, "left": view.left}
+            found |= {f"view{number}.{side}": one.cpu() for side, one in sides.items() if one is not None}
+            found[f"view{number}.scale"] = torch.tensor(view.scale, dtype=torch.float64)
+            if self.factors is not None:
+                found[f"view{number}.factors"] = self.factors[number].cpu()
+        return found
+
+    @classmethod
+    def of(cls, plain: Sequence[View], state: Mapping[str, Tensor]) -> "FittedViews":
+        """The fitted views of a state, on the layers of `plain`."""
+        views = []
+        for number, view in enumerate(plain):
+            right, left = (state[f"view{number}.{side}"].to(_device(view)) for side in ("right", "left"))
+            views.append(replace(view, right=right, left=left, scale=float(state[f"view{number}.scale"])))
+        if "view0.factors" not in state:
+            return cls(views)
+        return cls(views, [state[f"view{n}.factors"].to(_device(view)) for n, view in enumerate(plain)])
+
+
+def _device(view: View) -> torch.device:
+    return view.module.get_parameter("weight").device
+
+
+def fit_principal(
+    decoder: Decoder, plain: Sequence[View], examples: Sequence[Example], *, rank: int, bf16: bool, token_budget: int
+) -> FittedViews:
+    """Each layer's gradient between the leading eigenvectors of its inputs and of its output gradients.
+
+    LoGra's PCA initialisation (Choe et al. 2024, arXiv 2405.13954): rank x rank numbers a layer that hold far more
+    of the gradient than as many random ones.
+    """
+    moments = _moments(decoder, plain, examples, cross_entropy, bf16, token_budget)
+    return FittedViews(_principal(plain, moments, rank))
+
+
+def fit_kronecker(
+    decoder: Decoder,
+    plain: Sequence[View],
+    examples: Sequence[Example],
+    *,
+    rank: int,
+    damping: float,
+    seed: int,
+    bf16: bool,
+    token_budget: int,
+) -> FittedViews:
+    """EK-FAC's views and factors of the layers of `plain`, whole weights, from some pool examples.
+
+    Args:
+        rank: eigenvectors kept of each factor, the leading ones. All of them is EK-FAC itself.
+        damping: λ as a share of each layer's mean eigenvalue; 0.1 as in Grosse et al.
+
+    Raises:
+        ConfigError: fewer than four examples.
+    """
+    if len(examples) < 4:
+        raise ConfigError(f"EK-FAC is fitted on pool examples, {len(examples)} given; expected at least 4.")
+    half = len(examples) // 2
+    loss = Sampled(seed, decoder.device)
+    views = _principal(plain, _moments(decoder, plain, examples[:half], loss, bf16, token_budget), rank)
+    gradients = LayerGradients(decoder, views, bf16=bf16, loss=loss)
+
+    def run(batch: Batch, add: Add) -> None:
+        gradients.run(batch, lambda number, part: add(number, part.square().sum(dim=0)))
+
+    squares = _sums(decoder, examples[half:], token_budget, run)
+    means = [squares[number] / (len(examples) - half) for number in range(len(views))]
+    return FittedViews(views, [(one + damping * one.mean() + 1e-30).rsqrt() for one in means])
+
+
+def fit_normalised(
+    decoder: Decoder, plain: Sequence[View], examples: Sequence[Example], *, rank: int, bf16: bool, token_budget: int
+) -> FittedViews:
+    """The leading directions of each layer's gradient after `normalise_views`: TrackStar's features before whitening.
+
+    TrackStar projects at random onto 65,536 numbers; as many principal directions as fit far fewer keep more.
+    """
+    scaled = normalise_views(decoder, plain, plain, examples, bf16=bf16, token_budget=token_budget).views
+    moments = _moments(decoder, plain, examples, cross_entropy, bf16, token_budget)
+    return FittedViews(_principal(scaled, moments, rank))
+
+
+def normalise_views(
+    decoder: Decoder,
+    views: Sequence[View],
+    plain: Sequence[View],
+    examples: Sequence[Example],
+    *,
+    bf16: bool,
+    token_budget: int,
+) -> FittedViews:
+    """`views` of gradients divided by the root of their second moment, in Adafactor's factored form.
+
+    The second moment V of a layer's gradient is taken as its row sums times its column sums (Shazeer and Stern
+    2018); so dividing by √V scales what the two sides of a view read, and no gradient is ever formed to do it.
+    TrackStar (Chang et al. 2025, arXiv 2410.17413) reads V from the optimizer; here it is measured on `examples`.
+    """
+    gradients = LayerGradients(decoder, plain, bf16=bf16)
+
+    def run(batch: Batch, add: Add) -> None:
+        def receive(number: int, part: Tensor) -> None:
+            squares = part.view(-1, *plain[number].shape).square().sum(dim=0)
+            for side in (0, 1):
+                add((number, side), squares.sum(dim=1 - side) / len(examples))
+
+        gradients.run(batch, receive)
+
+    sums = _sums(decoder, examples, token_budget, run)
+    scaled = []
+    for number, view in enumerate(views):
+        sides = []
+        for side, projection in enumerate((view.right, view.left)):
+            mean = sums[number, side].mean().clamp_min(1e-30)
+            root = (sums[number, side] / mean + 1e-6).rsqrt()
+            sides.append(torch.diag(root) if projection is None else projection * root)
+        rows, columns = plain[number].shape
+        overall = float(sums[number, 0].sum().clamp_min(1e-30)) / (rows * columns)
+        scaled.append(replace(view, right=sides[0], left=sides[1], scale=view.scale * overall**-0.5))
+    return FittedViews(scaled)
+
+
+def _sums(
+    decoder: Decoder, examples: Sequence[Example], token_budget: int, run: Callable[[Batch, Add], None]
+) -> dict[Any, Tensor]:
+    """What `run` adds up under each key over the batches of some examples."""
+    totals: dict[Any, Tensor] = {}
+
+    def work(batch: Batch) -> None:
+        parts: dict[Any, Tensor] = {}
+
+        def add(key: Any, value: Tensor) -> None:
+            parts[key] = parts[key] + value if key in parts else value
+
+        run(batch, add)
+        for key, value in parts.items():  # only now: a batch that ran out of memory is run again
+            totals[key] = totals[key] + value if key in totals else value
+
+    in_batches(decoder.tokenise(examples), token_budget, decoder.device, work)
+    return totals
+
+
+def _moments(
+    decoder: Decoder,
+    plain: Sequence[View],
+    examples: Sequence[Example],
+    loss: LossGradient,
+    bf16: bool,
+    token_budget: int,
+) -> dict[Any, Tensor]:
+    """Σ x xᵀ and Σ δ δᵀ over the tokens of some examples, by (view, side)."""
+    backward = Backward(decoder, [view.module for view in plain], bf16=bf16, loss=loss)
+
+    def run(batch: Batch, add: Add) -> None:
+        real = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
+
+        def see(number: int, x: Tensor, delta: Tensor) -> None:
+            for side, rows in enumerate((x, delta)):
+                tokens = rows[real].float()  # padding has inputs too
+                add((number, side), tokens.T @ tokens)
+
+        backward.run(batch, lambda _, x: x, see)
+
+    return _sums(decoder, examples, token_budget, run)
+
+
+def _principal(views: Sequence[View], moments: dict[Any, Tensor], rank: int) -> list[View]:
+    """Views onto the leading eigenvectors of what the sides of `views` read."""
+    return [
+        replace(view, right=_leading(moments[n, 0], view.right, rank), left=_leading(moments[n, 1], view.left, rank))
+        for n, view in enumerate(views)
+    ]
+
+
+def _leading(moment: Tensor, before: Tensor | None, rank: int) -> Tensor:
+    """(rank, size): the leading eigenvectors of a second moment, after a first projection if there is one."""
+    if before is None:
+        before = torch.eye(len(moment), device=moment.device)
+    vectors: Tensor = torch.linalg.eigh(before @ moment @ before.T).eigenvectors
+    return vectors.T[-rank:] @ before

@@ -1,0 +1,167 @@
+"""The named teachers: which gradient, how compressed, under which curvature, how compared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from influcoder.errors import ConfigError
+from influcoder.precision import Precision
+from influcoder.precondition import Kind
+
+Similarity = Literal["cosine", "dot"]
+Source = Literal[
+    "lora-b",
+    "adapter",
+    "weights",
+    "two-sided",
+    "principal",
+    "normalised",
+    "kronecker",
+    "head",
+    "last-state",
+    "mean-state",
+]
+"""what is taken of an example: a gradient (`influcoder.layers`), or hidden states and errors of a forward pass"""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherSettings:
+    """What a teacher computes. `TeacherSettings.named("logra", rank=8)` starts from a named one.
+
+    Attributes:
+        name: of the teacher these settings began as.
+        source: what is taken of an example.
+        rank: rows of each random projection of a layer; influences of two seeds agree better the higher it is.
+        width: numbers in the sketch of a gradient; 0 keeps the parts side by side, unsketched.
+        curvature: what the gradients are preconditioned with (`influcoder.precondition`).
+        damping: of the curvature, as a share of its mean eigenvalue.
+        kept: eigenvectors of the curvature that are kept, or numbers in a subspace.
+        similarity: "cosine" compares directions, "dot" keeps lengths.
+        adam: pool gradients are divided by the optimizer's moments, as the steps of training were.
+        margin: differentiate log(p / (1 - p)) instead of the loss, as TRAK does.
+        normalise_modules: scale each layer's part to unit length first.
+        code_rank: singular vectors that are kept of each layer's matrix, 0 for all (LoRIF).
+        modules: glob pattern of the layers; all linear ones but the head when None.
+        fit_examples: examples of each side that a curvature is learnt from, at most.
+        seed: draws projections and sketch.
+        precision: "bf16" runs the products in bfloat16; "auto" does so where the processor has it.
+        token_budget: padded tokens that go through the model together.
+    """
+
+    name: str = "gradient-cosine"
+    source: Source = "lora-b"
+    rank: int = 64
+    width: int = 32768
+    curvature: Kind = "none"
+    damping: float = 0.1
+    kept: int = 512
+    similarity: Similarity = "cosine"
+    adam: bool = False
+    margin: bool = False
+    normalise_modules: bool = False
+    code_rank: int = 0
+    modules: str | None = None
+    fit_examples: int = 1024
+    seed: int = 0
+    precision: Precision = "auto"
+    token_budget: int = 1024
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("rank", 1),
+            ("width", 0),
+            ("kept", 1),
+            ("code_rank", 0),
+            ("fit_examples", 1),
+            ("token_budget", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least {least}.")
+        if not self.damping > 0:
+            raise ConfigError(f"damping is {self.damping}, expected a number above 0.")
+        if self.code_rank and (self.width or self.curvature == "subspace"):
+            raise ConfigError("code_rank takes layers' matrices as they are: give width 0, and no subspace.")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}.")
+
+    @classmethod
+    def named(cls, name: str, **changes: Any) -> "TeacherSettings":
+        """A named teacher's settings, some of them changed; changes of None are left out.
+
+        Raises:
+            ConfigError: no teacher has this name, or a change is out of range.
+
+        >>> TeacherSettings.named("logra", rank=8).width
+        0
+        """
+        if name not in TEACHERS:
+            raise ConfigError(f"teacher is {name!r}, expected one of {', '.join(TEACHERS)}.")
+        settings = TEACHERS[name][1] | {key: value for key, value in changes.items() if value is not None}
+        return cls(name=name, **settings)
+
+    @classmethod
+    def read(cls, made_by: Mapping[str, Any]) -> "TeacherSettings":
+        """The settings that a features folder or an encoder records."""
+        return cls(**{field.name: made_by[field.name] for field in fields(cls) if field.name in made_by})
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "source": get_args(Source),
+    "curvature": get_args(Kind),
+    "similarity": get_args(Similarity),
+    "precision": get_args(Precision),
+}
+
+_FLAT: dict[str, Any] = {}
+_BLOCKS: dict[str, Any] = {"source": "principal", "rank": 16, "width": 0}
+
+FITTED = ("principal", "normalised", "kronecker")
+"""sources that are learnt from a sample of the pool"""
+FORWARD = ("head", "last-state", "mean-state")
+"""sources that need no backward pass"""
+
+TEACHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gradient-cosine": ("direction of the loss gradient of a fresh LoRA's B: the paper's teacher", _FLAT),
+    "gradient-dot": ("the same with its length", _FLAT | {"similarity": "dot"}),
+    "tracin": ("gradient-dot over checkpoints, weighted by learning rate", _FLAT | {"similarity": "dot"}),
+    "less": (
+        "cosine over checkpoints, pool gradients as Adam's steps; weights, or a trained adapter's",
+        _FLAT | {"source": "weights", "adam": True},
+    ),
+    "adapter": ("direction of the loss gradient of a trained adapter's A and B", _FLAT | {"source": "adapter"}),
+    "logra-raw": ("every layer's gradient between its leading directions", _BLOCKS | {"similarity": "dot"}),
+    "logra": (
+        "the same under the inverse Fisher of each layer",
+        _BLOCKS | {"similarity": "dot", "curvature": "fisher"},
+    ),
+    "lorif": (
+        "LoGra with rank-1 factors of each layer and a truncated curvature",
+        _BLOCKS | {"similarity": "dot", "curvature": "fisher", "code_rank": 1, "kept": 64},
+    ),
+    "trackstar": (
+        "second-moment-corrected, whitened by queries and pool, unit length",
+        _BLOCKS | {"source": "normalised", "curvature": "mixed"},
+    ),
+    "rrinf": (
+        "ridge regression of the query's gradient on the pool's, solved in closed form",
+        _FLAT | {"similarity": "dot", "curvature": "fisher"},
+    ),
+    "gist": ("gradients inside the queries' leading directions", _FLAT | {"curvature": "subspace", "kept": 64}),
+    "datainf": (
+        "closed form: mean of inverses, layer by layer",
+        _BLOCKS | {"similarity": "dot", "curvature": "datainf"},
+    ),
+    "trak": (
+        "margin gradients under the kernel of the pool's",
+        _FLAT | {"similarity": "dot", "margin": True, "curvature": "fisher"},
+    ),
+    "ekfac": (
+        "Kronecker factors with corrected eigenvalues",
+        _BLOCKS | {"source": "kronecker", "rank": 64, "similarity": "dot"},
+    ),
+    "forward": ("gradient of a linear layer before the output head: forward pass only", {"source": "head"}),
+    "repsim": ("last hidden state of the last token", {"source": "last-state", "width": 0}),
+    "rds+": ("position-weighted mean of last hidden states", {"source": "mean-state", "width": 0}),
+}
+"""name: (what it is, in a line; its settings)"""
