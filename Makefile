@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install check test demo
+.PHONY: install check test demo results
 
 install: .venv/installed
 
@@ -14,8 +14,8 @@ install: .venv/installed
 	touch $@
 
 check: install
-	$(BIN)/ruff format --check src tests scripts
-	$(BIN)/ruff check src tests scripts
+	$(BIN)/ruff format --check src tests scripts benchmarks
+	$(BIN)/ruff check src tests scripts benchmarks
 	$(BIN)/mypy
 
 test: install
@@ -23,3 +23,11 @@ test: install
 
 demo: install
 	$(BIN)/influcoder demo --output-dir runs/demo --overwrite
+
+# About an hour and a half on two cores; what was stopped goes on where it was.
+results: install
+	$(BIN)/influcoder benchmark causal --decoder assets/decoder-base --output-dir runs/causal --resume
+	$(BIN)/python benchmarks/reliability.py --output-dir runs/reliability
+	$(BIN)/python benchmarks/gradients.py --workload demo --output-dir runs/speed-demo
+	$(BIN)/python benchmarks/gradients.py --workload llama-30m --output-dir runs/speed-30m
+	$(BIN)/python scripts/write_results.py
