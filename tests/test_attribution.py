@@ -31,7 +31,7 @@ def teacher(tokenizer):
 
 def sample(teacher, seed, n_queries, n_pool):
     queries, pool = sentences(n_queries, seed, f"q{seed}-"), sentences(n_pool, seed + 100, f"p{seed}-")
-    return Sample(queries, pool, teacher.features(queries).vectors, teacher.features(pool).vectors)
+    return Sample(queries, pool, teacher.features(queries, "query").vectors, teacher.features(pool, "pool").vectors)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def queries():
 
 @pytest.fixture(scope="module")
 def exact(teacher, queries, pool):
-    return teacher.features(queries).vectors @ teacher.features(pool).vectors.T
+    return teacher.features(queries, "query").vectors @ teacher.features(pool, "pool").vectors.T
 
 
 def untouched_teacher(monkeypatch):
@@ -83,7 +83,7 @@ def test_without_a_teacher_hits_are_the_encoders(index, encoder, queries, pool, 
 
 def test_with_a_teacher_queries_are_their_real_gradients(index, encoder, teacher, queries):
     found = search(index, queries, k=6, teacher=teacher)
-    vectors = encoder.project_query(queries, teacher.features(queries).vectors)
+    vectors = encoder.project_query(queries, teacher.features(queries, "query").vectors)
     assert rows_of(found) == index.search(vectors, 6).rows.tolist()
     assert all(hit.exact is None for each in found for hit in each)
 
@@ -108,7 +108,7 @@ def test_verifying_the_whole_pool_is_the_teachers_own_ranking(index, encoder, te
 
 def test_verified_scores_are_inner_products(index, teacher, queries, exact):
     rows = np.array([[3, 1], [3, 29], [0, 0], [7, 3]])
-    features = teacher.features(queries).vectors
+    features = teacher.features(queries, "query").vectors
     np.testing.assert_allclose(
         verified(index, teacher, features, rows), np.take_along_axis(exact, rows, axis=1), atol=1e-5
     )
@@ -116,9 +116,11 @@ def test_verified_scores_are_inner_products(index, teacher, queries, exact):
 
 def test_shared_candidates_cost_one_gradient(index, teacher, queries, monkeypatch):
     asked = []
-    features = teacher.features(queries).vectors
+    features = teacher.features(queries, "query").vectors
     whole = GradientTeacher.features
-    monkeypatch.setattr(GradientTeacher, "features", lambda self, rows: asked.append(len(rows)) or whole(self, rows))
+    monkeypatch.setattr(
+        GradientTeacher, "features", lambda self, rows, role: asked.append(len(rows)) or whole(self, rows, role)
+    )
     verified(index, teacher, features, np.array([[3, 1], [3, 1], [1, 3], [3, 5]]))
     assert asked == [3]
 

@@ -24,7 +24,24 @@ from influcoder.cli.output import words_of, write_config
 from influcoder.errors import ConfigError, StoreError
 
 PROGRAM = Path(sys.executable).parent / "influcoder"
-VERBS = ["demo", "distill", "env", "evaluate", "features", "index", "report", "run", "search", "select"]
+VERBS = sorted(
+    [
+        "benchmark",
+        "demo",
+        "distill",
+        "env",
+        "evaluate",
+        "features",
+        "import",
+        "index",
+        "report",
+        "run",
+        "search",
+        "select",
+        "self-check",
+        "teachers",
+    ]
+)
 HOSTILE = "\x1b[31mred\u202eback\x07\x9b"
 SMALL = ["--rank", "4", "--width", "1024", "--precision", "fp32", "--max-length", "96"]
 

@@ -138,7 +138,7 @@ def teachers(tokenizer):
 def test_teacher_scores_are_its_influences(teachers):
     queries, pool = some_examples(3), some_examples(5, 10)
     scores = TeacherScorer(teachers[0]).score(queries, pool)
-    expected = teachers[0].features(queries).vectors @ teachers[0].features(pool).vectors.T
+    expected = teachers[0].features(queries, "query").vectors @ teachers[0].features(pool, "pool").vectors.T
     np.testing.assert_allclose(scores, expected, atol=1e-6)
     assert TeacherScorer(teachers[0]).bytes_per_example == 2 * 4096
 
@@ -154,7 +154,7 @@ def test_exact_query_scorer_projects_features(encoder, teachers):
     projector = np.random.default_rng(0).standard_normal((4096, encoder.head.spectral_dim)).astype(np.float32)
     exact = InfluenceEncoder(encoder.backbone, encoder.head, query_projector=projector, settings=encoder.settings)
     queries, pool = some_examples(3), some_examples(5, 10)
-    vectors = exact.project_query(queries, teachers[0].features(queries).vectors)
+    vectors = exact.project_query(queries, teachers[0].features(queries, "query").vectors)
     found = ExactQueryScorer(exact, teachers[0]).score(queries, pool)
     np.testing.assert_allclose(found, vectors @ exact.encode_pool(pool).T, rtol=1e-4, atol=1e-4)
 

@@ -6,11 +6,10 @@ import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
-import test_distill
 from test_attribution import sentences
 from tiny import save_decoder, tiny_decoder
 
-from influcoder import verbs
+from influcoder import samples, verbs
 from influcoder.decoder import Decoder
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, DataError, InflucoderError, StoreError, StoreMismatch
@@ -83,7 +82,7 @@ def test_features_write_both_sides_and_the_table(train, decoder):
     assert {name for name in found if name.endswith("_cut")} == {
         f"{side}_{part}_cut" for side in ("queries", "pool") for part in ("prompt", "completion")
     }
-    sample = verbs.load_sample(train)
+    sample = samples.load_sample(train)
     assert (len(sample.queries), len(sample.pool)) == (30, 60)
     np.testing.assert_allclose(np.linalg.norm(sample.pool_features, axis=1), 1, atol=1e-2)
     assert sample.queries == sentences(30, 1, "q1-")
@@ -99,7 +98,7 @@ def test_distilling_splits_both_sides(distilled):
 
 
 def test_training_rows_are_remembered(distilled, train):
-    table, sample = pq.read_table(distilled / "training.parquet"), verbs.load_sample(train)
+    table, sample = pq.read_table(distilled / "training.parquet"), samples.load_sample(train)
     assert table["id"].to_pylist() == [one.id for one in (*sample.queries, *sample.pool)]
 
 
@@ -118,43 +117,6 @@ def test_papers_recipe_makes_an_encoder_that_loads(paper, train):
     assert (encoder.tier, numbers(paper)["tier"]) == ("transformer", "transformer")
     assert encoder.made_by["recipe"] == "paper"
     assert set(numbers(paper)["validation"]) == set(METRICS)
-
-
-def sizes(sample):
-    return len(sample.queries), len(sample.pool), len(sample.query_features), len(sample.pool_features)
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_splits_share_nothing_and_lose_nothing(train, seed):
-    whole = verbs.load_sample(train)
-    kept, validation = verbs.split_sample(whole, seed)
-    assert sizes(kept) == (26, 51, 26, 51)
-    assert sizes(validation) == (4, 9, 4, 9)
-    for side in ("queries", "pool"):
-        ids = [[one.id for one in getattr(part, side)] for part in (kept, validation, whole)]
-        assert sorted(ids[0] + ids[1]) == sorted(ids[2])
-        assert not set(ids[0]) & set(ids[1])
-
-
-def test_split_rows_keep_their_features(train):
-    whole = verbs.load_sample(train)
-    rows = {one.id: row for one, row in zip(whole.pool, whole.pool_features, strict=True)}
-    for part in verbs.split_sample(whole, 0):
-        for example, row in zip(part.pool, part.pool_features, strict=True):
-            np.testing.assert_array_equal(row, rows[example.id])
-
-
-def test_splits_are_seeded(train):
-    whole = verbs.load_sample(train)
-    one, same, other = (verbs.split_sample(whole, seed)[1].queries for seed in (0, 0, 1))
-    assert one == same
-    assert one != other
-
-
-def test_too_little_to_split():
-    tiny = test_distill.Sample(sentences(3, 0, "q"), sentences(9, 0, "p"), np.eye(3, 9), np.eye(9))
-    with pytest.raises(DataError, match="3 examples on one side; distilling needs at least 4"):
-        verbs.split_sample(tiny, 0)
 
 
 def test_index_counts_its_rows(built):
@@ -284,7 +246,7 @@ def test_training_data_is_refused(distilled, train, tmp_path):
 
 
 def test_one_training_row_in_other_words_case_is_refused(distilled, decoder, train, tmp_path):
-    seen = verbs.load_sample(train).pool[5]
+    seen = samples.load_sample(train).pool[5]
     loud = replace(seen, id="new", prompt=seen.prompt.upper(), completion=f" {seen.completion.upper()}\n")
     pool = [*sentences(20, 70, "p"), loud]
     verbs.features(decoder, sentences(6, 71, "q"), pool, Folder(tmp_path / "test"), SETTINGS)
@@ -342,18 +304,6 @@ def test_folder_in_use_is_refused(train, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="not empty"):
         verbs.distil(train, Folder(tmp_path))
-
-
-def test_index_folder_is_no_features_folder(built, tmp_path):
-    for side in ("queries", "pool"):
-        (tmp_path / side).symlink_to(built.folder)
-    with pytest.raises(StoreMismatch, match="expected features"):
-        verbs.load_sample(tmp_path)
-
-
-def test_missing_features_folder(tmp_path):
-    with pytest.raises(StoreError, match="nowhere"):
-        verbs.load_sample(tmp_path / "nowhere")
 
 
 def test_features_are_resumed(decoder, train, tmp_path, monkeypatch):

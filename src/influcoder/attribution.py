@@ -12,7 +12,7 @@ import numpy as np
 from influcoder.errors import ConfigError
 from influcoder.examples import Example
 from influcoder.index import Floats, Index
-from influcoder.teachers import GradientTeacher
+from influcoder.teachers import Teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def search(
     k: int = 10,
     opponents: bool = False,
     verify: int = 0,
-    teacher: GradientTeacher | None = None,
+    teacher: Teacher | None = None,
 ) -> list[list[Hit]]:
     """The `k` strongest proponents (or opponents) of each query, strongest first.
 
@@ -56,7 +56,7 @@ def search(
         raise ConfigError("verify needs the decoder whose gradients re-check the shortlist: give --decoder.")
     if verify and verify < k:
         raise ConfigError(f"verify is {verify}, expected at least k = {k} candidates.")
-    features = teacher.features(queries).vectors if teacher is not None else None
+    features = None if teacher is None else teacher.features(queries, "query").refuse_rejected(queries).vectors
     vectors = query_vectors(index, queries, features)
     found = index.search(vectors, max(k, verify), opponents=opponents)
     exact = None
@@ -76,13 +76,14 @@ def query_vectors(index: Index, queries: Sequence[Example], features: Floats | N
     return encoder.project_query(queries, features)
 
 
-def verified(index: Index, teacher: GradientTeacher, query_features: Floats, rows: np.ndarray) -> Floats:
+def verified(index: Index, teacher: Teacher, query_features: Floats, rows: np.ndarray) -> Floats:
     """The teacher's influence of each shortlisted row on its query, (n_queries, shortlist).
 
     A row that several queries share costs one gradient.
     """
     wanted, places = np.unique(rows, return_inverse=True)
-    features = teacher.features([index.example(int(row)) for row in wanted]).vectors
+    shortlist = [index.example(int(row)) for row in wanted]
+    features = teacher.features(shortlist, "pool").refuse_rejected(shortlist).vectors
     of_query = places.reshape(rows.shape)
     return np.stack([features[of_query[i]] @ query for i, query in enumerate(query_features)])
 

@@ -32,7 +32,7 @@ from influcoder.static import StaticReader
 
 FORMAT = 1
 Floats = NDArray[np.float32]
-HEAD, PROJECTOR = "head.safetensors", "query_projector.safetensors"
+HEAD, PROJECTOR, TEACHER = "head.safetensors", "query_projector.safetensors", "teacher.safetensors"
 QUERY_PROMPT = "Represent this example to find the training examples that influence it: "
 
 
@@ -48,6 +48,7 @@ class InfluenceEncoder:
         settings: what it takes to read texts the same way again.
         made_by: teacher, data and seed it was distilled from.
         measured: its validation results, for the model card.
+        teacher_state: what its teacher learnt from a sample, for exact queries and re-checks.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class InfluenceEncoder:
         settings: Mapping[str, Any] | None = None,
         made_by: Mapping[str, Any] | None = None,
         measured: Mapping[str, Any] | None = None,
+        teacher_state: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         self.backbone = backbone
         self.head = head
@@ -66,6 +68,7 @@ class InfluenceEncoder:
         self.settings = dict(settings or {})
         self.made_by = dict(made_by or {})
         self.measured = dict(measured or {})
+        self.teacher_state = dict(teacher_state or {})
 
     @property
     def tier(self) -> str:
@@ -125,6 +128,10 @@ class InfluenceEncoder:
             self.backbone.save(str(folder / "backbone"), create_model_card=False)
         for name, tensors in self._files().items():
             atomic_write(folder / name, safetensors.numpy.save(tensors))
+        names = list(self._files())
+        if self.teacher_state:
+            names.append(TEACHER)
+            atomic_write(folder / TEACHER, safetensors.numpy.save(self.teacher_state))
         description = {
             "format": FORMAT,
             "tier": self.tier,
@@ -135,7 +142,7 @@ class InfluenceEncoder:
         }
         atomic_write(folder / "README.md", model_card(description).encode())
         parts = sorted(path for path in (folder / "backbone").rglob("*") if path.is_file())
-        files = {str(path.relative_to(folder)): sha256(path) for path in (*parts, *map(folder.joinpath, self._files()))}
+        files = {str(path.relative_to(folder)): sha256(path) for path in (*parts, *map(folder.joinpath, names))}
         write_sealed(folder / "influcoder.json", description | {"files": files})
 
     @classmethod
@@ -164,6 +171,8 @@ class InfluenceEncoder:
                 projector = packed["query_projector"].astype(np.float32)
             known = {name: description[name] for name in ("settings", "made_by", "measured")}
             encoder = cls(folder / "backbone", head, query_projector=projector, **known)
+            if TEACHER in description["files"]:
+                encoder.teacher_state = safetensors.numpy.load_file(folder / TEACHER)
             encoder.__dict__["fingerprint"] = description["fingerprint"]
         except (
             KeyError,

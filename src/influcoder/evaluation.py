@@ -19,7 +19,7 @@ from influcoder.examples import Example, content_id
 from influcoder.influence import SpectralTargets, cross_influence
 from influcoder.metrics import agreement, spearman_rows
 from influcoder.static import surface_statistics
-from influcoder.teachers import GradientTeacher
+from influcoder.teachers import Teacher
 
 
 class EncoderScorer:
@@ -39,13 +39,15 @@ class ExactQueryScorer:
 
     name = "influcoder-exact-query"
 
-    def __init__(self, encoder: InfluenceEncoder, teacher: GradientTeacher) -> None:
+    def __init__(self, encoder: InfluenceEncoder, teacher: Teacher) -> None:
         self.encoder = encoder
         self.teacher = teacher
         self.bytes_per_example = 2 * encoder.dim
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
-        vectors = self.encoder.project_query(queries, self.teacher.features(queries).vectors)
+        vectors = self.encoder.project_query(
+            queries, self.teacher.features(queries, "query").refuse_rejected(queries).vectors
+        )
         return vectors @ self.encoder.encode_pool(pool).T
 
 
@@ -54,12 +56,14 @@ class TeacherScorer:
 
     name = "exact"
 
-    def __init__(self, teacher: GradientTeacher) -> None:
+    def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
-        self.bytes_per_example = 2 * teacher.settings.width
+        self.bytes_per_example = 2 * teacher.dim
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
-        return cross_influence(self.teacher.features(queries).vectors, self.teacher.features(pool).vectors)
+        return cross_influence(
+            self.teacher.features(queries, "query").vectors, self.teacher.features(pool, "pool").vectors
+        )
 
 
 class Surface:

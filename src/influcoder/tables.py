@@ -20,6 +20,13 @@ SHOWN = {
     "top_10_percent_overlap": "top-10 % overlap",
 }
 
+RELIABILITY = {
+    "seeds": "another seed",
+    "sketched": "without the sketch",
+    "projected": "whole gradients",
+    "precision": "float32 products",
+}
+
 
 class Console(rich.console.Console):
     """A console that leaves a closed pipe (`| head`) to the program; Rich's own ends it with status 1."""
@@ -169,3 +176,35 @@ def _line(text: str, limit: int) -> str:
 
 def _number(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def print_teachers() -> None:
+    """The named teachers, a line each."""
+    from influcoder.teachers.settings import FITTED, TEACHERS, TeacherSettings
+
+    table = Table(title="Teachers", title_justify="left")
+    for name in ("name", "what it is", "compared by", "learns from a sample"):
+        table.add_column(name)
+    for name, (what, _) in TEACHERS.items():
+        settings = TeacherSettings.named(name)
+        learns = "yes" if settings.curvature != "none" or settings.source in FITTED else ""
+        table.add_row(name, what, settings.similarity, learns)
+    Console().print(table)
+
+
+def print_check(teacher: str, found: Mapping[str, Any]) -> None:
+    """The numbers of a self-check and of a teacher's agreement with itself."""
+    checked, agrees = found["self_check"], found["reliability"]
+    console = Console()
+    console.print(
+        f"Gradients of {checked['examples']} examples: {checked['not_finite']} not finite, {checked['zero']} zero; an "
+        f"example alone and in a batch differ by at most {checked['batch_error']:.1e} of its length."
+    )
+    if checked["bf16_cosine"] is not None:
+        console.print(f"bfloat16 against float32: cosine at least {checked['bf16_cosine']:.4f}.")
+    table = Table(title=f"How well {teacher} agrees with itself (per-query ρ)", title_justify="left")
+    table.add_column("changed")
+    table.add_column("ρ", justify="right")
+    for key, what in RELIABILITY.items():
+        table.add_row(what, "-" if agrees[key] is None else f"{agrees[key]:.3f}")
+    console.print(table)

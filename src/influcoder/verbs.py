@@ -4,33 +4,44 @@ Each writes into one output folder, which it claims (`influcoder.atomic.claim`),
 `metrics.json` there.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import torch
 
-from influcoder.atomic import atomic_write, claim, write_json
+from influcoder.atomic import claim, write_json
 from influcoder.attribution import Hit
 from influcoder.attribution import search as search_index
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
 from influcoder.decoder import Decoder
-from influcoder.distill import Sample, StaticRecipe, backbone_of, distil_static, measured
+from influcoder.distill import StaticRecipe, backbone_of, distil_static, measured
 from influcoder.encoder import InfluenceEncoder, sentence_transformer
-from influcoder.errors import ConfigError, DataError, StoreMismatch
-from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, evaluate, normalised
-from influcoder.examples import Example, from_columns
+from influcoder.errors import ConfigError
+from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, evaluate
+from influcoder.examples import Example
+from influcoder.imports import Imported
 from influcoder.index import Index
 from influcoder.paper import PaperRecipe, distil_paper, steps
 from influcoder.progress import progress
+from influcoder.runners import Share
+from influcoder.samples import load_sample, refuse_trained_on, split_sample, write_training
 from influcoder.selection import Selection
-from influcoder.store import Store
-from influcoder.teachers import GradientTeacher, TeacherSettings
-
-VALIDATION_SHARE = 0.15
+from influcoder.store import Store, refuse_difference
+from influcoder.teachers import (
+    Checkpoint,
+    Role,
+    Teacher,
+    TeacherSettings,
+    check_teacher,
+    fitted,
+    make_teacher,
+    read_fitted,
+    teacher_again,
+    write_features,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +52,55 @@ class Folder:
     resume: bool = False
     overwrite: bool = False
     inputs: tuple[Path, ...] = ()
+    share: Share = field(default_factory=Share)
 
     def claim(self) -> Any:
-        return claim(self.path, resume=self.resume, overwrite=self.overwrite, inputs=self.inputs)
+        return claim(self.path, resume=self.resume, overwrite=self.overwrite, inputs=self.inputs, share=self.share)
 
 
 def features(
-    decoder: Decoder, queries: Sequence[Example], pool: Sequence[Example], folder: Folder, settings: TeacherSettings
+    decoder: Decoder,
+    queries: Sequence[Example],
+    pool: Sequence[Example],
+    folder: Folder,
+    settings: TeacherSettings,
+    *,
+    checkpoints: Sequence[Checkpoint] = (),
+    max_reject_rate: float = 0.01,
 ) -> dict[str, Any]:
-    """Write the teacher features of queries and pool, and the decoder's table for the static student."""
-    teacher = GradientTeacher(decoder, settings)
+    """Write the teacher features of queries and pool, and the decoder's table for the static student.
+
+    First the gradients of this very model are checked, and it is measured how well the teacher agrees with itself.
+    """
+    teacher = make_teacher(decoder, settings, checkpoints=checkpoints)
     with folder.claim() as path:
+        facts = check_teacher(decoder, queries, pool, settings, checkpoints)
+        fitted(teacher, pool, queries, path)
+        roles: tuple[tuple[Role, str, Sequence[Example]], ...] = (("query", "queries", queries), ("pool", "pool", pool))
         stores = {
-            side: teacher.write(part, path / side, f"gradients: {side}")
-            for side, part in (("queries", queries), ("pool", pool))
+            side: write_features(teacher, part, role, path / side, max_reject_rate=max_reject_rate, share=folder.share)
+            for role, side, part in roles
         }
-        backbone_of(decoder).save(str(path / "backbone"), create_model_card=False)
+        if folder.share.index == 0:
+            backbone_of(decoder).save(str(path / "backbone"), create_model_card=False)
         flags = {
             f"{side}_{flag}": int(np.sum(store.columns[flag].to_numpy()))
             for side, store in stores.items()
-            for flag in ("prompt_cut", "completion_cut", "no_gradient")
+            if store is not None
+            for flag in ("prompt_cut", "completion_cut", "no_gradient", "rejected")
         }
-        metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.made_by, **flags}
+        metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.made_by, **facts, **flags}
+        write_json(path / folder.share.named("metrics.json"), metrics)
+    return metrics
+
+
+def import_attribution(found: Imported, folder: Folder, decoder: Decoder | None = None) -> dict[str, Any]:
+    """Write what another tool computed as a features folder; with a decoder, its table for the static student."""
+    with folder.claim() as path:
+        metrics = found.write(path)
+        if decoder is not None:
+            backbone_of(decoder).save(str(path / "backbone"), create_model_card=False)
+            metrics["backbone"] = decoder.fingerprint
         write_json(path / "metrics.json", metrics)
     return metrics
 
@@ -86,10 +124,16 @@ def distil(
         raise ConfigError("the static recipe reads the decoder's own table; --encoder goes with --recipe paper.")
     if recipe == "paper" and not backbone:
         raise ConfigError("the paper's recipe trains a Sentence Transformers model: name it with --encoder.")
+    if recipe == "static" and (source / "pool").exists() and not (source / "backbone").exists():
+        raise ConfigError(
+            f"{source}: no decoder's table in backbone/, which the static recipe reads. Run `influcoder import` again "
+            "with --decoder, or distil with --recipe paper --encoder MODEL."
+        )
     whole = load_sample(source)
     train, validation = split_sample(whole, seed)
     made_by = _teacher_of(source) | {"seed": seed}
     student = sentence_transformer(backbone or source / "backbone")
+    learnt = read_fitted(source)
     with folder.claim() as path:
         if recipe == "static":
             encoder = distil_static(student, train, validation, StaticRecipe(seed=seed), made_by=made_by)
@@ -107,7 +151,8 @@ def distil(
                     made_by=made_by,
                 )
             encoder.measured = measured(encoder, validation)
-        _write_training(path, whole)
+        write_training(path, whole)
+        encoder.teacher_state = {name: tensor.numpy() for name, tensor in learnt.items()}
         encoder.save(path)
         metrics = {
             "tier": encoder.tier,
@@ -140,9 +185,10 @@ def search(
     opponents: bool,
     verify: int,
     decoder: Decoder | None,
+    checkpoints: Sequence[Checkpoint] = (),
 ) -> list[list[Hit]]:
     """Proponents or opponents of each query; with a decoder, from real query gradients."""
-    teacher = None if decoder is None else teacher_of(index.encoder, decoder)
+    teacher = None if decoder is None else teacher_of(index.encoder, decoder, checkpoints)
     return search_index(index, queries, k=k, opponents=opponents, verify=verify, teacher=teacher)
 
 
@@ -179,6 +225,7 @@ def evaluate_encoder(
     *,
     train: Path | None = None,
     decoder: Decoder | None = None,
+    checkpoints: Sequence[Checkpoint] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Judge an encoder on features of data it has never seen, beside every rival that can be run.
@@ -193,27 +240,38 @@ def evaluate_encoder(
         StoreMismatch: the decoder is not the one the features in `source` come from.
     """
     made_by = _teacher_of(source)
+    teacher = None
     if decoder is not None:
-        _refuse_other_decoder(decoder, made_by, f"the features in {source} were computed")
+        what = f"the features in {source} were computed"
+        teacher = teacher_again(made_by, read_fitted(source), decoder, checkpoints=checkpoints, what=what)
     encoder = InfluenceEncoder.load(encoder_folder)
+    there, now = (
+        {key: one.get(key) for key in ("teacher", "decoder", "tokenizer")} for one in (encoder.made_by, made_by)
+    )
+    what, remedy = f"{encoder_folder} was distilled from another teacher", "Test on features of its own teacher."
+    refuse_difference(what, there, now, remedy)
     test = load_sample(source)
-    _refuse_trained_on(encoder_folder, test)
+    refuse_trained_on(encoder_folder, test)
     scorers: list[Scorer] = [EncoderScorer("influcoder", encoder), Tfidf(), Bm25(), Random(seed)]
     skipped = {"paper-recipe": "distil it with --recipe paper and evaluate that encoder"}
-    backbone = InfluenceEncoder(sentence_transformer(source / "backbone"), None)
-    scorers.append(EncoderScorer("untrained", backbone))
+    if (source / "backbone").exists():
+        scorers.append(EncoderScorer("untrained", InfluenceEncoder(sentence_transformer(source / "backbone"), None)))
+    else:
+        skipped["untrained"] = "import the features with --decoder"
     if train is None or encoder.head is None:
         skipped["surface"] = "give --train-features and a static encoder"
     else:
         scorers.append(Surface(encoder).fit(*split_sample(load_sample(train), seed)))
     reliability = None
-    if decoder is None:
+    if teacher is None:
         skipped |= dict.fromkeys(("exact", "influcoder-exact-query"), "give --decoder")
     else:
-        truth_settings = _settings_of(made_by)
         if encoder.query_projector is not None:
-            scorers.append(ExactQueryScorer(encoder, GradientTeacher(decoder, truth_settings)))
-        scorers.append(TeacherScorer(GradientTeacher(decoder, replace(truth_settings, seed=truth_settings.seed + 1))))
+            scorers.append(ExactQueryScorer(encoder, teacher))
+        other = replace(teacher.settings, seed=teacher.settings.seed + 1)
+        again = make_teacher(teacher.decoder, other, checkpoints=checkpoints)
+        again.fit(test.pool, test.queries)
+        scorers.append(TeacherScorer(again))
     with folder.claim() as path:
         methods, _ = evaluate(scorers, test.influence, test.queries, test.pool, seed=seed)
         if "exact" in methods:
@@ -222,7 +280,7 @@ def evaluate_encoder(
             "schema": 1,
             "seeds": [seed],
             "splits": {"test_queries": len(test.queries), "test_pool": len(test.pool), "overlap": 0},
-            "teacher": {"name": "gradient-cosine", "reliability": reliability},
+            "teacher": {"name": made_by["teacher"], "reliability": reliability},
             "methods": methods,
             "skipped": skipped,
         }
@@ -230,78 +288,15 @@ def evaluate_encoder(
     return metrics
 
 
-def load_sample(folder: Path) -> Sample:
-    """The examples and features of a features folder."""
-    stores = [Store(folder / side) for side in ("queries", "pool")]
-    for store in stores:
-        if store.manifest["kind"] != "features":
-            raise StoreMismatch(f"{store.folder}: a store of {store.manifest['kind']}, expected features.")
-    examples = [[from_columns(record) for record in store.columns.to_pylist()] for store in stores]
-    return Sample(examples[0], examples[1], stores[0].vectors(), stores[1].vectors())
-
-
-def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
-    """(train, validation): a seeded share of both sides is kept for choosing between models."""
-    if not 0 <= seed < 2**63:
-        raise ConfigError(f"seed is {seed}, expected 0 to 2**63 - 1.")
-    rng = np.random.default_rng(seed)
-    kept = []
-    for examples in (whole.queries, whole.pool):
-        order = rng.permutation(len(examples))
-        size = max(2, round(VALIDATION_SHARE * len(examples)))
-        if len(order) < 2 * size:
-            raise DataError(
-                f"{len(examples)} examples on one side; distilling needs at least {2 * size} to train and validate."
-            )
-        kept.append((np.sort(order[size:]), np.sort(order[:size])))
-    (q_train, q_validation), (p_train, p_validation) = kept
-    return whole.rows(q_train, p_train), whole.rows(q_validation, p_validation)
-
-
-def teacher_of(encoder: InfluenceEncoder, decoder: Decoder) -> GradientTeacher:
+def teacher_of(encoder: InfluenceEncoder, decoder: Decoder, checkpoints: Sequence[Checkpoint] = ()) -> Teacher:
     """The teacher an encoder was distilled from, on the decoder given.
 
     Raises:
         StoreMismatch: the decoder is not the one it was distilled from.
     """
-    _refuse_other_decoder(decoder, encoder.made_by, "the encoder was distilled")
-    return GradientTeacher(decoder, _settings_of(encoder.made_by))
+    state = {name: torch.from_numpy(array) for name, array in encoder.teacher_state.items()}
+    return teacher_again(encoder.made_by, state, decoder, checkpoints=checkpoints)
 
 
 def _teacher_of(source: Path) -> dict[str, Any]:
     return {name: value for name, value in Store(source / "pool").manifest["made_by"].items() if name != "data"}
-
-
-def _settings_of(made_by: Mapping[str, Any]) -> TeacherSettings:
-    return TeacherSettings(**{name: made_by[name] for name in TeacherSettings.__dataclass_fields__})
-
-
-def _refuse_other_decoder(decoder: Decoder, made_by: Mapping[str, Any], what: str) -> None:
-    for key in ("decoder", "tokenizer"):
-        expected, found = made_by.get(key, "unknown"), decoder.fingerprint[key]
-        if expected != found:
-            raise StoreMismatch(
-                f"{what} from a decoder with {key} {expected[:12]}, {decoder.name} has {found[:12]}. "
-                "Give that decoder, or make features and encoder with this one."
-            )
-
-
-def _write_training(folder: Path, whole: Sample) -> None:
-    """The ids and text hashes of everything training and model selection saw."""
-    examples = [*whole.queries, *whole.pool]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"id": [one.id for one in examples], "text": [normalised(one) for one in examples]}), sink)
-    atomic_write(folder / "training.parquet", sink.getvalue().to_pybytes())
-
-
-def _refuse_trained_on(encoder_folder: Path, test: Sample) -> None:
-    path = encoder_folder / "training.parquet"
-    if not path.exists():
-        raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distil it again.")
-    seen = set(pq.read_table(path)["text"].to_pylist())
-    shared = [one.id for one in (*test.queries, *test.pool) if normalised(one) in seen]
-    if shared:
-        raise DataError(
-            f"{len(shared)} test examples were seen in training or model selection, {shared[0]!r} among them. "
-            "Test on other data."
-        )

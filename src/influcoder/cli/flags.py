@@ -6,7 +6,7 @@ Frozen dataclasses, flattened into flags: one place for name, default and help.
 import glob
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,9 +16,23 @@ from influcoder.errors import ConfigError
 
 if TYPE_CHECKING:
     from influcoder.examples import Example
+    from influcoder.imports import Imported
+    from influcoder.teachers import TeacherSettings
     from influcoder.verbs import Folder
 
-INPUTS = ("decoder", "adapter", "queries", "pool", "features", "train_features", "encoder", "index")
+SOURCES = ("query_features", "pool_features", "scores", "bergson_queries", "bergson_pool", "query_ids", "pool_ids")
+INPUTS = (
+    "decoder",
+    "adapter",
+    "checkpoints",
+    "queries",
+    "pool",
+    "features",
+    "train_features",
+    "encoder",
+    "index",
+    *SOURCES,
+)
 "the arguments that name what a verb reads: paths, globs or hub ids"
 
 
@@ -48,7 +62,8 @@ class Output:
         """The folder, apart from what a verb with these arguments reads."""
         from influcoder.verbs import Folder
 
-        named = [arguments.get(name) or [] for name in INPUTS]
+        given = flat(arguments)
+        named = [given.get(name) or [] for name in INPUTS]
         places = [place for one in named for place in (one if isinstance(one, list) else [one])]
         inputs = tuple(path for place in places for path in local(place))
         return Folder(self.output_dir, getattr(self, "resume", False), self.overwrite, inputs)
@@ -95,10 +110,107 @@ class Reading:
         )
 
 
+READ_AS_USUAL = Reading()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Teaching:
+    """Which teacher, and what of its settings is changed; the teacher's own are used when omitted."""
+
+    teacher: str = "gradient-cosine"
+    "its name: `influcoder teachers` lists them"
+    rank: int | None = None
+    "rows of each random projection of a layer; two seeds agree better the higher it is"
+    width: int | None = None
+    "numbers in the sketch of a gradient; 0 for none"
+    similarity: Literal["cosine", "dot"] | None = None
+    "compare directions, or keep lengths"
+    damping: float | None = None
+    "of a curvature, as a share of its mean eigenvalue"
+    modules: str | None = None
+    "glob pattern of the layers to look at, as *.mlp.*; all linear ones but the head when omitted"
+    normalise_modules: Flag = False
+    "scale each layer's part to unit length"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    "of the products: auto is bf16 where the processor has it"
+    token_budget: int = 1024
+    "padded tokens that go through the model together; halved where memory runs out"
+
+    def settings(self, seed: int) -> "TeacherSettings":
+        """The teacher's settings with these changes."""
+        from influcoder.teachers import TeacherSettings
+
+        changes = {name: value for name, value in vars(self).items() if name != "teacher"}
+        changes["normalise_modules"] = self.normalise_modules or None
+        return TeacherSettings.named(self.teacher, seed=seed, **changes)
+
+
+PAPERS_TEACHER = Teaching()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Attribution:
+    """What another tool has computed: exactly one kind of it."""
+
+    query_features: Path | None = None
+    "features of the queries, a vector each, as .npy, .safetensors or Parquet; goes with --pool-features"
+    pool_features: Path | None = None
+    "the same for the pool; influence is the inner product of two vectors"
+    scores: Path | None = None
+    "or a score for each query and pool example: a matrix, or Parquet with query_id, pool_id and score"
+    bergson_queries: Path | None = None
+    "or the folder of a bergson gradient index of the queries; goes with --bergson-pool"
+    bergson_pool: Path | None = None
+    "the same for the pool"
+    query_ids: Path | None = None
+    "the ids of the query vectors in order, one a line or a JSON list; the order of the examples when omitted"
+    pool_ids: Path | None = None
+    "the same for the pool"
+    tensor: str | None = None
+    "which tensor of a safetensors file that holds several"
+
+    def read(self, queries: "list[Example]", pool: "list[Example]") -> "Imported":
+        """It, matched with the examples."""
+        from influcoder import imports
+
+        given = {name: getattr(self, name) for name in SOURCES[:5] if getattr(self, name)}
+        ids: dict[str, Any] = {"query_ids": self.query_ids, "pool_ids": self.pool_ids}
+        match list(given), list(given.values()):
+            case ["query_features", "pool_features"], [first, second]:
+                return imports.from_features(first, second, queries, pool, tensor=self.tensor, **ids)
+            case ["scores"], [only]:
+                return imports.from_scores(only, queries, pool, tensor=self.tensor, **ids)
+            case ["bergson_queries", "bergson_pool"], [first, second] if not self.tensor:
+                return imports.from_bergson(first, second, queries, pool, **ids)
+            case ["bergson_queries", "bergson_pool"], _:
+                raise ConfigError("a bergson index has no tensors by name. Leave --tensor out.")
+        flags = " and ".join("--" + name.replace("_", "-") for name in given) or "none"
+        raise ConfigError(
+            "give exactly one of --query-features with --pool-features, --scores, and --bergson-queries with "
+            f"--bergson-pool; {flags} was given."
+        )
+
+
+NOT_GIVEN = Attribution()
+
+
 def local(place: str | Path) -> list[Path]:
     """The files and folders on this machine that a path or glob names; none of a hub id."""
     path = os.path.expanduser(place)
     return [Path(name) for name in ([path] if os.path.exists(path) else glob.glob(path, recursive=True))]
+
+
+def flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A verb's arguments by name, those of shared flags among them."""
+    found: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if is_dataclass(value) and not isinstance(value, type):
+            found |= asdict(value)
+        else:
+            found[name] = value
+    return found
 
 
 def share(text: str | None, flag: str) -> float | None:

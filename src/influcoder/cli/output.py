@@ -5,22 +5,25 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from influcoder.cli.flags import INPUTS, Output, local
+from influcoder.cli.flags import INPUTS, Output, flat, local
 
 _NOT_REPLAYED = {"resume", "overwrite", "json"}
 
 
-def finish(verb: str, arguments: Mapping[str, Any], found: Mapping[str, Any], output: Output) -> None:
-    """Write the verb's config and print its numbers."""
+def finish(
+    verb: str, arguments: Mapping[str, Any], found: Mapping[str, Any], output: Output, *, shown: str = ""
+) -> None:
+    """Write the verb's config and print its numbers, or what is to be shown of them."""
     from influcoder.tables import print_numbers
 
     write_config(output.output_dir, verb, arguments)
     if output.json:
         print_json(found)
+    elif shown:
+        print(shown)  # noqa: T201
     else:
         print_numbers(found, output.output_dir)
 
@@ -30,7 +33,7 @@ def write_config(folder: Path, verb: str, arguments: Mapping[str, Any]) -> None:
     from influcoder.atomic import atomic_write
 
     lines = [f"verb = {json.dumps(verb)}"]
-    for name, value in _flat(arguments).items():
+    for name, value in flat(arguments).items():
         if value is not None and name not in _NOT_REPLAYED:
             lines.append(f"{name} = {json.dumps(_absolute(name, value), ensure_ascii=False)}")
     atomic_write(folder / "config.toml", ("\n".join(lines) + "\n").encode())
@@ -38,7 +41,7 @@ def write_config(folder: Path, verb: str, arguments: Mapping[str, Any]) -> None:
 
 def words_of(config: Mapping[str, Any]) -> list[str]:
     """A config as the words of a command line."""
-    words = [str(config["verb"])]
+    words = str(config["verb"]).split()
     for name, value in config.items():
         if name == "verb" or value is False:
             continue
@@ -66,13 +69,3 @@ def _absolute(name: str, value: Any) -> Any:
         return value
     path = os.path.expanduser(value)
     return os.path.join(os.getcwd() if os.path.exists(path) else glob.escape(os.getcwd()), path)
-
-
-def _flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in arguments.items():
-        if is_dataclass(value) and not isinstance(value, type):
-            flat |= asdict(value)
-        else:
-            flat[name] = value
-    return flat

@@ -30,8 +30,10 @@ from influcoder.metrics import retrieval
 from influcoder.paper import PaperRecipe, distil_paper, steps
 from influcoder.progress import progress
 from influcoder.report import write_report
+from influcoder.samples import read_features
+from influcoder.store import Store
 from influcoder.summary import query_summary
-from influcoder.teachers import GradientTeacher, TeacherSettings
+from influcoder.teachers import GradientTeacher, TeacherSettings, write_features
 
 MAX_LENGTH = 512
 SHOWN_FACTS = 2
@@ -95,7 +97,7 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
         "seeds": [seed],
         "splits": splits,
         "teacher": {
-            "name": demo.teacher.name,
+            "name": demo.teacher.settings.name,
             "reliability": methods["exact"]["per_query_spearman"],
             "examples_per_second": 1000 / methods["exact"]["ms_per_example"],
             "decoder_parameters": decoder.fingerprint["decoder_parameters"],
@@ -118,8 +120,9 @@ def _sample(demo: Demo) -> Sample:
     found = {}
     for side in ("queries", "pool"):
         with demo.timed(f"{side} gradients"):
-            store = demo.teacher.write(getattr(demo.world, side), demo.folder / "features" / side, f"gradients: {side}")
-        found[side] = store.vectors()
+            place = demo.folder / "features" / side
+            write_features(demo.teacher, getattr(demo.world, side), "pool" if side == "pool" else "query", place)
+        found[side] = read_features(Store(place))[1]
     return Sample(demo.world.queries, demo.world.pool, found["queries"], found["pool"])
 
 
@@ -192,7 +195,7 @@ def _shown_queries(demo: Demo, index: Index) -> list[dict[str, Any]]:
             for side in ("proponents", "opponents")
         }
         planted = {hit.row: _is_planted(fact, hit) for side in hits.values() for hit in side}
-        vector = query_vectors(index, [asked], demo.teacher.features([asked]).vectors)
+        vector = query_vectors(index, [asked], demo.teacher.features([asked], "query").vectors)
         shown.append(query_summary(asked, answer, index, vector, hits, planted, others))
     return shown
 

@@ -1,0 +1,40 @@
+"""The verbs around the path: the demo, the report, versions."""
+
+from pathlib import Path
+
+from influcoder.cli.flags import ResumableOutput, Seed
+from influcoder.cli.output import print_json, write_config
+
+
+def demo(*, output: ResumableOutput, seed: Seed = 0) -> None:
+    """Run the whole path on the built-in demo world: about two minutes on two cores."""
+    from influcoder.atomic import claim
+    from influcoder.demo.run import run_demo
+    from influcoder.tables import print_demo
+
+    with claim(output.output_dir, resume=output.resume, overwrite=output.overwrite) as folder:
+        write_config(folder, "demo", {"output": output, "seed": seed})
+        found = run_demo(folder, seed=seed)
+    shown = found.pop("shown")
+    if output.json:
+        print_json(found)
+    else:
+        print_demo(found, shown, output.output_dir)
+
+
+def report(folder: Path) -> None:
+    """Write report.html from the metrics.json of a folder; prints its path.
+
+    Args:
+        folder: what `influcoder evaluate` or `influcoder demo` wrote
+    """
+    from influcoder.report import write_report
+
+    print(write_report(folder))  # noqa: T201
+
+
+def env() -> None:
+    """Print versions, for a bug report."""
+    from influcoder.tables import print_versions
+
+    print_versions()

@@ -1,0 +1,153 @@
+"""The verbs of the teacher, which says what influence is: your decoder's gradients, or what another tool computed."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from influcoder.cli.flags import (
+    NOT_GIVEN,
+    PAPERS_TEACHER,
+    READ_AS_USUAL,
+    Attribution,
+    Files,
+    Flag,
+    Reading,
+    ResumableOutput,
+    Seed,
+    Teaching,
+    local,
+)
+from influcoder.cli.output import finish, print_json
+
+if TYPE_CHECKING:
+    from influcoder.teachers import Checkpoint
+
+
+def features(
+    *,
+    output: ResumableOutput,
+    decoder: str,
+    queries: Files,
+    pool: Files,
+    adapter: str | None = None,
+    checkpoints: Files | None = None,
+    teaching: Teaching = PAPERS_TEACHER,
+    max_length: int = 1024,
+    shard: str | None = None,
+    seed: Seed = 0,
+    reading: Reading = READ_AS_USUAL,
+) -> None:
+    """Compute the teacher's features of queries and pool: one gradient an example.
+
+    Several processes share a job when each is started with its own --shard I/N and the same output folder, or all
+    of them by `accelerate launch -m influcoder features ...`.
+
+    Args:
+        decoder: the model whose training is attributed: Hugging Face folder or hub id of a causal LM
+        queries: JSONL (.gz, .zst) or Parquet files, folders or globs
+        pool: the same for the training examples
+        adapter: a PEFT LoRA adapter of the decoder
+        checkpoints: folders that its training saved, for tracin and less; weighted by their learning rates
+        max_length: tokens of an example that are read
+        shard: this process's share of the work, as 2/8; the place `accelerate launch` gives it when omitted
+    """
+    arguments = dict(locals())
+    from influcoder import verbs
+    from influcoder.decoder import Decoder
+    from influcoder.runners import Share
+
+    settings, share = teaching.settings(seed), Share.read(shard)
+    rows = reading.read(queries, "queries", output), reading.read(pool, "pool", output)
+    loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length, device=share.device())
+    found = verbs.features(
+        loaded,
+        *rows,
+        replace(output.folder(arguments), share=share),
+        settings,
+        checkpoints=checkpoints_of(checkpoints, decoder, max_length),
+        max_reject_rate=reading.max_reject_rate,
+    )
+    finish("features", arguments, found, output)
+
+
+def self_check(
+    *,
+    decoder: str,
+    queries: Files,
+    pool: Files,
+    adapter: str | None = None,
+    checkpoints: Files | None = None,
+    teaching: Teaching = PAPERS_TEACHER,
+    max_length: int = 1024,
+    seed: Seed = 0,
+    json: Flag = False,
+) -> None:
+    """Check on a few examples what `features` would compute, and how well the teacher agrees with itself.
+
+    Args:
+        decoder: Hugging Face folder or hub id of a causal LM
+        queries: JSONL (.gz, .zst) or Parquet files, folders or globs
+        pool: the same for the training examples
+        adapter: a PEFT LoRA adapter of the decoder
+        checkpoints: folders that its training saved, for tracin and less
+        max_length: tokens of an example that are read
+        json: print the numbers as JSON
+    """
+    from influcoder.decoder import Decoder
+    from influcoder.reading import read_examples
+    from influcoder.tables import print_check
+    from influcoder.teachers import check_teacher
+
+    settings = teaching.settings(seed)
+    loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length)
+    saved = checkpoints_of(checkpoints, decoder, max_length)
+    found = check_teacher(loaded, read_examples(queries), read_examples(pool), settings, saved)
+    if json:
+        print_json(found)
+    else:
+        print_check(settings.name, found)
+
+
+def teachers() -> None:
+    """List the teachers that --teacher names."""
+    from influcoder.tables import print_teachers
+
+    print_teachers()
+
+
+def checkpoints_of(paths: list[str] | None, decoder: str, max_length: int) -> "list[Checkpoint]":
+    """The checkpoints of some folders or globs; adapters among them are of `decoder`."""
+    from influcoder.teachers import Checkpoint
+
+    found = [place for path in paths or [] for place in sorted(local(path)) or [Path(path)]]
+    return Checkpoint.read(found, base=decoder, max_length=max_length)
+
+
+def import_attribution(
+    *,
+    output: ResumableOutput,
+    queries: Files,
+    pool: Files,
+    attribution: Attribution = NOT_GIVEN,
+    decoder: str | None = None,
+    adapter: str | None = None,
+    reading: Reading = READ_AS_USUAL,
+) -> None:
+    """Bring your own attribution: features or scores of another tool become a features folder.
+
+    Vectors are matched with the examples by id, or by order where neither file nor flag gives ids. Parquet files
+    hold the column `id`, and numeric columns or one of lists. Features and gradients are kept as they are.
+
+    Args:
+        queries: the query examples: JSONL (.gz, .zst) or Parquet files, folders or globs
+        pool: the same for the training examples
+        decoder: the decoder whose table the static recipe reads; without it, distil with --recipe paper
+        adapter: its LoRA adapter, if it had one
+    """
+    arguments = dict(locals())
+    from influcoder import verbs
+    from influcoder.decoder import Decoder
+
+    found = attribution.read(reading.read(queries, "queries", output), reading.read(pool, "pool", output))
+    loaded = Decoder.load(decoder, adapter=adapter) if decoder else None
+    finish("import", arguments, verbs.import_attribution(found, output.folder(arguments), loaded), output)
