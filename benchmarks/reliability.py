@@ -31,7 +31,8 @@ from influcoder.teachers import TeacherSettings, make_teacher
 
 RANKS, WIDTHS = (8, 16, 32, 64, 128), (8192, 16384, 32768, 65536)
 PRINCIPAL_RANKS = (8, 16, 32, 64)
-CURVED, SAMPLES = ("logra", "datainf", "trak", "ekfac", "trackstar"), (128, 512, 1024)
+CURVED, SAMPLES = ("logra", "lorif", "datainf", "trak", "rrinf", "gist", "ekfac", "trackstar"), (256, 768)
+PLAIN = ("gradient-dot", "forward")
 
 
 class Probe:
@@ -158,6 +159,7 @@ def main() -> None:
         probe.measure(TeacherSettings.named("logra-raw", rank=rank, fit_examples=512), seeds[:2], whole)
         for rank in PRINCIPAL_RANKS
     ]
+    results += [probe.measure(TeacherSettings.named(name), seeds[:2], None) for name in PLAIN]
     results += [
         probe.measure(TeacherSettings.named(name, fit_examples=size), seeds[:2], None)
         for name in CURVED

@@ -35,9 +35,9 @@ def causal(metrics: dict[str, Any]) -> str:
 facts among look-alikes and Dolly rows. LDS: Spearman over retrained random halves of the pool between the sum of the
 scores of a half's rows and the loss that was measured after training on it. One step: Spearman over pool rows between
 scores and what one SGD step on the row did to the query's loss. "Retraining twice" is the ceiling of LDS: how well the
-losses of one retraining predict those of another with the same rows in another order. Reliability: the lowest of the
-teacher's agreements with itself (another seed, another sample, float32, whole gradients). Speed is of features on the
-fine-tuned decoder, without what is learnt once.
+losses of one retraining predict those of another with the same rows in another order. Speed is
+of features on the fine-tuned decoder, without what is learnt once. How well each teacher agrees with itself is in the
+next section.
 
 {causal_tables(metrics)}"""
 

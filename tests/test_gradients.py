@@ -718,3 +718,21 @@ def test_nothing_of_a_batch_stays_in_memory(decoder):
     size = batch.ids.numel()
     kept = [one for one in gc.get_objects() if type(one) is torch.Tensor and one.numel() >= 32 * size]
     assert not [one for one in kept if one.shape[:2] == batch.ids.shape]
+
+
+def test_a_layer_through_which_no_gradient_comes_back_is_refused(decoder):
+    class Silent(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, delta):
+            return None
+
+    decoder.model.model.layers[1].mlp.register_forward_pre_hook(lambda module, inputs: (Silent.apply(inputs[0]),))
+    decoder.model.model.layers[1].register_forward_hook(lambda module, inputs, output: Silent.apply(output))
+    gradients = LayerGradients(decoder, lora_b(decoder, rank=2, seed=0))
+    (batch,) = make_batches(decoder.tokenise(some_examples()[:1]), 100, torch.device("cpu"))
+    with pytest.raises(ModelError, match=r"no gradient comes back to layer model\.layers"):
+        gradients.run(batch, lambda view, part: None)

@@ -116,7 +116,7 @@ def test_quantised_layers_are_known_by_name(decoder, name):
 
 
 def test_no_adapter(decoder):
-    with pytest.raises(ConfigError, match=r"without a LoRA adapter"):
+    with pytest.raises(ConfigError, match=r"without a plain LoRA adapter"):
         adapter(decoder)
 
 

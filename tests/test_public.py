@@ -15,6 +15,7 @@ SOURCE = Path(influcoder.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = ("torch", "transformers", "sentence_transformers", "faiss", "numpy", "pyarrow", "scipy", "sklearn")
 PUBLIC = [
+    "Checkpoint",
     "Decoder",
     "Example",
     "GradientTeacher",
@@ -28,6 +29,7 @@ PUBLIC = [
     "distil_paper",
     "distil_static",
     "evaluate",
+    "make_teacher",
     "read_examples",
     "search",
 ]

@@ -13,6 +13,7 @@ import torch
 from teacher_oracles import facts, influence, relative_error, trained_adapter
 from tiny import save_decoder, some_examples, tiny_decoder, tiny_tokenizer
 
+from influcoder.atomic import claim
 from influcoder.decoder import Decoder
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
 from influcoder.examples import Example
@@ -97,11 +98,10 @@ def write_all(model, folder, share=Share()):  # noqa: B008 - frozen
     writing.SHARD_ROWS = 8
     settings = TeacherSettings.named("logra", rank=4, precision="fp32", fit_examples=32, token_budget=400)
     teacher = make_teacher(Decoder.load(model, device="cpu", max_length=64), settings)
-    folder = Path(folder)
-    folder.mkdir(exist_ok=True)
-    fitted(teacher, many(120), facts(12), folder)
-    for role, examples in (("query", facts(12)), ("pool", many(120))):
-        write_features(teacher, examples, role, folder / role, share=share)
+    with claim(Path(folder), resume=True, share=share) as held:
+        fitted(teacher, many(120), facts(12), held)
+        for role, examples in (("query", facts(12)), ("pool", many(120))):
+            write_features(teacher, examples, role, held / role, share=share)
 
 
 def start(model, folder, share=Share(), pause=0.0):  # noqa: B008 - frozen

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from influcoder.paper import distil_paper
     from influcoder.reading import read_examples
     from influcoder.selection import Selection
-    from influcoder.teachers import GradientTeacher, TeacherSettings
+    from influcoder.teachers import Checkpoint, GradientTeacher, TeacherSettings, make_teacher
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Checkpoint": "teachers",
     "Decoder": "decoder",
     "Example": "examples",
     "GradientTeacher": "teachers",
@@ -38,11 +39,13 @@ _HOMES = {
     "distil_paper": "paper",
     "distil_static": "distill",
     "evaluate": "evaluation",
+    "make_teacher": "teachers",
     "read_examples": "reading",
     "search": "attribution",
 }
 
 __all__ = [
+    "Checkpoint",
     "Decoder",
     "Example",
     "GradientTeacher",
@@ -56,6 +59,7 @@ __all__ = [
     "distil_paper",
     "distil_static",
     "evaluate",
+    "make_teacher",
     "read_examples",
     "search",
 ]

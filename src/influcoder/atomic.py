@@ -87,6 +87,7 @@ def claim(
 
     A folder that holds anything is refused unless `resume` (keep what is there) or `overwrite` (empty
     it first) is given. Files that a killed writer left half-written are removed.
+    Shares of one job may write together; a whole job, or shares of another number, may not join them.
 
     Args:
         inputs: what the writer reads; `overwrite` must not empty any of it.
@@ -115,6 +116,7 @@ def claim(
             f"{folder}: cannot be used as output folder: {error.strerror}. Choose another --output-dir."
         ) from error
     try:
+        _refuse_others(folder, share)
         if not shared:
             _clear(folder, resume, overwrite)
         yield folder
@@ -136,6 +138,20 @@ def _refuse_inputs(folder: Path, inputs: Sequence[Path], overwrite: bool) -> Non
             )
 
 
+def _refuse_others(folder: Path, share: Share) -> None:
+    """Refuse a folder where a job that is shared otherwise is being written."""
+    mine = f"-of-{share.count}" if share.count > 1 else _LOCK
+    for path in folder.glob(f"{_LOCK}*"):
+        if not path.name.endswith(mine):
+            try:
+                with filelock.FileLock(path, timeout=0):
+                    pass
+            except filelock.Timeout as error:
+                raise StoreError(
+                    f"{folder}: another run is writing here ({path.name}). Wait for it or choose another folder."
+                ) from error
+
+
 def _clear(folder: Path, resume: bool, overwrite: bool) -> None:
     try:
         held = [entry for entry in folder.iterdir() if not entry.name.startswith(_LOCK)]
@@ -145,7 +161,7 @@ def _clear(folder: Path, resume: bool, overwrite: bool) -> None:
                 "or --overwrite to replace it."
             )
         for entry in held if overwrite else list(folder.rglob("*.tmp-[0-9]*")):
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(
             f"{error.filename or folder}: cannot be removed to make room: {error.strerror}. "

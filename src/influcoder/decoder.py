@@ -86,6 +86,7 @@ class Decoder:
         self.name = name
         self.max_length = min(max_length, limit)
         self._fingerprint: dict[str, Any] | None = None
+        self._warned = False
         self.adapter = adapter or {}
 
     @classmethod
@@ -161,7 +162,8 @@ class Decoder:
         wholes = self._ids([whole for _, whole in rendered], chat)
         tokens = [self._cut(prompt, whole) for prompt, whole in zip(prompts, wholes, strict=True)]
         moved = sum(one.boundary_moved for one in tokens)
-        if moved:
+        if moved and not self._warned:
+            self._warned = True
             logger.warning(
                 "%d of %d prompts end in other tokens when the completion follows; their loss starts where they part.",
                 moved,
@@ -268,7 +270,7 @@ def _is_causal(model: PreTrainedModel) -> bool:
     ids = torch.arange(5, device=table.weight.device) % table.num_embeddings
     pair = torch.stack([ids[:-1], torch.cat([ids[:-2], ids[-1:]])])  # they differ in the last token alone
     one, other = (model(input_ids=row[None], use_cache=False).logits[0, :-1].float() for row in pair)
-    return torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().max()), equal_nan=True)
+    return torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().nan_to_num().max()), equal_nan=True)
 
 
 def _model_hash(model: PreTrainedModel) -> str:

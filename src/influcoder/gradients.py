@@ -98,7 +98,16 @@ class Backward:
                 kept = keep(number, inputs[0].detach())
             if not output.requires_grad:
                 output.requires_grad_(True)  # the graph begins here
-            output.register_hook(lambda delta: see(number, kept, delta))  # type: ignore[no-untyped-call]
+
+            def on_backward(delta: Tensor | None) -> None:
+                if delta is None:
+                    raise ModelError(
+                        f"no gradient comes back to layer {self._name(module)}: a layer after it runs forward only, as "
+                        "4-bit layers do on some CPUs. Load the model unquantised, or use an accelerator."
+                    )
+                see(number, kept, delta)
+
+            output.register_hook(on_backward)  # type: ignore[no-untyped-call]
 
         return on_forward
 

@@ -113,7 +113,10 @@ def adapter(decoder: Decoder, *, modules: str | None = None) -> list[View]:
         ConfigError: the decoder was loaded without an adapter, or with one on other layers.
     """
     if not decoder.adapter:
-        raise ConfigError(f"{decoder.name} was loaded without a LoRA adapter, whose gradients were asked for.")
+        raise ConfigError(
+            f"{decoder.name} was loaded without a plain LoRA adapter, whose gradients were asked for. "
+            "Name it with --adapter."
+        )
     views = []
     for name, module in linear_layers(decoder.model, modules).items():
         if name in decoder.adapter:

@@ -33,17 +33,29 @@ class Share:
 
     @classmethod
     def read(cls, text: str | None) -> "Share":
-        """I/N as typed (from 1 to N); or the place that `accelerate launch` or `torchrun` gave this process.
+        """I/N as typed (from 1 to N); or the place that `torchrun` or `accelerate launch` gave this process.
 
         Raises:
-            ConfigError: not of that form.
+            ConfigError: not of that form, or no such place.
         """
         if text is None:
-            return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+            return cls._of_environment()
         number, _, count = text.partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
             raise ConfigError(f"--shard is {text!r}, expected I/N with I from 1 to N, as in 2/8.")
         return cls(int(number) - 1, int(count))
+
+    @classmethod
+    def _of_environment(cls) -> "Share":
+        rank, count = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+        if not (rank or count):
+            return cls()
+        if not (rank.isdecimal() and count.isdecimal() and int(rank) < int(count)):
+            raise ConfigError(
+                f"the environment has RANK={rank} and WORLD_SIZE={count}, expected a place and a number of processes "
+                "as torchrun sets them, 0 and 2 for the first of two. Unset both, or give --shard I/N."
+            )
+        return cls(int(rank), int(count))
 
 
 def _has_cuda() -> bool:

@@ -178,7 +178,9 @@ class Store:
         manifest = self.folder / "manifest.json"
         if not manifest.exists():
             if (self.folder / "plan.json").exists():
-                raise StoreIncomplete(f"{folder}: unfinished. Run the same command again with --resume.")
+                raise StoreIncomplete(
+                    f"{folder}: unfinished. Run the same command again with --resume, or the shards that are missing."
+                )
             raise StoreError(f"{folder}: no manifest.json here, so it is not a store.")
         self.manifest = read_sealed(manifest, FORMAT)
         if self.manifest.get("format") != FORMAT:

@@ -175,6 +175,8 @@ def _line(text: str, limit: int) -> str:
 
 
 def _number(value: object) -> str:
+    if value is None:
+        return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

@@ -4,12 +4,14 @@ Each writes into one output folder, which it claims (`influcoder.atomic.claim`),
 `metrics.json` there.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import safetensors.torch
 import torch
 
 from influcoder.atomic import claim, write_json
@@ -19,7 +21,7 @@ from influcoder.baselines import Bm25, Random, Scorer, Tfidf
 from influcoder.decoder import Decoder
 from influcoder.distill import StaticRecipe, backbone_of, distil_static, measured
 from influcoder.encoder import InfluenceEncoder, sentence_transformer
-from influcoder.errors import ConfigError
+from influcoder.errors import ConfigError, StoreCorrupt
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, evaluate
 from influcoder.examples import Example
 from influcoder.imports import Imported
@@ -90,6 +92,8 @@ def features(
             for flag in ("prompt_cut", "completion_cut", "no_gradient", "rejected")
         }
         metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.made_by, **facts, **flags}
+        if folder.share.count > 1:
+            metrics["unfinished"] = [side for side, store in stores.items() if store is None]
         write_json(path / folder.share.named("metrics.json"), metrics)
     return metrics
 
@@ -133,7 +137,7 @@ def distil(
     train, validation = split_sample(whole, seed)
     made_by = _teacher_of(source) | {"seed": seed}
     student = sentence_transformer(backbone or source / "backbone")
-    learnt = read_fitted(source)
+    learnt = _learnt(source, made_by)
     with folder.claim() as path:
         if recipe == "static":
             encoder = distil_static(student, train, validation, StaticRecipe(seed=seed), made_by=made_by)
@@ -243,7 +247,7 @@ def evaluate_encoder(
     teacher = None
     if decoder is not None:
         what = f"the features in {source} were computed"
-        teacher = teacher_again(made_by, read_fitted(source), decoder, checkpoints=checkpoints, what=what)
+        teacher = teacher_again(made_by, _learnt(source, made_by), decoder, checkpoints=checkpoints, what=what)
     encoder = InfluenceEncoder.load(encoder_folder)
     there, now = (
         {key: one.get(key) for key in ("teacher", "decoder", "tokenizer")} for one in (encoder.made_by, made_by)
@@ -267,8 +271,9 @@ def evaluate_encoder(
         skipped |= dict.fromkeys(("exact", "influcoder-exact-query"), "give --decoder")
     else:
         if encoder.query_projector is not None:
-            scorers.append(ExactQueryScorer(encoder, teacher))
-        other = replace(teacher.settings, seed=teacher.settings.seed + 1)
+            scorers.append(ExactQueryScorer(encoder, teacher_of(encoder, teacher.decoder, checkpoints)))
+        half = max(4, min(teacher.settings.fit_examples, len(test.pool) // 2))
+        other = replace(teacher.settings, seed=teacher.settings.seed + 1, fit_examples=half)
         again = make_teacher(teacher.decoder, other, checkpoints=checkpoints)
         again.fit(test.pool, test.queries)
         scorers.append(TeacherScorer(again))
@@ -296,6 +301,19 @@ def teacher_of(encoder: InfluenceEncoder, decoder: Decoder, checkpoints: Sequenc
     """
     state = {name: torch.from_numpy(array) for name, array in encoder.teacher_state.items()}
     return teacher_again(encoder.made_by, state, decoder, checkpoints=checkpoints)
+
+
+def _learnt(source: Path, made_by: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """What the teacher of some features learnt, refused where it is not what they were made with."""
+    if "fitted" not in made_by:
+        return {}
+    state = read_fitted(source)
+    if hashlib.sha256(safetensors.torch.save(state)).hexdigest() != made_by["fitted"]:
+        raise StoreCorrupt(
+            f"{source / 'teacher.safetensors'}: missing, or not what these features were made with. Remove it and run "
+            "`influcoder features` again with --resume."
+        )
+    return state
 
 
 def _teacher_of(source: Path) -> dict[str, Any]:

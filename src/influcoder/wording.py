@@ -5,7 +5,8 @@ from collections.abc import Collection
 
 def first_line(error: Exception) -> str:
     """What another library's error says, in a line; its class when it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    first, *rest = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{first} {rest[0].strip()}" if first.endswith(":") and rest else first
 
 
 def some_of(names: Collection[str]) -> str:

@@ -29,13 +29,14 @@ from influcoder.causal import (
     step_agreement,
 )
 from influcoder.decoder import Decoder
+from influcoder.errors import ConfigError
 from influcoder.evaluation import count_overlap
 from influcoder.finetune import FinetuneSettings, finetune
 from influcoder.metrics import spearman_rows
 from influcoder.progress import progress
 from influcoder.teachers import TEACHERS, Checkpoint, TeacherSettings, make_teacher
-from influcoder.teachers.check import PROBE, reliability
 
+RETRAINING_SEED = 1000
 NEED_CHECKPOINTS = ("tracin", "less")
 NOT_HERE = {"adapter": "the decoder is fine-tuned whole; this teacher is of a LoRA adapter"}
 
@@ -48,68 +49,108 @@ class CausalSettings:
         seeds: models, each with its own data order, projections and students.
         subsets: halves of the pool that are retrained on; a third of them twice, for the ceiling.
         stepped: pool rows that a single step is taken on.
-        reliability: also measure how well each teacher agrees with itself.
         finetune: how models are trained.
     """
 
     seeds: int = 3
     subsets: int = 60
     stepped: int = 48
-    reliability: bool = True
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+
+    def __post_init__(self) -> None:
+        for name, least in (("seeds", 1), ("subsets", 2), ("stepped", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least {least}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """What training on parts of the pool did: (n, size) subsets, (n, n_queries) losses, and how well they repeat."""
+
+    subsets: NDArray[np.int64]
+    losses: NDArray[np.float32]
+    ceiling: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A method on the model of one seed: its scores, and each query's agreement with what training did."""
+
+    scored: Scored
+    lds: NDArray[Any]
+    step: NDArray[Any]
+    pooled_step: float
 
 
 def causal(base: Decoder, world: World, folder: Path, settings: CausalSettings) -> dict[str, Any]:
     """Run the benchmark in `folder`, which the caller has claimed; a killed run goes on where it stopped."""
     overlap = count_overlap(world.queries, world.pool, *(world.train or ()), *(world.validation or ()))
-    subsets = draw_subsets(len(world.pool), settings.subsets, seed=0)
-    retrain = replace(settings.finetune, seed=1000)
-    losses = retrained_losses(base, world.pool, world.queries, subsets, retrain, folder / "retrained")
-    again = subsets[: max(2, settings.subsets // 3)]
-    repeated = retrained_losses(
-        base, world.pool, world.queries, again, replace(retrain, seed=1001), folder / "retrained-again"
-    )
-    ceiling = spearman_rows(losses[: len(again)].T, repeated.T)
-    found: list[dict[str, Scored]] = []
-    rows: dict[str, dict[str, list[Any]]] = {}
-    reliabilities: dict[str, Any] = {}
-    stepped = np.sort(np.random.default_rng(0).permutation(len(world.pool))[: settings.stepped])
-    rows_stepped = [world.pool[row] for row in stepped]
+    truth = _retrained(base, world, folder, settings)
+    found: list[dict[str, Judged]] = []
     for seed in range(settings.seeds):
         place = folder / f"seed-{seed}"
         model, checkpoints = _trained(base, world, place / "model", replace(settings.finetune, seed=seed))
-        changes = kept_scores(place / "one-step", partial(one_step, model, rows_stepped, world.queries))
         scored = _all_methods(base, model, checkpoints, world, place, settings, seed)
-        for name, one in scored.items():
-            held = rows.setdefault(name, {"lds": [], "step": [], "pooled": []})
-            held["lds"].append(lds(one.scores, subsets, losses))
-            held["step"].append(step_agreement(one.scores[:, stepped], changes))
-            held["pooled"].append(pooled_step_agreement(one.scores[:, stepped], changes))
-        if seed == 0 and settings.reliability:
-            reliabilities = _reliabilities(model, checkpoints, world, place)
-        found.append(scored)
+        found.append(_judged(scored, truth, model, world, place, settings))
     kinds = np.array(world.kinds)
     return {
         "schema": 1,
         "seeds": list(range(settings.seeds)),
-        "splits": {"pool": len(world.pool), "queries": len(world.queries), "subsets": len(subsets), "overlap": overlap},
-        "lds_ceiling": _by_kind([ceiling], kinds),
-        "methods": {
-            name: {
-                "lds": _by_kind(rows[name]["lds"], kinds),
-                "one_step": _by_kind(rows[name]["step"], kinds),
-                "one_step_pooled": float(np.mean(rows[name]["pooled"])),
-                "reliability": reliabilities.get(name),
-                "examples_per_second": _speed(world, [scored[name] for scored in found]),
-                "bytes_per_example": found[0][name].bytes_per_example,
-                "rho_to": {
-                    other: float(np.mean([spearman_rows(s[name].scores, s[other].scores).mean() for s in found]))
-                    for other in rows
-                },
-            }
-            for name in rows
+        "splits": {
+            "pool": len(world.pool),
+            "queries": len(world.queries),
+            "subsets": len(truth.subsets),
+            "overlap": overlap,
         },
+        "lds_ceiling": _by_kind([truth.ceiling], kinds),
+        "methods": {name: _summary(name, found, world, kinds) for name in found[0]},
         "skipped": NOT_HERE,
+    }
+
+
+def _retrained(base: Decoder, world: World, folder: Path, settings: CausalSettings) -> Retrained:
+    subsets = draw_subsets(len(world.pool), settings.subsets, seed=0)
+    again = subsets[: max(2, settings.subsets // 3)]
+    losses, repeated = (
+        retrained_losses(
+            base, world.pool, world.queries, part, replace(settings.finetune, seed=RETRAINING_SEED + number), place
+        )
+        for number, (part, place) in enumerate(
+            ((subsets, folder / "retrained"), (again, folder / "retrained-again")),
+        )
+    )
+    return Retrained(subsets, losses, spearman_rows(losses[: len(again)].T, repeated.T))
+
+
+def _judged(
+    scored: dict[str, Scored], truth: Retrained, model: Decoder, world: World, folder: Path, settings: CausalSettings
+) -> dict[str, Judged]:
+    stepped = np.sort(np.random.default_rng(0).permutation(len(world.pool))[: settings.stepped])
+    rows = [world.pool[row] for row in stepped]
+    changes = kept_scores(folder / f"one-step-{len(rows)}", partial(one_step, model, rows, world.queries))
+    return {
+        name: Judged(
+            one,
+            lds(one.scores, truth.subsets, truth.losses),
+            step_agreement(one.scores[:, stepped], changes),
+            pooled_step_agreement(one.scores[:, stepped], changes),
+        )
+        for name, one in scored.items()
+    }
+
+
+def _summary(name: str, found: Sequence[dict[str, Judged]], world: World, kinds: NDArray[Any]) -> dict[str, Any]:
+    mine = [judged[name] for judged in found]
+    return {
+        "lds": _by_kind([one.lds for one in mine], kinds),
+        "one_step": _by_kind([one.step for one in mine], kinds),
+        "one_step_pooled": float(np.mean([one.pooled_step for one in mine])),
+        "examples_per_second": _speed(world, [one.scored for one in mine]),
+        "bytes_per_example": mine[0].scored.bytes_per_example,
+        "rho_to": {
+            other: float(np.mean([spearman_rows(j[name].scored.scores, j[other].scored.scores).mean() for j in found]))
+            for other in found[0]
+        },
     }
 
 
@@ -154,25 +195,6 @@ def _of_proxy(base: Decoder, world: World, settings: CausalSettings, seed: int) 
     """The paper's teacher on a decoder of half the depth, fine-tuned on the same pool."""
     small = finetune(first_layers(base), world.pool, replace(settings.finetune, seed=seed))
     return of_teacher(small, "gradient-cosine", (), world, seed)
-
-
-def _reliabilities(
-    model: Decoder, checkpoints: Sequence[Checkpoint], world: World, folder: Path
-) -> dict[str, dict[str, float | None]]:
-    rng = np.random.default_rng(0)
-    queries, pool = (
-        [side[row] for row in np.sort(rng.permutation(len(side))[:size])]
-        for side, size in ((world.queries, PROBE), (world.pool, 3 * PROBE))
-    )
-    names = [name for name in TEACHERS if name not in NOT_HERE]
-    found = {}
-    with progress("reliability", len(names)) as advance:
-        for name in names:
-            used = checkpoints if name in NEED_CHECKPOINTS else ()
-            settings = TeacherSettings.named(name)
-            found[name] = reliability(model, settings, queries, pool, checkpoints=used, fit_on=world.pool)
-            advance(1)
-    return found
 
 
 def _by_kind(rows: Sequence[NDArray[Any]], kinds: NDArray[Any]) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from influcoder.verbs import Folder
 FINETUNE = FinetuneSettings(epochs=2, learning_rate=2e-4, rows_a_step=16)
 """far enough that the pool is learnt, and not by heart: see docs/log.md"""
 
+LEAST_POOL = 4
+"""examples that EK-FAC is learnt from"""
+
 
 def benchmark_causal(
     decoder: Decoder,
@@ -31,16 +34,17 @@ def benchmark_causal(
     """Run `influcoder.benchmarks.causal` on files of examples, or on the demo's.
 
     Raises:
-        ConfigError: only one of `pool` and `queries` is given.
+        ConfigError: only one of `pool` and `queries` is given, or too little of something.
     """
     if (pool is None) != (queries is None):
         raise ConfigError("give --pool and --queries, or neither for the demo's.")
     world = own_world(read_examples(pool), read_examples(queries)) if pool and queries else demo_world(quick)
-    settings = CausalSettings(seeds=seeds, subsets=subsets, finetune=FINETUNE)
     if quick:
-        settings = CausalSettings(
-            seeds=1, subsets=4, stepped=4, reliability=False, finetune=replace(FINETUNE, epochs=1)
-        )
+        settings = CausalSettings(seeds=1, subsets=4, stepped=4, finetune=replace(FINETUNE, epochs=1))
+    else:
+        settings = CausalSettings(seeds=seeds, subsets=subsets, finetune=FINETUNE)
+    if len(world.pool) < LEAST_POOL:
+        raise ConfigError(f"the pool has {len(world.pool)} examples, expected at least {LEAST_POOL}: give more --pool.")
     with folder.claim() as path:
         facts = {"package": __version__, "quick": quick, "decoder": decoder.fingerprint}
         metrics = causal(decoder, world, path, settings) | facts

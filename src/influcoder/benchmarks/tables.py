@@ -19,20 +19,19 @@ def causal_table(metrics: Mapping[str, Any]) -> str:
     """The table of `influcoder benchmark causal`, best LDS first."""
     kinds = [kind for kind in metrics["lds_ceiling"] if kind != "all"]
     kinds = ["all", *kinds] if len(kinds) > 1 else ["all"]
-    head = ["method", *(f"LDS, {kind}" for kind in kinds), "one step ρ", "reliability", "examples/s", "bytes/example"]
-    methods = sorted(metrics["methods"].items(), key=lambda item: -item[1]["lds"]["all"]["mean"])
+    head = ["method", *(f"LDS, {kind}" for kind in kinds), "one step ρ", "examples/s", "bytes/example"]
+    methods = sorted(metrics["methods"].items(), key=lambda item: (-item[1]["lds"]["all"]["mean"], item[0]))
     rows = [
         [
             name,
             *(_with_interval(one["lds"][kind]) for kind in kinds),
             _with_interval(one["one_step"]["all"]),
-            _reliability(one["reliability"]),
             _rounded(one["examples_per_second"]),
             f"{one['bytes_per_example']:,}",
         ]
         for name, one in methods
     ]
-    ceiling = ["retraining twice", *(_with_interval(metrics["lds_ceiling"][kind]) for kind in kinds), "", "", "", ""]
+    ceiling = ["retraining twice", *(_with_interval(metrics["lds_ceiling"][kind]) for kind in kinds), "", "", ""]
     return markdown(head, [ceiling, *rows])
 
 
@@ -52,11 +51,6 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _with_interval(one: Mapping[str, Any]) -> str:
     low, high = one["interval_95"]
     return f"{one['mean']:.3f} [{low:.2f}, {high:.2f}]"
-
-
-def _reliability(found: Mapping[str, float | None] | None) -> str:
-    known = [] if found is None else [value for value in found.values() if value is not None]
-    return f"{min(known):.3f}" if known else ""
 
 
 def _rounded(value: float) -> str:

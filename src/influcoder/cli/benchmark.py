@@ -29,7 +29,7 @@ def causal(
         subsets: halves of the pool that are retrained on
         seeds: models that are trained and attributed
         max_length: tokens of an example that are read
-        quick: the same protocol, small: about a minute, and no number worth keeping
+        quick: the same protocol, small, whatever --subsets and --seeds say: a minute, and no number worth keeping
     """
     arguments = dict(locals())
     from influcoder.benchmarks.run import benchmark_causal

@@ -213,6 +213,13 @@ def flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def refuse_without_decoder(decoder: str | None, **given: object) -> None:
+    """Refuse what tells more of a decoder when none is given: it would be left out in silence."""
+    alone = [f"--{name}" for name, value in given.items() if value]
+    if alone and decoder is None:
+        raise ConfigError(f"{' and '.join(alone)} was given without a decoder. Name it with --decoder as well.")
+
+
 def share(text: str | None, flag: str) -> float | None:
     """A share such as 5% or 0.05 as a number."""
     if text is None:

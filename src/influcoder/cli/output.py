@@ -10,7 +10,7 @@ from typing import Any
 
 from influcoder.cli.flags import INPUTS, Output, flat, local
 
-_NOT_REPLAYED = {"resume", "overwrite", "json"}
+_NOT_REPLAYED = {"resume", "overwrite", "json", "shard"}
 
 
 def finish(

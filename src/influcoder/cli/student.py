@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from influcoder.cli.flags import READ_AS_USUAL, Files, Flag, Output, Reading, ResumableOutput, Seed, share
+from influcoder.cli.flags import (
+    READ_AS_USUAL,
+    Files,
+    Flag,
+    Output,
+    Reading,
+    ResumableOutput,
+    Seed,
+    refuse_without_decoder,
+    share,
+)
 from influcoder.cli.output import finish, print_json
 from influcoder.cli.teach import checkpoints_of
 from influcoder.errors import ConfigError
@@ -87,6 +97,7 @@ def search(
     from influcoder.index import Index
     from influcoder.tables import hits_as_json, print_hits
 
+    refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
     asked = _asked(prompt, completion, queries)
     opened = Index(index)
     teacher = _decoder_of(opened.encoder, decoder, adapter)
@@ -153,6 +164,7 @@ def evaluate(
     from influcoder.encoder import InfluenceEncoder
     from influcoder.report import write_report
 
+    refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
     loaded = InfluenceEncoder.load(encoder)
     teacher = _decoder_of(loaded, decoder, adapter)
     folder = output.folder(arguments)

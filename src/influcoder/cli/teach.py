@@ -1,5 +1,6 @@
 """The verbs of the teacher, which says what influence is: your decoder's gradients, or what another tool computed."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from influcoder.cli.flags import (
     Seed,
     Teaching,
     local,
+    refuse_without_decoder,
 )
 from influcoder.cli.output import finish, print_json
 
@@ -40,16 +42,16 @@ def features(
     """Compute the teacher's features of queries and pool: one gradient an example.
 
     Several processes share a job when each is started with its own --shard I/N and the same output folder, or all
-    of them by `accelerate launch -m influcoder features ...`.
+    of them by `torchrun --nproc-per-node N -m influcoder features ...` (on GPUs `accelerate launch` as well).
 
     Args:
         decoder: the model whose training is attributed: Hugging Face folder or hub id of a causal LM
         queries: JSONL (.gz, .zst) or Parquet files, folders or globs
         pool: the same for the training examples
         adapter: a PEFT LoRA adapter of the decoder
-        checkpoints: folders that its training saved, for tracin and less; weighted by their learning rates
+        checkpoints: folders that its training saved, for less and tracin; weighted by their learning rates
         max_length: tokens of an example that are read
-        shard: this process's share of the work, as 2/8; the place `accelerate launch` gives it when omitted
+        shard: this process's share of the work, as 2/8; the place its launcher gives it when omitted
     """
     arguments = dict(locals())
     from influcoder import verbs
@@ -119,8 +121,13 @@ def checkpoints_of(paths: list[str] | None, decoder: str, max_length: int) -> "l
     """The checkpoints of some folders or globs; adapters among them are of `decoder`."""
     from influcoder.teachers import Checkpoint
 
-    found = [place for path in paths or [] for place in sorted(local(path)) or [Path(path)]]
+    found = [place for path in paths or [] for place in sorted(local(path), key=_counted) or [Path(path)]]
     return Checkpoint.read(found, base=decoder, max_length=max_length)
+
+
+def _counted(path: Path) -> list[tuple[int, str]]:
+    """Sorts checkpoint-9 before checkpoint-10, as training saved them."""
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def import_attribution(
@@ -148,6 +155,7 @@ def import_attribution(
     from influcoder import verbs
     from influcoder.decoder import Decoder
 
+    refuse_without_decoder(decoder, adapter=adapter)
     found = attribution.read(reading.read(queries, "queries", output), reading.read(pool, "pool", output))
     loaded = Decoder.load(decoder, adapter=adapter) if decoder else None
     finish("import", arguments, verbs.import_attribution(found, output.folder(arguments), loaded), output)

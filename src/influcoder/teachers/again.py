@@ -47,7 +47,9 @@ def teacher_again(
         )
     teacher = make_teacher(decoder, TeacherSettings.read(made_by), checkpoints=checkpoints)
     if checkpoints:
-        there, now = ({"checkpoints": dict(enumerate(one["checkpoints"]))} for one in (made_by, teacher.made_by))
+        there, now = (
+            {"checkpoints": dict(enumerate(one.get("checkpoints", ())))} for one in (made_by, teacher.made_by)
+        )
         refuse_difference(f"{what} from other checkpoints", there, now, "Name those with --checkpoints.")
     if teacher.needs_fitting:
         teacher.load(state)

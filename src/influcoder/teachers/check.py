@@ -27,6 +27,8 @@ from influcoder.teachers.settings import FORWARD, TeacherSettings
 
 PROBE = 16
 """queries of the reliability probe; three times as many pool examples"""
+LEARN_FROM = 512
+"""pool examples that the probe learns a curvature from, half at a time; the job itself may learn from more"""
 UNSKETCHED_NUMBERS = 2**28
 """the most that the probe holds to compare sketched with unsketched: 1 GiB"""
 WORST_BATCH_ERROR = 1e-3
@@ -50,8 +52,11 @@ def check_teacher(
         [side[row] for row in np.sort(rng.permutation(len(side))[:size])]
         for side, size in ((queries, PROBE), (pool, 3 * PROBE))
     )
-    checked = self_check(decoder, [*asked[:4], *rows[:12]], settings)
-    return {"self_check": checked, "reliability": reliability(decoder, settings, asked, rows, checkpoints=checkpoints)}
+    sample = [pool[row] for row in np.sort(rng.permutation(len(pool))[:LEARN_FROM])]
+    return {
+        "self_check": self_check(decoder, [*asked[:4], *rows[:12]], settings),
+        "reliability": reliability(decoder, settings, asked, rows, checkpoints=checkpoints, fit_on=sample),
+    }
 
 
 def self_check(decoder: Decoder, examples: Sequence[Example], settings: TeacherSettings) -> dict[str, Any]:

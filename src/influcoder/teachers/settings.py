@@ -77,7 +77,7 @@ class TeacherSettings:
         ):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least {least}.")
-        if not self.damping > 0:
+        if not 0 < self.damping < float("inf"):
             raise ConfigError(f"damping is {self.damping}, expected a number above 0.")
         if self.code_rank and (self.width or self.curvature == "subspace"):
             raise ConfigError("code_rank takes layers' matrices as they are: give width 0, and no subspace.")
