@@ -50,7 +50,9 @@ class Backward:
         self.loss = loss
         self._plain_head = has_plain_head(decoder.model, decoder.device)
         head = decoder.model.get_output_embeddings().weight
-        self._head = head.detach().to(torch.bfloat16) if bf16 else head.detach()
+        # Logits in bfloat16 are off by hundredths, and with them losses and errors; what goes back may be.
+        self._head = head.detach()
+        self._head_back = self._head.to(torch.bfloat16) if bf16 else self._head
         self._in_bf16 = _bf16_weights(layers) if bf16 else []
 
     def run(self, batch: Batch, keep: Keep, see: See) -> Tensor:
@@ -75,12 +77,10 @@ class Backward:
 
     @contextmanager
     def _hooked(self, batch: Batch, keep: Keep, see: See) -> Iterator[None]:
-        share = _SharedCast() if self.bf16 else None
-        handles = []
-        for number, layer in enumerate(self.layers):
-            if share is not None:
-                handles.append(layer.register_forward_pre_hook(share))
-            handles.append(layer.register_forward_hook(self._hook(number, batch, keep, see)))
+        handles = [
+            layer.register_forward_hook(self._hook(number, batch, keep, see))
+            for number, layer in enumerate(self.layers)
+        ]
         try:
             yield
         finally:
@@ -128,7 +128,8 @@ class Backward:
             each, delta, factor = self.loss(logits, batch.targets[part])
             weights = batch.weights[part]
             losses.index_add_(0, batch.rows[part], each * weights)
-            gradient[part] = (delta.to(self._head.dtype) @ self._head) * (factor * weights)[:, None]
+            back = delta.to(self._head_back.dtype) @ self._head_back
+            gradient[part] = back * (factor * weights)[:, None]
         if selected.requires_grad:
             selected.backward(gradient)
         return losses
@@ -211,24 +212,6 @@ def _product(low: Tensor, delta: Tensor, view: View) -> Tensor:
     # (n, k_in, T) @ (n, T, k_out): several times faster than its transpose on a CPU.
     product = torch.bmm(low.transpose(1, 2).to(delta.dtype), delta)
     return product.flatten(1).float() * view.scale
-
-
-class _SharedCast:
-    """Casts what layers read to bfloat16 once, though q, k and v read the same."""
-
-    def __init__(self) -> None:
-        self._source: Tensor | None = None
-        self._cast: Tensor | None = None
-        self._version = 0
-
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        if not inputs:
-            return inputs  # given by keyword: the hook on the way out says so
-        x: Tensor = inputs[0]
-        if self._cast is None or x is not self._source or x._version != self._version:
-            self._source, self._cast = x, x.to(torch.bfloat16)
-            self._version = x._version  # counts what is written in place
-        return (self._cast, *inputs[1:])
 
 
 def _bf16_weights(layers: Sequence[nn.Module]) -> list[tuple[nn.Parameter, Tensor]]:
