@@ -28,6 +28,6 @@ demo: install
 results: install
 	$(BIN)/influcoder benchmark causal --decoder assets/decoder-base --output-dir runs/causal --resume
 	$(BIN)/python benchmarks/reliability.py --output-dir runs/reliability
-	$(BIN)/python benchmarks/gradients.py --workload demo --output-dir runs/speed-demo
-	$(BIN)/python benchmarks/gradients.py --workload llama-30m --output-dir runs/speed-30m
+	$(BIN)/python benchmarks/gradients.py --workload demo --repeats 4 --output-dir runs/speed-demo
+	$(BIN)/python benchmarks/gradients.py --workload llama-30m --examples 48 --repeats 3 --output-dir runs/speed-30m
 	$(BIN)/python scripts/write_results.py

@@ -31,7 +31,7 @@ from influcoder.teachers import TeacherSettings, make_teacher
 
 RANKS, WIDTHS = (8, 16, 32, 64, 128), (8192, 16384, 32768, 65536)
 PRINCIPAL_RANKS = (8, 16, 32, 64)
-CURVED, SAMPLES = ("logra", "lorif", "datainf", "trak", "rrinf", "gist", "ekfac", "trackstar"), (256, 768)
+CURVED, SAMPLES = ("logra", "lorif", "datainf", "trak", "rrinf", "gist", "ekfac", "trackstar"), (512,)
 PLAIN = ("gradient-dot", "forward")
 
 
@@ -136,7 +136,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--decoder", type=Path, default=assets() / "decoder")
     parser.add_argument("--queries", type=int, default=24)
     parser.add_argument("--pool", type=int, default=72)
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=3)
     return parser.parse_args()
 
 

@@ -94,7 +94,7 @@ def test_checkpoints_hold_torchs_own_state(decoder, tmp_path):
     moments = load_file(tmp_path / "checkpoint-4/optimizer.safetensors")
     assert len(moments) == 2 * len(list(model.parameters()))
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(trained.model.get_parameter(name), parameter.data, rtol=1e-4, atol=2e-6)
+        torch.testing.assert_close(trained.model.get_parameter(name), parameter.data, rtol=1e-3, atol=2e-5)
         for moment in ("exp_avg", "exp_avg_sq"):
             found = moments[f"{name}.{moment}"]
             assert found.dtype is torch.float32

@@ -86,5 +86,5 @@ def test_default_is_the_papers_teacher(decoder):
 
 
 def test_adapter_teacher_needs_an_adapter(decoder):
-    with pytest.raises(ConfigError, match="was loaded without a LoRA adapter"):
+    with pytest.raises(ConfigError, match="was loaded without a plain LoRA adapter"):
         make_teacher(decoder, TeacherSettings.named("adapter"))

@@ -13,11 +13,11 @@ from influcoder import samples, verbs
 from influcoder.decoder import Decoder
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, DataError, InflucoderError, StoreError, StoreMismatch
+from influcoder.folder import Folder
 from influcoder.index import Index
 from influcoder.metrics import METRICS
 from influcoder.summary import query_summary
 from influcoder.teachers import TeacherSettings
-from influcoder.verbs import Folder
 
 SETTINGS = TeacherSettings(rank=4, width=512, precision="fp32")
 

@@ -6,7 +6,7 @@ Each writes into one output folder, which it claims (`influcoder.atomic.claim`),
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from influcoder.atomic import claim, write_json
+from influcoder.atomic import write_json
 from influcoder.attribution import Hit
 from influcoder.attribution import search as search_index
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
@@ -24,11 +24,11 @@ from influcoder.encoder import InfluenceEncoder, sentence_transformer
 from influcoder.errors import ConfigError, StoreCorrupt
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, evaluate
 from influcoder.examples import Example
+from influcoder.folder import Folder
 from influcoder.imports import Imported
 from influcoder.index import Index
 from influcoder.paper import PaperRecipe, distil_paper, steps
 from influcoder.progress import progress
-from influcoder.runners import Share
 from influcoder.samples import load_sample, refuse_trained_on, split_sample, write_training
 from influcoder.selection import Selection
 from influcoder.store import Store, refuse_difference
@@ -44,20 +44,6 @@ from influcoder.teachers import (
     teacher_again,
     write_features,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """Where a verb writes, what it does with what is already there, and the inputs that it must not touch."""
-
-    path: Path
-    resume: bool = False
-    overwrite: bool = False
-    inputs: tuple[Path, ...] = ()
-    share: Share = field(default_factory=Share)
-
-    def claim(self) -> Any:
-        return claim(self.path, resume=self.resume, overwrite=self.overwrite, inputs=self.inputs, share=self.share)
 
 
 def features(

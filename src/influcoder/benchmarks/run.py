@@ -1,6 +1,6 @@
 """The benchmarks as verbs: a folder out, its numbers in `metrics.json` and its tables in `results.md` there."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from influcoder import __version__
@@ -11,8 +11,8 @@ from influcoder.benchmarks.worlds import demo_world, own_world
 from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError
 from influcoder.finetune import FinetuneSettings
+from influcoder.folder import Folder
 from influcoder.reading import read_examples
-from influcoder.verbs import Folder
 
 FINETUNE = FinetuneSettings(epochs=2, learning_rate=2e-4, rows_a_step=16)
 """far enough that the pool is learnt, and not by heart: see docs/log.md"""
@@ -46,7 +46,12 @@ def benchmark_causal(
     if len(world.pool) < LEAST_POOL:
         raise ConfigError(f"the pool has {len(world.pool)} examples, expected at least {LEAST_POOL}: give more --pool.")
     with folder.claim() as path:
-        facts = {"package": __version__, "quick": quick, "decoder": decoder.fingerprint}
+        facts = {
+            "package": __version__,
+            "quick": quick,
+            "decoder": decoder.fingerprint,
+            "settings": asdict(settings),
+        }
         metrics = causal(decoder, world, path, settings) | facts
         write_json(path / "metrics.json", metrics)
         atomic_write(path / "results.md", causal_tables(metrics).encode())

@@ -16,9 +16,9 @@ from influcoder.errors import ConfigError
 
 if TYPE_CHECKING:
     from influcoder.examples import Example
+    from influcoder.folder import Folder
     from influcoder.imports import Imported
     from influcoder.teachers import TeacherSettings
-    from influcoder.verbs import Folder
 
 SOURCES = ("query_features", "pool_features", "scores", "bergson_queries", "bergson_pool", "query_ids", "pool_ids")
 INPUTS = (
@@ -60,7 +60,7 @@ class Output:
 
     def folder(self, arguments: Mapping[str, Any]) -> "Folder":
         """The folder, apart from what a verb with these arguments reads."""
-        from influcoder.verbs import Folder
+        from influcoder.folder import Folder
 
         given = flat(arguments)
         named = [given.get(name) or [] for name in INPUTS]
