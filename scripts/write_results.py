@@ -47,7 +47,8 @@ def reliability(metrics: dict[str, Any]) -> str:
     return f"""## How well a teacher agrees with itself
 
 `python benchmarks/reliability.py`: {queries} queries, {pool} pool rows, {seeds} seeds (two where something is
-learnt from a sample). Speeds here are of one thread beside other work: only those above are worth comparing. No student can be more faithful than its teacher is to itself.
+learnt from a sample). Speeds here are of one thread beside other work: compare those above. No student can be more
+ faithful than its teacher is to itself.
 
 ![Agreement of two seeds against rank and sketch width](runs/reliability.svg)
 
