@@ -48,7 +48,7 @@ def reliability(metrics: dict[str, Any]) -> str:
 
 `python benchmarks/reliability.py`: {queries} queries, {pool} pool rows, {seeds} seeds (two where something is
 learnt from a sample). Speeds here are of one thread beside other work: compare those above. No student can be more
- faithful than its teacher is to itself.
+faithful than its teacher is to itself.
 
 ![Agreement of two seeds against rank and sketch width](runs/reliability.svg)
 
