@@ -8,6 +8,9 @@ step takes a block of 8 queries x 16 pool texts, S the student's cosines and T t
 with AdamW (5e-5, weight decay 0.01), clipping at 1, linear warm-up over 10 % and decay to zero, 8 epochs. An
 epoch is as many steps as it takes to show every query and every pool text once. The paper kept the best
 epoch by its evaluation split; here that choice is made on a validation split or not at all.
+
+Texts of a block go through the backbone a few at a time by length, and in bfloat16 where the processor has it:
+the same gradient, with less padding.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +24,9 @@ from torch.nn import functional
 
 from influcoder.encoder import QUERY_PROMPT, Floats, InfluenceEncoder
 from influcoder.examples import Example, plain_text
+from influcoder.precision import use_bf16
+
+TEXTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +88,12 @@ def distil_paper(
     total = steps(len(queries), len(pool), recipe)
     optimizer = torch.optim.AdamW(backbone.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, total, recipe.warm_up))
+    bf16 = use_bf16("auto", torch.device(backbone.device))
     backbone.train()
     for rows, columns in _blocks(len(queries), len(pool), recipe, rng):
-        one = _embed(backbone, [texts[0][i] for i in rows])
-        other = _embed(backbone, [texts[1][i] for i in columns])
+        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=bf16):
+            one = _embed(backbone, [texts[0][i] for i in rows])
+            other = _embed(backbone, [texts[1][i] for i in columns])
         loss = block_loss(one @ other.T, teacher[rows][:, columns], recipe.alpha, recipe.temperature)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(backbone.parameters(), recipe.clip)
@@ -118,6 +126,15 @@ def _blocks(queries: int, pool: int, recipe: PaperRecipe, rng: np.random.Generat
 
 
 def _embed(backbone: Any, texts: list[str]) -> Tensor:
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    parts = [
+        _unit(backbone, [texts[i] for i in order[start : start + TEXTS_AT_ONCE]])
+        for start in range(0, len(order), TEXTS_AT_ONCE)
+    ]
+    return torch.cat(parts)[np.argsort(order)]
+
+
+def _unit(backbone: Any, texts: list[str]) -> Tensor:
     features = backbone.preprocess(texts)
     features = {
         name: value.to(backbone.device) if torch.is_tensor(value) else value for name, value in features.items()

@@ -81,6 +81,20 @@ def read_examples(
     return examples
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of one file as they are written, for data of a known layout.
+
+    Raises:
+        DataError: a row is no object; the message names its line.
+    """
+    rows = []
+    for where, row in _file_rows(path):
+        if not isinstance(row, dict):
+            raise DataError(f"{where}: {row.detail if isinstance(row, RowError) else 'not an object'}.")
+        rows.append(row)
+    return rows
+
+
 def _with_id(example: Example, taken: set[str], copies: Counter[str]) -> Example:
     name = example.id
     if not name:

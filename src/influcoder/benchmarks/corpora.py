@@ -1,0 +1,175 @@
+"""The corpora of the benchmarks, read from a folder that the user names with --data.
+
+    bbh/bbh.jsonl.gz                   {task, input, target}: BIG-Bench Hard (MIT), the queries
+    dolly/dolly.jsonl.gz               {instruction, context, response} (CC BY-SA 3.0), a pool
+    benign_chat/benign_chat.jsonl.gz   {prompt, response}: twenty sources, a second pool
+    counterfact/counterfact.jsonl.gz   {subject, prompt, target_new, target_true, ...}: CounterFact (MIT)
+
+Facts are asked for by a paraphrase of the statement. Beside each statement stand two look-alikes: the same
+subject with the true object, and another subject with the false object, so that a word alone does not win.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from influcoder.errors import DataError
+from influcoder.evaluation import normalised
+from influcoder.examples import Example, example_from_row
+from influcoder.reading import read_rows
+
+POOLS = ("dolly", "benign_chat")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many queries and pool examples there are to learn from, and how many to test on."""
+
+    train_queries: int = 500
+    train_pool: int = 1000
+    test_queries: int = 200
+    test_pool: int = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Disjoint examples: (queries, pool) to learn from, validation included, and to test on."""
+
+    train: tuple[list[Example], list[Example]]
+    test: tuple[list[Example], list[Example]]
+
+
+def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Split:
+    """BIG-Bench Hard on one of `POOLS`, shuffled by the seed; no text stands on a side twice.
+
+    Raises:
+        DataError: a corpus is missing, or too small for the budget.
+    """
+    rng = np.random.default_rng(seed)
+    queries = _shuffled(bbh(data), budget.train_queries + budget.test_queries, "bbh", rng)
+    rows = _shuffled(POOL_READERS[pool](data), budget.train_pool + budget.test_pool, pool, rng)
+    return Split(
+        (queries[: budget.train_queries], rows[: budget.train_pool]),
+        (queries[budget.train_queries :], rows[budget.train_pool :]),
+    )
+
+
+def facts(data: Path, budget: Budget, seed: int) -> Split:
+    """Facts asked for by a paraphrase, on a pool of their statements, look-alikes of them, and Dolly rows.
+
+    Metadata say the `fact` of each, and the `kind` of a pool row: statement, same-subject, same-object, plain.
+    A fact of the test is nowhere in the training, nor is its subject.
+    """
+    rng = np.random.default_rng(seed)
+    counts = [budget.train_pool * 3 // 10, budget.test_pool * 3 // 10]
+    chosen = _facts(read_rows(_file(data, "counterfact")), sum(counts), rng)
+    plain = _shuffled(dolly(data), sum((budget.train_pool, budget.test_pool)) - 3 * sum(counts), "dolly", rng)
+    sides, done, taken = [], 0, 0
+    for count, pool in zip(counts, (budget.train_pool, budget.test_pool), strict=True):
+        mine = chosen[done : done + count]
+        rest = plain[taken : taken + pool - 3 * count]
+        rows = [row for one in mine for row in _statements(one)] + rest
+        sides.append(([_question(one) for one in mine], [rows[i] for i in rng.permutation(len(rows))]))
+        done, taken = done + count, taken + len(rest)
+    return Split(sides[0], sides[1])
+
+
+def states(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:
+    """(n_queries, n_pool) whether a pool row is the very statement a question asks for."""
+    stated = [one.metadata["fact"] if one.metadata.get("kind") == "statement" else None for one in pool]
+    return np.array([[fact == query.metadata["fact"] for fact in stated] for query in queries])
+
+
+def bbh(data: Path) -> list[Example]:
+    """`Q: ...` and `A:`, as the paper asks without its worked examples; 24 tasks."""
+    return [
+        Example(f"bbh-{number}", f"Q: {row['input']}\nA:", f" {row['target']}", metadata={"task": row["task"]})
+        for number, row in enumerate(read_rows(_file(data, "bbh")))
+    ]
+
+
+def dolly(data: Path) -> list[Example]:
+    """Instructions with their responses, as chats."""
+    return [
+        _named(f"dolly-{number}", {name: row[name] for name in ("instruction", "context", "response")})
+        for number, row in enumerate(read_rows(_file(data, "dolly")))
+    ]
+
+
+def benign_chat(data: Path) -> list[Example]:
+    """Prompts with their responses, as chats; the genre as metadata."""
+    return [
+        _named(f"chat-{number}", {"question": row["prompt"], "answer": row["response"], "genre": row["genre"]})
+        for number, row in enumerate(read_rows(_file(data, "benign_chat")))
+    ]
+
+
+POOL_READERS = {"dolly": dolly, "benign_chat": benign_chat}
+
+
+def _file(data: Path, name: str) -> Path:
+    path = data / name / f"{name}.jsonl.gz"
+    if not path.is_file():
+        raise DataError(f"{path}: not there. --data names a folder that holds {name}/{name}.jsonl.gz.")
+    return path
+
+
+def _named(name: str, row: dict[str, Any]) -> Example:
+    return example_from_row(row | {"id": name})
+
+
+def _shuffled(examples: list[Example], count: int, name: str, rng: np.random.Generator) -> list[Example]:
+    """`count` of the examples in random order, each text once."""
+    seen: set[str] = set()
+    found: list[Example] = []
+    for place in rng.permutation(len(examples)):
+        text = normalised(examples[place])
+        if text not in seen:
+            seen.add(text)
+            found.append(examples[place])
+        if len(found) == count:
+            return found
+    raise DataError(f"{name}: {len(found)} different examples, {count} are needed.")
+
+
+def _facts(rows: list[dict[str, Any]], count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Rows whose subjects are all different, their look-alikes' subjects among them, and whose texts are too."""
+    subjects: set[str] = set()
+    texts: set[str] = set()
+    found: list[dict[str, Any]] = []
+    for place in rng.permutation(len(rows)):
+        row = rows[place]
+        one = [_question(row), *_statements(row)]
+        names = {row["subject"]}
+        if names & subjects or {normalised(each) for each in one} & texts:
+            continue
+        subjects |= names
+        texts |= {normalised(each) for each in one}
+        found.append(row)
+        if len(found) == count:
+            return found
+    raise DataError(f"counterfact: {len(found)} different facts, {count} are needed.")
+
+
+def _question(row: dict[str, Any]) -> Example:
+    name = f"fact-{row['case_id']}"
+    prompt = row["paraphrase_prompts"][0]
+    return Example(f"{name}-question", prompt, f" {row['target_new']}", metadata={"fact": name, "kind": "question"})
+
+
+def _statements(row: dict[str, Any]) -> list[Example]:
+    name = f"fact-{row['case_id']}"
+    beside = row["neighborhood_prompts"][0]["prompt"]
+    kinds = {
+        "statement": (row["prompt"], row["target_new"]),
+        "same-subject": (row["prompt"], row["target_true"]),
+        "same-object": (beside, row["target_new"]),
+    }
+    return [
+        Example(f"{name}-{kind}", prompt, f" {target}", metadata={"fact": name, "kind": kind})
+        for kind, (prompt, target) in kinds.items()
+    ]

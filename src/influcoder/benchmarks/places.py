@@ -1,0 +1,60 @@
+"""A place of the fidelity benchmark: one corpus with one seed, its features and encoders kept in a folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from influcoder.benchmarks.corpora import Split
+from influcoder.distill import Sample
+from influcoder.encoder import InfluenceEncoder
+from influcoder.samples import load_sample
+from influcoder.store import refuse_difference
+from influcoder.teachers import GradientTeacher, write_features
+
+
+@dataclass(frozen=True)
+class Place:
+    """One corpus, one seed, one teacher.
+
+    Attributes:
+        name: of the corpus, shown in tables.
+        seed: of the split, the teacher and every student.
+        folder: where what is made is kept, so that a killed run goes on.
+    """
+
+    name: str
+    seed: int
+    folder: Path
+    split: Split
+    teacher: GradientTeacher
+
+    @cached_property
+    def train(self) -> Sample:
+        """What may be learnt from, validation included."""
+        return self._sample("train")
+
+    @cached_property
+    def test(self) -> Sample:
+        """What nothing is chosen by."""
+        return self._sample("test")
+
+    def encoder(self, name: str, make: Callable[[], InfluenceEncoder], **settings: Any) -> InfluenceEncoder:
+        """The encoder of that name, from disk where an earlier run made it of the same features and settings."""
+        place = self.folder / "encoders" / name
+        made_by = {key: str(value) for key, value in (self.teacher.made_by | settings).items()}
+        if not (place / "influcoder.json").exists():
+            made = make()
+            made.made_by |= made_by
+            made.save(place)
+        found = InfluenceEncoder.load(place)
+        earlier = {key: found.made_by.get(key) for key in made_by}
+        refuse_difference(f"{place}: made by an earlier run of other settings", earlier, made_by)
+        return found
+
+    def _sample(self, part: str) -> Sample:
+        queries, pool = getattr(self.split, part)
+        write_features(self.teacher, queries, "query", self.folder / "features" / part / "queries")
+        write_features(self.teacher, pool, "pool", self.folder / "features" / part / "pool")
+        return load_sample(self.folder / "features" / part)
