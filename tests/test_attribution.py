@@ -5,7 +5,7 @@ import pytest
 from tiny import tiny_decoder
 
 from influcoder.attribution import Hit, search, verified
-from influcoder.distill import Sample, StaticRecipe, distil_static, static_backbone
+from influcoder.distill import ClosedFormRecipe, Sample, distil_static, static_backbone
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, ModelError
 from influcoder.examples import Example
@@ -37,7 +37,7 @@ def sample(teacher, seed, n_queries, n_pool):
 @pytest.fixture(scope="module")
 def encoder(teacher, tokenizer):
     table = teacher.decoder.model.get_input_embeddings().weight.numpy()
-    recipe = StaticRecipe(dim=16, pair_width=32, channel_width=32)
+    recipe = ClosedFormRecipe(dim=16, pair_width=32, channel_width=32)
     splits = sample(teacher, 1, 24, 40), sample(teacher, 2, 8, 12)
     return distil_static(static_backbone(tokenizer, table), *splits, recipe, made_by=teacher.made_by)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from influcoder.head import ClosedFormHead, FeatureScale, RidgePath, fit_weights
+from influcoder.head import Choice, ClosedFormHead, FeatureScale, Side, fit_weights
 from influcoder.static import CHANNELS
 
 GROUPS = {"surface": 3, "completion": 6, "prompt": 4}
@@ -15,10 +15,6 @@ PENALTIES = [1e-4, 1e-2, 1.0, 10.0]
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def centred(matrix):
-    return matrix - matrix.mean(axis=0)
 
 
 def grouped(rows, seed=0):
@@ -53,55 +49,59 @@ def channels(rows, seed, width=8):
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-@pytest.mark.parametrize("shape", [(30, 8), (12, 40)])
-def test_ridge_is_scikit_learns(shape, penalty):
-    features, targets = centred(normal(*shape)), normal(shape[0], 5, seed=1)
-    expected = Ridge(alpha=penalty * shape[0], fit_intercept=False).fit(features.astype(np.float64), targets)
-    found = RidgePath.fit(features).weights(targets, penalty)
-    np.testing.assert_allclose(found, expected.coef_.T, atol=5e-4)
+@pytest.mark.parametrize("rows", [30, 8])
+def test_ridge_is_scikit_learns(rows, penalty):
+    features, targets = grouped(rows), normal(rows, 5, seed=1)
+    side = Side.solve(features, targets, Choice(tuple(GROUPS), penalty, 0.0))
+    joined = side.scale.join(features)
+    expected = Ridge(alpha=penalty * rows).fit(joined.astype(np.float64), targets)
+    np.testing.assert_allclose(side.predict(features), expected.predict(joined), atol=2e-3)
 
 
-@pytest.mark.parametrize("penalty", PENALTIES)
-def test_ridge_solves_the_normal_equations(penalty):
-    features, targets = centred(normal(30, 8)).astype(np.float64), normal(30, 5, seed=1)
-    found = RidgePath.fit(features.astype(np.float32)).weights(targets, penalty)
-    expected = np.linalg.solve(features.T @ features + penalty * 30 * np.eye(8), features.T @ targets)
-    np.testing.assert_allclose(found, expected, atol=5e-4)
+def chosen(rows=60, seed=0):
+    """The choice where targets are a linear map of the group `completion` alone."""
+    features = grouped(rows, seed)
+    targets = features["completion"] @ normal(6, 4, seed=3)
+    train, validation = ({name: one[part] for name, one in features.items()} for part in (slice(40), slice(40, None)))
+    truth = targets[40:]
+    return Choice.best(train, validation, targets[:40], lambda found: -float(((found - truth) ** 2).mean()))
 
 
-def test_stronger_penalties_shrink():
-    path, targets = RidgePath.fit(centred(normal(30, 8))), normal(30, 5, seed=1)
-    sizes = [np.linalg.norm(path.weights(targets, penalty)) for penalty in PENALTIES]
-    assert sizes == sorted(sizes, reverse=True)
+def test_the_group_that_tells_is_chosen_first():
+    assert chosen().names[0] == "completion"
 
 
-@given(weights=st.tuples(*[st.floats(0.1, 4)] * 3), seed=st.integers(0, 99))
-def test_every_group_has_its_share_of_variance(weights, seed):
-    features, shares = grouped(50, seed), dict(zip(GROUPS, weights, strict=True))
-    joined = FeatureScale.fit(features, shares).join(features)
+def test_penalty_is_weak_where_nothing_is_noise():
+    assert chosen().penalty <= 1e-3
+
+
+@given(seed=st.integers(0, 99))
+def test_every_group_has_the_same_variance(seed):
+    features = grouped(50, seed)
+    joined = FeatureScale.fit(features, tuple(GROUPS)).join(features)
     np.testing.assert_allclose(joined.mean(axis=0), 0, atol=1e-4)
     start = 0
-    for name, width in GROUPS.items():
-        assert joined[:, start : start + width].var(axis=0).sum() == pytest.approx(shares[name], rel=1e-3)
+    for width in GROUPS.values():
+        assert joined[:, start : start + width].var(axis=0).sum() == pytest.approx(1, rel=1e-3)
         start += width
 
 
 def test_scale_is_that_of_the_fitted_examples():
     features = grouped(50)
-    scale = FeatureScale.fit(features, dict.fromkeys(GROUPS, 1.0))
+    scale = FeatureScale.fit(features, tuple(GROUPS))
     moved = {name: values + 1 for name, values in features.items()}
     np.testing.assert_allclose(scale.join(moved) - scale.join(features), np.tile(scale.scale, (50, 1)), atol=1e-4)
 
 
-def test_groups_without_a_weight_are_left_out():
+def test_groups_that_are_not_named_are_left_out():
     features = grouped(20)
-    scale = FeatureScale.fit(features, {"surface": 1.0, "completion": 0.0})
+    scale = FeatureScale.fit(features, ["surface"])
     assert scale.names == ("surface",)
     assert scale.join(features).shape == (20, GROUPS["surface"])
 
 
 def test_constant_group_stays_finite():
-    scale = FeatureScale.fit({"surface": np.full((5, 3), 2.0, np.float32)}, {"surface": 1.0})
+    scale = FeatureScale.fit({"surface": np.full((5, 3), 2.0, np.float32)}, ["surface"])
     np.testing.assert_array_equal(scale.join({"surface": np.full((2, 3), 2.0, np.float32)}), np.zeros((2, 3)))
 
 

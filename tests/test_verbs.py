@@ -308,11 +308,11 @@ def test_folder_in_use_is_refused(train, tmp_path):
 
 def test_features_are_resumed(decoder, train, tmp_path, monkeypatch):
     folder = tmp_path / "features"
-    whole = verbs.backbone_of
-    monkeypatch.setattr(verbs, "backbone_of", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    whole = verbs.write_tables
+    monkeypatch.setattr(verbs, "write_tables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write_features(decoder, folder, 1)
-    monkeypatch.setattr(verbs, "backbone_of", whole)
+    monkeypatch.setattr(verbs, "write_tables", whole)
     queries, pool = sentences(30, 1, "q1-"), sentences(60, 2, "p1-")
     verbs.features(decoder, queries, pool, Folder(folder, resume=True), SETTINGS)
     assert contents(folder) == contents(train)

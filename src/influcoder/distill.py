@@ -1,28 +1,33 @@
 """Distil a teacher's influences into an encoder.
 
-The static student is solved, not trained: ridge regression from what `influcoder.static` reads to the
-spectral targets of `influcoder.influence`, each text supervised against the whole other side. Penalties and
-channel weights are chosen on a validation split of queries *and* pool examples, never on the test.
+The student is solved, not trained: ridge regression from what `influcoder.static` reads (and the forward tier
+from what `influcoder.forward` does) to the spectral targets of `influcoder.influence`, each text supervised against
+the whole other side. What is read, penalties and channel weights are chosen on a validation split of queries *and*
+pool examples, never on the test.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.numpy
+import torch
 from numpy.typing import NDArray
 
+from influcoder.atomic import atomic_write
 from influcoder.decoder import Decoder
-from influcoder.encoder import Floats, InfluenceEncoder
-from influcoder.errors import ConfigError
+from influcoder.encoder import EXPECTED, Floats, InfluenceEncoder
+from influcoder.errors import ConfigError, StoreCorrupt
 from influcoder.examples import Example
-from influcoder.head import ClosedFormHead, FeatureScale, RidgePath, Role, fit_weights
+from influcoder.head import LEAST_GAIN, Choice, ClosedFormHead, Side, fit_weights
 from influcoder.influence import SpectralTargets, cross_influence
-from influcoder.metrics import agreement, spearman_rows
+from influcoder.metrics import agreement, ndcg_rows, spearman_rows
 from influcoder.static import CHANNELS, StaticReader, inverse_document_frequency
 
-PENALTIES = tuple(10.0**power for power in np.arange(-6, 1.5, 0.5))
-GROUP_WEIGHTS = {"surface": 1.0, "completion": 1.0, "prompt": 0.5, "opening": 0.5, "pairs1": 1.0, "pairs2": 0.5}
+CONTEXTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,8 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class StaticRecipe:
-    """How a static student is made.
+class ClosedFormRecipe:
+    """How a closed-form student is made.
 
     Attributes:
         dim: spectral dimensions.
@@ -66,7 +71,6 @@ class StaticRecipe:
     channel_width: int = 512
     lags: tuple[int, ...] = (1, 2)
     seed: int = 0
-    group_weights: dict[str, float] = field(default_factory=lambda: dict(GROUP_WEIGHTS))
 
     def reading(self) -> dict[str, Any]:
         """The settings that reading a text takes."""
@@ -82,56 +86,114 @@ def distil_static(
     backbone: Any,
     train: Sample,
     validation: Sample,
-    recipe: StaticRecipe | None = None,
+    recipe: ClosedFormRecipe | None = None,
     *,
+    expected: Mapping[str, Floats] | None = None,
+    forward: Decoder | None = None,
     made_by: dict[str, Any] | None = None,
 ) -> InfluenceEncoder:
-    """The static student of a teacher.
+    """The closed-form student of a teacher: the static tier, or the forward tier.
+
+    What is read of a text, the penalties and the channel weights are chosen on `validation`; the head is then solved
+    on both splits together.
 
     Args:
         backbone: a Sentence Transformers model of one StaticEmbedding: the decoder's tokenizer and table
             (`static_backbone`).
-        train: what the ridge regressions are solved on.
-        validation: what penalties and channel weights are chosen on.
+        train: what the ridge regressions are solved on while choices are made.
+        validation: what they are made by.
+        expected: what the decoder expects after each token (`expected_embeddings`).
+        forward: the decoder whose forward pass is read as well.
 
     Raises:
         ConfigError: the splits share an example, or one is too small.
     """
-    recipe = recipe or StaticRecipe()
+    recipe = recipe or ClosedFormRecipe()
     _refuse_overlap(train, validation)
-    module = backbone[0]
-    reader = StaticReader(module.tokenizer, module.embedding.weight.detach().numpy(), **recipe.reading())
-    idf = _idf(reader, train.pool)
-    targets = SpectralTargets.of(train.query_features, train.pool_features, recipe.dim)
-    seen = {
-        "query": (reader.read(train.queries, idf)[0], *reader.read(validation.queries, idf)),
-        "pool": (reader.read(train.pool, idf)[0], *reader.read(validation.pool, idf)),
+    encoder = InfluenceEncoder(
+        backbone,
+        None,
+        expected=expected,
+        decoder=forward,
+        settings={"reading": recipe.reading(), "tier": "static" if forward is None else "forward"},
+        made_by=(made_by or {}) | {"recipe": "static" if forward is None else "forward"},
+    )
+    sides = {
+        "query": _SideData.read(encoder, train.queries, validation.queries),
+        "pool": _SideData.read(encoder, train.pool, validation.pool),
     }
+    targets = SpectralTargets.of(train.query_features, train.pool_features, recipe.dim)
     truth = validation.influence
-    # Each side's penalty is chosen against the other side's exact coordinates.
-    exact_queries = validation.query_features @ targets.query_projector
+    # Each side is chosen against the other side's exact coordinates.
     pool_projector = train.query_features.T @ (targets.queries / (targets.queries**2).sum(axis=0))
-    exact_pool = validation.pool_features @ pool_projector
-    query = Side.fit(*seen["query"][:2], targets.queries, recipe, lambda x: spearman_rows(truth, x @ exact_pool.T))
-    pool = Side.fit(*seen["pool"][:2], targets.pool, recipe, lambda x: spearman_rows(truth, exact_queries @ x.T))
-    channels = [seen["query"][2][name] @ seen["pool"][2][name].T for name in CHANNELS]
-    weights = fit_weights(truth, [query.predicted @ pool.predicted.T, *channels])
-    head = ClosedFormHead(
-        **query.tensors("query"),
-        **pool.tensors("pool"),
+    exact_queries = validation.query_features @ targets.query_projector
+    exact_pool = np.asarray(validation.pool_features @ pool_projector, np.float32)
+    choices = {
+        "query": sides["query"].choose(targets.queries, lambda mine: _agreement(truth, mine @ exact_pool.T)),
+        "pool": sides["pool"].choose(targets.pool, lambda mine: _agreement(truth, exact_queries @ mine.T)),
+    }
+    queries, pool = (
+        Side.solve(sides[role].train, mine, choices[role]).predict(sides[role].validation)
+        for role, mine in (("query", targets.queries), ("pool", targets.pool))
+    )
+    idf = _idf(encoder.reader, train.pool)
+    channels = encoder.channels(validation.queries, idf), encoder.channels(validation.pool, idf)
+    parts = [queries @ pool.T, *(channels[0][name] @ channels[1][name].T for name in CHANNELS)]
+    weights = _worthwhile(truth, parts)
+    whole = SpectralTargets.of(
+        np.concatenate([train.query_features, validation.query_features]),
+        np.concatenate([train.pool_features, validation.pool_features]),
+        recipe.dim,
+    )
+    encoder.settings["groups"] = {role: list(choice.names) for role, choice in choices.items()}
+    encoder.query_projector = whole.query_projector.astype(np.float16).astype(np.float32)
+    encoder.head = ClosedFormHead(
+        **Side.solve(sides["query"].both(), whole.queries, choices["query"]).tensors("query"),
+        **Side.solve(sides["pool"].both(), whole.pool, choices["pool"]).tensors("pool"),
         idf=idf,
         spectral_weight=weights[:1],
         channel_weights=weights[1:],
     )
-    encoder = InfluenceEncoder(
-        backbone,
-        head,
-        query_projector=targets.query_projector.astype(np.float16).astype(np.float32),
-        settings={"reading": recipe.reading(), "groups": list(pool.scale.names)},
-        made_by=(made_by or {}) | {"recipe": "static"},
-    )
-    encoder.measured = measured(encoder, validation)
+    encoder.measured = measured_scores(validation, _summed(weights, parts))
     return encoder
+
+
+@dataclass(frozen=True, slots=True)
+class _SideData:
+    """What is read of one side's examples in both splits, by group."""
+
+    train: dict[str, Floats]
+    validation: dict[str, Floats]
+
+    @classmethod
+    def read(cls, encoder: InfluenceEncoder, train: Sequence[Example], validation: Sequence[Example]) -> "_SideData":
+        return cls(encoder.features(train), encoder.features(validation))
+
+    def choose(self, targets: Floats, judge: Callable[[Floats], float]) -> Choice:
+        return Choice.best(self.train, self.validation, targets, judge)
+
+    def both(self) -> dict[str, Floats]:
+        return {name: np.concatenate([self.train[name], self.validation[name]]) for name in self.train}
+
+
+def _agreement(truth: Floats, scores: NDArray[Any]) -> float:
+    return float(spearman_rows(truth, scores).mean())
+
+
+def _summed(weights: Floats, parts: Sequence[Floats]) -> Floats:
+    return np.asarray(sum(weight * part for weight, part in zip(weights, parts, strict=True)), np.float32)
+
+
+def _worthwhile(truth: Floats, parts: list[Floats]) -> Floats:
+    """The weights of spectral part and channels; without the channels where they help neither ranking nor its top."""
+    weights = fit_weights(truth, parts)
+    alone = np.zeros_like(weights)
+    alone[0] = 1.0
+    gains = [
+        float((rows(truth, _summed(weights, parts)) - rows(truth, parts[0])).mean())
+        for rows in (spearman_rows, ndcg_rows)
+    ]
+    return weights if weights[0] == 0 or max(gains) > LEAST_GAIN else alone
 
 
 def backbone_of(decoder: Decoder) -> Any:
@@ -153,37 +215,45 @@ def static_backbone(tokenizer: Any, table: Floats) -> Any:
     return SentenceTransformer(modules=[module], device="cpu")
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One role's ridge solution, and what it predicts for the validation examples."""
+def write_tables(decoder: Decoder, folder: Path) -> None:
+    """Write what a student reads of a decoder: `backbone/`, its table and tokenizer, and what it expects."""
+    backbone_of(decoder).save(str(folder / "backbone"), create_model_card=False)
+    atomic_write(folder / EXPECTED, safetensors.numpy.save(expected_embeddings(decoder)))
 
-    scale: FeatureScale
-    weights: Floats
-    bias: Floats
-    predicted: Floats
 
-    @classmethod
-    def fit(
-        cls,
-        train: Mapping[str, Floats],
-        validation: Mapping[str, Floats],
-        targets: Floats,
-        recipe: StaticRecipe,
-        judge: Callable[[Floats], Floats],
-    ) -> "Side":
-        """The solution whose penalty `judge` likes best on the validation examples."""
-        scale = FeatureScale.fit(train, recipe.group_weights)
-        bias = targets.mean(axis=0).astype(np.float32)
-        path = RidgePath.fit(scale.join(train))
-        seen = scale.join(validation)
-        solutions = [path.weights(targets - bias, penalty) for penalty in PENALTIES]
-        best = max(solutions, key=lambda weights: float(np.mean(judge(seen @ weights + bias))))
-        return cls(scale, best, bias, seen @ best + bias)
+def read_expected(folder: Path) -> dict[str, Floats]:
+    """What `write_tables` wrote of a decoder's expectation; nothing where an earlier version wrote the folder.
 
-    def tensors(self, role: Role) -> dict[str, Floats]:
-        """What `ClosedFormHead` keeps of it."""
-        parts = {"mean": self.scale.mean, "scale": self.scale.scale, "weights": self.weights, "bias": self.bias}
-        return {f"{role}_{name}": value for name, value in parts.items()}
+    Raises:
+        StoreCorrupt: it is damaged.
+    """
+    path = folder / EXPECTED
+    if not path.exists():
+        return {}
+    try:
+        return dict(safetensors.numpy.load_file(path))
+    except (safetensors.SafetensorError, OSError) as error:
+        raise StoreCorrupt(f"{path}: cannot be read ({error}). Make the features again.") from error
+
+
+@torch.no_grad()
+def expected_embeddings(decoder: Decoder) -> dict[str, Floats]:
+    """What a decoder expects after each token of its vocabulary, seen alone: tables for the `error` features.
+
+    Returns:
+        predicted: (vocabulary, d) Σ_u p(u | v) w_u, with w the output embeddings.
+        head: (vocabulary, d) w, where it is not the input embedding's own table.
+    """
+    table, head = decoder.model.get_input_embeddings().weight, decoder.model.get_output_embeddings().weight
+    rows = []
+    for start in range(0, len(table), CONTEXTS_AT_ONCE):
+        ids = torch.arange(start, min(start + CONTEXTS_AT_ONCE, len(table)), device=decoder.device)
+        logits = decoder.model(input_ids=ids[:, None], use_cache=False).logits[:, 0]
+        rows.append((torch.softmax(logits.float(), dim=-1)[:, : len(head)] @ head.float()).cpu())
+    found = {"predicted": torch.cat(rows).numpy()}
+    if head.data_ptr() != table.data_ptr():
+        found["head"] = head.float().cpu().numpy()
+    return {name: one.astype(np.float16) for name, one in found.items()}
 
 
 def _idf(reader: StaticReader, pool: Sequence[Example]) -> Floats:
@@ -193,7 +263,13 @@ def _idf(reader: StaticReader, pool: Sequence[Example]) -> Floats:
 
 def measured(encoder: InfluenceEncoder, validation: Sample) -> dict[str, float]:
     """An encoder's agreement with its teacher on validation examples, both sides from text."""
-    scores = encoder.encode_query(validation.queries) @ encoder.encode_pool(validation.pool).T
+    return measured_scores(
+        validation, encoder.encode_query(validation.queries) @ encoder.encode_pool(validation.pool).T
+    )
+
+
+def measured_scores(validation: Sample, scores: Floats) -> dict[str, float]:
+    """The agreement of scores of validation examples."""
     lengths = np.array([len(one.completion) for one in validation.pool])
     found = agreement(validation.influence, scores, lengths)
     return {name: value for name, value in found.items() if isinstance(value, float)}

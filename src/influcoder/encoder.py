@@ -3,11 +3,13 @@
     influcoder.json              tier, settings, fingerprint, what it was distilled from, what it measured
     README.md                    model card
     backbone/                    a plain Sentence Transformers folder: loads without this package
-    head.safetensors             static tier: the closed-form head
+    head.safetensors             static and forward tier: the closed-form head
+    expected.safetensors         the same: what the decoder expects after each token
     query_projector.safetensors  from a query's real features to its vector
 
-The static tier reads the backbone's table and tokenizer and needs no Sentence Transformers to run. The
-transformer tier is a Sentence Transformers bi-encoder whose unit vectors are used as they are.
+The static tier reads the backbone's table and tokenizer and needs no Sentence Transformers to run. The forward
+tier runs the decoder forward as well, so it is loaded with it. The transformer tier is a Sentence Transformers
+bi-encoder whose unit vectors are used as they are.
 """
 
 import hashlib
@@ -24,15 +26,21 @@ import tokenizers
 from numpy.typing import NDArray
 
 from influcoder.atomic import atomic_write, sha256
+from influcoder.card import model_card
+from influcoder.decoder import Decoder
+from influcoder.embedding import Embedder
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
 from influcoder.examples import Example, plain_text
+from influcoder.forward import GROUPS as FORWARD
+from influcoder.forward import ForwardReader
 from influcoder.head import ClosedFormHead, Role
 from influcoder.sealed import read_sealed, write_sealed
-from influcoder.static import StaticReader
+from influcoder.static import CHANNELS, StaticReader
 
-FORMAT = 1
+FORMAT = 2
 Floats = NDArray[np.float32]
 HEAD, PROJECTOR, TEACHER = "head.safetensors", "query_projector.safetensors", "teacher.safetensors"
+EXPECTED = "expected.safetensors"
 QUERY_PROMPT = "Represent this example to find the training examples that influence it: "
 
 
@@ -49,6 +57,8 @@ class InfluenceEncoder:
         made_by: teacher, data and seed it was distilled from.
         measured: its validation results, for the model card.
         teacher_state: what its teacher learnt from a sample, for exact queries and re-checks.
+        expected: what the decoder expects after each token (`influcoder.distill.expected_embeddings`).
+        decoder: the forward tier's.
     """
 
     def __init__(
@@ -61,6 +71,8 @@ class InfluenceEncoder:
         made_by: Mapping[str, Any] | None = None,
         measured: Mapping[str, Any] | None = None,
         teacher_state: Mapping[str, NDArray[Any]] | None = None,
+        expected: Mapping[str, Floats] | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self.backbone = backbone
         self.head = head
@@ -69,10 +81,12 @@ class InfluenceEncoder:
         self.made_by = dict(made_by or {})
         self.measured = dict(measured or {})
         self.teacher_state = dict(teacher_state or {})
+        self.expected = dict(expected or {})
+        self.decoder = decoder
 
     @property
     def tier(self) -> str:
-        return "static" if self.head is not None else "transformer"
+        return str(self.settings.get("tier", "transformer"))
 
     @cached_property
     def dim(self) -> int:
@@ -109,14 +123,37 @@ class InfluenceEncoder:
                 f"query features have {features.shape[1]} numbers, the projector takes "
                 f"{self.query_projector.shape[0]}: they come from another teacher than the encoder's."
             )
-        _, channels = self.reader.read(examples, self.head.idf)
+        channels = self.channels(examples, self.head.idf, self.head.channels)
         return self.head.vectors((features @ self.query_projector).astype(np.float32), channels)
+
+    def features(self, examples: Sequence[Example], groups: Sequence[str] | None = None) -> dict[str, Floats]:
+        """Learnable features by group of some examples: those named, or all that this tier reads.
+
+        Raises:
+            ModelError: the forward tier was loaded without its decoder.
+        """
+        static = self.reader.groups if groups is None else [name for name in groups if name not in FORWARD]
+        found = self.reader.read(examples, static, ())[0]
+        if self.tier == "forward" and (groups is None or any(name in FORWARD for name in groups)):
+            found |= self._forward.read(examples)
+        return found if groups is None else {name: found[name] for name in groups}
+
+    def channels(self, examples: Sequence[Example], idf: Floats, names: Sequence[str] = CHANNELS) -> dict[str, Floats]:
+        """Identity channels by name of some examples, their tokens weighted by `idf`."""
+        return self.reader.read(examples, (), names, idf)[1]
+
+    @cached_property
+    def _forward(self) -> ForwardReader:
+        if self.decoder is None:
+            raise ModelError("an encoder of the forward tier reads texts with its decoder: give it with --decoder.")
+        return ForwardReader(self.decoder)
 
     @cached_property
     def reader(self) -> StaticReader:
         """Reads texts for the static tier."""
         table = _weights_of(self.backbone)["embedding.weight"].astype(np.float32)
-        return StaticReader(_tokenizer_of(self.backbone), table, **self.settings["reading"])
+        settings = self.settings["reading"] | {name: one.astype(np.float32) for name, one in self.expected.items()}
+        return StaticReader(_tokenizer_of(self.backbone), table, **settings)
 
     def save(self, folder: str | Path) -> None:
         """Write the encoder's folder; `influcoder.json` last, with the SHA-256 of every other file."""
@@ -146,11 +183,14 @@ class InfluenceEncoder:
         write_sealed(folder / "influcoder.json", description | {"files": files})
 
     @classmethod
-    def load(cls, folder: str | Path) -> "InfluenceEncoder":
+    def load(cls, folder: str | Path, *, decoder: Decoder | None = None) -> "InfluenceEncoder":
         """Load an encoder's folder.
 
+        Args:
+            decoder: what the forward tier reads texts with; other tiers do without.
+
         Raises:
-            ModelError: not an encoder folder.
+            ModelError: not an encoder folder, or the decoder is another than the encoder's.
             StoreMismatch: of another format version.
             StoreCorrupt: a file is missing, or is not the one that was saved.
         """
@@ -164,7 +204,7 @@ class InfluenceEncoder:
                 raise StoreMismatch(f"{path}: format {description['format']}, this version reads {FORMAT}.")
             _check_files(folder, description["files"])
             head, projector = None, None
-            if description["tier"] == "static":
+            if HEAD in description["files"]:
                 head = ClosedFormHead(**safetensors.numpy.load_file(folder / HEAD))
             if PROJECTOR in description["files"]:
                 packed = safetensors.numpy.load_file(folder / PROJECTOR)
@@ -173,6 +213,8 @@ class InfluenceEncoder:
             encoder = cls(folder / "backbone", head, query_projector=projector, **known)
             if TEACHER in description["files"]:
                 encoder.teacher_state = safetensors.numpy.load_file(folder / TEACHER)
+            if EXPECTED in description["files"]:
+                encoder.expected = safetensors.numpy.load_file(folder / EXPECTED)
             encoder.__dict__["fingerprint"] = description["fingerprint"]
         except (
             KeyError,
@@ -182,17 +224,23 @@ class InfluenceEncoder:
             safetensors.SafetensorError,
         ) as error:
             raise StoreCorrupt(f"{folder}: cannot be read as an encoder: {error!r}. Distil it again.") from error
+        if encoder.tier == "forward" and decoder is not None:
+            _refuse_other_decoder(folder, encoder, decoder)
+            encoder.decoder = decoder
         return encoder
 
     def _encode(self, examples: Sequence[Example], role: Role) -> Floats:
         if self.head is not None:
-            features, channels = self.reader.read(examples, self.head.idf)
-            joined = np.concatenate([features[name] for name in self.settings["groups"]], axis=1)
+            joined = np.concatenate(list(self.features(examples, self.settings["groups"][role]).values()), axis=1)
+            channels = self.channels(examples, self.head.idf, self.head.channels)
             return self.head.vectors(self.head.coordinates(role, joined), channels)
-        model = self.backbone = sentence_transformer(self.backbone)
         prompt = QUERY_PROMPT if role == "query" else ""
-        texts = [prompt + plain_text(example) for example in examples]
-        return np.asarray(model.encode(texts, normalize_embeddings=True, show_progress_bar=False), np.float32)
+        return self._embedder([prompt + plain_text(example) for example in examples])
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        self.backbone = sentence_transformer(self.backbone)
+        return Embedder(self.backbone, precision=self.settings.get("precision", "auto"))
 
     def _tensors(self) -> dict[str, Floats]:
         return {name: tensor for tensors in self._files().values() for name, tensor in tensors.items()}
@@ -202,9 +250,20 @@ class InfluenceEncoder:
         files: dict[str, dict[str, Any]] = {}
         if self.head is not None:
             files[HEAD] = self.head.tensors()
+        if self.expected:
+            files[EXPECTED] = self.expected
         if self.query_projector is not None:
             files[PROJECTOR] = {"query_projector": self.query_projector.astype(np.float16)}
         return files
+
+
+def _refuse_other_decoder(folder: Path, encoder: InfluenceEncoder, decoder: Decoder) -> None:
+    expected, given = encoder.made_by.get("decoder"), decoder.fingerprint["decoder"]
+    if expected is not None and expected != given:
+        raise ModelError(
+            f"{folder}: distilled from a decoder with weights {str(expected)[:12]}, {decoder.name} has {given[:12]}. "
+            "Give the decoder it was distilled from."
+        )
 
 
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:
@@ -249,35 +308,3 @@ def sentence_transformer(backbone: Any) -> Any:
         raise ModelError(
             f"{backbone}: does not load as a Sentence Transformers model: {error}. Expected a folder or a hub id."
         ) from error
-
-
-def model_card(description: Mapping[str, Any]) -> str:
-    """The encoder's README.md: what it is, what it was made from, how well it agrees, how to use it."""
-    measured = "\n".join(f"| {name} | {value:.3f} |" for name, value in sorted(description["measured"].items()))
-    made_by = "\n".join(f"- {name}: `{value}`" for name, value in sorted(description["made_by"].items()))
-    return f"""---
-library_name: sentence-transformers
-tags: [influcoder, training-data-attribution, influence]
----
-# Influence encoder ({description["tier"]} tier)
-
-Estimates how much training on an example would raise the likelihood of another one's completion.
-
-```python
-from influcoder import InfluenceEncoder
-
-encoder = InfluenceEncoder.load("THIS_FOLDER")
-```
-
-`backbone/` is a plain Sentence Transformers folder and loads without Influcoder.
-
-## Agreement with its teacher on validation examples
-
-| metric | value |
-|---|---|
-{measured}
-
-## Made from
-
-{made_by}
-"""

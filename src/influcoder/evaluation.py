@@ -18,7 +18,6 @@ from influcoder.errors import DataError
 from influcoder.examples import Example, content_id
 from influcoder.influence import SpectralTargets, cross_influence
 from influcoder.metrics import agreement, spearman_rows
-from influcoder.static import surface_statistics
 from influcoder.teachers import Teacher
 
 
@@ -37,9 +36,8 @@ class EncoderScorer:
 class ExactQueryScorer:
     """An encoder whose queries come from their real gradients."""
 
-    name = "influcoder-exact-query"
-
-    def __init__(self, encoder: InfluenceEncoder, teacher: Teacher) -> None:
+    def __init__(self, encoder: InfluenceEncoder, teacher: Teacher, name: str = "influcoder-exact-query") -> None:
+        self.name = name
         self.encoder = encoder
         self.teacher = teacher
         self.bytes_per_example = 2 * encoder.dim
@@ -118,9 +116,7 @@ class Surface:
         return np.asarray((self._read(examples) - self._mean[role]) / self._scale[role])
 
     def _read(self, examples: Sequence[Example]) -> Floats:
-        prompt = self.reader.tokens([one.prompt for one in examples])
-        completion = self.reader.tokens([one.completion for one in examples])
-        return surface_statistics(examples, prompt, completion)
+        return self.reader.read(examples, ("surface",), ())[0]["surface"]
 
 
 def agreement_of(truth: Scores, scores: Scores) -> float:

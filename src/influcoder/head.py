@@ -10,22 +10,27 @@ with q̂, x̂ the predicted coordinates and u_c the identity channels. The weigh
 least squares on examples the ridge has not seen: how much of the influence there is identity of words?
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from influcoder.static import CHANNELS, Floats
+from influcoder.ragged import Floats
+from influcoder.static import CHANNELS
 
 Role = Literal["query", "pool"]
 
 
+PENALTIES = tuple(10.0**power for power in np.arange(-5, 1.5, 0.5))
+LEAST_GAIN = 0.002
+"""of validation agreement, for one more group of features to be worth its reading"""
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureScale:
-    """Centres features and gives every group the same total variance, times its weight.
+    """Centres features and gives every group the same total variance.
 
     Attributes:
         names: the groups, in the order in which they are joined.
@@ -37,15 +42,14 @@ class FeatureScale:
     scale: Floats
 
     @classmethod
-    def fit(cls, features: Mapping[str, Floats], weights: Mapping[str, float]) -> "FeatureScale":
-        names = tuple(name for name in features if weights.get(name, 0) > 0)
+    def fit(cls, features: Mapping[str, Floats], names: Sequence[str]) -> "FeatureScale":
         means, scales = [], []
         for name in names:
             centred = features[name] - features[name].mean(axis=0)
             spread = float(np.sqrt((centred**2).sum(axis=1).mean())) or 1.0
             means.append(features[name].mean(axis=0))
-            scales.append(np.full(centred.shape[1], weights[name] ** 0.5 / spread, np.float32))
-        return cls(names, np.concatenate(means).astype(np.float32), np.concatenate(scales))
+            scales.append(np.full(centred.shape[1], 1 / spread, np.float32))
+        return cls(tuple(names), np.concatenate(means).astype(np.float32), np.concatenate(scales))
 
     def join(self, features: Mapping[str, Floats]) -> Floats:
         """(n, F)."""
@@ -53,22 +57,82 @@ class FeatureScale:
 
 
 @dataclass(frozen=True, slots=True)
-class RidgePath:
-    """Ridge solutions for any penalty, from one eigendecomposition of the (n, n) kernel."""
+class Choice:
+    """Which groups of features a side reads, with which ridge penalty, and how well that does on validation."""
 
-    features: Floats
-    values: NDArray[np.float64]
-    vectors: NDArray[np.float64]
+    names: tuple[str, ...]
+    penalty: float
+    agreement: float
 
     @classmethod
-    def fit(cls, features: Floats) -> "RidgePath":
-        values, vectors = np.linalg.eigh((features @ features.T).astype(np.float64))
-        return cls(features, values, vectors)
+    def best(
+        cls,
+        train: Mapping[str, Floats],
+        validation: Mapping[str, Floats],
+        targets: Floats,
+        judge: Callable[[Floats], float],
+    ) -> "Choice":
+        """Groups are taken one at a time, the most helpful first, until none helps by `LEAST_GAIN`.
 
-    def weights(self, targets: Floats, penalty: float) -> Floats:
-        """(F, k) solution of min ‖F W - targets‖² + penalty · n ‖W‖²; rows of F centred by the caller."""
-        shrunk = self.vectors / (self.values + penalty * len(self.features))
-        return (self.features.T @ (shrunk @ (self.vectors.T @ targets))).astype(np.float32)
+        Args:
+            judge: tells the agreement of predicted (n_validation, k) coordinates.
+        """
+        kernels = {}
+        for name in train:
+            scale = FeatureScale.fit(train, [name])
+            rows = scale.join(train)
+            kernels[name] = np.stack([*(rows @ rows.T), *(scale.join(validation) @ rows.T)])
+        found = cls((), 0.0, -np.inf)
+        while len(found.names) < len(kernels):
+            trials = [
+                cls._penalised((*found.names, name), kernels, targets, judge)
+                for name in kernels
+                if name not in found.names
+            ]
+            best = max(trials, key=lambda one: one.agreement)
+            if best.agreement < found.agreement + LEAST_GAIN:
+                break
+            found = best
+        return found
+
+    @classmethod
+    def _penalised(
+        cls, names: tuple[str, ...], kernels: Mapping[str, Floats], targets: Floats, judge: Callable[[Floats], float]
+    ) -> "Choice":
+        n, bias = len(targets), targets.mean(axis=0)
+        whole = np.sum([kernels[name] for name in names], axis=0)
+        values, vectors = np.linalg.eigh(whole[:n].astype(np.float64))
+        turned, seen = vectors.T @ (targets - bias), whole[n:] @ vectors
+        scores = [judge((seen / (values + penalty * n)) @ turned + bias) for penalty in PENALTIES]
+        best = int(np.argmax(scores))
+        return cls(names, PENALTIES[best], float(scores[best]))
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One role's ridge solution."""
+
+    scale: FeatureScale
+    weights: Floats
+    bias: Floats
+
+    @classmethod
+    def solve(cls, features: Mapping[str, Floats], targets: Floats, choice: Choice) -> "Side":
+        """min ‖F W - (targets - mean)‖² + penalty · n ‖W‖² over the chosen groups, in closed form."""
+        scale = FeatureScale.fit(features, choice.names)
+        joined, bias = scale.join(features), targets.mean(axis=0).astype(np.float32)
+        kernel = (joined @ joined.T).astype(np.float64)
+        kernel[np.diag_indices(len(kernel))] += choice.penalty * len(kernel)
+        return cls(scale, (joined.T @ np.linalg.solve(kernel, targets - bias)).astype(np.float32), bias)
+
+    def predict(self, features: Mapping[str, Floats]) -> Floats:
+        """(n, k) coordinates."""
+        return np.asarray(self.scale.join(features) @ self.weights + self.bias, np.float32)
+
+    def tensors(self, role: Role) -> dict[str, Floats]:
+        """What `ClosedFormHead` keeps of it."""
+        parts = {"mean": self.scale.mean, "scale": self.scale.scale, "weights": self.weights, "bias": self.bias}
+        return {f"{role}_{name}": value for name, value in parts.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +171,11 @@ class ClosedFormHead:
         mean, scale = getattr(self, f"{role}_mean"), getattr(self, f"{role}_scale")
         weights, bias = getattr(self, f"{role}_weights"), getattr(self, f"{role}_bias")
         return np.asarray(((features - mean) * scale) @ weights + bias, np.float32)
+
+    @property
+    def channels(self) -> list[str]:
+        """The identity channels that have a part in the score."""
+        return [name for name, weight in zip(CHANNELS, self.channel_weights, strict=True) if weight > 0]
 
     def vectors(self, coordinates: Floats, channels: Mapping[str, Floats]) -> Floats:
         """(n, dim) coordinates and weighted channels side by side: inner products are scores."""

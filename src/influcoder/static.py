@@ -5,6 +5,8 @@ token. Its crudest likenesses need no network, only the embedding e_t of each to
 
     surface   completion and prompt length, newlines, digits, capitals ...
     means     of e over the completion, the prompt, the completion's first two tokens
+    error     unit mean over completion tokens of m(t-1) - w_t: the output error of the decoder if it saw one token
+              of context. w is its output embedding, m(v) = Σ_u p(u | v) w_u, one forward pass a vocabulary entry
     pairs     mean over completion tokens of (A e_t) ∘ (B e_{t-lag}) with random A and B: a tensor sketch
               (Pham & Pagh 2013) of e_t ⊗ e_{t-lag}
 
@@ -18,17 +20,18 @@ seen before. A fact is stored as "this answer after these words", and two statem
 Each channel is a unit vector, so its inner product is a similarity in [-1, 1].
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 
 import numpy as np
 import scipy.sparse
 import tokenizers
 from numpy.typing import NDArray
 
+from influcoder.errors import ConfigError
 from influcoder.examples import Example
+from influcoder.ragged import Floats, Ragged
 
-Floats = NDArray[np.float32]
 SURFACE = (
     "completion_tokens",
     "prompt_tokens",
@@ -42,58 +45,14 @@ SURFACE = (
 CHANNELS = ("answer", "subject", "fact")
 
 
-@dataclass(frozen=True, slots=True)
-class Ragged:
-    """Token ids of many texts, end to end; text i is `ids[offsets[i]:offsets[i + 1]]`."""
-
-    ids: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> "Ragged":
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-        ids = np.fromiter((one for row in rows for one in row), np.int64, int(offsets[-1]))
-        return cls(ids, offsets)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return np.diff(self.offsets)
-
-    def owner(self) -> NDArray[np.int64]:
-        """The text each token belongs to."""
-        return np.repeat(np.arange(len(self.offsets) - 1), self.lengths)
-
-    def mean(self, values: Floats) -> Floats:
-        """(n, d) mean of (tokens, d) values over each text; zero for an empty one."""
-        return np.asarray(self.weights() @ values)
-
-    def weights(self) -> scipy.sparse.csr_matrix:
-        """(n, tokens) sparse averaging matrix."""
-        share = np.repeat(1 / np.maximum(self.lengths, 1), self.lengths).astype(np.float32)
-        shape = (len(self.offsets) - 1, len(self.ids))
-        return scipy.sparse.csr_matrix((share, np.arange(len(self.ids)), self.offsets), shape=shape)
-
-    def bag(self, vocabulary: int) -> scipy.sparse.csr_matrix:
-        """(n, vocabulary) 1 where a text holds a token."""
-        ones = np.ones(len(self.ids), np.float32)
-        matrix = scipy.sparse.csr_matrix((ones, self.ids, self.offsets), (len(self.offsets) - 1, vocabulary))
-        matrix.sum_duplicates()
-        matrix.data[:] = 1
-        return matrix
-
-    def first(self, count: int) -> "Ragged":
-        """The first `count` tokens of each text."""
-        within = np.arange(len(self.ids)) - self.offsets[:-1][self.owner()]
-        kept = np.minimum(self.lengths, count)
-        return Ragged(self.ids[within < count], np.concatenate([[0], np.cumsum(kept)]))
-
-
 class StaticReader:
     """Turns prompts and completions into learnable features and identity channels.
 
     Args:
         tokenizer: the decoder's.
         table: (vocabulary, d) its embedding table.
+        predicted: (vocabulary, d) the mean output embedding it expects after each token; no `error` without.
+        head: (vocabulary, d) its output embeddings; the table when omitted.
         pair_width: numbers in the sketch of each lag.
         channel_width: numbers in each identity channel.
         lags: distances of the token pairs.
@@ -105,6 +64,8 @@ class StaticReader:
         tokenizer: tokenizers.Tokenizer,
         table: Floats,
         *,
+        predicted: Floats | None = None,
+        head: Floats | None = None,
         pair_width: int = 1024,
         channel_width: int = 256,
         lags: Sequence[int] = (1, 2),
@@ -113,72 +74,142 @@ class StaticReader:
         self.tokenizer = tokenizer
         centred = table - table.mean(axis=0)
         self.table = (centred / np.linalg.norm(centred, axis=1).mean()).astype(np.float32)
+        self.head = table if head is None else head
+        self.predicted = predicted
         self.lags = tuple(lags)
-        rng = np.random.default_rng(seed)
-        size = self.table.shape[1]
-        left, right = (rng.standard_normal((size, pair_width)).astype(np.float32) for _ in range(2))
-        self._left = self.table @ left / np.float32(pair_width**0.25)
-        self._right = self.table @ right / np.float32(pair_width**0.25)
-        signs = rng.choice(np.array([-1, 1], np.float32), (5, len(table), channel_width))
-        self._answer, self._pair_left, self._pair_right, self._fact_left, self._fact_right = signs
+        self._widths = pair_width, channel_width
+        self._seed = seed
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The feature groups that can be read."""
+        error = () if self.predicted is None else ("error",)
+        return ("surface", "completion", "prompt", "opening", *error, *(f"pairs{lag}" for lag in self.lags))
 
     def tokens(self, texts: Sequence[str]) -> Ragged:
         encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return Ragged.of([one.ids for one in encoded])
 
     def read(
-        self, examples: Sequence[Example], idf: Floats | None = None
+        self,
+        examples: Sequence[Example],
+        groups: Sequence[str] | None = None,
+        channels: Sequence[str] = CHANNELS,
+        idf: Floats | None = None,
     ) -> tuple[dict[str, Floats], dict[str, Floats]]:
-        """(learnable features by group, identity channels by name) of some examples.
+        """(learnable features by group, identity channels by name) of some examples; only what is asked for.
 
         Args:
+            groups: all of them when omitted.
             idf: (vocabulary,) token weights of the identity channels; all 1 when omitted.
         """
-        prompt = self.tokens([example.prompt for example in examples])
-        completion = self.tokens([example.completion for example in examples])
-        features = {
-            "surface": surface_statistics(examples, prompt, completion),
-            "completion": completion.mean(self.table[completion.ids]),
-            "prompt": prompt.mean(self.table[prompt.ids]),
-            "opening": completion.first(2).mean(self.table[completion.first(2).ids]),
+        whole = self.tokens([part for example in examples for part in (example.prompt, example.completion)])
+        prompt, completion = whole.every_other(0), whole.every_other(1)
+        makers: dict[str, Callable[[], Floats]] = {
+            "surface": lambda: self._surface(prompt, completion),
+            "completion": lambda: unit(completion.mean_of(self.table)),
+            "prompt": lambda: unit(prompt.mean_of(self.table)),
+            "opening": lambda: completion.first(2).mean_of(self.table),
+            "error": lambda: self._error(prompt, completion),
         }
-        for lag in self.lags:
-            features[f"pairs{lag}"] = self._pairs(completion, lag)
-        return features, self._channels(prompt, completion, idf)
+        makers |= {f"pairs{lag}": partial(self._pairs, completion, lag) for lag in self.lags}
+        features = {name: makers[name]() for name in (self.groups if groups is None else groups)}
+        return features, self._channels(prompt, completion, channels, idf)
+
+    def _surface(self, prompt: Ragged, completion: Ragged) -> Floats:
+        """(n, 8) what can be seen of a text without reading it: see `SURFACE`."""
+        counts = completion.counts(len(self.table))
+        characters, newlines, digits, capitals, punctuation, spaced = (counts @ self._characters).T
+        words = spaced + (completion.lengths > 0)  # nothing stands before the first
+        distinct = np.diff(counts.indptr)
+        size = np.maximum(characters, 1)
+        columns = (
+            np.log1p(completion.lengths),
+            np.log1p(prompt.lengths),
+            np.log1p(newlines),
+            digits / size,
+            capitals / size,
+            punctuation / size,
+            np.minimum(characters / np.maximum(words, 1), 12) / 12,
+            distinct / np.maximum(completion.lengths, 1),
+        )
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    @cached_property
+    def _characters(self) -> Floats:
+        """(vocabulary, 6) of each token: characters, newlines, digits, capitals, punctuation, beginnings of words."""
+        rows = np.zeros((len(self.table), 6), np.float32)
+        ids = range(min(len(self.table), self.tokenizer.get_vocab_size()))
+        for row, text in enumerate(self.tokenizer.decode_batch([[one] for one in ids], skip_special_tokens=False)):
+            rows[row] = (
+                len(text),
+                text.count("\n"),
+                sum(map(str.isdigit, text)),
+                sum(map(str.isupper, text)),
+                sum(not c.isalnum() and not c.isspace() for c in text),
+                text[:1].isspace() and not text.isspace(),
+            )
+        return rows
+
+    def _error(self, prompt: Ragged, completion: Ragged) -> Floats:
+        if self.predicted is None:
+            raise ConfigError("this reader has no table of what the decoder expects, so it cannot read `error`.")
+        before = completion.shifted(prompt)
+        seen = before.ids >= 0
+        contexts = before.kept(seen).bag_sum(self.predicted)
+        return unit(contexts - completion.kept(seen).bag_sum(self.head))
+
+    @cached_property
+    def _pair_tables(self) -> tuple[Floats, Floats]:
+        rng, width, size = np.random.default_rng(self._seed), self._widths[0], self.table.shape[1]
+        left, right = (rng.standard_normal((size, width)).astype(np.float32) for _ in range(2))
+        return self.table @ left / np.float32(width**0.25), self.table @ right / np.float32(width**0.25)
+
+    @cached_property
+    def _signs(self) -> NDArray[np.float32]:
+        """(5, vocabulary, channel width) random signs: answer, pair left and right, fact left and right."""
+        rng = np.random.default_rng((self._seed, 1))
+        return rng.choice(np.array([-1, 1], np.float32), (5, len(self.table), self._widths[1]))
 
     def _pairs(self, text: Ragged, lag: int) -> Floats:
-        result = np.empty((len(text.offsets) - 1, self._left.shape[1]), np.float32)
+        left, right = self._pair_tables
+        result = np.empty((len(text.offsets) - 1, left.shape[1]), np.float32)
         for start in range(0, len(result), 64):
             stop = min(start + 64, len(result))
             part = Ragged(
                 text.ids[text.offsets[start] : text.offsets[stop]], text.offsets[start : stop + 1] - text.offsets[start]
             )
-            values = self._left[part.ids]
-            values[lag:] *= self._right[part.ids[:-lag]] if lag < len(part.ids) else 0
+            values = left[part.ids]
+            values[lag:] *= right[part.ids[:-lag]] if lag < len(part.ids) else 0
             within = np.arange(len(part.ids)) - part.offsets[:-1][part.owner()]
             values[within < lag] = 0
             result[start:stop] = part.mean(values)
         return result
 
-    def _channels(self, prompt: Ragged, completion: Ragged, idf: Floats | None) -> dict[str, Floats]:
+    def _channels(
+        self, prompt: Ragged, completion: Ragged, names: Sequence[str], idf: Floats | None
+    ) -> dict[str, Floats]:
+        if not names:
+            return {}
         vocabulary = len(self.table)
         weights = np.ones(vocabulary, np.float32) if idf is None else idf
         scale = scipy.sparse.diags_array(weights)
-        answer, question = completion.bag(vocabulary), prompt.bag(vocabulary)
-        everything = (answer + question).minimum(1) @ scale
-        answer = answer @ scale
-        return {
-            "answer": unit(answer @ self._answer),
-            "subject": unit(self._neighbours(prompt, weights) + self._neighbours(completion, weights)),
-            "fact": unit((answer @ self._fact_left) * (everything @ self._fact_right)),
+        bag = completion.bag(vocabulary)
+        everything, answer = (bag + prompt.bag(vocabulary)).minimum(1) @ scale, bag @ scale
+        makers: dict[str, Callable[[], Floats]] = {
+            "answer": lambda: answer @ self._signs[0],
+            "subject": lambda: self._neighbours(prompt, weights) + self._neighbours(completion, weights),
+            "fact": lambda: (answer @ self._signs[3]) * (everything @ self._signs[4]),
         }
+        return {name: unit(makers[name]()) for name in names}
 
     def _neighbours(self, text: Ragged, weights: Floats) -> Floats:
         """Sum over neighbouring tokens of a random sign vector a pair, weighted by the rarity of both."""
         owner = text.owner()
         both = np.flatnonzero(owner[1:] == owner[:-1])
         before, after = text.ids[both], text.ids[both + 1]
-        result = np.empty((len(text.offsets) - 1, self._pair_left.shape[1]), np.float32)
+        left, right = self._signs[1], self._signs[2]
+        result = np.empty((len(text.offsets) - 1, left.shape[1]), np.float32)
         bounds = np.searchsorted(owner[both], np.arange(len(result) + 1))
         for start in range(0, len(result), 64):
             stop = min(start + 64, len(result))
@@ -187,28 +218,8 @@ class StaticReader:
             rows = scipy.sparse.csr_matrix(
                 (share, np.arange(len(share)), bounds[start : stop + 1] - bounds[start]), (stop - start, len(share))
             )
-            result[start:stop] = rows @ (self._pair_left[before[here]] * self._pair_right[after[here]])
+            result[start:stop] = rows @ (left[before[here]] * right[after[here]])
         return result
-
-
-def surface_statistics(examples: Sequence[Example], prompt: Ragged, completion: Ragged) -> Floats:
-    """(n, 8) what can be seen of a text without reading it: see `SURFACE`."""
-    rows = np.empty((len(examples), len(SURFACE)), np.float32)
-    for row, example in enumerate(examples):
-        text = example.completion
-        size = max(len(text), 1)
-        words = text.split()
-        rows[row, 2:] = (
-            np.log1p(text.count("\n")),
-            sum(map(str.isdigit, text)) / size,
-            sum(map(str.isupper, text)) / size,
-            sum(not c.isalnum() and not c.isspace() for c in text) / size,
-            min(sum(map(len, words)) / max(len(words), 1), 12) / 12,
-            len(set(words)) / max(len(words), 1),
-        )
-    rows[:, 0] = np.log1p(completion.lengths)
-    rows[:, 1] = np.log1p(prompt.lengths)
-    return rows
 
 
 def inverse_document_frequency(texts: Sequence[Ragged], vocabulary: int) -> Floats:

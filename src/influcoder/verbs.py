@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import safetensors.torch
@@ -19,7 +19,7 @@ from influcoder.attribution import Hit
 from influcoder.attribution import search as search_index
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
 from influcoder.decoder import Decoder
-from influcoder.distill import StaticRecipe, backbone_of, distil_static, measured
+from influcoder.distill import ClosedFormRecipe, distil_static, measured, read_expected, write_tables
 from influcoder.encoder import InfluenceEncoder, sentence_transformer
 from influcoder.errors import ConfigError, StoreCorrupt
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, evaluate
@@ -44,6 +44,8 @@ from influcoder.teachers import (
     teacher_again,
     write_features,
 )
+
+Recipe = Literal["static", "forward", "paper"]
 
 
 def features(
@@ -70,7 +72,7 @@ def features(
             for role, side, part in roles
         }
         if folder.share.index == 0:
-            backbone_of(decoder).save(str(path / "backbone"), create_model_card=False)
+            write_tables(decoder, path)
         flags = {
             f"{side}_{flag}": int(np.sum(store.columns[flag].to_numpy()))
             for side, store in stores.items()
@@ -89,7 +91,7 @@ def import_attribution(found: Imported, folder: Folder, decoder: Decoder | None 
     with folder.claim() as path:
         metrics = found.write(path)
         if decoder is not None:
-            backbone_of(decoder).save(str(path / "backbone"), create_model_card=False)
+            write_tables(decoder, path)
             metrics["backbone"] = decoder.fingerprint
         write_json(path / "metrics.json", metrics)
     return metrics
@@ -99,25 +101,29 @@ def distil(
     source: Path,
     folder: Folder,
     *,
-    recipe: Literal["static", "paper"] = "static",
+    recipe: Recipe = "static",
     backbone: str | None = None,
+    decoder: Decoder | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Distil the features in `source` into an encoder; a seeded 15 % of both sides choose between models.
 
     Args:
         backbone: for the paper's recipe: a Sentence Transformers folder or hub id.
+        decoder: for the forward recipe: the one that the features come from.
     """
-    if recipe not in ("static", "paper"):
-        raise ConfigError(f"recipe is {recipe!r}, expected 'static' or 'paper'.")
-    if recipe == "static" and backbone:
-        raise ConfigError("the static recipe reads the decoder's own table; --encoder goes with --recipe paper.")
+    if recipe not in get_args(Recipe):
+        raise ConfigError(f"recipe is {recipe!r}, expected one of {', '.join(get_args(Recipe))}.")
+    if recipe != "paper" and backbone:
+        raise ConfigError(f"the {recipe} recipe reads the decoder's own table; --encoder goes with --recipe paper.")
+    if (recipe == "forward") != (decoder is not None):
+        raise ConfigError("the forward recipe, and no other, runs the decoder: give --decoder with --recipe forward.")
     if recipe == "paper" and not backbone:
         raise ConfigError("the paper's recipe trains a Sentence Transformers model: name it with --encoder.")
-    if recipe == "static" and (source / "pool").exists() and not (source / "backbone").exists():
+    if recipe != "paper" and (source / "pool").exists() and not (source / "backbone").exists():
         raise ConfigError(
-            f"{source}: no decoder's table in backbone/, which the static recipe reads. Run `influcoder import` again "
-            "with --decoder, or distil with --recipe paper --encoder MODEL."
+            f"{source}: no decoder's table in backbone/, which the {recipe} recipe reads. Run `influcoder import` "
+            "again with --decoder, or distil with --recipe paper --encoder MODEL."
         )
     whole = load_sample(source)
     train, validation = split_sample(whole, seed)
@@ -125,21 +131,21 @@ def distil(
     student = sentence_transformer(backbone or source / "backbone")
     learnt = _learnt(source, made_by)
     with folder.claim() as path:
-        if recipe == "static":
-            encoder = distil_static(student, train, validation, StaticRecipe(seed=seed), made_by=made_by)
+        if recipe != "paper":
+            encoder = distil_static(
+                student,
+                train,
+                validation,
+                ClosedFormRecipe(seed=seed),
+                expected=read_expected(source),
+                forward=decoder,
+                made_by=made_by,
+            )
         else:
             settings = PaperRecipe(seed=seed)
-            total = steps(len(train.queries), len(train.pool), settings)
-            with progress("the paper's recipe", total) as advance:
-                encoder = distil_paper(
-                    student,
-                    train.queries,
-                    train.pool,
-                    train.influence,
-                    settings,
-                    advance=advance,
-                    made_by=made_by,
-                )
+            taught = train.queries, train.pool, train.influence
+            with progress("the paper's recipe", steps(len(train.queries), len(train.pool), settings)) as advance:
+                encoder = distil_paper(student, *taught, settings, advance=advance, made_by=made_by)
             encoder.measured = measured(encoder, validation)
         write_training(path, whole)
         encoder.teacher_state = {name: tensor.numpy() for name, tensor in learnt.items()}
@@ -179,6 +185,8 @@ def search(
 ) -> list[list[Hit]]:
     """Proponents or opponents of each query; with a decoder, from real query gradients."""
     teacher = None if decoder is None else teacher_of(index.encoder, decoder, checkpoints)
+    if index.encoder.tier == "forward":
+        index.encoder.decoder = decoder
     return search_index(index, queries, k=k, opponents=opponents, verify=verify, teacher=teacher)
 
 
@@ -234,7 +242,7 @@ def evaluate_encoder(
     if decoder is not None:
         what = f"the features in {source} were computed"
         teacher = teacher_again(made_by, _learnt(source, made_by), decoder, checkpoints=checkpoints, what=what)
-    encoder = InfluenceEncoder.load(encoder_folder)
+    encoder = InfluenceEncoder.load(encoder_folder, decoder=decoder)
     there, now = (
         {key: one.get(key) for key in ("teacher", "decoder", "tokenizer")} for one in (encoder.made_by, made_by)
     )

@@ -11,7 +11,7 @@ import safetensors.numpy
 from influcoder.atomic import atomic_write
 from influcoder.baselines import Scorer, Scores
 from influcoder.decoder import Decoder
-from influcoder.distill import Sample, StaticRecipe, backbone_of, distil_static
+from influcoder.distill import ClosedFormRecipe, Sample, backbone_of, distil_static, expected_embeddings
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface
 from influcoder.examples import Example
 from influcoder.teachers import Checkpoint, Teacher, TeacherSettings, make_teacher
@@ -83,7 +83,8 @@ class Students:
             Sample(q, x, self._teacher.features(q, "query").vectors, self._teacher.features(x, "pool").vectors)
             for q, x in self._splits
         )
-        encoder = distil_static(backbone_of(self._teacher.decoder), train, validation, StaticRecipe(seed=self._seed))
+        decoder, recipe = self._teacher.decoder, ClosedFormRecipe(seed=self._seed)
+        encoder = distil_static(backbone_of(decoder), train, validation, recipe, expected=expected_embeddings(decoder))
         scorers: list[Scorer] = [
             EncoderScorer("influcoder", encoder),
             ExactQueryScorer(encoder, self._teacher),

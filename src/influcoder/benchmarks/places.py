@@ -48,7 +48,7 @@ class Place:
             made = make()
             made.made_by |= made_by
             made.save(place)
-        found = InfluenceEncoder.load(place)
+        found = InfluenceEncoder.load(place, decoder=self.teacher.decoder)
         earlier = {key: found.made_by.get(key) for key in made_by}
         refuse_difference(f"{place}: made by an earlier run of other settings", earlier, made_by)
         return found

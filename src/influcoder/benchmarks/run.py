@@ -1,12 +1,16 @@
 """The benchmarks as verbs: a folder out, its numbers in `metrics.json` and its tables in `results.md` there."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from influcoder import __version__
 from influcoder.atomic import atomic_write, write_json
 from influcoder.benchmarks.causal import CausalSettings, causal
-from influcoder.benchmarks.tables import causal_tables
+from influcoder.benchmarks.corpora import Budget
+from influcoder.benchmarks.fidelity import FidelitySettings, fidelity
+from influcoder.benchmarks.frontier import frontier
+from influcoder.benchmarks.tables import causal_tables, fidelity_tables
 from influcoder.benchmarks.worlds import demo_world, own_world
 from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError
@@ -17,8 +21,32 @@ from influcoder.reading import read_examples
 FINETUNE = FinetuneSettings(epochs=2, learning_rate=2e-4, rows_a_step=16)
 """far enough that the pool is learnt, and not by heart: see docs/log.md"""
 
+QUICK_BUDGET = Budget(train_queries=40, train_pool=60, test_queries=12, test_pool=40)
+
 LEAST_POOL = 4
 """examples that EK-FAC is learnt from"""
+
+
+def benchmark_fidelity(
+    decoder: Decoder,
+    folder: Folder,
+    data: Path,
+    *,
+    backbone: str | None = None,
+    seeds: int = 3,
+    quick: bool = False,
+) -> dict[str, Any]:
+    """Run `influcoder.benchmarks.fidelity` on the corpora in `data`."""
+    settings = FidelitySettings(seeds=seeds, backbone=backbone)
+    if quick:
+        settings = FidelitySettings(seeds=1, backbone=backbone, budget=QUICK_BUDGET, shares=(0.5,), epochs=1)
+    with folder.claim() as path:
+        facts = {"package": __version__, "quick": quick, "decoder": decoder.fingerprint}
+        metrics = fidelity(decoder, data, path, settings) | facts
+        write_json(path / "metrics.json", metrics)
+        atomic_write(path / "results.md", fidelity_tables(metrics).encode())
+        atomic_write(path / "frontier.svg", frontier(metrics))
+    return metrics
 
 
 def benchmark_causal(

@@ -15,6 +15,50 @@ def causal_tables(metrics: Mapping[str, Any]) -> str:
     )
 
 
+def fidelity_tables(metrics: Mapping[str, Any]) -> str:
+    """Everything that `influcoder benchmark fidelity` has to say."""
+    splits = metrics["splits"]
+    head = (
+        f"{splits['train_queries']} queries x {splits['train_pool']} pool rows to learn from (15 % of them to choose "
+        f"by), {splits['test_queries']} x {splits['test_pool']} to test on; seeds "
+        f"{', '.join(map(str, metrics['seeds']))}; overlap {splits['overlap']}. Means over seeds; in brackets the mean "
+        "of their 95 % bootstrap intervals over queries.\n"
+    )
+    parts = [head]
+    for name, corpus in metrics["corpora"].items():
+        parts.append(f"### {name}\n\n{_methods_table(corpus)}\n{_shortlist_table(corpus)}")
+    return "\n".join(parts)
+
+
+def _methods_table(corpus: Mapping[str, Any]) -> str:
+    recall = corpus.get("recall", {})
+    head = ["method", "per query ρ", "aggregated ρ", "length-controlled ρ", "top 10 %", "ms/example", "bytes/example"]
+    rows = []
+    for name, one in sorted(corpus["methods"].items(), key=lambda item: -item[1]["per_query_spearman"]):
+        low, high = one["interval_95"]["per_query_spearman"]
+        rows.append(
+            [
+                name,
+                f"{one['per_query_spearman']:.3f} [{low:.2f}, {high:.2f}]",
+                *(f"{one[key]:.3f}" for key in ("aggregated_spearman", "length_controlled_spearman")),
+                f"{one['top_10_percent_overlap']:.2f}",
+                f"{one['ms_per_example']:.2f}",
+                f"{one['bytes_per_example']:,.0f}",
+            ]
+            + ([f"{recall[name]['recall_at_10']:.2f}", f"{recall[name]['mrr']:.2f}"] if recall else [])
+        )
+    for name in ("cascade", "teacher"):
+        if name in recall:
+            rows.append([name, *[""] * 6, f"{recall[name]['recall_at_10']:.2f}", f"{recall[name]['mrr']:.2f}"])
+    return markdown(head + (["recall@10", "MRR"] if recall else []), rows)
+
+
+def _shortlist_table(corpus: Mapping[str, Any]) -> str:
+    shares = next(iter(corpus["shortlists"].values()))
+    rows = [[tier, *(f"{value:.2f}" for value in each.values())] for tier, each in corpus["shortlists"].items()]
+    return markdown(["exact top 10 % kept by a shortlist of", *(f"{float(share):.0%}" for share in shares)], rows)
+
+
 def causal_table(metrics: Mapping[str, Any]) -> str:
     """The table of `influcoder benchmark causal`, best LDS first."""
     kinds = [kind for kind in metrics["lds_ceiling"] if kind != "all"]

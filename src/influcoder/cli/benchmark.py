@@ -1,5 +1,7 @@
 """The verb `benchmark NAME`: a protocol with every method in it, side by side."""
 
+from pathlib import Path
+
 import cyclopts
 
 from influcoder.cli.flags import Files, Flag, ResumableOutput
@@ -39,3 +41,34 @@ def causal(
     loaded = Decoder.load(decoder, max_length=max_length)
     found = benchmark_causal(loaded, output.folder(arguments), pool, queries, subsets=subsets, seeds=seeds, quick=quick)
     finish("benchmark causal", arguments, found, output, shown=causal_tables(found))
+
+
+@benchmarks.command
+def fidelity(
+    *,
+    output: ResumableOutput,
+    decoder: str,
+    data: Path,
+    backbone: str | None = None,
+    seeds: int = 3,
+    max_length: int = 512,
+    quick: Flag = False,
+) -> None:
+    """Hold every student and rival against the exact teacher, on tasks and facts that none has seen.
+
+    Args:
+        decoder: the model whose gradients are the truth
+        data: the folder of the corpora: bbh, dolly, benign_chat and counterfact
+        backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
+        seeds: splits, teachers and students
+        max_length: tokens of an example that are read
+        quick: the same protocol, small: no number worth keeping
+    """
+    arguments = dict(locals())
+    from influcoder.benchmarks.run import benchmark_fidelity
+    from influcoder.benchmarks.tables import fidelity_tables
+    from influcoder.decoder import Decoder
+
+    loaded = Decoder.load(decoder, max_length=max_length)
+    found = benchmark_fidelity(loaded, output.folder(arguments), data, backbone=backbone, seeds=seeds, quick=quick)
+    finish("benchmark fidelity", arguments, found, output, shown=fidelity_tables(found))

@@ -21,8 +21,10 @@ from influcoder.cli.teach import checkpoints_of
 from influcoder.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from influcoder.decoder import Decoder
-    from influcoder.encoder import InfluenceEncoder
     from influcoder.examples import Example
 
 
@@ -30,36 +32,59 @@ def distill(
     *,
     output: Output,
     features: Path,
-    recipe: Literal["static", "paper"] = "static",
+    recipe: Literal["static", "forward", "paper"] = "static",
     encoder: str | None = None,
+    decoder: str | None = None,
+    adapter: str | None = None,
     seed: Seed = 0,
 ) -> None:
     """Distil teacher features into an encoder that reads text alone.
 
     Args:
         features: what `influcoder features` wrote; a seeded 15 % of it is kept for validation
-        recipe: static: solved in seconds; paper: a Sentence Transformers model trained as in the paper
+        recipe: static: solved in seconds, texts are only looked up; forward: reads a forward pass of the decoder as
+            well, nearer to the teacher; paper: a Sentence Transformers model trained as in the paper
         encoder: for the paper's recipe: a Sentence Transformers folder or hub id
+        decoder: for the forward recipe: the model that the features come from
+        adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
     from influcoder import verbs
+    from influcoder.store import Store
 
-    found = verbs.distil(features, output.folder(arguments), recipe=recipe, backbone=encoder, seed=seed)
+    refuse_without_decoder(decoder, adapter=adapter)
+    loaded = None
+    if decoder is not None:
+        loaded = _decoder_of(Store(features / "pool").manifest["made_by"], decoder, adapter)
+    found = verbs.distil(features, output.folder(arguments), recipe=recipe, backbone=encoder, decoder=loaded, seed=seed)
     finish("distill", arguments, found, output)
 
 
-def index(*, output: ResumableOutput, encoder: Path, pool: Files, reading: Reading = READ_AS_USUAL) -> None:
+def index(
+    *,
+    output: ResumableOutput,
+    encoder: Path,
+    pool: Files,
+    decoder: str | None = None,
+    adapter: str | None = None,
+    reading: Reading = READ_AS_USUAL,
+) -> None:
     """Embed a pool and make it searchable.
 
     Args:
         encoder: what `influcoder distill` wrote
         pool: JSONL (.gz, .zst) or Parquet files, folders or globs
+        decoder: what an encoder of the forward tier reads texts with
+        adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
     from influcoder import verbs
     from influcoder.encoder import InfluenceEncoder
 
+    refuse_without_decoder(decoder, adapter=adapter)
     loaded = InfluenceEncoder.load(encoder)
+    if decoder is not None:
+        loaded = InfluenceEncoder.load(encoder, decoder=_decoder_of(loaded.made_by, decoder, adapter))
     found = verbs.index(loaded, reading.read(pool, "pool", output), output.folder(arguments))
     finish("index", arguments, found, output)
 
@@ -100,7 +125,7 @@ def search(
     refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
     asked = _asked(prompt, completion, queries)
     opened = Index(index)
-    teacher = _decoder_of(opened.encoder, decoder, adapter)
+    teacher = _decoder_of(opened.encoder.made_by, decoder, adapter)
     saved = checkpoints_of(checkpoints, decoder or "", opened.encoder.made_by.get("max_length", 1024))
     found = verbs.search(opened, asked, k=k, opponents=opponents, verify=verify, decoder=teacher, checkpoints=saved)
     if json:
@@ -166,7 +191,7 @@ def evaluate(
 
     refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
     loaded = InfluenceEncoder.load(encoder)
-    teacher = _decoder_of(loaded, decoder, adapter)
+    teacher = _decoder_of(loaded.made_by, decoder, adapter)
     folder = output.folder(arguments)
     saved = checkpoints_of(checkpoints, decoder or "", loaded.made_by.get("max_length", 1024))
     found = verbs.evaluate_encoder(
@@ -189,9 +214,9 @@ def _asked(prompt: str | None, completion: str | None, queries: list[str] | None
     return [Example("query", prompt, completion, (("user", prompt),))]
 
 
-def _decoder_of(encoder: "InfluenceEncoder", path: str | None, adapter: str | None) -> "Decoder | None":
+def _decoder_of(made_by: "Mapping[str, Any]", path: str | None, adapter: str | None) -> "Decoder | None":
     from influcoder.decoder import Decoder
 
     if path is None:
         return None
-    return Decoder.load(path, adapter=adapter, max_length=encoder.made_by.get("max_length", 1024))
+    return Decoder.load(path, adapter=adapter, max_length=made_by.get("max_length", 1024))

@@ -14,7 +14,7 @@ from influcoder.attribution import Hit, query_vectors, search
 from influcoder.baselines import Bm25, Random, Scorer, Scores, Tfidf
 from influcoder.decoder import Decoder
 from influcoder.demo.world import SPLITS, World, assets, planted_for
-from influcoder.distill import Sample, StaticRecipe, backbone_of, distil_static
+from influcoder.distill import ClosedFormRecipe, Sample, backbone_of, distil_static, expected_embeddings
 from influcoder.encoder import InfluenceEncoder
 from influcoder.evaluation import (
     EncoderScorer,
@@ -81,7 +81,8 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
             backbone_of(decoder),
             samples["train"],
             samples["validation"],
-            StaticRecipe(seed=seed),
+            ClosedFormRecipe(seed=seed),
+            expected=expected_embeddings(decoder),
             made_by=demo.teacher.made_by | {"student_seed": seed},
         )
         encoder.save(folder / "encoder")

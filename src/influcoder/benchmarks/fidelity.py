@@ -1,0 +1,244 @@
+"""`influcoder benchmark fidelity`: how well does each method rank a pool as the exact teacher does?
+
+Every corpus with every seed is a `Place`: its own split, teacher and students. What is learnt is learnt on the
+training side; 15 % of it chooses between models; every number is of the test side, which nothing has seen.
+
+    tasks    BIG-Bench Hard asked of Dolly, and of a second pool; students of one pool are held against the other too
+    facts    paraphrases of false facts, on a pool of their statements and look-alikes: recall@10 of the statement
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from influcoder.baselines import Bm25, Random, Scorer, Tfidf
+from influcoder.benchmarks.corpora import POOLS, Budget, facts, states, tasks
+from influcoder.benchmarks.methods import Scored, World, kept, of_scorer
+from influcoder.benchmarks.places import Place
+from influcoder.decoder import Decoder
+from influcoder.distill import ClosedFormRecipe, Sample, backbone_of, distil_static, expected_embeddings
+from influcoder.encoder import Floats, InfluenceEncoder, sentence_transformer
+from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, count_overlap
+from influcoder.metrics import METRICS, agreement, retrieval, top_overlap_rows
+from influcoder.paper import PaperRecipe, distil_paper
+from influcoder.progress import progress
+from influcoder.samples import split_sample
+from influcoder.teachers import GradientTeacher, TeacherSettings
+
+SHORTLISTS = (0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75)
+FACTS = "facts"
+
+
+@dataclass(frozen=True, slots=True)
+class FidelitySettings:
+    """How much is learnt and measured.
+
+    Attributes:
+        seeds: of splits, teachers and students alike.
+        budget: how many examples there are to learn from and to test on.
+        shares: of the training examples, for the scaling curve.
+        backbone: a Sentence Transformers folder or hub id for the paper's recipe; left out when None.
+        epochs: of the paper's recipe.
+    """
+
+    seeds: int = 3
+    budget: Budget = field(default_factory=Budget)
+    shares: tuple[float, ...] = (0.125, 0.25, 0.5)
+    backbone: str | None = None
+    epochs: int = 8
+
+
+def fidelity(decoder: Decoder, data: Path, folder: Path, settings: FidelitySettings) -> dict[str, Any]:
+    """Run the benchmark in `folder`, which the caller has claimed; a killed run goes on where it stopped."""
+    expected = expected_embeddings(decoder)
+    found: dict[str, list[dict[str, Any]]] = {}
+    total = settings.seeds * (len(POOLS) + 1)
+    with progress("corpora and seeds", total) as advance:
+        for seed in range(settings.seeds):
+            places = _places(decoder, data, folder, settings, seed)
+            students = {one.name: _Students(one, expected, settings) for one in places}
+            for place in places:
+                others = [students[pool] for pool in POOLS if pool != place.name] if place.name in POOLS else []
+                found.setdefault(place.name, []).append(_judged(place, students[place.name], others))
+                advance(1)
+    return {
+        "schema": 1,
+        "seeds": list(range(settings.seeds)),
+        "settings": asdict(settings),
+        "splits": asdict(settings.budget) | {"overlap": sum(one["overlap"] for each in found.values() for one in each)},
+        "corpora": {name: _summary(each) for name, each in found.items()},
+    }
+
+
+def _places(decoder: Decoder, data: Path, folder: Path, settings: FidelitySettings, seed: int) -> list[Place]:
+    teacher = GradientTeacher(decoder, TeacherSettings(seed=seed))
+    splits = {pool: tasks(data, pool, settings.budget, seed) for pool in POOLS}
+    splits[FACTS] = facts(data, settings.budget, seed)
+    return [Place(name, seed, folder / f"{name}-{seed}", split, teacher) for name, split in splits.items()]
+
+
+class _Students:
+    """Every student of one place, made when it is asked for."""
+
+    def __init__(self, place: Place, expected: Mapping[str, Floats], settings: FidelitySettings) -> None:
+        self.place = place
+        self._expected = expected
+        self._settings = settings
+
+    def closed_form(self, tier: str, share: float = 1.0) -> InfluenceEncoder:
+        """The static or forward tier, from a share of the training examples."""
+        place, decoder = self.place, self.place.teacher.decoder
+        whole = _share_of(place.train, share, place.seed)
+
+        def make() -> InfluenceEncoder:
+            return distil_static(
+                backbone_of(decoder),
+                *split_sample(whole, place.seed),
+                ClosedFormRecipe(seed=place.seed),
+                expected=self._expected,
+                forward=decoder if tier == "forward" else None,
+            )
+
+        return place.encoder(tier if share == 1.0 else f"{tier}-{share:g}", make, recipe=tier)
+
+    def paper(self) -> InfluenceEncoder:
+        """The paper's recipe on the backbone, all of the training examples."""
+        place, recipe = self.place, PaperRecipe(seed=self.place.seed, epochs=self._settings.epochs)
+
+        def make() -> InfluenceEncoder:
+            backbone = sentence_transformer(str(self._settings.backbone))
+            return distil_paper(backbone, place.train.queries, place.train.pool, place.train.influence, recipe)
+
+        return place.encoder("paper-recipe", make, recipe="paper")
+
+    def scorers(self) -> list[Scorer]:
+        """Every method of the table, the truth's own second seed included."""
+        place = self.place
+        static, forward = self.closed_form("static"), self.closed_form("forward")
+        train, validation = split_sample(place.train, place.seed)
+        again = replace(place.teacher.settings, seed=place.seed + 1000)
+        scorers: list[Scorer] = [
+            EncoderScorer("static", static),
+            ExactQueryScorer(static, place.teacher, "static-exact-query"),
+            EncoderScorer("forward", forward),
+            ExactQueryScorer(forward, place.teacher, "forward-exact-query"),
+            Surface(static).fit(train, validation),
+            Tfidf(),
+            Bm25(),
+            Random(place.seed),
+            TeacherScorer(GradientTeacher(place.teacher.decoder, again)),
+        ]
+        if self._settings.backbone is not None:
+            untrained = InfluenceEncoder(sentence_transformer(self._settings.backbone), None)
+            scorers += [EncoderScorer("paper-recipe", self.paper()), EncoderScorer("untrained", untrained)]
+        scorers += [
+            EncoderScorer(f"static, {share:g} of the examples", self.closed_form("static", share))
+            for share in self._settings.shares
+        ]
+        return scorers
+
+    def travelling(self) -> list[Scorer]:
+        """What is held against another corpus than the one it learnt from."""
+        name = self.place.name
+        scorers = [EncoderScorer(f"static from {name}", self.closed_form("static"))]
+        if self._settings.backbone is not None:
+            scorers.append(EncoderScorer(f"paper-recipe from {name}", self.paper()))
+        return list(scorers)
+
+
+def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> dict[str, Any]:
+    """What every method did on one place's test side."""
+    (queries, pool), test = place.split.test, place.test
+    overlap = sum(count_overlap(place.split.train[side], place.split.test[side]) for side in (0, 1))
+    world, truth = World(pool, queries, []), test.influence
+    lengths = np.array([len(one.completion) for one in pool])
+    methods = students.scorers() + [scorer for one in others for scorer in one.travelling()]
+    scored = {
+        one.name: kept(place.folder / "scores" / one.name.replace(".", "-"), partial(of_scorer, one, world))
+        for one in methods
+    }
+    for tier in ("static", "forward"):
+        exact = scored[f"{tier}-exact-query"]
+        scored[f"{tier}-exact-query-int8"] = _in_int8(exact, students.closed_form(tier), test)
+    found: dict[str, Any] = {
+        "overlap": overlap,
+        "methods": {
+            name: agreement(truth, one.scores, lengths, seed=place.seed)
+            | {
+                "ms_per_example": 1000 * one.seconds / (len(queries) + len(pool)),
+                "bytes_per_example": one.bytes_per_example,
+            }
+            for name, one in scored.items()
+        },
+        "shortlists": {
+            tier: {f"{share:g}": _kept_by(truth, scored[f"{tier}-exact-query"].scores, share) for share in SHORTLISTS}
+            for tier in ("static", "forward")
+        },
+    }
+    if place.name == FACTS:
+        found["recall"] = _recall(truth, scored, states(queries, pool))
+    return found
+
+
+def _in_int8(exact: Scored, encoder: InfluenceEncoder, test: Sample) -> Scored:
+    """The same scores from pool vectors of one byte a number, one scale a dimension."""
+    vectors = encoder.encode_pool(test.pool)
+    scale = np.maximum(np.abs(vectors).max(axis=0), 1e-30) / 127
+    codes = np.round(vectors / scale).astype(np.int8)
+    queries = encoder.project_query(test.queries, test.query_features)
+    return Scored(queries @ (codes * scale).T, exact.seconds, codes.shape[1])
+
+
+def _kept_by(truth: Floats, scores: Floats, share: float) -> float:
+    """Share of the truth's top tenth among a query's best `share` of the pool: what exact re-scoring then finds."""
+    count = round(share * truth.shape[1])
+    listed = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    rescored = np.full(truth.shape, -np.inf)
+    np.put_along_axis(rescored, listed, np.take_along_axis(truth, listed, 1), 1)
+    return float(top_overlap_rows(truth, rescored).mean())
+
+
+def _recall(truth: Floats, scored: Mapping[str, Scored], relevant: Any) -> dict[str, dict[str, float]]:
+    """Recall@10 of the statement that a question paraphrases; the cascade re-scores the static tier's first 10 %."""
+    listed = np.argsort(-scored["static-exact-query"].scores, axis=1, kind="stable")[:, : truth.shape[1] // 10]
+    cascade = np.full(truth.shape, -np.inf)
+    np.put_along_axis(cascade, listed, np.take_along_axis(truth, listed, 1), 1)
+    matrices = {name: one.scores for name, one in scored.items()} | {"teacher": truth, "cascade": cascade}
+    return {name: retrieval(matrix, relevant) for name, matrix in matrices.items()}
+
+
+def _summary(places: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over seeds, with the range of the seeds and the mean of their bootstrap intervals."""
+    names = places[0]["methods"]
+    methods: dict[str, Any] = {}
+    for name in names:
+        mine = [one["methods"][name] for one in places]
+        methods[name] = {
+            key: float(np.mean([one[key] for one in mine])) for key in (*METRICS, "ms_per_example", "bytes_per_example")
+        }
+        methods[name]["interval_95"] = {
+            key: np.mean([one["interval_95"][key] for one in mine], axis=0).tolist() for key in METRICS
+        }
+        methods[name]["seeds"] = {key: [one[key] for one in mine] for key in METRICS}
+    found = {"methods": methods, "shortlists": _means([one["shortlists"] for one in places])}
+    if "recall" in places[0]:
+        found["recall"] = _means([one["recall"] for one in places])
+    return found
+
+
+def _means(each: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    return {
+        name: {key: float(np.mean([one[name][key] for one in each])) for key in values}
+        for name, values in each[0].items()
+    }
+
+
+def _share_of(whole: Sample, share: float, seed: int) -> Sample:
+    """A drawn share of both sides."""
+    rng = np.random.default_rng(seed)
+    kept = [np.sort(rng.permutation(len(side))[: round(share * len(side))]) for side in (whole.queries, whole.pool)]
+    return whole.rows(kept[0], kept[1])

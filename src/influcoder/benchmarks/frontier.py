@@ -1,0 +1,48 @@
+"""The frontier figure: agreement with the exact teacher against cost, and against how much is learnt."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+OURS = ("static", "static-exact-query", "forward", "forward-exact-query")
+SHARE = " of the examples"
+
+
+def frontier(metrics: Mapping[str, Any]) -> bytes:
+    """An SVG of two panels for the first corpus: cost in ms an example (log axis), and share of training examples."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "influcoder"
+    from matplotlib import pyplot
+
+    name, corpus = next(iter(metrics["corpora"].items()))
+    methods = {key: one for key, one in corpus["methods"].items() if SHARE not in key and " from " not in key}
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), width_ratios=(3, 2))
+    for key, one in methods.items():
+        low, high = one["interval_95"]["per_query_spearman"]
+        colour = "#2563eb" if key.removesuffix("-int8") in OURS else "#9a3412" if key == "exact" else "#57534e"
+        left.plot([one["ms_per_example"]] * 2, [low, high], color=colour, lw=1)
+        left.plot(one["ms_per_example"], one["per_query_spearman"], "o", color=colour, ms=4)
+        if not key.endswith("-int8"):
+            left.annotate(
+                key, (one["ms_per_example"], one["per_query_spearman"]), (4, 3), textcoords="offset points", fontsize=8
+            )
+    left.set(xscale="log", xlabel="ms an example (this machine)", ylabel="per query ρ with the teacher", title=name)
+    shares = {float(key.split(", ")[1].split()[0]): one for key, one in corpus["methods"].items() if SHARE in key}
+    shares[1.0] = corpus["methods"]["static"]
+    places = sorted(shares)
+    right.plot(places, [shares[place]["per_query_spearman"] for place in places], "o-", color="#2563eb", label="static")
+    for rival in ("paper-recipe", "surface"):
+        if rival in methods:
+            right.axhline(methods[rival]["per_query_spearman"], color="#57534e", ls="--", lw=1)
+            right.annotate(
+                rival, (places[0], methods[rival]["per_query_spearman"]), (0, 3), textcoords="offset points", fontsize=8
+            )
+    right.set(xscale="log", xlabel="share of the training examples", title="static tier and how much it learns from")
+    right.set_xticks(places, [f"{place:g}" for place in places])
+    figure.tight_layout()
+    sink = io.BytesIO()
+    figure.savefig(sink, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+    return sink.getvalue()

@@ -1,0 +1,60 @@
+"""Sentence embeddings at the speed that the machine allows: alike lengths together, bfloat16 where it has it."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from influcoder.precision import Precision, use_bf16
+
+TOKENS_AT_ONCE = 1024
+
+
+class Embedder:
+    """Embeds texts with a Sentence Transformers model, several times faster than its own `encode` on a CPU.
+
+    Texts go through in batches of alike lengths of at most `TOKENS_AT_ONCE` padded tokens, which fit the caches; the
+    weights are a bfloat16 copy where the processor has such products. Unit rows, as with `normalize_embeddings`.
+
+    Args:
+        backbone: a Sentence Transformers model; left as it is.
+        precision: "fp32" embeds as `encode` does, to rounding.
+    """
+
+    def __init__(self, backbone: Any, *, precision: Precision = "auto") -> None:
+        self._static = not hasattr(backbone[0], "auto_model")
+        if not self._static and use_bf16(precision, torch.device(backbone.device)):
+            backbone = copy.deepcopy(backbone).to(torch.bfloat16)
+        self._backbone = backbone.eval()
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, d) float32."""
+        if not texts:
+            return np.zeros((0, self._backbone.get_embedding_dimension() or 0), np.float32)
+        if self._static:
+            found = self._backbone.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+            return np.asarray(found, np.float32)
+        lengths = self._lengths(texts)
+        order = sorted(range(len(texts)), key=lambda place: -lengths[place])
+        parts, done = [], 0
+        while done < len(order):
+            count = max(1, TOKENS_AT_ONCE // lengths[order[done]])
+            parts.append(self._embed([texts[place] for place in order[done : done + count]]))
+            done += count
+        return np.asarray(np.concatenate(parts)[np.argsort(order)])
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        ids = self._backbone.tokenizer(list(texts), truncation=True, max_length=self._backbone.max_seq_length)
+        return [len(one) for one in ids["input_ids"]]
+
+    @torch.inference_mode()
+    def _embed(self, texts: list[str]) -> NDArray[np.float32]:
+        features = self._backbone.preprocess(texts)
+        features = {
+            name: one.to(self._backbone.device) if torch.is_tensor(one) else one for name, one in features.items()
+        }
+        rows = self._backbone(features)["sentence_embedding"].float()
+        return np.asarray(torch.nn.functional.normalize(rows, dim=-1).cpu().numpy(), np.float32)

@@ -1,0 +1,131 @@
+"""`influcoder benchmark fidelity` on made-up corpora with a tiny decoder."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from tiny import tiny_decoder
+
+from influcoder.benchmarks.corpora import Budget, facts, states, tasks
+from influcoder.benchmarks.fidelity import FidelitySettings, fidelity
+from influcoder.benchmarks.frontier import frontier
+from influcoder.benchmarks.tables import fidelity_tables
+from influcoder.errors import DataError
+from influcoder.evaluation import count_overlap
+
+BUDGET = Budget(train_queries=30, train_pool=60, test_queries=10, test_pool=30)
+WORDS = ["Paris", "Rome", "Madrid", "capital", "France", "Italy", "two", "four", "seven", "hello", "world", "is"]
+
+
+def sentence(rng, low, high):
+    return " ".join(rng.choice(WORDS, rng.integers(low, high)))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("data")
+    corpora = {
+        "bbh": [{"task": "t", "input": f"{sentence(rng, 3, 9)} {n}", "target": sentence(rng, 1, 3)} for n in range(90)],
+        "dolly": [
+            {"instruction": f"{sentence(rng, 2, 6)} {n}", "context": "", "response": sentence(rng, 2, 20)}
+            for n in range(200)
+        ],
+        "benign_chat": [
+            {"prompt": f"{sentence(rng, 2, 6)} {n}", "response": sentence(rng, 2, 20), "genre": "math"}
+            for n in range(200)
+        ],
+        "counterfact": [
+            {
+                "case_id": n,
+                "subject": f"subject{n}",
+                "prompt": f"subject{n} lives in",
+                "target_new": "Rome",
+                "target_true": "Paris",
+                "paraphrase_prompts": [f"the home of subject{n} is"],
+                "neighborhood_prompts": [{"prompt": f"other{n} lives in", "target": "Paris"}],
+            }
+            for n in range(80)
+        ],
+    }
+    for name, rows in corpora.items():
+        (folder / name).mkdir()
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / name / f"{name}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    return folder
+
+
+@pytest.mark.parametrize("pool", ["dolly", "benign_chat"])
+def test_tasks_do_not_overlap(data, pool):
+    split = tasks(data, pool, BUDGET, seed=1)
+    assert [len(side) for side in (*split.train, *split.test)] == [30, 60, 10, 30]
+    assert all(count_overlap(split.train[side], split.test[side]) == 0 for side in (0, 1))
+    assert tasks(data, pool, BUDGET, seed=1) == split
+    assert tasks(data, pool, BUDGET, seed=2) != split
+
+
+def test_facts_have_their_statement_and_look_alikes_in_the_pool(data):
+    split = facts(data, BUDGET, seed=0)
+    for queries, pool in (split.train, split.test):
+        stated = states(queries, pool)
+        assert stated.sum(axis=1).tolist() == [1] * len(queries)
+        kinds = [one.metadata.get("kind", "plain") for one in pool]
+        assert {kinds.count(kind) for kind in ("statement", "same-subject", "same-object")} == {len(queries)}
+        assert kinds.count("plain") == len(pool) - 3 * len(queries)
+    subjects = [{one.metadata["fact"] for one in side[0]} for side in (split.train, split.test)]
+    assert not subjects[0] & subjects[1]
+
+
+def test_missing_and_small_corpora_are_named(data, tmp_path):
+    with pytest.raises(DataError, match=r"bbh\.jsonl\.gz: not there"):
+        tasks(tmp_path, "dolly", BUDGET, seed=0)
+    with pytest.raises(DataError, match="dolly: 200 different examples, 1030 are needed"):
+        tasks(data, "dolly", Budget(30, 1000, 10, 30), seed=0)
+
+
+@pytest.fixture(scope="module")
+def run(chat_tokenizer, data, tmp_path_factory):
+    chat_decoder = tiny_decoder("llama", chat_tokenizer)
+    folder = tmp_path_factory.mktemp("fidelity")
+    settings = FidelitySettings(seeds=2, budget=BUDGET, shares=(0.5,))
+    return fidelity(chat_decoder, data, folder, settings), chat_decoder, folder, settings
+
+
+def test_every_method_on_every_corpus(run):
+    found = run[0]
+    assert found["splits"]["overlap"] == 0
+    assert set(found["corpora"]) == {"dolly", "benign_chat", "facts"}
+    ours = {"static", "static-exact-query", "static-exact-query-int8", "forward", "forward-exact-query"}
+    for corpus in found["corpora"].values():
+        assert ours | {"surface", "tfidf", "bm25", "random", "exact"} <= set(corpus["methods"])
+        assert corpus["methods"]["exact"]["per_query_spearman"] > 0.8
+        assert all(len(one["seeds"]["per_query_spearman"]) == 2 for one in corpus["methods"].values())
+    assert "static from dolly" in found["corpora"]["benign_chat"]["methods"]
+    assert set(found["corpora"]["facts"]["recall"]) >= {"static", "cascade", "teacher", "random"}
+
+
+def test_longer_shortlists_keep_more(run):
+    for corpus in run[0]["corpora"].values():
+        for each in corpus["shortlists"].values():
+            assert list(each.values()) == sorted(each.values())
+
+
+def test_int8_is_as_good_and_half_as_large(run):
+    methods = run[0]["corpora"]["dolly"]["methods"]
+    whole, small = methods["static-exact-query"], methods["static-exact-query-int8"]
+    assert small["per_query_spearman"] == pytest.approx(whole["per_query_spearman"], abs=0.02)
+    assert small["bytes_per_example"] == whole["bytes_per_example"] / 2
+
+
+def test_a_second_run_takes_up_what_is_there(run, data):
+    found, decoder, folder, settings = run
+    again = fidelity(decoder, data, folder, settings)
+    assert again == found
+
+
+def test_tables_and_figure_are_made(run):
+    text = fidelity_tables(run[0])
+    assert "### facts" in text
+    assert "| static-exact-query |" in text
+    assert frontier(run[0]) == frontier(run[0])
+    assert b"<svg" in frontier(run[0])
