@@ -140,7 +140,7 @@ class InfluenceEncoder:
 
     def channels(self, examples: Sequence[Example], idf: Floats, names: Sequence[str] = CHANNELS) -> dict[str, Floats]:
         """Identity channels by name of some examples, their tokens weighted by `idf`."""
-        return self.reader.read(examples, (), names, idf)[1]
+        return self.reader.read(examples, (), names, idf)[1] if names else {}
 
     @cached_property
     def _forward(self) -> ForwardReader:

@@ -43,6 +43,8 @@ SURFACE = (
     "repeats",
 )
 CHANNELS = ("answer", "subject", "fact")
+TEXTS_AT_ONCE = 4
+"""in a sketch of pairs: more do not fit the caches"""
 
 
 class StaticReader:
@@ -174,8 +176,8 @@ class StaticReader:
     def _pairs(self, text: Ragged, lag: int) -> Floats:
         left, right = self._pair_tables
         result = np.empty((len(text.offsets) - 1, left.shape[1]), np.float32)
-        for start in range(0, len(result), 64):
-            stop = min(start + 64, len(result))
+        for start in range(0, len(result), TEXTS_AT_ONCE):
+            stop = min(start + TEXTS_AT_ONCE, len(result))
             part = Ragged(
                 text.ids[text.offsets[start] : text.offsets[stop]], text.offsets[start : stop + 1] - text.offsets[start]
             )
@@ -211,8 +213,8 @@ class StaticReader:
         left, right = self._signs[1], self._signs[2]
         result = np.empty((len(text.offsets) - 1, left.shape[1]), np.float32)
         bounds = np.searchsorted(owner[both], np.arange(len(result) + 1))
-        for start in range(0, len(result), 64):
-            stop = min(start + 64, len(result))
+        for start in range(0, len(result), TEXTS_AT_ONCE):
+            stop = min(start + TEXTS_AT_ONCE, len(result))
             here = slice(bounds[start], bounds[stop])
             share = (weights[before[here]] * weights[after[here]]).astype(np.float32)
             rows = scipy.sparse.csr_matrix(
