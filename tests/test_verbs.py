@@ -12,7 +12,7 @@ from tiny import save_decoder, tiny_decoder
 from influcoder import samples, verbs
 from influcoder.decoder import Decoder
 from influcoder.encoder import InfluenceEncoder
-from influcoder.errors import ConfigError, DataError, InflucoderError, StoreError, StoreMismatch
+from influcoder.errors import ConfigError, DataError, InflucoderError, ModelError, StoreError, StoreMismatch
 from influcoder.folder import Folder
 from influcoder.index import Index
 from influcoder.metrics import METRICS
@@ -331,3 +331,26 @@ def test_summary_of_a_query(built):
     assert [hit["rank"] for hit in found["opponents"]] == [1, 2, 3, 4, 5]
     assert [hit["planted"] for hit in found["proponents"]][:2] == [True, False]
     assert orjson.dumps(found)
+
+
+def test_forward_tier_from_features_to_search(decoder, train, tmp_path):
+    found = verbs.distil(train, Folder(tmp_path / "e"), recipe="forward", decoder=decoder)
+    assert found["tier"] == "forward"
+    encoder = InfluenceEncoder.load(tmp_path / "e", decoder=decoder)
+    pool = sentences(8, 70, "x")
+    verbs.index(encoder, pool, Folder(tmp_path / "i"))
+    asked = sentences(1, 71, "q")
+    opened = Index(tmp_path / "i", decoder=decoder)
+    hits = verbs.search(opened, asked, k=3, opponents=False, verify=0, decoder=decoder)
+    assert len(hits[0]) == 3
+    with pytest.raises(ModelError, match="give it with --decoder"):
+        verbs.search(Index(tmp_path / "i"), asked, k=3, opponents=False, verify=0, decoder=None)
+
+
+@pytest.mark.parametrize(("recipe", "with_decoder"), [("forward", False), ("static", True), ("paper", True)])
+def test_decoder_goes_with_the_forward_recipe_alone(decoder, train, tmp_path, recipe, with_decoder):
+    backbone = "somewhere" if recipe == "paper" else None
+    with pytest.raises(ConfigError, match="give --decoder with --recipe forward"):
+        verbs.distil(
+            train, Folder(tmp_path / "e"), recipe=recipe, backbone=backbone, decoder=decoder if with_decoder else None
+        )

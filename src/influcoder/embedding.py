@@ -13,6 +13,19 @@ from influcoder.precision import Precision, use_bf16
 TOKENS_AT_ONCE = 1024
 
 
+def embed(backbone: Any, texts: Sequence[str], *, precision: Precision = "auto") -> NDArray[np.float32]:
+    """Embed texts once as `backbone.encode(texts, normalize_embeddings=True)` does; (n, d), unit rows.
+
+    To embed again and again, keep an `Embedder`: in bfloat16 every call here copies the weights.
+
+    Args:
+        backbone: a Sentence Transformers model; its default prompt, if it has one, goes before every text.
+        precision: as of `Embedder`.
+    """
+    prompt = backbone.prompts.get(backbone.default_prompt_name) or ""
+    return Embedder(backbone, precision=precision)([prompt + text for text in texts])
+
+
 class Embedder:
     """Embeds texts with a Sentence Transformers model, several times faster than its own `encode` on a CPU.
 
@@ -21,7 +34,7 @@ class Embedder:
 
     Args:
         backbone: a Sentence Transformers model; left as it is.
-        precision: "fp32" embeds as `encode` does, to rounding.
+        precision: "fp32" embeds as `encode` with an empty prompt does, to rounding.
     """
 
     def __init__(self, backbone: Any, *, precision: Precision = "auto") -> None:
@@ -35,7 +48,7 @@ class Embedder:
         if not texts:
             return np.zeros((0, self._backbone.get_embedding_dimension() or 0), np.float32)
         if self._static:
-            found = self._backbone.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+            found = self._backbone.encode(list(texts), prompt="", normalize_embeddings=True, show_progress_bar=False)
             return np.asarray(found, np.float32)
         lengths = self._lengths(texts)
         order = sorted(range(len(texts)), key=lambda place: -lengths[place])
@@ -56,5 +69,5 @@ class Embedder:
         features = {
             name: one.to(self._backbone.device) if torch.is_tensor(one) else one for name, one in features.items()
         }
-        rows = self._backbone(features)["sentence_embedding"].float()
+        rows = self._backbone(features)["sentence_embedding"].float()[:, : self._backbone.truncate_dim]
         return np.asarray(torch.nn.functional.normalize(rows, dim=-1).cpu().numpy(), np.float32)

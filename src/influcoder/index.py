@@ -21,6 +21,7 @@ import orjson
 from numpy.typing import NDArray
 
 from influcoder.atomic import atomic_write, sha256, write_json
+from influcoder.decoder import Decoder
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, StoreCorrupt, StoreMismatch
 from influcoder.examples import Example, from_columns, to_columns
@@ -41,12 +42,16 @@ class Found:
 class Index:
     """A pool that has been embedded; open one with `Index(folder)`, make one with `Index.build`.
 
+    Args:
+        decoder: what an encoder of the forward tier reads queries with.
+
     Raises:
         StoreError: not an index, unfinished, or damaged.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, decoder: Decoder | None = None) -> None:
         self.folder = Path(folder)
+        self._decoder = decoder
         self.store = Store(folder)
         if self.store.manifest["kind"] != "embeddings":
             raise StoreMismatch(f"{folder}: a store of {self.store.manifest['kind']}, expected embeddings.")
@@ -97,7 +102,7 @@ class Index:
         Raises:
             StoreMismatch: another one lies in its place.
         """
-        encoder = InfluenceEncoder.load(self.folder / "encoder")
+        encoder = InfluenceEncoder.load(self.folder / "encoder", decoder=self._decoder)
         made_by = self.store.manifest["made_by"]["encoder"]
         if made_by != encoder.fingerprint:
             raise StoreMismatch(

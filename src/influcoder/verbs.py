@@ -185,8 +185,6 @@ def search(
 ) -> list[list[Hit]]:
     """Proponents or opponents of each query; with a decoder, from real query gradients."""
     teacher = None if decoder is None else teacher_of(index.encoder, decoder, checkpoints)
-    if index.encoder.tier == "forward":
-        index.encoder.decoder = decoder
     return search_index(index, queries, k=k, opponents=opponents, verify=verify, teacher=teacher)
 
 

@@ -4,19 +4,22 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from influcoder.benchmarks.corpora import POOLS
+
 OURS = ("static", "static-exact-query", "forward", "forward-exact-query")
 SHARE = " of the examples"
 
 
 def frontier(metrics: Mapping[str, Any]) -> bytes:
-    """An SVG of two panels for the first corpus: cost in ms an example (log axis), and share of training examples."""
+    """An SVG for the first pool of tasks: agreement against ms an example (log axis), and against training share."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "influcoder"
     from matplotlib import pyplot
 
-    name, corpus = next(iter(metrics["corpora"].items()))
+    name = POOLS[0]
+    corpus = metrics["corpora"][name]
     methods = {key: one for key, one in corpus["methods"].items() if SHARE not in key and " from " not in key}
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), width_ratios=(3, 2))
     for key, one in methods.items():
@@ -40,6 +43,7 @@ def frontier(metrics: Mapping[str, Any]) -> bytes:
                 rival, (places[0], methods[rival]["per_query_spearman"]), (0, 3), textcoords="offset points", fontsize=8
             )
     right.set(xscale="log", xlabel="share of the training examples", title="static tier and how much it learns from")
+    right.minorticks_off()
     right.set_xticks(places, [f"{place:g}" for place in places])
     figure.tight_layout()
     sink = io.BytesIO()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from influcoder.decoder import Decoder
     from influcoder.examples import Example
+    from influcoder.index import Index
 
 
 def distill(
@@ -119,13 +120,11 @@ def search(
         json: print the rows as JSON
     """
     from influcoder import verbs
-    from influcoder.index import Index
     from influcoder.tables import hits_as_json, print_hits
 
     refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
     asked = _asked(prompt, completion, queries)
-    opened = Index(index)
-    teacher = _decoder_of(opened.encoder.made_by, decoder, adapter)
+    opened, teacher = _opened(index, decoder, adapter)
     saved = checkpoints_of(checkpoints, decoder or "", opened.encoder.made_by.get("max_length", 1024))
     found = verbs.search(opened, asked, k=k, opponents=opponents, verify=verify, decoder=teacher, checkpoints=saved)
     if json:
@@ -142,6 +141,8 @@ def select(
     top: str | None = None,
     drop: str | None = None,
     threshold: float | None = None,
+    decoder: str | None = None,
+    adapter: str | None = None,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
     """Keep or drop pool rows by their mean influence on some queries; exactly one rule.
@@ -152,14 +153,16 @@ def select(
         top: keep this share of highest scores, as 5% or 0.05
         drop: leave this share of highest scores out
         threshold: keep scores of at least this
+        decoder: what an encoder of the forward tier reads the queries with
+        adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
     from influcoder import verbs
-    from influcoder.index import Index
 
+    refuse_without_decoder(decoder, adapter=adapter)
     rules = {"top": share(top, "--top"), "drop": share(drop, "--drop"), "threshold": threshold}
     asked = reading.read(queries, "queries", output)
-    found = verbs.select(Index(index), asked, output.folder(arguments), **rules)
+    found = verbs.select(_opened(index, decoder, adapter)[0], asked, output.folder(arguments), **rules)
     finish("select", arguments, found, output)
 
 
@@ -212,6 +215,15 @@ def _asked(prompt: str | None, completion: str | None, queries: list[str] | None
     if not prompt or not completion or not completion.strip():
         raise ConfigError("what is asked? Give --prompt and --completion, or --queries with a file.")
     return [Example("query", prompt, completion, (("user", prompt),))]
+
+
+def _opened(folder: Path, path: str | None, adapter: str | None) -> "tuple[Index, Decoder | None]":
+    """An index with the decoder that its encoder may need."""
+    from influcoder.index import Index
+
+    index = Index(folder)
+    decoder = _decoder_of(index.encoder.made_by, path, adapter)
+    return (index if decoder is None else Index(folder, decoder=decoder)), decoder
 
 
 def _decoder_of(made_by: "Mapping[str, Any]", path: str | None, adapter: str | None) -> "Decoder | None":
