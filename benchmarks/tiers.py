@@ -26,7 +26,7 @@ from influcoder.examples import plain_text
 from influcoder.metrics import spearman_rows
 from influcoder.samples import load_sample
 
-REPEATS = 5
+REPEATS = 4
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ class Embedder:
         order = sorted(range(len(texts)), key=lambda place: -lengths[place])
         parts, done = [], 0
         while done < len(order):
-            count = max(1, TOKENS_AT_ONCE // lengths[order[done]])
+            count = max(1, TOKENS_AT_ONCE // max(1, lengths[order[done]]))
             parts.append(self._embed([texts[place] for place in order[done : done + count]]))
             done += count
         return np.asarray(np.concatenate(parts)[np.argsort(order)])
