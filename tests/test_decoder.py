@@ -5,12 +5,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from tiny import END, VOCABULARY, save_decoder, tiny_decoder, tiny_model, tiny_tokenizer
 from tokenizers import processors
 from transformers import BertConfig, BertLMHeadModel, BertModel
 
-from influcoder.decoder import Decoder
+from influcoder.decoder import Decoder, Tokens
 from influcoder.errors import ConfigError, ModelError
 from influcoder.examples import Example, example_from_row
 
@@ -406,3 +408,27 @@ def test_answer_to_an_empty_prompt_and_longer_than_the_model_reads(tokenizer):
     decoder = tiny_decoder("llama", tokenizer, max_length=8)
     for prompt in ("", LONG):
         assert isinstance(decoder.answer(Example("a", prompt, "x"), max_new_tokens=24), str)
+
+
+@given(length=st.integers(2, 60), start=st.integers(0, 59), most=st.integers(2, 70))
+def test_shortened_keeps_the_text_around_the_completion(length, start, most):
+    start = min(start, length - 1)
+    whole = Tokens(np.arange(length), start)
+    short = whole.shortened(most)
+    assert len(short.ids) == min(length, most)
+    assert (np.diff(short.ids) == 1).all()
+    first = max(start, 1)
+    assert short.ids[max(short.start, 1)] == first, "the completion begins where it did"
+    assert short.targets >= min(whole.targets, max(1, most // 2))
+    assert short.prompt_cut == (short.ids[0] > 0)
+    assert short.completion_cut == (short.ids[-1] < length - 1)
+
+
+def test_a_shortened_decoder_is_the_same_model(decoder):
+    example = [Example("a", "one two three four", " five six seven eight")]
+    short = decoder.shortened(4)
+    assert len(short.tokenise(example)[0].ids) == 4 < len(decoder.tokenise(example)[0].ids)
+    assert short.model is decoder.model
+    assert short.fingerprint == decoder.fingerprint
+    with pytest.raises(ConfigError, match="shortened to 1 tokens, expected at least 2"):
+        decoder.shortened(1)

@@ -22,6 +22,7 @@ from influcoder.forward import ForwardReader
 from influcoder.head import PENALTIES
 from influcoder.metrics import spearman_rows
 from influcoder.ragged import Ragged
+from influcoder.teachers import GradientTeacher, TeacherSettings
 
 WIDTH = 12
 FEATURES = 40
@@ -225,6 +226,59 @@ def test_forward_tier_refuses_another_decoder(decoder, tmp_path):
     encoder.save(tmp_path / "e")
     with pytest.raises(ModelError, match="distilled from a decoder with weights 000000000000"):
         InfluenceEncoder.load(tmp_path / "e", decoder=decoder)
+
+
+def short_student(decoder, tokens, **changes):
+    """Texts of about thirty tokens, a teacher of their gradients, and a student that sees `tokens` of each."""
+    rng = np.random.default_rng(3)
+    made = [Example(f"s{n}", nonsense(rng) + nonsense(rng), nonsense(rng) + nonsense(rng)) for n in range(120)]
+    teacher = GradientTeacher(decoder, TeacherSettings(rank=4, width=256, precision="fp32", **changes))
+    found = teacher.features(made, "pool").vectors
+    train, validation, test = (
+        Sample(made[a:b], made[b:c], found[a:b], found[b:c]) for a, b, c in ((0, 20, 50), (50, 60, 80), (80, 90, 120))
+    )
+    recipe = replace(RECIPE, short_tokens=tokens)
+    return distil_static(backbone_of(decoder), train, validation, recipe, short=teacher), teacher, test
+
+
+def agreement_with_exact_queries(encoder, test):
+    scores = encoder.project_query(test.queries, test.query_features) @ encoder.encode_pool(test.pool).T
+    return mean_spearman(test.influence, scores)
+
+
+def test_short_tier_of_whole_texts_is_the_teacher(decoder):
+    encoder, _, test = short_student(decoder, 1000)
+    assert encoder.settings["groups"]["pool"][-1] == "short"
+    exact = test.pool_features @ encoder.bases["pool"]
+    scores = test.query_features @ encoder.query_projector @ exact.T
+    found = encoder.project_query(test.queries, test.query_features) @ encoder.encode_pool(test.pool).T
+    assert mean_spearman(scores, found) > 0.98
+
+
+def test_more_of_a_text_is_nearer_to_the_teacher(decoder):
+    few, more, whole = (agreement_with_exact_queries(*short_student(decoder, n)[::2]) for n in (6, 16, 1000))
+    assert few < more < whole
+
+
+def test_short_tier_is_saved_and_loaded_with_its_decoder(decoder, tmp_path):
+    encoder, _, test = short_student(decoder, 16)
+    assert encoder.tier == "short"
+    encoder.save(tmp_path / "e")
+    again = InfluenceEncoder.load(tmp_path / "e", decoder=decoder)
+    assert again.fingerprint == encoder.fingerprint
+    np.testing.assert_allclose(again.encode_pool(test.pool), encoder.encode_pool(test.pool), atol=1e-4)
+    np.testing.assert_allclose(again.encode_query(test.queries), encoder.encode_query(test.queries), atol=1e-4)
+    with pytest.raises(ModelError, match="an encoder of the short tier reads texts with its decoder"):
+        InfluenceEncoder.load(tmp_path / "e").encode_pool(test.pool)
+
+
+def test_a_student_reads_one_slow_thing(decoder):
+    rng = np.random.default_rng(0)
+    made = [Example(f"f{n}", nonsense(rng), nonsense(rng)) for n in range(20)]
+    part = np.eye(5, dtype=np.float32)
+    one, two = (Sample(made[a : a + 5], made[a + 5 : a + 10], part, part) for a in (0, 10))
+    with pytest.raises(ConfigError, match="not both"):
+        distil_static(backbone_of(decoder), one, two, RECIPE, forward=decoder, short=GradientTeacher(decoder))
 
 
 def test_words_shared_weigh_when_nothing_else_tells(tokenizer):

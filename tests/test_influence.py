@@ -88,3 +88,9 @@ def test_result_is_repeatable():
     first, second = (SpectralTargets.of(features(9, 30, 0), features(14, 30, 1), dim=5) for _ in range(2))
     for one, other in zip((first.queries, first.pool), (second.queries, second.pool), strict=True):
         assert one.tobytes() == other.tobytes()
+
+
+def test_pool_examples_are_projected_as_queries_are():
+    queries, pool = features(20, 40, 0), features(12, 40, 1)
+    targets = SpectralTargets.of(queries, pool, dim=12)
+    np.testing.assert_allclose(pool @ targets.pool_projector, targets.pool, atol=1e-5)

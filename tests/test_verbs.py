@@ -333,9 +333,10 @@ def test_summary_of_a_query(built):
     assert orjson.dumps(found)
 
 
-def test_forward_tier_from_features_to_search(decoder, train, tmp_path):
-    found = verbs.distil(train, Folder(tmp_path / "e"), recipe="forward", decoder=decoder)
-    assert found["tier"] == "forward"
+@pytest.mark.parametrize("recipe", ["forward", "short"])
+def test_tiers_that_run_the_decoder_from_features_to_search(decoder, train, tmp_path, recipe):
+    found = verbs.distil(train, Folder(tmp_path / "e"), recipe=recipe, decoder=decoder)
+    assert found["tier"] == recipe
     encoder = InfluenceEncoder.load(tmp_path / "e", decoder=decoder)
     pool = sentences(8, 70, "x")
     verbs.index(encoder, pool, Folder(tmp_path / "i"))
@@ -347,10 +348,12 @@ def test_forward_tier_from_features_to_search(decoder, train, tmp_path):
         verbs.search(Index(tmp_path / "i"), asked, k=3, opponents=False, verify=0, decoder=None)
 
 
-@pytest.mark.parametrize(("recipe", "with_decoder"), [("forward", False), ("static", True), ("paper", True)])
-def test_decoder_goes_with_the_forward_recipe_alone(decoder, train, tmp_path, recipe, with_decoder):
+@pytest.mark.parametrize(
+    ("recipe", "with_decoder"), [("forward", False), ("short", False), ("static", True), ("paper", True)]
+)
+def test_decoder_goes_with_the_recipes_that_run_it_alone(decoder, train, tmp_path, recipe, with_decoder):
     backbone = "somewhere" if recipe == "paper" else None
-    with pytest.raises(ConfigError, match="give --decoder with --recipe forward"):
+    with pytest.raises(ConfigError, match="give --decoder with one of them"):
         verbs.distil(
             train, Folder(tmp_path / "e"), recipe=recipe, backbone=backbone, decoder=decoder if with_decoder else None
         )

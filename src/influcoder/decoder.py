@@ -5,11 +5,12 @@ prompt tokens carry none. Tokenisation follows TRL's prompt/completion conventio
 completion are both rendered, and the completion starts after their longest common run of tokens.
 """
 
+import copy
 import hashlib
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,26 @@ class Tokens:
     def targets(self) -> int:
         """How many completion tokens carry loss: a token needs one before it to be predicted."""
         return len(self.ids) - max(self.start, 1)
+
+    def shortened(self, most: int) -> "Tokens":
+        """At most so many tokens: the prompt's last and the completion's first, half each where both are long.
+
+        >>> short = Tokens(np.arange(100), start=40).shortened(10)
+        >>> short.ids.tolist(), short.start
+        ([35, 36, 37, 38, 39, 40, 41, 42, 43, 44], 5)
+        """
+        if len(self.ids) <= most:
+            return self
+        first = max(self.start, 1)
+        completion = min(self.targets, max(most // 2, most - first))
+        begin = max(0, first - (most - completion))
+        return replace(
+            self,
+            ids=self.ids[begin : first + completion],
+            start=self.start - begin,
+            prompt_cut=self.prompt_cut or begin > 0,
+            completion_cut=self.completion_cut or completion < self.targets,
+        )
 
 
 class Decoder:
@@ -87,6 +108,7 @@ class Decoder:
         self.max_length = min(max_length, limit)
         self._fingerprint: dict[str, Any] | None = None
         self._warned = False
+        self._most: int | None = None
         self.adapter = adapter or {}
 
     @classmethod
@@ -142,6 +164,18 @@ class Decoder:
         name = str(path) if adapter is None else f"{path} + {adapter}"
         return cls(model.to(device), tokenizer, name=name, max_length=max_length, adapter=parts)
 
+    def shortened(self, tokens: int) -> "Decoder":
+        """The same decoder, reading at most so many tokens of a text (`Tokens.shortened`).
+
+        Raises:
+            ConfigError: fewer than two.
+        """
+        if tokens < 2:
+            raise ConfigError(f"a text is shortened to {tokens} tokens, expected at least 2.")
+        other = copy.copy(self)
+        other._most = tokens
+        return other
+
     @property
     def device(self) -> torch.device:
         device: torch.device = self.model.get_input_embeddings().weight.device
@@ -169,7 +203,7 @@ class Decoder:
                 moved,
                 len(tokens),
             )
-        return tokens
+        return tokens if self._most is None else [one.shortened(self._most) for one in tokens]
 
     def answer(self, example: Example, max_new_tokens: int = 24) -> str:
         """The model's own greedy completion of an example's prompt, at most `max_length` - 1 tokens long.

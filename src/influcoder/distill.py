@@ -1,9 +1,9 @@
 """Distil a teacher's influences into an encoder.
 
-The student is solved, not trained: ridge regression from what `influcoder.static` reads (and the forward tier
-from what `influcoder.forward` does) to the spectral targets of `influcoder.influence`, each text supervised against
-the whole other side. What is read, penalties and channel weights are chosen on a validation split of queries *and*
-pool examples, never on the test.
+The student is solved, not trained: ridge regression from what `influcoder.static` reads (and the slower tiers from
+what `influcoder.forward` and `influcoder.short` do) to the spectral targets of `influcoder.influence`, each text
+supervised against the whole other side. What is read, penalties and channel weights are chosen on a validation split
+of queries *and* pool examples, never on the test.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +22,13 @@ from influcoder.decoder import Decoder
 from influcoder.encoder import EXPECTED, Floats, InfluenceEncoder
 from influcoder.errors import ConfigError, StoreCorrupt
 from influcoder.examples import Example
-from influcoder.head import LEAST_GAIN, Choice, ClosedFormHead, Side, fit_weights
+from influcoder.forward import ForwardReader
+from influcoder.head import LEAST_GAIN, Choice, ClosedFormHead, Role, Side, fit_weights
 from influcoder.influence import SpectralTargets, cross_influence
 from influcoder.metrics import agreement, ndcg_rows, spearman_rows
+from influcoder.short import ShortReader
 from influcoder.static import CHANNELS, StaticReader, inverse_document_frequency
+from influcoder.teachers import Teacher, teacher_again
 
 CONTEXTS_AT_ONCE = 256
 
@@ -63,6 +66,7 @@ class ClosedFormRecipe:
         pair_width: numbers in the sketch of the token pairs of each lag.
         channel_width: numbers in each identity channel.
         lags: distances of the token pairs.
+        short_tokens: of a text whose gradient the short tier takes.
         seed: draws the random tables.
     """
 
@@ -70,6 +74,7 @@ class ClosedFormRecipe:
     pair_width: int = 1024
     channel_width: int = 512
     lags: tuple[int, ...] = (1, 2)
+    short_tokens: int = 64
     seed: int = 0
 
     def reading(self) -> dict[str, Any]:
@@ -90,9 +95,10 @@ def distil_static(
     *,
     expected: Mapping[str, Floats] | None = None,
     forward: Decoder | None = None,
+    short: Teacher | None = None,
     made_by: dict[str, Any] | None = None,
 ) -> InfluenceEncoder:
-    """The closed-form student of a teacher: the static tier, or the forward tier.
+    """The closed-form student of a teacher: the static tier, or the forward or short tier.
 
     What is read of a text, the penalties and the channel weights are chosen on `validation`; the head is then solved
     on both splits together.
@@ -104,30 +110,33 @@ def distil_static(
         validation: what they are made by.
         expected: what the decoder expects after each token (`expected_embeddings`).
         forward: the decoder whose forward pass is read as well.
+        short: the teacher, whose gradients of shortened texts are read as well.
 
     Raises:
-        ConfigError: the splits share an example, or one is too small.
+        ConfigError: the splits share an example, or one is too small; or two slow tiers are asked for at once.
     """
     recipe = recipe or ClosedFormRecipe()
     _refuse_overlap(train, validation)
-    encoder = InfluenceEncoder(
-        backbone,
-        None,
-        expected=expected,
-        decoder=forward,
-        settings={"reading": recipe.reading(), "tier": "static" if forward is None else "forward"},
-        made_by=(made_by or {}) | {"recipe": "static" if forward is None else "forward"},
-    )
-    sides = {
-        "query": _SideData.read(encoder, train.queries, validation.queries),
-        "pool": _SideData.read(encoder, train.pool, validation.pool),
-    }
+    if forward is not None and short is not None:
+        raise ConfigError("a student reads a forward pass or a shortened text's gradient, not both.")
     targets = SpectralTargets.of(train.query_features, train.pool_features, recipe.dim)
+    encoder = InfluenceEncoder(backbone, None, expected=expected, settings={"tier": "static"}, made_by=made_by)
+    if forward is not None:
+        encoder.settings["tier"], encoder.beside = "forward", ForwardReader(forward)
+    if short is not None:
+        encoder.settings |= {"tier": "short", "short_tokens": recipe.short_tokens}
+        encoder.made_by |= short.made_by
+        encoder.bases, encoder.beside = _shortened(short, targets, recipe.short_tokens)
+    encoder.settings["reading"] = recipe.reading()
+    encoder.made_by["recipe"] = encoder.tier
+    sides = {
+        "query": _SideData.read(encoder, "query", train.queries, validation.queries),
+        "pool": _SideData.read(encoder, "pool", train.pool, validation.pool),
+    }
     truth = validation.influence
     # Each side is chosen against the other side's exact coordinates.
-    pool_projector = train.query_features.T @ (targets.queries / (targets.queries**2).sum(axis=0))
-    exact_queries = validation.query_features @ targets.query_projector
-    exact_pool = np.asarray(validation.pool_features @ pool_projector, np.float32)
+    exact_queries = np.asarray(validation.query_features @ targets.query_projector, np.float32)
+    exact_pool = np.asarray(validation.pool_features @ targets.pool_projector, np.float32)
     choices = {
         "query": sides["query"].choose(targets.queries, lambda mine: _agreement(truth, mine @ exact_pool.T)),
         "pool": sides["pool"].choose(targets.pool, lambda mine: _agreement(truth, exact_queries @ mine.T)),
@@ -140,16 +149,11 @@ def distil_static(
     channels = encoder.channels(validation.queries, idf), encoder.channels(validation.pool, idf)
     parts = [queries @ pool.T, *(channels[0][name] @ channels[1][name].T for name in CHANNELS)]
     weights = _worthwhile(truth, parts)
-    whole = SpectralTargets.of(
-        np.concatenate([train.query_features, validation.query_features]),
-        np.concatenate([train.pool_features, validation.pool_features]),
-        recipe.dim,
-    )
-    encoder.settings["groups"] = {role: list(choice.names) for role, choice in choices.items()}
-    encoder.query_projector = whole.query_projector.astype(np.float16).astype(np.float32)
+    encoder.settings["groups"] = {role: list(choice.groups) for role, choice in choices.items()}
+    encoder.query_projector = targets.query_projector.astype(np.float16).astype(np.float32)
     encoder.head = ClosedFormHead(
-        **Side.solve(sides["query"].both(), whole.queries, choices["query"]).tensors("query"),
-        **Side.solve(sides["pool"].both(), whole.pool, choices["pool"]).tensors("pool"),
+        **sides["query"].solve(targets.queries, exact_queries, choices["query"]).tensors("query"),
+        **sides["pool"].solve(targets.pool, exact_pool, choices["pool"]).tensors("pool"),
         idf=idf,
         spectral_weight=weights[:1],
         channel_weights=weights[1:],
@@ -166,14 +170,28 @@ class _SideData:
     validation: dict[str, Floats]
 
     @classmethod
-    def read(cls, encoder: InfluenceEncoder, train: Sequence[Example], validation: Sequence[Example]) -> "_SideData":
-        return cls(encoder.features(train), encoder.features(validation))
+    def read(
+        cls, encoder: InfluenceEncoder, role: Role, train: Sequence[Example], validation: Sequence[Example]
+    ) -> "_SideData":
+        return cls(encoder.features(train, role), encoder.features(validation, role))
 
     def choose(self, targets: Floats, judge: Callable[[Floats], float]) -> Choice:
         return Choice.best(self.train, self.validation, targets, judge)
 
-    def both(self) -> dict[str, Floats]:
-        return {name: np.concatenate([self.train[name], self.validation[name]]) for name in self.train}
+    def solve(self, train: Floats, validation: Floats, choice: Choice) -> Side:
+        """The ridge solution on both splits, whose coordinates are given."""
+        both = {name: np.concatenate([self.train[name], self.validation[name]]) for name in choice.groups}
+        return Side.solve(both, np.concatenate([train, validation]), choice)
+
+
+def _shortened(teacher: Teacher, targets: SpectralTargets, tokens: int) -> tuple[dict[Role, Floats], ShortReader]:
+    """What the short tier projects with, rounded as it is kept, and its reader."""
+    bases: dict[Role, Floats] = {
+        "query": targets.query_projector.astype(np.float16).astype(np.float32),
+        "pool": targets.pool_projector.astype(np.float16).astype(np.float32),
+    }
+    again = teacher_again(teacher.made_by, teacher.state(), teacher.decoder.shortened(tokens))
+    return bases, ShortReader(again, bases)
 
 
 def _agreement(truth: Floats, scores: NDArray[Any]) -> float:

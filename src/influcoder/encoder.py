@@ -3,13 +3,14 @@
     influcoder.json              tier, settings, fingerprint, what it was distilled from, what it measured
     README.md                    model card
     backbone/                    a plain Sentence Transformers folder: loads without this package
-    head.safetensors             static and forward tier: the closed-form head
+    head.safetensors             all tiers but the transformer: the closed-form head
     expected.safetensors         the same: what the decoder expects after each token
+    short.safetensors            short tier: from a shortened text's features to their coordinates
     query_projector.safetensors  from a query's real features to its vector
 
-The static tier reads the backbone's table and tokenizer and needs no Sentence Transformers to run. The forward
-tier runs the decoder forward as well, so it is loaded with it. The transformer tier is a Sentence Transformers
-bi-encoder whose unit vectors are used as they are.
+The static tier reads the backbone's table and tokenizer and needs no Sentence Transformers to run. The forward and
+the short tier run the decoder as well, so they are loaded with it. The transformer tier is a Sentence
+Transformers bi-encoder whose unit vectors are used as they are.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ import numpy as np
 import orjson
 import safetensors.numpy
 import tokenizers
+import torch
 from numpy.typing import NDArray
 
 from influcoder.atomic import atomic_write, sha256
@@ -31,16 +33,19 @@ from influcoder.decoder import Decoder
 from influcoder.embedding import Embedder
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
 from influcoder.examples import Example, plain_text
-from influcoder.forward import GROUPS as FORWARD
 from influcoder.forward import ForwardReader
 from influcoder.head import ClosedFormHead, Role
 from influcoder.sealed import read_sealed, write_sealed
+from influcoder.short import DecoderReader, ShortReader
 from influcoder.static import CHANNELS, StaticReader
+from influcoder.teachers import teacher_again
 
 FORMAT = 2
 Floats = NDArray[np.float32]
 HEAD, PROJECTOR, TEACHER = "head.safetensors", "query_projector.safetensors", "teacher.safetensors"
-EXPECTED = "expected.safetensors"
+EXPECTED, SHORT = "expected.safetensors", "short.safetensors"
+DECODER_TIERS = ("forward", "short")
+"""which run the decoder on every text"""
 QUERY_PROMPT = "Represent this example to find the training examples that influence it: "
 
 
@@ -58,7 +63,8 @@ class InfluenceEncoder:
         measured: its validation results, for the model card.
         teacher_state: what its teacher learnt from a sample, for exact queries and re-checks.
         expected: what the decoder expects after each token (`influcoder.distill.expected_embeddings`).
-        decoder: the forward tier's.
+        bases: the short tier's, (width, k) by role (`influcoder.short`).
+        beside: what reads texts with the decoder, in the forward and the short tier.
     """
 
     def __init__(
@@ -72,7 +78,8 @@ class InfluenceEncoder:
         measured: Mapping[str, Any] | None = None,
         teacher_state: Mapping[str, NDArray[Any]] | None = None,
         expected: Mapping[str, Floats] | None = None,
-        decoder: Decoder | None = None,
+        bases: Mapping[Role, Floats] | None = None,
+        beside: DecoderReader | None = None,
     ) -> None:
         self.backbone = backbone
         self.head = head
@@ -82,7 +89,8 @@ class InfluenceEncoder:
         self.measured = dict(measured or {})
         self.teacher_state = dict(teacher_state or {})
         self.expected = dict(expected or {})
-        self.decoder = decoder
+        self.bases = dict(bases or {})
+        self.beside = beside
 
     @property
     def tier(self) -> str:
@@ -126,27 +134,27 @@ class InfluenceEncoder:
         channels = self.channels(examples, self.head.idf, self.head.channels)
         return self.head.vectors((features @ self.query_projector).astype(np.float32), channels)
 
-    def features(self, examples: Sequence[Example], groups: Sequence[str] | None = None) -> dict[str, Floats]:
+    def features(
+        self, examples: Sequence[Example], role: Role, groups: Sequence[str] | None = None
+    ) -> dict[str, Floats]:
         """Learnable features by group of some examples: those named, or all that this tier reads.
 
         Raises:
-            ModelError: the forward tier was loaded without its decoder.
+            ModelError: the tier runs the decoder, and the encoder was loaded without.
         """
-        static = self.reader.groups if groups is None else [name for name in groups if name not in FORWARD]
-        found = self.reader.read(examples, static, ())[0]
-        if self.tier == "forward" and (groups is None or any(name in FORWARD for name in groups)):
-            found |= self._forward.read(examples)
+        looked_up = self.reader.groups
+        found = self.reader.read(examples, [name for name in groups or looked_up if name in looked_up], ())[0]
+        if self.tier in DECODER_TIERS and not (groups and set(groups) <= set(looked_up)):
+            if self.beside is None:
+                raise ModelError(
+                    f"an encoder of the {self.tier} tier reads texts with its decoder: give it with --decoder."
+                )
+            found |= self.beside.read(examples, role)
         return found if groups is None else {name: found[name] for name in groups}
 
     def channels(self, examples: Sequence[Example], idf: Floats, names: Sequence[str] = CHANNELS) -> dict[str, Floats]:
         """Identity channels by name of some examples, their tokens weighted by `idf`."""
         return self.reader.read(examples, (), names, idf)[1] if names else {}
-
-    @cached_property
-    def _forward(self) -> ForwardReader:
-        if self.decoder is None:
-            raise ModelError("an encoder of the forward tier reads texts with its decoder: give it with --decoder.")
-        return ForwardReader(self.decoder)
 
     @cached_property
     def reader(self) -> StaticReader:
@@ -187,7 +195,7 @@ class InfluenceEncoder:
         """Load an encoder's folder.
 
         Args:
-            decoder: what the forward tier reads texts with; other tiers do without.
+            decoder: what the forward and the short tier read texts with; other tiers do without.
 
         Raises:
             ModelError: not an encoder folder, or the decoder is another than the encoder's.
@@ -215,6 +223,9 @@ class InfluenceEncoder:
                 encoder.teacher_state = safetensors.numpy.load_file(folder / TEACHER)
             if EXPECTED in description["files"]:
                 encoder.expected = safetensors.numpy.load_file(folder / EXPECTED)
+            if SHORT in description["files"]:
+                short = safetensors.numpy.load_file(folder / SHORT)
+                encoder.bases = {"query": short["short_query"], "pool": short["short_pool"]}
             encoder.__dict__["fingerprint"] = description["fingerprint"]
         except (
             KeyError,
@@ -224,14 +235,21 @@ class InfluenceEncoder:
             safetensors.SafetensorError,
         ) as error:
             raise StoreCorrupt(f"{folder}: cannot be read as an encoder: {error!r}. Distil it again.") from error
-        if encoder.tier == "forward" and decoder is not None:
+        if decoder is not None and encoder.tier in DECODER_TIERS:
             _refuse_other_decoder(folder, encoder, decoder)
-            encoder.decoder = decoder
+            encoder.beside = encoder._reader_with(decoder)
         return encoder
+
+    def _reader_with(self, decoder: Decoder) -> DecoderReader:
+        if self.tier == "forward":
+            return ForwardReader(decoder)
+        state = {name: torch.from_numpy(array) for name, array in self.teacher_state.items()}
+        teacher = teacher_again(self.made_by, state, decoder.shortened(self.settings["short_tokens"]))
+        return ShortReader(teacher, {role: one.astype(np.float32) for role, one in self.bases.items()})
 
     def _encode(self, examples: Sequence[Example], role: Role) -> Floats:
         if self.head is not None:
-            joined = np.concatenate(list(self.features(examples, self.settings["groups"][role]).values()), axis=1)
+            joined = np.concatenate(list(self.features(examples, role, self.settings["groups"][role]).values()), axis=1)
             channels = self.channels(examples, self.head.idf, self.head.channels)
             return self.head.vectors(self.head.coordinates(role, joined), channels)
         prompt = QUERY_PROMPT if role == "query" else ""
@@ -252,6 +270,8 @@ class InfluenceEncoder:
             files[HEAD] = self.head.tensors()
         if self.expected:
             files[EXPECTED] = self.expected
+        if self.bases:
+            files[SHORT] = {f"short_{role}": np.asarray(one, np.float16) for role, one in self.bases.items()}
         if self.query_projector is not None:
             files[PROJECTOR] = {"query_projector": self.query_projector.astype(np.float16)}
         return files
@@ -299,7 +319,6 @@ def sentence_transformer(backbone: Any) -> Any:
     """
     if not isinstance(backbone, str | Path):
         return backbone
-    import torch
     from sentence_transformers import SentenceTransformer
 
     try:

@@ -20,6 +20,7 @@ from influcoder.examples import Example
 from influcoder.gradients import has_plain_head
 from influcoder.loss import cross_entropy
 from influcoder.precision import use_bf16
+from influcoder.teachers import Role
 
 Floats = NDArray[np.float32]
 GROUPS = ("decoder_error", "decoder_loss", "decoder_state")
@@ -44,8 +45,8 @@ class ForwardReader:
         self.bf16 = use_bf16("auto", decoder.device)
         self._head = decoder.model.get_output_embeddings().weight.detach()
 
-    def read(self, examples: Sequence[Example]) -> dict[str, Floats]:
-        """(n, width) features by group; zeros for an example without a completion token."""
+    def read(self, examples: Sequence[Example], role: Role = "pool") -> dict[str, Floats]:
+        """(n, width) features by group, the same for both roles; zeros for an example without a completion token."""
         width = self._head.shape[1]
         widths = dict(zip(GROUPS, (width, 4, width), strict=True))
         found = {name: torch.zeros(len(examples), size) for name, size in widths.items()}

@@ -11,13 +11,14 @@ least squares on examples the ridge has not seen: how much of the influence ther
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
 from scipy.optimize import nnls
 
 from influcoder.ragged import Floats
+from influcoder.short import GROUP as MEASURED
 from influcoder.static import CHANNELS
 
 Role = Literal["query", "pool"]
@@ -43,7 +44,7 @@ class FeatureScale:
 
     @classmethod
     def fit(cls, features: Mapping[str, Floats], names: Sequence[str]) -> "FeatureScale":
-        means, scales = [], []
+        means, scales = [np.empty(0, np.float32)], [np.empty(0, np.float32)]
         for name in names:
             centred = features[name] - features[name].mean(axis=0)
             spread = float(np.sqrt((centred**2).sum(axis=1).mean())) or 1.0
@@ -53,16 +54,28 @@ class FeatureScale:
 
     def join(self, features: Mapping[str, Floats]) -> Floats:
         """(n, F)."""
-        return (np.concatenate([features[name] for name in self.names], axis=1) - self.mean) * self.scale
+        rows = len(next(iter(features.values())))
+        whole = [np.empty((rows, 0), np.float32), *(features[name] for name in self.names)]
+        return (np.concatenate(whole, axis=1) - self.mean) * self.scale
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which groups of features a side reads, with which ridge penalty, and how well that does on validation."""
+    """Which groups of features a side reads, with which ridge penalty, and how well that does on validation.
+
+    Attributes:
+        belief: how far coordinates that were measured on a part of the text are believed; 0 where there are none.
+    """
 
     names: tuple[str, ...]
     penalty: float
     agreement: float
+    belief: float = 0.0
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """All that is read, in the order in which it is joined."""
+        return (*self.names, MEASURED) if self.belief else self.names
 
     @classmethod
     def best(
@@ -74,25 +87,33 @@ class Choice:
     ) -> "Choice":
         """Groups are taken one at a time, the most helpful first, until none helps by `LEAST_GAIN`.
 
+        Coordinates of group `MEASURED` are no feature: times their least-squares factor they are taken as they are,
+        and the others explain what they leave.
+
         Args:
             judge: tells the agreement of predicted (n_validation, k) coordinates.
         """
+        belief, seen = 0.0, np.zeros((len(next(iter(validation.values()))), targets.shape[1]), np.float32)
+        if MEASURED in train:
+            measured = train[MEASURED]
+            belief = float((measured * targets).sum() / max(float((measured**2).sum()), 1e-30))
+            targets, seen = targets - belief * measured, belief * validation[MEASURED]
         kernels = {}
-        for name in train:
+        for name in train.keys() - {MEASURED}:
             scale = FeatureScale.fit(train, [name])
             rows = scale.join(train)
             kernels[name] = np.stack([*(rows @ rows.T), *(scale.join(validation) @ rows.T)])
-        found = cls((), 0.0, -np.inf)
+        found = cls((), 1.0, judge(seen) if belief else -np.inf, belief)
         while len(found.names) < len(kernels):
             trials = [
-                cls._penalised((*found.names, name), kernels, targets, judge)
-                for name in kernels
+                cls._penalised((*found.names, name), kernels, targets, lambda mine: judge(mine + seen))
+                for name in sorted(kernels)
                 if name not in found.names
             ]
             best = max(trials, key=lambda one: one.agreement)
             if best.agreement < found.agreement + LEAST_GAIN:
                 break
-            found = best
+            found = replace(best, belief=belief)
         return found
 
     @classmethod
@@ -118,12 +139,26 @@ class Side:
 
     @classmethod
     def solve(cls, features: Mapping[str, Floats], targets: Floats, choice: Choice) -> "Side":
-        """min ‖F W - (targets - mean)‖² + penalty · n ‖W‖² over the chosen groups, in closed form."""
+        """min ‖F W - (targets - mean)‖² + penalty · n ‖W‖² over the chosen groups, in closed form.
+
+        What was measured is taken off the targets first, and put back as features of unit weight.
+        """
+        if choice.belief:
+            targets = targets - choice.belief * features[MEASURED]
         scale = FeatureScale.fit(features, choice.names)
         joined, bias = scale.join(features), targets.mean(axis=0).astype(np.float32)
         kernel = (joined @ joined.T).astype(np.float64)
         kernel[np.diag_indices(len(kernel))] += choice.penalty * len(kernel)
-        return cls(scale, (joined.T @ np.linalg.solve(kernel, targets - bias)).astype(np.float32), bias)
+        weights = (joined.T @ np.linalg.solve(kernel, targets - bias)).astype(np.float32)
+        if choice.belief:
+            k = len(bias)
+            scale = FeatureScale(
+                choice.groups,
+                np.concatenate([scale.mean, np.zeros(k, np.float32)]),
+                np.concatenate([scale.scale, np.full(k, choice.belief, np.float32)]),
+            )
+            weights = np.concatenate([weights, np.eye(k, dtype=np.float32)])
+        return cls(scale, weights, bias)
 
     def predict(self, features: Mapping[str, Floats]) -> Floats:
         """(n, k) coordinates."""

@@ -43,7 +43,7 @@ class Index:
     """A pool that has been embedded; open one with `Index(folder)`, make one with `Index.build`.
 
     Args:
-        decoder: what an encoder of the forward tier reads queries with.
+        decoder: what an encoder of the short or forward tier reads queries with.
 
     Raises:
         StoreError: not an index, unfinished, or damaged.

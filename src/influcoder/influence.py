@@ -11,7 +11,7 @@ arXiv 2602.18584). A query whose real features φ are at hand needs no predictio
 
     φ Φ_Pᵀ V / √S
 
-are its coordinates among the pool targets.
+are its coordinates among the pool targets; so are φ Φ_Qᵀ U / √S a pool example's among the query targets.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,8 @@ class SpectralTargets:
     Attributes:
         queries: (n_queries, dim) U √S.
         pool: (n_pool, dim) V √S.
-        query_projector: (width, dim) Φ_Pᵀ V / √S; features times this are coordinates.
+        query_projector: (width, dim) Φ_Pᵀ V / √S; a query's features times this are its coordinates.
+        pool_projector: (width, dim) Φ_Qᵀ U / √S; the same for a pool example's.
 
     >>> import numpy as np
     >>> features = np.eye(3, 8)
@@ -47,6 +48,7 @@ class SpectralTargets:
     queries: Matrix
     pool: Matrix
     query_projector: Matrix
+    pool_projector: Matrix
 
     @classmethod
     def of(cls, queries: Matrix, pool: Matrix, dim: int) -> "SpectralTargets":
@@ -54,5 +56,5 @@ class SpectralTargets:
         u, s, vt = np.linalg.svd(cross_influence(queries, pool), full_matrices=False)
         kept = min(dim, int((s > 1e-6 * s[0]).sum()))
         root = np.sqrt(s[:kept])
-        right = vt[:kept].T
-        return cls(u[:, :kept] * root, right * root, pool.T @ (right / root))
+        left, right = u[:, :kept], vt[:kept].T
+        return cls(left * root, right * root, pool.T @ (right / root), queries.T @ (left / root))

@@ -20,7 +20,7 @@ from influcoder.attribution import search as search_index
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
 from influcoder.decoder import Decoder
 from influcoder.distill import ClosedFormRecipe, distil_static, measured, read_expected, write_tables
-from influcoder.encoder import InfluenceEncoder, sentence_transformer
+from influcoder.encoder import DECODER_TIERS, InfluenceEncoder, sentence_transformer
 from influcoder.errors import ConfigError, StoreCorrupt
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, evaluate
 from influcoder.examples import Example
@@ -45,7 +45,7 @@ from influcoder.teachers import (
     write_features,
 )
 
-Recipe = Literal["static", "forward", "paper"]
+Recipe = Literal["static", "forward", "short", "paper"]
 
 
 def features(
@@ -110,14 +110,16 @@ def distil(
 
     Args:
         backbone: for the paper's recipe: a Sentence Transformers folder or hub id.
-        decoder: for the forward recipe: the one that the features come from.
+        decoder: for the forward and the short recipe: the one that the features come from.
     """
     if recipe not in get_args(Recipe):
         raise ConfigError(f"recipe is {recipe!r}, expected one of {', '.join(get_args(Recipe))}.")
     if recipe != "paper" and backbone:
         raise ConfigError(f"the {recipe} recipe reads the decoder's own table; --encoder goes with --recipe paper.")
-    if (recipe == "forward") != (decoder is not None):
-        raise ConfigError("the forward recipe, and no other, runs the decoder: give --decoder with --recipe forward.")
+    if (recipe in DECODER_TIERS) != (decoder is not None):
+        raise ConfigError(
+            "the forward and the short recipe, and no other, run the decoder: give --decoder with one of them."
+        )
     if recipe == "paper" and not backbone:
         raise ConfigError("the paper's recipe trains a Sentence Transformers model: name it with --encoder.")
     if recipe != "paper" and (source / "pool").exists() and not (source / "backbone").exists():
@@ -130,6 +132,7 @@ def distil(
     made_by = _teacher_of(source) | {"seed": seed}
     student = sentence_transformer(backbone or source / "backbone")
     learnt = _learnt(source, made_by)
+    teacher = teacher_again(made_by, learnt, decoder) if decoder is not None and recipe == "short" else None
     with folder.claim() as path:
         if recipe != "paper":
             encoder = distil_static(
@@ -138,7 +141,8 @@ def distil(
                 validation,
                 ClosedFormRecipe(seed=seed),
                 expected=read_expected(source),
-                forward=decoder,
+                forward=decoder if recipe == "forward" else None,
+                short=teacher,
                 made_by=made_by,
             )
         else:

@@ -31,6 +31,8 @@ from influcoder.teachers import GradientTeacher, TeacherSettings
 
 SHORTLISTS = (0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75)
 FACTS = "facts"
+TIERS = ("static", "forward", "short")
+"""that are solved in closed form"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class _Students:
         self._settings = settings
 
     def closed_form(self, tier: str, share: float = 1.0) -> InfluenceEncoder:
-        """The static or forward tier, from a share of the training examples."""
+        """A tier of `TIERS`, from a share of the training examples."""
         place, decoder = self.place, self.place.teacher.decoder
         whole = _share_of(place.train, share, place.seed)
 
@@ -101,6 +103,7 @@ class _Students:
                 ClosedFormRecipe(seed=place.seed),
                 expected=self._expected,
                 forward=decoder if tier == "forward" else None,
+                short=place.teacher if tier == "short" else None,
             )
 
         return place.encoder(tier if share == 1.0 else f"{tier}-{share:g}", make, recipe=tier)
@@ -118,15 +121,12 @@ class _Students:
     def scorers(self) -> list[Scorer]:
         """Every method of the table, the truth's own second seed included."""
         place = self.place
-        static, forward = self.closed_form("static"), self.closed_form("forward")
         train, validation = split_sample(place.train, place.seed)
         again = replace(place.teacher.settings, seed=place.seed + 1000)
         scorers: list[Scorer] = [
-            EncoderScorer("static", static),
-            ExactQueryScorer(static, place.teacher, "static-exact-query"),
-            EncoderScorer("forward", forward),
-            ExactQueryScorer(forward, place.teacher, "forward-exact-query"),
-            Surface(static).fit(train, validation),
+            *(EncoderScorer(tier, self.closed_form(tier)) for tier in TIERS),
+            *(ExactQueryScorer(self.closed_form(tier), place.teacher, f"{tier}-exact-query") for tier in TIERS),
+            Surface(self.closed_form("static")).fit(train, validation),
             Tfidf(),
             Bm25(),
             Random(place.seed),
@@ -161,7 +161,7 @@ def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> d
         one.name: kept(place.folder / "scores" / one.name.replace(".", "-"), partial(of_scorer, one, world))
         for one in methods
     }
-    for tier in ("static", "forward"):
+    for tier in TIERS:
         exact = scored[f"{tier}-exact-query"]
         scored[f"{tier}-exact-query-int8"] = _in_int8(exact, students.closed_form(tier), test)
     found: dict[str, Any] = {
@@ -176,7 +176,7 @@ def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> d
         },
         "shortlists": {
             tier: {f"{share:g}": _kept_by(truth, scored[f"{tier}-exact-query"].scores, share) for share in SHORTLISTS}
-            for tier in ("static", "forward")
+            for tier in TIERS
         },
     }
     if place.name == FACTS:

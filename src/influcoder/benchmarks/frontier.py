@@ -6,7 +6,7 @@ from typing import Any
 
 from influcoder.benchmarks.corpora import POOLS
 
-OURS = ("static", "static-exact-query", "forward", "forward-exact-query")
+OURS = tuple(f"{tier}{how}" for tier in ("static", "forward", "short") for how in ("", "-exact-query"))
 SHARE = " of the examples"
 
 

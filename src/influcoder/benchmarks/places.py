@@ -43,14 +43,14 @@ class Place:
     def encoder(self, name: str, make: Callable[[], InfluenceEncoder], **settings: Any) -> InfluenceEncoder:
         """The encoder of that name, from disk where an earlier run made it of the same features and settings."""
         place = self.folder / "encoders" / name
-        made_by = {key: str(value) for key, value in (self.teacher.made_by | settings).items()}
+        made_by = self.teacher.made_by | settings
         if not (place / "influcoder.json").exists():
             made = make()
             made.made_by |= made_by
             made.save(place)
         found = InfluenceEncoder.load(place, decoder=self.teacher.decoder)
-        earlier = {key: found.made_by.get(key) for key in made_by}
-        refuse_difference(f"{place}: made by an earlier run of other settings", earlier, made_by)
+        earlier, now = ({key: str(one.get(key)) for key in made_by} for one in (found.made_by, made_by))
+        refuse_difference(f"{place}: made by an earlier run of other settings", earlier, now)
         return found
 
     def _sample(self, part: str) -> Sample:

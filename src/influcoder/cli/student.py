@@ -33,7 +33,7 @@ def distill(
     *,
     output: Output,
     features: Path,
-    recipe: Literal["static", "forward", "paper"] = "static",
+    recipe: Literal["static", "forward", "short", "paper"] = "static",
     encoder: str | None = None,
     decoder: str | None = None,
     adapter: str | None = None,
@@ -43,10 +43,11 @@ def distill(
 
     Args:
         features: what `influcoder features` wrote; a seeded 15 % of it is kept for validation
-        recipe: static: solved in seconds, texts are only looked up; forward: reads a forward pass of the decoder as
-            well, nearer to the teacher; paper: a Sentence Transformers model trained as in the paper
+        recipe: static: solved in seconds, texts are only looked up; short: reads the gradient of every text cut short
+            as well, nearest to the teacher; forward: a forward pass instead; paper: a Sentence Transformers model
+            trained as in the paper
         encoder: for the paper's recipe: a Sentence Transformers folder or hub id
-        decoder: for the forward recipe: the model that the features come from
+        decoder: for the short and the forward recipe: the model that the features come from
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
@@ -75,7 +76,7 @@ def index(
     Args:
         encoder: what `influcoder distill` wrote
         pool: JSONL (.gz, .zst) or Parquet files, folders or globs
-        decoder: what an encoder of the forward tier reads texts with
+        decoder: what an encoder of the short or forward tier reads texts with
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
@@ -153,7 +154,7 @@ def select(
         top: keep this share of highest scores, as 5% or 0.05
         drop: leave this share of highest scores out
         threshold: keep scores of at least this
-        decoder: what an encoder of the forward tier reads the queries with
+        decoder: what an encoder of the short or forward tier reads the queries with
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())

@@ -1,0 +1,40 @@
+"""What the short tier reads of a text: the teacher's gradient of the text cut short.
+
+A gradient costs as much as its text is long, and one of the end of the prompt with the beginning of the completion
+already points much the same way. Its coordinates among the spectral targets are read as features, beside those
+that need no network, and the head learns how far to believe them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from influcoder.examples import Example
+from influcoder.ragged import Floats
+from influcoder.teachers import Role, Teacher
+
+GROUP = "short"
+
+
+class DecoderReader(Protocol):
+    """What reads texts by running the decoder: features by group, (n, width) each."""
+
+    def read(self, examples: Sequence[Example], role: Role) -> dict[str, Floats]:
+        """Features of examples that are queries, or of the pool."""
+        ...
+
+
+class ShortReader:
+    """Projects the features of shortened texts.
+
+    Args:
+        teacher: on a decoder that reads little of a text (`Decoder.shortened`).
+        bases: (width, k) by role, from features to coordinates.
+    """
+
+    def __init__(self, teacher: Teacher, bases: Mapping[Role, Floats]) -> None:
+        self.teacher = teacher
+        self.bases = bases
+
+    def read(self, examples: Sequence[Example], role: Role) -> dict[str, Floats]:
+        """(n, k) coordinates, as group `short`; zeros for an example without a gradient."""
+        return {GROUP: self.teacher.features(examples, role).vectors @ self.bases[role]}
