@@ -148,7 +148,7 @@ def test_folder_without_description_is_no_encoder(copy, tmp_path):
 @pytest.mark.parametrize("number", [0, 1, 99])
 def test_other_format_is_refused(copy, number):
     edit(copy, format=number)
-    with pytest.raises(StoreMismatch, match=f"format {number}, this version reads 2"):
+    with pytest.raises(StoreMismatch, match=f"format {number}, this version reads {FORMAT}"):
         InfluenceEncoder.load(copy)
 
 

@@ -29,6 +29,7 @@ from influcoder.metrics import agreement, ndcg_rows, spearman_rows
 from influcoder.short import ShortReader
 from influcoder.static import CHANNELS, StaticReader, inverse_document_frequency
 from influcoder.teachers import Teacher, teacher_again
+from influcoder.trust import Trust
 
 CONTEXTS_AT_ONCE = 256
 
@@ -149,6 +150,7 @@ def distil_static(
     channels = encoder.channels(validation.queries, idf), encoder.channels(validation.pool, idf)
     parts = [queries @ pool.T, *(channels[0][name] @ channels[1][name].T for name in CHANNELS)]
     weights = _worthwhile(truth, parts)
+    scores = _summed(weights, parts)
     encoder.settings["groups"] = {role: list(choice.groups) for role, choice in choices.items()}
     encoder.query_projector = targets.query_projector.astype(np.float16).astype(np.float32)
     encoder.head = ClosedFormHead(
@@ -158,7 +160,15 @@ def distil_static(
         spectral_weight=weights[:1],
         channel_weights=weights[1:],
     )
-    encoder.measured = measured_scores(validation, _summed(weights, parts))
+    encoder.measured = measured_scores(validation, scores)
+    known = {
+        "text": (queries, scores),
+        "exact": (exact_queries, _summed(weights, [exact_queries @ pool.T, *parts[1:]])),
+    }
+    encoder.trust = {
+        how: Trust.fit(encoder.head.vectors(coordinates, channels[0]), spearman_rows(truth, found))
+        for how, (coordinates, found) in known.items()
+    }
     return encoder
 
 

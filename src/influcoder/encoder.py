@@ -16,6 +16,7 @@ Transformers bi-encoder whose unit vectors are used as they are.
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,9 @@ from influcoder.sealed import read_sealed, write_sealed
 from influcoder.short import DecoderReader, ShortReader
 from influcoder.static import CHANNELS, StaticReader
 from influcoder.teachers import teacher_again
+from influcoder.trust import Trust
 
-FORMAT = 2
+FORMAT = 3
 Floats = NDArray[np.float32]
 HEAD, PROJECTOR, TEACHER = "head.safetensors", "query_projector.safetensors", "teacher.safetensors"
 EXPECTED, SHORT = "expected.safetensors", "short.safetensors"
@@ -65,6 +67,7 @@ class InfluenceEncoder:
         expected: what the decoder expects after each token (`influcoder.distill.expected_embeddings`).
         bases: the short tier's, (width, k) by role (`influcoder.short`).
         beside: what reads texts with the decoder, in the forward and the short tier.
+        trust: how far to trust rankings of queries from "text" and of "exact" ones.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class InfluenceEncoder:
         expected: Mapping[str, Floats] | None = None,
         bases: Mapping[Role, Floats] | None = None,
         beside: DecoderReader | None = None,
+        trust: Mapping[str, Trust] | None = None,
     ) -> None:
         self.backbone = backbone
         self.head = head
@@ -91,6 +95,7 @@ class InfluenceEncoder:
         self.expected = dict(expected or {})
         self.bases = dict(bases or {})
         self.beside = beside
+        self.trust = dict(trust or {})
 
     @property
     def tier(self) -> str:
@@ -184,6 +189,7 @@ class InfluenceEncoder:
             "settings": self.settings,
             "made_by": self.made_by,
             "measured": self.measured,
+            "trust": {name: asdict(one) for name, one in self.trust.items()},
         }
         atomic_write(folder / "README.md", model_card(description).encode())
         parts = sorted(path for path in (folder / "backbone").rglob("*") if path.is_file())
@@ -218,7 +224,8 @@ class InfluenceEncoder:
                 packed = safetensors.numpy.load_file(folder / PROJECTOR)
                 projector = packed["query_projector"].astype(np.float32)
             known = {name: description[name] for name in ("settings", "made_by", "measured")}
-            encoder = cls(folder / "backbone", head, query_projector=projector, **known)
+            trust = {name: Trust(**one) for name, one in description["trust"].items()}
+            encoder = cls(folder / "backbone", head, query_projector=projector, trust=trust, **known)
             if TEACHER in description["files"]:
                 encoder.teacher_state = safetensors.numpy.load_file(folder / TEACHER)
             if EXPECTED in description["files"]:

@@ -23,7 +23,7 @@ from influcoder.decoder import Decoder
 from influcoder.distill import ClosedFormRecipe, Sample, backbone_of, distil_static, expected_embeddings
 from influcoder.encoder import Floats, InfluenceEncoder, sentence_transformer
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, count_overlap
-from influcoder.metrics import METRICS, agreement, retrieval, top_overlap_rows
+from influcoder.metrics import METRICS, agreement, retrieval, spearman_rows, top_overlap_rows
 from influcoder.paper import PaperRecipe, distil_paper
 from influcoder.progress import progress
 from influcoder.samples import split_sample
@@ -179,6 +179,7 @@ def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> d
             for tier in TIERS
         },
     }
+    found["trust"] = {tier: _trusted(students.closed_form(tier), test, scored[tier].scores) for tier in TIERS}
     if place.name == FACTS:
         found["recall"] = _recall(truth, scored, states(queries, pool))
     return found
@@ -191,6 +192,19 @@ def _in_int8(exact: Scored, encoder: InfluenceEncoder, test: Sample) -> Scored:
     codes = np.round(vectors / scale).astype(np.int8)
     queries = encoder.project_query(test.queries, test.query_features)
     return Scored(queries @ (codes * scale).T, exact.seconds, codes.shape[1])
+
+
+def _trusted(encoder: InfluenceEncoder, test: Sample, scores: Floats) -> dict[str, float]:
+    """How well an encoder foretold the agreement of each test query, asked as text."""
+    agreed = spearman_rows(test.influence, scores)
+    middle, low, high = encoder.trust["text"].expect(encoder.encode_query(test.queries)).T
+    return {
+        "expected": float(middle.mean()),
+        "found": float(agreed.mean()),
+        "off_by": float(np.abs(middle - agreed).mean()),
+        "inside_band": float(((agreed >= low) & (agreed <= high)).mean()),
+        "band_width": float((high - low).mean()),
+    }
 
 
 def _kept_by(truth: Floats, scores: Floats, share: float) -> float:
@@ -224,7 +238,8 @@ def _summary(places: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             key: np.mean([one["interval_95"][key] for one in mine], axis=0).tolist() for key in METRICS
         }
         methods[name]["seeds"] = {key: [one[key] for one in mine] for key in METRICS}
-    found = {"methods": methods, "shortlists": _means([one["shortlists"] for one in places])}
+    found: dict[str, Any] = {"methods": methods}
+    found |= {part: _means([one[part] for one in places]) for part in ("shortlists", "trust")}
     if "recall" in places[0]:
         found["recall"] = _means([one["recall"] for one in places])
     return found

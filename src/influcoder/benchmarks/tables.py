@@ -27,6 +27,8 @@ def fidelity_tables(metrics: Mapping[str, Any]) -> str:
     parts = [head]
     for name, corpus in metrics["corpora"].items():
         parts.append(f"### {name}\n\n{_methods_table(corpus)}\n{_shortlist_table(corpus)}")
+        if "trust" in corpus:
+            parts.append(_trust_table(corpus))
     return "\n".join(parts)
 
 
@@ -57,6 +59,18 @@ def _shortlist_table(corpus: Mapping[str, Any]) -> str:
     shares = next(iter(corpus["shortlists"].values()))
     rows = [[tier, *(f"{value:.2f}" for value in each.values())] for tier, each in corpus["shortlists"].items()]
     return markdown(["exact top 10 % kept by a shortlist of", *(f"{float(share):.0%}" for share in shares)], rows)
+
+
+def _trust_table(corpus: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            tier,
+            *(f"{one[key]:.3f}" for key in ("expected", "found", "off_by", "band_width")),
+            f"{one['inside_band']:.0%}",
+        ]
+        for tier, one in corpus["trust"].items()
+    ]
+    return markdown(["per query ρ, asked as text", "expected", "found", "off by", "width of band", "inside"], rows)
 
 
 def causal_table(metrics: Mapping[str, Any]) -> str:
