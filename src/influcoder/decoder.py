@@ -7,9 +7,11 @@ completion are both rendered, and the completion starts after their longest comm
 
 import hashlib
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,7 @@ class Decoder:
         name: str,
         max_length: int = 1024,
         adapter: Adapter | None = None,
+        again: "Callable[[], Decoder] | None" = None,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"{name}: the tokenizer has no end token; set tokenizer.eos_token.")
@@ -88,6 +91,8 @@ class Decoder:
         self._fingerprint: dict[str, Any] | None = None
         self._warned = False
         self.adapter = adapter or {}
+        self.again = again
+        """loads the same decoder in another process; None for one made in memory"""
 
     @classmethod
     def load(
@@ -140,7 +145,17 @@ class Decoder:
         if adapter is not None:
             model, parts = with_adapter(model, adapter)
         name = str(path) if adapter is None else f"{path} + {adapter}"
-        return cls(model.to(device), tokenizer, name=name, max_length=max_length, adapter=parts)
+        again = partial(
+            cls.load,
+            _absolute(path),
+            adapter=_absolute(adapter),
+            revision=revision,
+            dtype=dtype,
+            max_length=max_length,
+            device=device,
+            trust_remote_code=trust_remote_code,
+        )
+        return cls(model.to(device), tokenizer, name=name, max_length=max_length, adapter=parts, again=again)
 
     @property
     def device(self) -> torch.device:
@@ -248,6 +263,11 @@ class Decoder:
             completion_cut=len(ids) - kept < len(whole) - start,
             boundary_moved=moved,
         )
+
+
+def _absolute(path: str | Path | None) -> Any:
+    """A folder's path for whatever reads it from elsewhere; a hub id as it is."""
+    return os.path.abspath(path) if path is not None and os.path.isdir(path) else path
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -29,12 +29,13 @@ from influcoder.imports import Imported
 from influcoder.index import Index
 from influcoder.paper import PaperRecipe, distil_paper, steps
 from influcoder.progress import progress
+from influcoder.runners import InProcess, Runner
 from influcoder.samples import load_sample, refuse_trained_on, split_sample, write_training
 from influcoder.selection import Selection
 from influcoder.store import Store, refuse_difference
 from influcoder.teachers import (
     Checkpoint,
-    Role,
+    Side,
     Teacher,
     TeacherSettings,
     check_teacher,
@@ -42,7 +43,7 @@ from influcoder.teachers import (
     make_teacher,
     read_fitted,
     teacher_again,
-    write_features,
+    write_sides,
 )
 
 Recipe = Literal["static", "forward", "paper"]
@@ -57,8 +58,12 @@ def features(
     *,
     checkpoints: Sequence[Checkpoint] = (),
     max_reject_rate: float = 0.01,
+    runner: Runner = InProcess(),  # noqa: B008 - holds nothing
 ) -> dict[str, Any]:
     """Write the teacher features of queries and pool, and the decoder's table for the static student.
+
+    Args:
+        runner: who makes the shards.
 
     First the gradients of this very model are checked, and it is measured how well the teacher agrees with itself.
     """
@@ -66,11 +71,9 @@ def features(
     with folder.claim() as path:
         facts = check_teacher(decoder, queries, pool, settings, checkpoints)
         fitted(teacher, pool, queries, path)
-        roles: tuple[tuple[Role, str, Sequence[Example]], ...] = (("query", "queries", queries), ("pool", "pool", pool))
-        stores = {
-            side: write_features(teacher, part, role, path / side, max_reject_rate=max_reject_rate, share=folder.share)
-            for role, side, part in roles
-        }
+        sides = [Side("query", queries, path / "queries"), Side("pool", pool, path / "pool")]
+        written = write_sides(teacher, sides, max_reject_rate=max_reject_rate, share=folder.share, runner=runner)
+        stores = dict(zip(("queries", "pool"), written, strict=True))
         if folder.share.index == 0:
             write_tables(decoder, path)
         flags = {

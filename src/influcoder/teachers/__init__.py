@@ -10,9 +10,10 @@ from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.features import Features, Role, Teacher
 from influcoder.teachers.forward import ForwardTeacher
 from influcoder.teachers.gradient import GradientTeacher
+from influcoder.teachers.learnt import data_fingerprint, fitted, read_fitted
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TEACHERS, TeacherSettings
-from influcoder.teachers.write import data_fingerprint, fitted, read_fitted, write_features
+from influcoder.teachers.write import Side, write_features, write_sides
 
 __all__ = [
     "Checkpoint",
@@ -20,6 +21,7 @@ __all__ = [
     "ForwardTeacher",
     "GradientTeacher",
     "Role",
+    "Side",
     "TEACHERS",
     "Teacher",
     "TeacherSettings",
@@ -32,4 +34,5 @@ __all__ = [
     "self_check",
     "teacher_again",
     "write_features",
+    "write_sides",
 ]
