@@ -1,27 +1,28 @@
 """Runners: every task once, whoever does it; workers that die, hang, break or cannot start."""
 
 import multiprocessing
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 from jobs import ROWS, Files
 from tiny import save_decoder, some_examples, tiny_decoder
+from tiny_features import contents, write_both_sides
 
 from influcoder.decoder import Decoder
-from influcoder.errors import ConfigError, DataError, StoreMismatch, WorkerError
-from influcoder.examples import Example
+from influcoder.errors import ConfigError, DataError, MissingDependency, StoreMismatch, WorkerError
 from influcoder.runners import InProcess
+from influcoder.runners.actors import RayActors
 from influcoder.runners.crew import TRIES
 from influcoder.runners.processes import Processes, cores
-from influcoder.teachers import Side, TeacherSettings, fitted, make_teacher, write_sides
-from influcoder.teachers import write as writing
 
 TESTS = Path(__file__).parent
 
@@ -113,6 +114,12 @@ def test_workers_that_cannot_start(tmp_path, rows):
     assert Files(tmp_path).tries("make") == TRIES
 
 
+def test_ray_that_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependency, match=re.escape("pip install 'influcoder[ray]'")):
+        RayActors()
+
+
 def test_no_workers():
     with pytest.raises(ConfigError, match="--workers is 0, expected at least 1"):
         Processes(0)
@@ -147,16 +154,6 @@ def test_workers_end_with_their_parent(tmp_path, number):
 
 # The features job
 
-SETTINGS = TeacherSettings.named("logra", rank=4, precision="fp32", fit_examples=32, token_budget=400)
-
-
-def facts(count, start=0):
-    return [Example(f"f{number}", f"{number} plus ", f"{number % 7} is four") for number in range(start, start + count)]
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, tokenizer):
@@ -165,18 +162,8 @@ def model(tmp_path_factory, tokenizer):
 
 @pytest.fixture
 def write(model, monkeypatch):
-    """Both sides of a teacher that learns, in shards of 8."""
-    monkeypatch.setattr(writing, "SHARD_ROWS", 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-    def run(folder, runner, decoder=None):
-        teacher = make_teacher(decoder or Decoder.load(model, device="cpu", max_length=64), SETTINGS)
-        folder.mkdir(exist_ok=True)
-        fitted(teacher, facts(24), facts(12, 50), folder)
-        sides = [Side("query", facts(12, 50), folder / "queries"), Side("pool", facts(40), folder / "pool")]
-        return write_sides(teacher, sides, runner=runner)
-
-    return run
+    return partial(write_both_sides, model)
 
 
 def kill_a_worker(folder, shard):
