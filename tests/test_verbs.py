@@ -34,7 +34,7 @@ def decoder(work, tokenizer):
 
 def write_features(decoder, folder, seed, settings=SETTINGS):
     queries, pool = sentences(30, seed, f"q{seed}-"), sentences(60, seed + 1, f"p{seed}-")
-    return verbs.features(decoder, queries, pool, Folder(folder), settings)
+    return feature_verbs.features(decoder, queries, pool, Folder(folder), settings)
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def test_one_training_row_in_other_words_case_is_refused(distilled, decoder, tra
     seen = samples.load_sample(train).pool[5]
     loud = replace(seen, id="new", prompt=seen.prompt.upper(), completion=f" {seen.completion.upper()}\n")
     pool = [*sentences(20, 70, "p"), loud]
-    verbs.features(decoder, sentences(6, 71, "q"), pool, Folder(tmp_path / "test"), SETTINGS)
+    feature_verbs.features(decoder, sentences(6, 71, "q"), pool, Folder(tmp_path / "test"), SETTINGS)
     with pytest.raises(DataError, match=r"1 test examples were seen .* 'new' among them"):
         verbs.evaluate_encoder(distilled, tmp_path / "test", Folder(tmp_path / "out"))
 
@@ -314,7 +314,7 @@ def test_features_are_resumed(decoder, train, tmp_path, monkeypatch):
         write_features(decoder, folder, 1)
     monkeypatch.setattr(verbs, "write_tables", whole)
     queries, pool = sentences(30, 1, "q1-"), sentences(60, 2, "p1-")
-    verbs.features(decoder, queries, pool, Folder(folder, resume=True), SETTINGS)
+    feature_verbs.features(decoder, queries, pool, Folder(folder, resume=True), SETTINGS)
     assert contents(folder) == contents(train)
 
 

@@ -56,14 +56,14 @@ def features(
         max_length: tokens of an example that are read
     """
     arguments = dict(locals())
-    from influcoder import verbs
+    from influcoder import feature_verbs
     from influcoder.decoder import Decoder
     from influcoder.runners import Share
 
     settings, share, runner = teaching.settings(seed), Share.read(running.shard), running.runner()
     rows = reading.read(queries, "queries", output), reading.read(pool, "pool", output)
     loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length, device=share.device())
-    found = verbs.features(
+    found = feature_verbs.features(
         loaded,
         *rows,
         replace(output.folder(arguments), share=share),

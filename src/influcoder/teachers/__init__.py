@@ -13,7 +13,7 @@ from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.learnt import data_fingerprint, fitted, read_fitted
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TEACHERS, TeacherSettings
-from influcoder.teachers.write import Side, write_features, write_sides
+from influcoder.teachers.write import Side, bytes_to_write, write_features, write_sides
 
 __all__ = [
     "Checkpoint",
@@ -25,6 +25,7 @@ __all__ = [
     "TEACHERS",
     "Teacher",
     "TeacherSettings",
+    "bytes_to_write",
     "check_teacher",
     "data_fingerprint",
     "fitted",

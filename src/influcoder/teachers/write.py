@@ -10,6 +10,7 @@ from influcoder.atomic import remove_half_written
 from influcoder.errors import WorkerError
 from influcoder.examples import Example
 from influcoder.progress import progress
+from influcoder.room import text_bytes
 from influcoder.runners import Failed, InProcess, Runner, Share
 from influcoder.store import Store, StoreWriter
 from influcoder.teachers.features import Role, Teacher
@@ -17,6 +18,8 @@ from influcoder.teachers.job import FeaturesJob, Part, refuse_many
 from influcoder.teachers.learnt import data_fingerprint
 
 SHARD_ROWS = 256
+FACTS = 40
+"""bytes that numbers and flags beside a vector take"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,12 @@ def write_sides(
         refuse_many(_rejected(writer), len(writer.ids), max_reject_rate)  # those of earlier runs and of others too
         stores.append(writer.finish())
     return stores
+
+
+def bytes_to_write(teacher: Teacher, examples: Sequence[Example], role: Role) -> int:
+    """What the store of some examples takes on disk, about."""
+    vector = teacher.bytes_per_example if role == "pool" else 2 * teacher.dim
+    return round(len(examples) * (vector + FACTS + text_bytes(examples)))
 
 
 def _writer(teacher: Teacher, side: Side) -> StoreWriter:
