@@ -9,7 +9,7 @@ import pytest
 from test_attribution import sentences
 from tiny import save_decoder, tiny_decoder
 
-from influcoder import samples, verbs
+from influcoder import feature_verbs, samples, verbs
 from influcoder.decoder import Decoder
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, DataError, InflucoderError, ModelError, StoreError, StoreMismatch
@@ -308,11 +308,11 @@ def test_folder_in_use_is_refused(train, tmp_path):
 
 def test_features_are_resumed(decoder, train, tmp_path, monkeypatch):
     folder = tmp_path / "features"
-    whole = verbs.write_tables
-    monkeypatch.setattr(verbs, "write_tables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    whole = feature_verbs.write_decoder_tables
+    monkeypatch.setattr(feature_verbs, "write_decoder_tables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write_features(decoder, folder, 1)
-    monkeypatch.setattr(verbs, "write_tables", whole)
+    monkeypatch.setattr(feature_verbs, "write_decoder_tables", whole)
     queries, pool = sentences(30, 1, "q1-"), sentences(60, 2, "p1-")
     feature_verbs.features(decoder, queries, pool, Folder(folder, resume=True), SETTINGS)
     assert contents(folder) == contents(train)

@@ -38,10 +38,11 @@ def features(
 ) -> dict[str, Any]:
     """Write the teacher features of queries and pool, and the decoder's table for the static student.
 
+    First it is seen to that the disk holds them; then the gradients of this very model are checked, and it is measured
+    how well the teacher agrees with itself.
+
     Args:
         runner: who makes the shards.
-
-    First the gradients of this very model are checked, and it is measured how well the teacher agrees with itself.
     """
     teacher = make_teacher(decoder, settings, checkpoints=checkpoints)
     with folder.claim() as path:

@@ -32,8 +32,8 @@ def refuse_full_disk(folder: Path, needed: int) -> None:
     free = free_bytes(folder)
     if needed > free:
         raise StoreError(
-            f"{folder}: about {in_words(needed)} are to be written, {in_words(free)} are free. Make room, choose "
-            "another --output-dir, or write less: fewer rows, or a smaller --width."
+            f"{folder}: about {in_words(needed)} are to be written, {in_words(free)} are free. Make room or "
+            "choose another --output-dir; a smaller --width or fewer rows take less."
         )
 
 

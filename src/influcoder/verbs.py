@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import safetensors.torch
 import torch
 
@@ -72,10 +71,11 @@ def distil(
         raise ConfigError("the forward recipe, and no other, runs the decoder: give --decoder with --recipe forward.")
     if recipe == "paper" and not backbone:
         raise ConfigError("the paper's recipe trains a Sentence Transformers model: name it with --encoder.")
-    if recipe != "paper" and (source / "pool").exists() and not (source / "backbone").exists():
+    if recipe != "paper" and (source / "pool" / "manifest.json").exists() and not (source / "backbone").exists():
         raise ConfigError(
-            f"{source}: no decoder's table in backbone/, which the {recipe} recipe reads. Run `influcoder import` "
-            "again with --decoder, or distil with --recipe paper --encoder MODEL."
+            f"{source}: no decoder's table in backbone/, which the {recipe} recipe reads. Run `influcoder "
+            "features` again with --resume, or `influcoder import` with --decoder; or distil with --recipe paper "
+            "--encoder MODEL."
         )
     check_decoder_tables(source)
     whole = load_sample(source)

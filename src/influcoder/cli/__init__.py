@@ -12,6 +12,7 @@ from influcoder.cli.around import demo, env, report
 from influcoder.cli.benchmark import benchmarks
 from influcoder.cli.flags import Flag
 from influcoder.cli.output import words_of
+from influcoder.cli.plan import plans
 from influcoder.cli.student import distill, evaluate, index, search, select
 from influcoder.cli.teach import features, import_attribution, self_check, teachers
 from influcoder.errors import ConfigError, InflucoderError
@@ -27,6 +28,7 @@ for verb in (demo, teachers, features, distill, index, search, select, evaluate,
 app.command(import_attribution, name="import")
 app.command(self_check, name="self-check")
 app.command(benchmarks, name="benchmark")
+app.command(plans, name="plan")
 
 
 @app.command
@@ -66,7 +68,7 @@ def main() -> None:
             raise
         _stop(str(error), 1)
     except KeyboardInterrupt as signalled:
-        _stop(f"stopped. {_again(sys.argv[1:])}", 143 if signalled.args else 130)
+        _stop(f"stopped. {how_to_go_on(sys.argv[1:])}", 143 if signalled.args else 130)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -75,7 +77,7 @@ def _terminate(*_: object) -> None:
     raise KeyboardInterrupt("SIGTERM")
 
 
-def _again(words: list[str]) -> str:
+def how_to_go_on(words: list[str]) -> str:
     """How to go on with a command that was stopped."""
     verb = app.parse_commands(words)[1][-1]
     flags = {name for one in verb.assemble_argument_collection() for name in one.names} if verb.default_command else ()

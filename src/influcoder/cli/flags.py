@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from influcoder.errors import ConfigError
 
 if TYPE_CHECKING:
-    from influcoder.examples import Example
+    from influcoder.examples import Columns, Example
     from influcoder.folder import Folder
     from influcoder.imports import Imported
     from influcoder.runners import Runner
@@ -99,16 +99,21 @@ class Reading:
 
     def read(self, files: list[str], side: str, output: Output) -> "list[Example]":
         """Examples of some files; skipped rows go to OUTPUT_DIR-rejects-SIDE.jsonl, beside the output folder."""
-        from influcoder.examples import Columns
         from influcoder.reading import read_examples
 
         return read_examples(
             files,
-            columns=Columns(self.prompt_column, self.completion_column, self.text_column, self.id_column),
+            columns=self.columns(),
             on_error=self.on_error,
             rejects=Path(f"{os.path.abspath(output.output_dir)}-rejects-{side}.jsonl"),
             max_reject_rate=self.max_reject_rate,
         )
+
+    def columns(self) -> "Columns":
+        """The columns that were named."""
+        from influcoder.examples import Columns
+
+        return Columns(self.prompt_column, self.completion_column, self.text_column, self.id_column)
 
 
 READ_AS_USUAL = Reading()
