@@ -422,6 +422,15 @@ def test_stopped_run_tells_how_to_go_on(words, told):
     assert cli.how_to_go_on(words).endswith(told)
 
 
+@pytest.mark.parametrize(("given", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_told_otherwise(call, monkeypatch, given, used):
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert call("--version")[0] == 0
+    assert os.environ["OMP_WAIT_POLICY"] == used
+
+
 def test_version(call):
     assert call("--version")[:2] == (0, f"{__version__}\n")
 

@@ -56,6 +56,8 @@ def main() -> None:
     """Run the command line: our errors are one line on stderr and exit status 1; `--debug` shows where."""
     import signal
 
+    # Read by OpenMP when torch is imported: threads that wait for a core in use elsewhere sleep instead of spinning.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in sys.argv
     try:
