@@ -34,6 +34,7 @@ VERBS = sorted(
         "features",
         "import",
         "index",
+        "plan",
         "report",
         "run",
         "search",
@@ -397,17 +398,37 @@ def test_every_verb_is_known_to_these_tests():
     assert sorted(name for name in cli.app if not name.startswith("-")) == VERBS
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "benchmark"])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("benchmark", "plan")])
 def test_every_flag_is_explained(verb):
     arguments = cli.app[verb].assemble_argument_collection(parse_docstring=True)
     assert [one.name for one in arguments if one.show and not one.parameter.help] == []
 
 
-def test_interrupted_run_tells_how_to_go_on(call, monkeypatch):
-    monkeypatch.setattr(cli, "app", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
-    status, out, err = call("demo")
-    assert (status, out) == (130, "")
-    assert "--resume" in err
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["features", "--decoder", "d", "--queries", "a b", "--pool", "p", "--output-dir", "o", "--overwrite"],
+            "Go on where it was with: influcoder features --decoder d --queries 'a b' --pool p --output-dir o --resume",
+        ),
+        (["run", "config.toml", "--resume"], "Go on where it was with: influcoder run config.toml --resume"),
+        (["benchmark", "causal", "--resume"], "with: influcoder benchmark causal --resume"),
+        (["distill", "--features", "f"], "Start again with: influcoder distill --features f --overwrite"),
+        (["teachers"], "Run the same command again."),
+        ([], "Run the same command again."),
+    ],
+)
+def test_stopped_run_tells_how_to_go_on(words, told):
+    assert cli.how_to_go_on(words).endswith(told)
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_told_otherwise(call, monkeypatch, given, used):
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert call("--version")[0] == 0
+    assert os.environ["OMP_WAIT_POLICY"] == used
 
 
 def test_version(call):

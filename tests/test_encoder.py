@@ -8,7 +8,7 @@ import pytest
 import test_distill
 
 from influcoder.card import model_card
-from influcoder.encoder import QUERY_PROMPT, InfluenceEncoder
+from influcoder.encoder import FORMAT, QUERY_PROMPT, InfluenceEncoder
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
 from influcoder.examples import Example
 

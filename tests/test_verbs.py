@@ -9,7 +9,7 @@ import pytest
 from test_attribution import sentences
 from tiny import save_decoder, tiny_decoder
 
-from influcoder import samples, verbs
+from influcoder import feature_verbs, samples, verbs
 from influcoder.decoder import Decoder
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, DataError, InflucoderError, ModelError, StoreError, StoreMismatch
@@ -34,7 +34,7 @@ def decoder(work, tokenizer):
 
 def write_features(decoder, folder, seed, settings=SETTINGS):
     queries, pool = sentences(30, seed, f"q{seed}-"), sentences(60, seed + 1, f"p{seed}-")
-    return verbs.features(decoder, queries, pool, Folder(folder), settings)
+    return feature_verbs.features(decoder, queries, pool, Folder(folder), settings)
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def test_one_training_row_in_other_words_case_is_refused(distilled, decoder, tra
     seen = samples.load_sample(train).pool[5]
     loud = replace(seen, id="new", prompt=seen.prompt.upper(), completion=f" {seen.completion.upper()}\n")
     pool = [*sentences(20, 70, "p"), loud]
-    verbs.features(decoder, sentences(6, 71, "q"), pool, Folder(tmp_path / "test"), SETTINGS)
+    feature_verbs.features(decoder, sentences(6, 71, "q"), pool, Folder(tmp_path / "test"), SETTINGS)
     with pytest.raises(DataError, match=r"1 test examples were seen .* 'new' among them"):
         verbs.evaluate_encoder(distilled, tmp_path / "test", Folder(tmp_path / "out"))
 
@@ -308,13 +308,13 @@ def test_folder_in_use_is_refused(train, tmp_path):
 
 def test_features_are_resumed(decoder, train, tmp_path, monkeypatch):
     folder = tmp_path / "features"
-    whole = verbs.write_tables
-    monkeypatch.setattr(verbs, "write_tables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    whole = feature_verbs.write_decoder_tables
+    monkeypatch.setattr(feature_verbs, "write_decoder_tables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write_features(decoder, folder, 1)
-    monkeypatch.setattr(verbs, "write_tables", whole)
+    monkeypatch.setattr(feature_verbs, "write_decoder_tables", whole)
     queries, pool = sentences(30, 1, "q1-"), sentences(60, 2, "p1-")
-    verbs.features(decoder, queries, pool, Folder(folder, resume=True), SETTINGS)
+    feature_verbs.features(decoder, queries, pool, Folder(folder, resume=True), SETTINGS)
     assert contents(folder) == contents(train)
 
 
@@ -357,3 +357,12 @@ def test_decoder_goes_with_the_recipes_that_run_it_alone(decoder, train, tmp_pat
         verbs.distil(
             train, Folder(tmp_path / "e"), recipe=recipe, backbone=backbone, decoder=decoder if with_decoder else None
         )
+
+
+def test_another_seed_of_the_student_leaves_its_teacher_as_it_was(decoder, train, tmp_path):
+    """Its exact queries would live in another space."""
+    verbs.distil(train, Folder(tmp_path / "e"), seed=5)
+    encoder = InfluenceEncoder.load(tmp_path / "e")
+    assert encoder.made_by["student_seed"] == 5
+    of_features = Store(train / "pool").manifest["made_by"]["seed"]
+    assert verbs.teacher_of(encoder, decoder).settings.seed == of_features != 5

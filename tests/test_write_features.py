@@ -20,10 +20,10 @@ from influcoder.examples import Example
 from influcoder.runners import Share
 from influcoder.samples import read_features
 from influcoder.store import Store
-from influcoder.teachers import GradientTeacher, TeacherSettings, data_fingerprint, fitted, make_teacher
+from influcoder.teachers import GradientTeacher, TeacherSettings, data_fingerprint, fitted, make_teacher, read_fitted
 from influcoder.teachers import write as writing
 from influcoder.teachers.kronecker import FittedViews
-from influcoder.teachers.write import read_fitted, write_features
+from influcoder.teachers.write import write_features
 
 SETTINGS = TeacherSettings(rank=8, width=1024, precision="fp32", token_budget=120)
 TESTS = Path(__file__).parent

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import filelock
@@ -127,6 +127,15 @@ def claim(
         lock.release()
 
 
+def remove_half_written(folder: Path) -> None:
+    """Remove what killed writers left unfinished in a folder that nobody is writing to.
+
+    Raises:
+        StoreError: something cannot be removed.
+    """
+    _remove(folder.rglob("*.tmp-[0-9]*"))
+
+
 def _refuse_inputs(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
     output = Path(os.path.realpath(folder))  # unlike Path.resolve, no error where links go round
     for path in inputs:
@@ -153,20 +162,26 @@ def _refuse_others(folder: Path, share: Share) -> None:
 
 
 def _clear(folder: Path, resume: bool, overwrite: bool) -> None:
-    try:
-        held = [entry for entry in folder.iterdir() if not entry.name.startswith(_LOCK)]
-        if held and not (resume or overwrite):
-            raise StoreError(
-                f"{folder}: not empty ({len(held)} entries). Give --resume to go on with it "
-                "or --overwrite to replace it."
-            )
-        for entry in held if overwrite else list(folder.rglob("*.tmp-[0-9]*")):
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
-    except OSError as error:
+    held = [entry for entry in folder.iterdir() if not entry.name.startswith(_LOCK)]
+    if held and not (resume or overwrite):
         raise StoreError(
-            f"{error.filename or folder}: cannot be removed to make room: {error.strerror}. "
-            "Remove it yourself or choose another --output-dir."
-        ) from error
+            f"{folder}: not empty ({len(held)} entries). Give --resume to go on with it or --overwrite to replace it."
+        )
+    if overwrite:
+        _remove(held)
+    else:
+        remove_half_written(folder)
+
+
+def _remove(entries: Iterable[Path]) -> None:
+    for entry in list(entries):
+        try:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{error.filename or entry}: cannot be removed to make room: {error.strerror}. "
+                "Remove it yourself or choose another --output-dir."
+            ) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,9 +8,11 @@ completion are both rendered, and the completion starts after their longest comm
 import copy
 import hashlib
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,7 @@ class Decoder:
         name: str,
         max_length: int = 1024,
         adapter: Adapter | None = None,
+        again: "Callable[[], Decoder] | None" = None,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"{name}: the tokenizer has no end token; set tokenizer.eos_token.")
@@ -110,6 +113,8 @@ class Decoder:
         self._warned = False
         self._most: int | None = None
         self.adapter = adapter or {}
+        self.again = again
+        """loads the same decoder in another process; None for one made in memory"""
 
     @classmethod
     def load(
@@ -162,7 +167,17 @@ class Decoder:
         if adapter is not None:
             model, parts = with_adapter(model, adapter)
         name = str(path) if adapter is None else f"{path} + {adapter}"
-        return cls(model.to(device), tokenizer, name=name, max_length=max_length, adapter=parts)
+        again = partial(
+            cls.load,
+            _absolute(path),
+            adapter=_absolute(adapter),
+            revision=revision,
+            dtype=dtype,
+            max_length=max_length,
+            device=device,
+            trust_remote_code=trust_remote_code,
+        )
+        return cls(model.to(device), tokenizer, name=name, max_length=max_length, adapter=parts, again=again)
 
     def shortened(self, tokens: int) -> "Decoder":
         """The same decoder, reading at most so many tokens of a text (`Tokens.shortened`).
@@ -282,6 +297,11 @@ class Decoder:
             completion_cut=len(ids) - kept < len(whole) - start,
             boundary_moved=moved,
         )
+
+
+def _absolute(path: str | Path | None) -> Any:
+    """A folder's path for whatever reads it from elsewhere; a hub id as it is."""
+    return os.path.abspath(path) if path is not None and os.path.isdir(path) else path
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -8,6 +8,7 @@ InflucoderError
 │   ├── StoreIncomplete   its run has not finished
 │   ├── StoreCorrupt      its bytes are not those that were written
 │   └── StoreMismatch     it was made with other settings, data or model
+├── WorkerError         what shares the work died, and could not be replaced
 └── MissingDependency   an optional package is not installed
 
 A message says what happened, where, what was expected, and what to do.
@@ -44,6 +45,10 @@ class StoreCorrupt(StoreError):
 
 class StoreMismatch(StoreError):
     """The folder was made with other settings, data or model than the ones given."""
+
+
+class WorkerError(InflucoderError):
+    """A process or actor that shares the work died, and so did those that took its place."""
 
 
 class MissingDependency(InflucoderError):

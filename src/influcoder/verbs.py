@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import safetensors.torch
 import torch
 
@@ -19,7 +18,8 @@ from influcoder.attribution import Hit
 from influcoder.attribution import search as search_index
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
 from influcoder.decoder import Decoder
-from influcoder.distill import ClosedFormRecipe, distil_static, measured, read_expected, write_tables
+from influcoder.decoder_tables import check_decoder_tables, write_decoder_tables
+from influcoder.distill import ClosedFormRecipe, distil_static, measured, read_expected
 from influcoder.encoder import DECODER_TIERS, InfluenceEncoder, sentence_transformer
 from influcoder.errors import ConfigError, StoreCorrupt
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, evaluate
@@ -32,58 +32,9 @@ from influcoder.progress import progress
 from influcoder.samples import load_sample, refuse_trained_on, split_sample, write_training
 from influcoder.selection import Selection
 from influcoder.store import Store, refuse_difference
-from influcoder.teachers import (
-    Checkpoint,
-    Role,
-    Teacher,
-    TeacherSettings,
-    check_teacher,
-    fitted,
-    make_teacher,
-    read_fitted,
-    teacher_again,
-    write_features,
-)
+from influcoder.teachers import Checkpoint, Teacher, make_teacher, read_fitted, teacher_again
 
 Recipe = Literal["static", "forward", "short", "paper"]
-
-
-def features(
-    decoder: Decoder,
-    queries: Sequence[Example],
-    pool: Sequence[Example],
-    folder: Folder,
-    settings: TeacherSettings,
-    *,
-    checkpoints: Sequence[Checkpoint] = (),
-    max_reject_rate: float = 0.01,
-) -> dict[str, Any]:
-    """Write the teacher features of queries and pool, and the decoder's table for the static student.
-
-    First the gradients of this very model are checked, and it is measured how well the teacher agrees with itself.
-    """
-    teacher = make_teacher(decoder, settings, checkpoints=checkpoints)
-    with folder.claim() as path:
-        facts = check_teacher(decoder, queries, pool, settings, checkpoints)
-        fitted(teacher, pool, queries, path)
-        roles: tuple[tuple[Role, str, Sequence[Example]], ...] = (("query", "queries", queries), ("pool", "pool", pool))
-        stores = {
-            side: write_features(teacher, part, role, path / side, max_reject_rate=max_reject_rate, share=folder.share)
-            for role, side, part in roles
-        }
-        if folder.share.index == 0:
-            write_tables(decoder, path)
-        flags = {
-            f"{side}_{flag}": int(np.sum(store.columns[flag].to_numpy()))
-            for side, store in stores.items()
-            if store is not None
-            for flag in ("prompt_cut", "completion_cut", "no_gradient", "rejected")
-        }
-        metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.made_by, **facts, **flags}
-        if folder.share.count > 1:
-            metrics["unfinished"] = [side for side, store in stores.items() if store is None]
-        write_json(path / folder.share.named("metrics.json"), metrics)
-    return metrics
 
 
 def import_attribution(found: Imported, folder: Folder, decoder: Decoder | None = None) -> dict[str, Any]:
@@ -91,7 +42,7 @@ def import_attribution(found: Imported, folder: Folder, decoder: Decoder | None 
     with folder.claim() as path:
         metrics = found.write(path)
         if decoder is not None:
-            write_tables(decoder, path)
+            write_decoder_tables(decoder, path)
             metrics["backbone"] = decoder.fingerprint
         write_json(path / "metrics.json", metrics)
     return metrics
@@ -122,14 +73,16 @@ def distil(
         )
     if recipe == "paper" and not backbone:
         raise ConfigError("the paper's recipe trains a Sentence Transformers model: name it with --encoder.")
-    if recipe != "paper" and (source / "pool").exists() and not (source / "backbone").exists():
+    if recipe != "paper" and (source / "pool" / "manifest.json").exists() and not (source / "backbone").exists():
         raise ConfigError(
-            f"{source}: no decoder's table in backbone/, which the {recipe} recipe reads. Run `influcoder import` "
-            "again with --decoder, or distil with --recipe paper --encoder MODEL."
+            f"{source}: no decoder's table in backbone/, which the {recipe} recipe reads. Run `influcoder "
+            "features` again with --resume, or `influcoder import` with --decoder; or distil with --recipe paper "
+            "--encoder MODEL."
         )
+    check_decoder_tables(source)
     whole = load_sample(source)
     train, validation = split_sample(whole, seed)
-    made_by = _teacher_of(source) | {"seed": seed}
+    made_by = _teacher_of(source) | {"student_seed": seed}
     student = sentence_transformer(backbone or source / "backbone")
     learnt = _learnt(source, made_by)
     teacher = teacher_again(made_by, learnt, decoder) if decoder is not None and recipe == "short" else None
@@ -255,6 +208,7 @@ def evaluate_encoder(
     scorers: list[Scorer] = [EncoderScorer("influcoder", encoder), Tfidf(), Bm25(), Random(seed)]
     skipped = {"paper-recipe": "distil it with --recipe paper and evaluate that encoder"}
     if (source / "backbone").exists():
+        check_decoder_tables(source)
         scorers.append(EncoderScorer("untrained", InfluenceEncoder(sentence_transformer(source / "backbone"), None)))
     else:
         skipped["untrained"] = "import the features with --decoder"

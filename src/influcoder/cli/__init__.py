@@ -1,6 +1,7 @@
 """The command line: one function a verb, each a few lines over `influcoder.verbs`, in a file a stage."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from influcoder.cli.around import demo, env, report
 from influcoder.cli.benchmark import benchmarks
 from influcoder.cli.flags import Flag
 from influcoder.cli.output import words_of
+from influcoder.cli.plan import plans
 from influcoder.cli.student import distill, evaluate, index, search, select
 from influcoder.cli.teach import features, import_attribution, self_check, teachers
 from influcoder.errors import ConfigError, InflucoderError
@@ -19,12 +21,14 @@ app = cyclopts.App(
     name="influcoder",
     help="Which training examples push a language model towards an output, and which push it away.",
     version=__version__,
+    suppress_keyboard_interrupt=False,  # told by `main`
 )
 for verb in (demo, teachers, features, distill, index, search, select, evaluate, report, env):
     app.command(verb)
 app.command(import_attribution, name="import")
 app.command(self_check, name="self-check")
 app.command(benchmarks, name="benchmark")
+app.command(plans, name="plan")
 
 
 @app.command
@@ -52,7 +56,9 @@ def main() -> None:
     """Run the command line: our errors are one line on stderr and exit status 1; `--debug` shows where."""
     import signal
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Read by OpenMP when torch is imported: threads that wait for a core in use elsewhere sleep instead of spinning.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in sys.argv
     try:
         try:
@@ -63,10 +69,26 @@ def main() -> None:
         if debug:
             raise
         _stop(str(error), 1)
-    except KeyboardInterrupt:
-        _stop("stopped. Run the same command with --resume to go on, or with --overwrite to start again.", 130)
+    except KeyboardInterrupt as signalled:
+        _stop(f"stopped. {how_to_go_on(sys.argv[1:])}", 143 if signalled.args else 130)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt("SIGTERM")
+
+
+def how_to_go_on(words: list[str]) -> str:
+    """How to go on with a command that was stopped."""
+    verb = app.parse_commands(words)[1][-1]
+    flags = {name for one in verb.assemble_argument_collection() for name in one.names} if verb.default_command else ()
+    kept = [word for word in words if word not in ("--resume", "--overwrite")]
+    if "--resume" in flags:
+        return f"Go on where it was with: {shlex.join(['influcoder', *kept, '--resume'])}"
+    if "--overwrite" in flags:
+        return f"Start again with: {shlex.join(['influcoder', *kept, '--overwrite'])}"
+    return "Run the same command again."
 
 
 def _stop(message: str, status: int) -> None:

@@ -15,9 +15,10 @@ from cyclopts import Parameter
 from influcoder.errors import ConfigError
 
 if TYPE_CHECKING:
-    from influcoder.examples import Example
+    from influcoder.examples import Columns, Example
     from influcoder.folder import Folder
     from influcoder.imports import Imported
+    from influcoder.runners import Runner
     from influcoder.teachers import TeacherSettings
 
 SOURCES = ("query_features", "pool_features", "scores", "bergson_queries", "bergson_pool", "query_ids", "pool_ids")
@@ -98,19 +99,56 @@ class Reading:
 
     def read(self, files: list[str], side: str, output: Output) -> "list[Example]":
         """Examples of some files; skipped rows go to OUTPUT_DIR-rejects-SIDE.jsonl, beside the output folder."""
-        from influcoder.examples import Columns
         from influcoder.reading import read_examples
 
         return read_examples(
             files,
-            columns=Columns(self.prompt_column, self.completion_column, self.text_column, self.id_column),
+            columns=self.columns(),
             on_error=self.on_error,
             rejects=Path(f"{os.path.abspath(output.output_dir)}-rejects-{side}.jsonl"),
             max_reject_rate=self.max_reject_rate,
         )
 
+    def columns(self) -> "Columns":
+        """The columns that were named."""
+        from influcoder.examples import Columns
+
+        return Columns(self.prompt_column, self.completion_column, self.text_column, self.id_column)
+
 
 READ_AS_USUAL = Reading()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Running:
+    """Who does a long job's shards. What is written is the same, whoever does."""
+
+    workers: int | None = None
+    "worker processes on this machine, or actors of the Ray cluster; each holds a model of its own"
+    ray: str | None = None
+    "give the shards to a Ray cluster: its address, auto for the one this machine is part of, local to start one"
+    worker_timeout: float | None = None
+    "seconds without a row (with --ray: for a shard) after which a worker is replaced as hanging"
+    shard: str | None = None
+    "this process's share of the work, as 2/8; the place its launcher gives it when omitted"
+
+    def runner(self) -> "Runner":
+        """Whom to give the shards to."""
+        from influcoder.runners import InProcess
+        from influcoder.runners.actors import RayActors
+        from influcoder.runners.processes import Processes
+
+        if self.ray is not None:
+            return RayActors(self.ray, workers=self.workers, timeout_s=self.worker_timeout)
+        if self.workers is not None:
+            return Processes(self.workers, timeout_s=self.worker_timeout)
+        if self.worker_timeout is not None:
+            raise ConfigError("--worker-timeout was given without workers. Give --workers or --ray as well.")
+        return InProcess()
+
+
+BY_ITSELF = Running()
 
 
 @Parameter(name="*")

@@ -10,7 +10,7 @@ from typing import Any
 
 from influcoder.cli.flags import INPUTS, Output, flat, local
 
-_NOT_REPLAYED = {"resume", "overwrite", "json", "shard"}
+_NOT_REPLAYED = {"resume", "overwrite", "json", "workers", "ray", "worker_timeout", "shard"}
 
 
 def finish(

@@ -57,7 +57,7 @@ def distill(
     refuse_without_decoder(decoder, adapter=adapter)
     loaded = None
     if decoder is not None:
-        loaded = _decoder_of(Store(features / "pool").manifest["made_by"], decoder, adapter)
+        loaded = decoder_of(Store(features / "pool").manifest["made_by"], decoder, adapter)
     found = verbs.distil(features, output.folder(arguments), recipe=recipe, backbone=encoder, decoder=loaded, seed=seed)
     finish("distill", arguments, found, output)
 
@@ -86,7 +86,7 @@ def index(
     refuse_without_decoder(decoder, adapter=adapter)
     loaded = InfluenceEncoder.load(encoder)
     if decoder is not None:
-        loaded = InfluenceEncoder.load(encoder, decoder=_decoder_of(loaded.made_by, decoder, adapter))
+        loaded = InfluenceEncoder.load(encoder, decoder=decoder_of(loaded.made_by, decoder, adapter))
     found = verbs.index(loaded, reading.read(pool, "pool", output), output.folder(arguments))
     finish("index", arguments, found, output)
 
@@ -195,7 +195,7 @@ def evaluate(
 
     refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
     loaded = InfluenceEncoder.load(encoder)
-    teacher = _decoder_of(loaded.made_by, decoder, adapter)
+    teacher = decoder_of(loaded.made_by, decoder, adapter)
     folder = output.folder(arguments)
     saved = checkpoints_of(checkpoints, decoder or "", loaded.made_by.get("max_length", 1024))
     found = verbs.evaluate_encoder(
@@ -223,11 +223,12 @@ def _opened(folder: Path, path: str | None, adapter: str | None) -> "tuple[Index
     from influcoder.index import Index
 
     index = Index(folder)
-    decoder = _decoder_of(index.encoder.made_by, path, adapter)
+    decoder = decoder_of(index.encoder.made_by, path, adapter)
     return (index if decoder is None else Index(folder, decoder=decoder)), decoder
 
 
-def _decoder_of(made_by: "Mapping[str, Any]", path: str | None, adapter: str | None) -> "Decoder | None":
+def decoder_of(made_by: "Mapping[str, Any]", path: str | None, adapter: str | None) -> "Decoder | None":
+    """The decoder at a path, if one is given, reading as many tokens as the one that `made_by` tells of."""
     from influcoder.decoder import Decoder
 
     if path is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from influcoder.cli.flags import (
+    BY_ITSELF,
     NOT_GIVEN,
     PAPERS_TEACHER,
     READ_AS_USUAL,
@@ -14,6 +15,7 @@ from influcoder.cli.flags import (
     Flag,
     Reading,
     ResumableOutput,
+    Running,
     Seed,
     Teaching,
     local,
@@ -35,14 +37,15 @@ def features(
     checkpoints: Files | None = None,
     teaching: Teaching = PAPERS_TEACHER,
     max_length: int = 1024,
-    shard: str | None = None,
+    running: Running = BY_ITSELF,
     seed: Seed = 0,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
     """Compute the teacher's features of queries and pool: one gradient an example.
 
-    Several processes share a job when each is started with its own --shard I/N and the same output folder, or all
-    of them by `torchrun --nproc-per-node N -m influcoder features ...` (on GPUs `accelerate launch` as well).
+    --workers N divides a machine's cores among N processes, --ray hands the shards to a Ray cluster. Several machines
+    share a job when on each it is started with its own --shard I/N and the same output folder (Slurm arrays), or all of
+    them by `torchrun --nproc-per-node N -m influcoder features ...` (on GPUs `accelerate launch` as well).
 
     Args:
         decoder: the model whose training is attributed: Hugging Face folder or hub id of a causal LM
@@ -51,23 +54,23 @@ def features(
         adapter: a PEFT LoRA adapter of the decoder
         checkpoints: folders that its training saved, for less and tracin; weighted by their learning rates
         max_length: tokens of an example that are read
-        shard: this process's share of the work, as 2/8; the place its launcher gives it when omitted
     """
     arguments = dict(locals())
-    from influcoder import verbs
+    from influcoder import feature_verbs
     from influcoder.decoder import Decoder
     from influcoder.runners import Share
 
-    settings, share = teaching.settings(seed), Share.read(shard)
+    settings, share, runner = teaching.settings(seed), Share.read(running.shard), running.runner()
     rows = reading.read(queries, "queries", output), reading.read(pool, "pool", output)
     loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length, device=share.device())
-    found = verbs.features(
+    found = feature_verbs.features(
         loaded,
         *rows,
         replace(output.folder(arguments), share=share),
         settings,
         checkpoints=checkpoints_of(checkpoints, decoder, max_length),
         max_reject_rate=reading.max_reject_rate,
+        runner=runner,
     )
     finish("features", arguments, found, output)
 

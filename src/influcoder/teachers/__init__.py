@@ -10,9 +10,10 @@ from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.features import Features, Role, Teacher
 from influcoder.teachers.forward import ForwardTeacher
 from influcoder.teachers.gradient import GradientTeacher
+from influcoder.teachers.learnt import data_fingerprint, fitted, read_fitted
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TEACHERS, TeacherSettings
-from influcoder.teachers.write import data_fingerprint, fitted, read_fitted, write_features
+from influcoder.teachers.write import Side, bytes_to_write, write_features, write_sides
 
 __all__ = [
     "Checkpoint",
@@ -20,9 +21,11 @@ __all__ = [
     "ForwardTeacher",
     "GradientTeacher",
     "Role",
+    "Side",
     "TEACHERS",
     "Teacher",
     "TeacherSettings",
+    "bytes_to_write",
     "check_teacher",
     "data_fingerprint",
     "fitted",
@@ -32,4 +35,5 @@ __all__ = [
     "self_check",
     "teacher_again",
     "write_features",
+    "write_sides",
 ]

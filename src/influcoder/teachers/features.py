@@ -12,6 +12,7 @@ from influcoder.decoder import Decoder, Tokens
 from influcoder.errors import ModelError
 from influcoder.examples import Example
 from influcoder.lowrank import LowRankCode
+from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.settings import TeacherSettings
 
 Role = Literal["query", "pool"]
@@ -87,6 +88,7 @@ class Teacher(Protocol):
 
     settings: TeacherSettings
     decoder: Decoder
+    checkpoints: Sequence[Checkpoint]
 
     @property
     def dim(self) -> int:

@@ -22,6 +22,7 @@ from influcoder.gradients import has_plain_head
 from influcoder.loss import cross_entropy
 from influcoder.precision import use_bf16
 from influcoder.sketch import CountSketch
+from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.features import Advance, Features, Role
 from influcoder.teachers.settings import TeacherSettings
 
@@ -39,6 +40,7 @@ class ForwardTeacher:
 
     needs_fitting = False
     code = None
+    checkpoints: Sequence[Checkpoint] = ()
 
     def __init__(self, decoder: Decoder, settings: TeacherSettings) -> None:
         self.decoder = decoder

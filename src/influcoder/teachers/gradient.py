@@ -49,7 +49,7 @@ class GradientTeacher:
     ) -> None:
         self.decoder = decoder
         self.settings = settings or TeacherSettings()
-        self.checkpoints = list(checkpoints)
+        self.checkpoints: Sequence[Checkpoint] = list(checkpoints)
         self.bf16 = use_bf16(self.settings.precision, decoder.device)
         if self.checkpoints and (not self.settings.width or self.needs_fitting):
             raise ConfigError(f"{self.settings.name} takes one model, {len(self.checkpoints)} checkpoints were given.")

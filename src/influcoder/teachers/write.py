@@ -1,27 +1,34 @@
-"""A teacher's features of many examples, as a store."""
+"""A teacher's features of many examples, as stores."""
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
-import safetensors
-import safetensors.torch
-from torch import Tensor
 
-from influcoder.atomic import atomic_write
-from influcoder.errors import ModelError, StoreCorrupt
-from influcoder.examples import Example, to_columns, to_json
+from influcoder.atomic import remove_half_written
+from influcoder.errors import WorkerError
+from influcoder.examples import Example
 from influcoder.progress import progress
-from influcoder.runners import Share
-from influcoder.store import Shard, Store, StoreWriter, refuse_difference
-from influcoder.teachers.features import Features, Role, Teacher
+from influcoder.room import text_bytes
+from influcoder.runners import Failed, InProcess, Runner, Share
+from influcoder.store import Store, StoreWriter
+from influcoder.teachers.features import Role, Teacher
+from influcoder.teachers.job import FeaturesJob, Part, refuse_many
+from influcoder.teachers.learnt import data_fingerprint
 
 SHARD_ROWS = 256
-FITTED = "teacher.safetensors"
-"""what a teacher learnt, beside the stores it made"""
+FACTS = 40
+"""bytes that numbers and flags beside a vector take"""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The examples of a role, and the folder of their store."""
+
+    role: Role
+    examples: Sequence[Example]
+    folder: Path
 
 
 def write_features(
@@ -33,86 +40,89 @@ def write_features(
     max_reject_rate: float = 0.01,
     share: Share = Share(),  # noqa: B008 - frozen
 ) -> Store | None:
-    """Write the features of `examples` as a store; goes on where an earlier run stopped.
+    """Write the features of `examples` as a store, in this process. See `write_sides`."""
+    sides = [Side(role, examples, folder)]
+    return write_sides(teacher, sides, max_reject_rate=max_reject_rate, share=share)[0]
+
+
+def write_sides(
+    teacher: Teacher,
+    sides: Sequence[Side],
+    *,
+    max_reject_rate: float = 0.01,
+    share: Share = Share(),  # noqa: B008 - frozen
+    runner: Runner = InProcess(),  # noqa: B008 - holds nothing
+) -> list[Store | None]:
+    """Write the features of some sides as stores; goes on where an earlier run stopped.
 
     Args:
         max_reject_rate: rows whose gradient is not finite are kept as zeros, flagged, and left out by readers;
             above this share of them the job stops.
-        share: which shards are this process's to make. The store is returned by the one that finds it complete.
+        share: which shards are this process's to make. A store is returned by the one that finds it complete.
+        runner: who makes them. Workers take what the teacher learnt from the folder above the stores.
 
     Raises:
         ModelError: too many gradients are not finite; the message names the first.
+        WorkerError: some shards were given up; all others are there.
     """
-    writer = StoreWriter(
-        folder,
+    writers = [_writer(teacher, side) for side in sides]
+    parts = list(_missing(sides, writers, share))
+    job = FeaturesJob(
+        teacher,
+        {side.role: writer for side, writer in zip(sides, writers, strict=True)},
+        max_reject_rate,
+        sides[0].folder.absolute().parent,
+    )
+    with progress("features", sum(len(part.examples) for part in parts)) as advance:
+        failed = runner.run(job, parts, advance) if parts else []
+    if share.count == 1:
+        for side in sides:
+            remove_half_written(side.folder)  # of workers that were killed
+    if failed:
+        raise _given_up(failed, len(parts), job)
+    stores: list[Store | None] = []
+    for writer in writers:
+        if any(True for _ in writer.missing()):
+            stores.append(None)
+            continue
+        refuse_many(_rejected(writer), len(writer.ids), max_reject_rate)  # those of earlier runs and of others too
+        stores.append(writer.finish())
+    return stores
+
+
+def bytes_to_write(teacher: Teacher, examples: Sequence[Example], role: Role) -> int:
+    """What the store of some examples takes on disk, about."""
+    vector = teacher.bytes_per_example if role == "pool" else 2 * teacher.dim
+    return round(len(examples) * (vector + FACTS + text_bytes(examples)))
+
+
+def _writer(teacher: Teacher, side: Side) -> StoreWriter:
+    return StoreWriter(
+        side.folder.absolute(),
         kind="features",
         dim=teacher.dim,
         dtype="float16",
-        ids=[example.id for example in examples],
-        made_by=teacher.made_by | {"data": data_fingerprint(examples)},
+        ids=[example.id for example in side.examples],
+        made_by=teacher.made_by | {"data": data_fingerprint(side.examples)},
         shard_rows=SHARD_ROWS,
-        code=teacher.code if role == "pool" else None,
+        code=teacher.code if side.role == "pool" else None,
     )
-    mine = [shard for shard in writer.missing() if share.has(shard.number)]
-    rejected: list[str] = []
-    with progress(f"features: {role}", sum(shard.stop - shard.start for shard in mine)) as advance:
-        for shard in mine:
-            part = examples[shard.start : shard.stop]
-            found = teacher.features(part, role, advance)
-            rejected += [one.id for one, bad in zip(part, found.rejected, strict=True) if bad]
-            _refuse_many(rejected, len(examples), max_reject_rate)
-            _write(writer, shard, part, found)
-    if any(True for _ in writer.missing()):
-        return None
-    _refuse_many(_rejected(writer), len(examples), max_reject_rate)  # those of earlier runs and of others too
-    return writer.finish()
 
 
-def fitted(teacher: Teacher, pool: Sequence[Example], queries: Sequence[Example], folder: Path) -> None:
-    """Let a teacher learn what it needs, or take it from an earlier run in `folder`.
-
-    Raises:
-        StoreMismatch: the earlier run had other settings, data or another model.
-    """
-    if not teacher.needs_fitting:
-        return
-    path = folder / FITTED
-    made_by = {name: value for name, value in teacher.made_by.items() if name != "fitted"}
-    made_by |= {"data": data_fingerprint(pool), "queries": data_fingerprint(queries)}
-    if path.exists():
-        state = read_fitted(folder)
-        with safetensors.safe_open(path, "pt") as file:
-            earlier = json.loads((file.metadata() or {}).get("made_by", "{}"))
-        refuse_difference(f"{path}: cannot go on with what was learnt", earlier, made_by)
-        teacher.load(state)
-        return
-    with progress("learning the curvature", 1) as advance:
-        teacher.fit(pool, queries)
-        advance(1)
-    atomic_write(path, safetensors.torch.save(teacher.state(), {"made_by": json.dumps(made_by)}))
+def _missing(sides: Sequence[Side], writers: Sequence[StoreWriter], share: Share) -> Iterator[Part]:
+    for side, writer in zip(sides, writers, strict=True):
+        for shard in writer.missing():
+            if share.has(shard.number):
+                yield Part(side.role, shard, side.examples[shard.start : shard.stop])
 
 
-def read_fitted(folder: Path) -> dict[str, Tensor]:
-    """What a teacher learnt, from the folder of its features; nothing where it learns nothing.
-
-    Raises:
-        StoreCorrupt: it is damaged.
-    """
-    path = folder / FITTED
-    if not path.exists():
-        return {}
-    try:
-        return dict(safetensors.torch.load_file(path))
-    except (safetensors.SafetensorError, OSError) as error:
-        raise StoreCorrupt(f"{path}: cannot be read ({error}). Make the features again.") from error
-
-
-def data_fingerprint(examples: Sequence[Example]) -> str:
-    """SHA-256 of everything a store keeps of the examples: ids, texts, turns and metadata."""
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(to_json((example.id, example.prompt, example.completion, example.turns, example.metadata)))
-    return digest.hexdigest()
+def _given_up(failed: Sequence[Failed[Part]], parts: int, job: FeaturesJob) -> WorkerError:
+    named = "; ".join(f"{job.writers[one.task.role].folder / one.task.shard.name}: {one.why}" for one in failed[:5])
+    return WorkerError(
+        f"{len(failed)} of {parts} shards were given up after their workers died again and again, the others are "
+        f"written. {named}{'; ...' if len(failed) > 5 else ''}. Run the same command with --resume; with fewer "
+        "--workers or a smaller --token-budget if memory ran out."
+    )
 
 
 def _rejected(writer: StoreWriter) -> list[str]:
@@ -121,26 +131,3 @@ def _rejected(writer: StoreWriter) -> list[str]:
         table = pq.read_table(writer.folder / f"{shard.name}.parquet", columns=["id", "rejected"])
         found += table.filter(table["rejected"])["id"].to_pylist()
     return found
-
-
-def _refuse_many(rejected: Sequence[str], examples: int, max_reject_rate: float) -> None:
-    if len(rejected) > max_reject_rate * examples:
-        raise ModelError(
-            f"{len(rejected)} of {examples} gradients are not finite, {rejected[0]!r} among them: more than "
-            f"--max-reject-rate {max_reject_rate:g}. Use --precision fp32, or leave these rows out."
-        )
-
-
-def _write(writer: StoreWriter, shard: Shard, part: Sequence[Example], found: Features) -> None:
-    lengths = np.linalg.norm(found.vectors, axis=1)
-    # Unit rows fit half precision, whatever the size of the gradients; `scale` gives them back.
-    vectors = found.vectors / np.maximum(lengths, 1e-30)[:, None]
-    columns = {
-        "norm": found.norms,
-        "loss": found.losses,
-        "scale": lengths,
-        "rejected": found.rejected,
-        **found.columns,
-        **to_columns(part),
-    }
-    writer.write(shard, vectors, columns)

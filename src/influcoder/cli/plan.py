@@ -1,0 +1,113 @@
+"""The verb `plan JOB`: what a long job will take, before it begins."""
+
+from pathlib import Path
+from typing import Any
+
+import cyclopts
+
+from influcoder.cli.flags import (
+    PAPERS_TEACHER,
+    READ_AS_USUAL,
+    Files,
+    Flag,
+    Reading,
+    Seed,
+    Teaching,
+    refuse_without_decoder,
+)
+from influcoder.cli.output import print_json
+from influcoder.cli.student import decoder_of
+from influcoder.cli.teach import checkpoints_of
+
+plans = cyclopts.App(help="Tell what a long job will take: rows, time by a measured probe, disk, memory.")
+
+
+@plans.command
+def features(
+    *,
+    decoder: str,
+    queries: Files,
+    pool: Files,
+    output_dir: Path = Path(),
+    adapter: str | None = None,
+    checkpoints: Files | None = None,
+    teaching: Teaching = PAPERS_TEACHER,
+    max_length: int = 1024,
+    seed: Seed = 0,
+    reading: Reading = READ_AS_USUAL,
+    json: Flag = False,
+) -> None:
+    """Tell what `influcoder features` with the same flags takes; exit status 1 where the disk cannot hold it.
+
+    Args:
+        decoder: Hugging Face folder or hub id of a causal LM
+        queries: JSONL (.gz, .zst) or Parquet files, folders or globs
+        pool: the same for the training examples
+        output_dir: where the job would write
+        adapter: a PEFT LoRA adapter of the decoder
+        checkpoints: folders that its training saved, for less and tracin
+        max_length: tokens of an example that are read
+        json: print the numbers as JSON
+    """
+    from influcoder.decoder import Decoder
+    from influcoder.glance import glance
+    from influcoder.plan import FEATURE_PROBE, plan_features
+    from influcoder.teachers import make_teacher
+
+    columns = reading.columns()
+    seen = [glance(side, FEATURE_PROBE, columns=columns, seed=seed) for side in (queries, pool)]
+    loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length)
+    saved = checkpoints_of(checkpoints, decoder, max_length)
+    teacher = make_teacher(loaded, teaching.settings(seed), checkpoints=saved)
+    _tell(plan_features(teacher, *seen), output_dir, json)
+
+
+@plans.command
+def index(
+    *,
+    encoder: Path,
+    pool: Files,
+    output_dir: Path = Path(),
+    decoder: str | None = None,
+    adapter: str | None = None,
+    checkpoints: Files | None = None,
+    seed: Seed = 0,
+    reading: Reading = READ_AS_USUAL,
+    json: Flag = False,
+) -> None:
+    """Tell what `influcoder index` takes, and the exact teacher in its place; exit 1 where the disk is too small.
+
+    Args:
+        encoder: what `influcoder distill` wrote
+        pool: JSONL (.gz, .zst) or Parquet files, folders or globs
+        output_dir: where the job would write
+        decoder: the decoder the encoder was distilled from, for the exact teacher's cost and the forward tier
+        adapter: its LoRA adapter, if it had one
+        checkpoints: those the teacher took its gradients from, if it did
+        json: print the numbers as JSON
+    """
+    from influcoder.encoder import InfluenceEncoder
+    from influcoder.glance import glance
+    from influcoder.plan import INDEX_PROBE, plan_index
+    from influcoder.verbs import teacher_of
+
+    refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
+    loaded = InfluenceEncoder.load(encoder)
+    teacher = None
+    if (model := decoder_of(loaded.made_by, decoder, adapter)) is not None:
+        loaded = InfluenceEncoder.load(encoder, decoder=model)
+        teacher = teacher_of(loaded, model, checkpoints_of(checkpoints, str(decoder), model.max_length))
+    seen = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed)
+    _tell(plan_index(loaded, seen, teacher), output_dir, json)
+
+
+def _tell(plan: dict[str, Any], output_dir: Path, json: bool) -> None:
+    from influcoder.plan import plan_in_words
+    from influcoder.room import free_bytes, refuse_full_disk
+
+    free = free_bytes(output_dir)
+    if json:
+        print_json(plan | {"free_bytes": free})
+    else:
+        print(plan_in_words(plan, free))  # noqa: T201
+    refuse_full_disk(output_dir, plan["disk_bytes"])

@@ -1,0 +1,45 @@
+"""What a runner is: it does a job's tasks, each whole or not at all."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+Task = TypeVar("Task")
+Given = TypeVar("Given", contravariant=True)
+Advance = Callable[[int], None]
+"""told how many more rows are done; fewer than none where a task has to be done again"""
+
+
+class Job(Protocol[Given]):
+    """What is done to each task: a shard's number, with whatever else the worker needs. Both travel pickled."""
+
+    def make(self) -> Callable[[Given, Advance], None]:
+        """Load what the work needs, once a worker; gives what does a task, whole or not at all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Generic[Task]):
+    """A task that was given up, and what became of the last worker that tried it."""
+
+    task: Task
+    why: str
+
+
+class Runner(Protocol):
+    """Does tasks somewhere."""
+
+    def run(self, job: Job[Task], tasks: Iterable[Task], advance: Advance) -> list[Failed[Task]]:
+        """Do every task; returns those that were given up. An error that the work itself raises ends the run."""
+        ...
+
+
+class InProcess:
+    """Does one task after the other, here."""
+
+    def run(self, job: Job[Task], tasks: Iterable[Task], advance: Advance) -> list[Failed[Task]]:
+        """See `Runner`."""
+        work = job.make()
+        for task in tasks:
+            work(task, advance)
+        return []

@@ -1,0 +1,66 @@
+"""What a teacher learnt before its features, kept beside the stores it made, so that every process has the same."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from influcoder.atomic import atomic_write
+from influcoder.errors import StoreCorrupt
+from influcoder.examples import Example, to_json
+from influcoder.progress import progress
+from influcoder.store import refuse_difference
+from influcoder.teachers.features import Teacher
+
+FITTED = "teacher.safetensors"
+
+
+def fitted(teacher: Teacher, pool: Sequence[Example], queries: Sequence[Example], folder: Path) -> None:
+    """Let a teacher learn what it needs, or take it from an earlier run in `folder`.
+
+    Raises:
+        StoreMismatch: the earlier run had other settings, data or another model.
+    """
+    if not teacher.needs_fitting:
+        return
+    path = folder / FITTED
+    made_by = {name: value for name, value in teacher.made_by.items() if name != "fitted"}
+    made_by |= {"data": data_fingerprint(pool), "queries": data_fingerprint(queries)}
+    if path.exists():
+        state = read_fitted(folder)
+        with safetensors.safe_open(path, "pt") as file:
+            earlier = json.loads((file.metadata() or {}).get("made_by", "{}"))
+        refuse_difference(f"{path}: cannot go on with what was learnt", earlier, made_by)
+        teacher.load(state)
+        return
+    with progress("learning the curvature", 1) as advance:
+        teacher.fit(pool, queries)
+        advance(1)
+    atomic_write(path, safetensors.torch.save(teacher.state(), {"made_by": json.dumps(made_by)}))
+
+
+def read_fitted(folder: Path) -> dict[str, Tensor]:
+    """What a teacher learnt, from the folder of its features; nothing where it learns nothing.
+
+    Raises:
+        StoreCorrupt: it is damaged.
+    """
+    path = folder / FITTED
+    if not path.exists():
+        return {}
+    try:
+        return dict(safetensors.torch.load_file(path))
+    except (safetensors.SafetensorError, OSError) as error:
+        raise StoreCorrupt(f"{path}: cannot be read ({error}). Make the features again.") from error
+
+
+def data_fingerprint(examples: Sequence[Example]) -> str:
+    """SHA-256 of everything a store keeps of the examples: ids, texts, turns and metadata."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(to_json((example.id, example.prompt, example.completion, example.turns, example.metadata)))
+    return digest.hexdigest()
