@@ -12,7 +12,7 @@ from influcoder.teachers.forward import ForwardTeacher
 from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TEACHERS, TeacherSettings
-from influcoder.teachers.write import data_fingerprint, fitted, read_fitted, write_features
+from influcoder.teachers.write import fitted, read_fitted, write_features
 
 __all__ = [
     "Checkpoint",
@@ -24,7 +24,6 @@ __all__ = [
     "Teacher",
     "TeacherSettings",
     "check_teacher",
-    "data_fingerprint",
     "fitted",
     "read_fitted",
     "make_teacher",

@@ -1,6 +1,5 @@
 """A teacher's features of many examples, as a store."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from influcoder.atomic import atomic_write
 from influcoder.errors import ModelError, StoreCorrupt
-from influcoder.examples import Example, to_columns, to_json
+from influcoder.examples import Example, data_fingerprint, to_columns
 from influcoder.progress import progress
 from influcoder.runners import Share
 from influcoder.store import Shard, Store, StoreWriter, refuse_difference
@@ -105,14 +104,6 @@ def read_fitted(folder: Path) -> dict[str, Tensor]:
         return dict(safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, OSError) as error:
         raise StoreCorrupt(f"{path}: cannot be read ({error}). Make the features again.") from error
-
-
-def data_fingerprint(examples: Sequence[Example]) -> str:
-    """SHA-256 of everything a store keeps of the examples: ids, texts, turns and metadata."""
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(to_json((example.id, example.prompt, example.completion, example.turns, example.metadata)))
-    return digest.hexdigest()
 
 
 def _rejected(writer: StoreWriter) -> list[str]:
