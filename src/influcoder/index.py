@@ -193,14 +193,14 @@ class Index:
         shard, start = self.shards[place], int(self._starts[place])
         if not wanted:
             stored, facts = self.store.mapped(shard)
-            return Block(start, stored, float(facts["reach"]))
+            return Block(start, stored, facts["reach"])
         columns = self.store.some(shard, [one.column for one in wanted])
         kept = np.ones(shard["rows"], bool)
         for one in wanted:
             kept &= one.holds(columns[one.column]) if one.column in columns.column_names else False
         places = np.flatnonzero(kept)
         stored, facts = self.store.mapped(shard)
-        return Block(start, stored[places], float(facts["reach"]), places)
+        return Block(start, stored[places], facts["reach"], places)
 
     def _conditions(self, where: str | None) -> list[Condition]:
         wanted = parse_filter(where) if where else []

@@ -39,7 +39,7 @@ def write_shard(
     stored: NDArray[Any],
     table: pa.Table,
     *,
-    facts: Mapping[str, str] | None = None,
+    facts: Mapping[str, Any] | None = None,
     group_rows: int | None = None,
 ) -> None:
     """Put a shard's two files in place, the vectors first.
@@ -50,7 +50,9 @@ def write_shard(
     """
     sidecar = io.BytesIO()
     pq.write_table(table, sidecar, write_page_checksum=True, row_group_size=group_rows)
-    data = safetensors.numpy.save({"vectors": stored}, None if facts is None else dict(facts))
+    # In one piece: safetensors writes several in any order, and the bytes have to be the same every time.
+    header = None if facts is None else {"facts": orjson.dumps(dict(facts), option=orjson.OPT_SORT_KEYS).decode()}
+    data = safetensors.numpy.save({"vectors": stored}, header)
     atomic_write(folder / f"{name}.safetensors", data)
     atomic_write(folder / f"{name}.parquet", sidecar.getvalue())
 
@@ -69,18 +71,18 @@ def shard_entry(folder: Path, name: str, rows: int) -> dict[str, Any]:
     return entry | {"footer_sha256": footer_sha256(folder / f"{name}.parquet")}
 
 
-def map_vectors(path: Path) -> tuple[NDArray[Any], dict[str, str]]:
+def map_vectors(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
     """(rows, width) vectors mapped from their file, which the caller has checked, and the facts beside them."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = orjson.loads(file.read(size))
-    tensor = header["vectors"]
+    tensor, facts = header["vectors"], orjson.loads(header.get("__metadata__", {}).get("facts", "{}"))
     shape, dtype = tuple(tensor["shape"]), _DTYPES[tensor["dtype"]]
     if not shape[0]:
-        return np.zeros(shape, dtype), header.get("__metadata__", {})
+        return np.zeros(shape, dtype), facts
     # Private, so that torch may take it for an array that can be written; nothing is.
     mapped = np.memmap(path, dtype, "c", 8 + size + tensor["data_offsets"][0], shape)
-    return mapped.view(np.ndarray), header.get("__metadata__", {})
+    return mapped.view(np.ndarray), facts
 
 
 def read_columns(path: Path, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:

@@ -210,7 +210,7 @@ class Store:
             for suffix in FILES:
                 self._checked(shard, suffix)
 
-    def mapped(self, shard: Mapping[str, Any]) -> tuple[NDArray[Any], dict[str, str]]:
+    def mapped(self, shard: Mapping[str, Any]) -> tuple[NDArray[Any], dict[str, Any]]:
         """A shard's vectors as they are stored, (rows, width), mapped into memory, and the facts beside them.
 
         Raises:

@@ -149,7 +149,7 @@ def write_stored(
     folder: Path, number: int, code: Code, stored: NDArray[Any], table: pa.Table, stamp: str
 ) -> dict[str, Any]:
     """Put a shard of stored vectors in place; returns its entry of a manifest."""
-    facts = {"reach": repr(reach(code, stored)), "rows": stamp}
+    facts = {"reach": reach(code, stored), "rows": stamp}
     name = shard_name(number)
     write_shard(folder, name, np.ascontiguousarray(stored), table, facts=facts, group_rows=GROUP_ROWS)
     return shard_entry(folder, name, len(stored))
@@ -216,7 +216,7 @@ def groups_of(store: Store, shard: Mapping[str, Any]) -> Iterator[int]:
 
 
 def _stamp(folder: Path, number: int) -> str:
-    return map_vectors(folder / f"{shard_name(number)}.safetensors")[1].get("rows", "")
+    return str(map_vectors(folder / f"{shard_name(number)}.safetensors")[1].get("rows"))
 
 
 def _digest(code: Code) -> str:
