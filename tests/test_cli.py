@@ -36,6 +36,7 @@ VERBS = sorted(
         "index",
         "report",
         "run",
+        "score",
         "search",
         "select",
         "self-check",

@@ -9,7 +9,7 @@ import pytest
 from test_attribution import sentences
 from tiny import save_decoder, tiny_decoder
 
-from influcoder import samples, verbs
+from influcoder import index_verbs, samples, verbs
 from influcoder.decoder import Decoder
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, DataError, InflucoderError, ModelError, StoreError, StoreMismatch
@@ -57,7 +57,7 @@ def distilled(work, train):
 
 @pytest.fixture(scope="module")
 def built(work, distilled):
-    verbs.index(InfluenceEncoder.load(distilled), sentences(25, 40, "row"), Folder(work / "index"))
+    index_verbs.index(InfluenceEncoder.load(distilled), sentences(25, 40, "row"), Folder(work / "index"))
     return Index(work / "index")
 
 
@@ -120,9 +120,12 @@ def test_papers_recipe_makes_an_encoder_that_loads(paper, train):
 
 
 def test_index_counts_its_rows(built):
-    assert numbers(built.folder) == {
+    found = numbers(built.folder)
+    assert found.pop("seconds") > 0
+    assert found == {
         "rows": 25,
         "dim": built.encoder.dim,
+        "code": "float16",
         "bytes_per_example": 2 * built.encoder.dim,
     }
 
@@ -141,7 +144,7 @@ def test_search_with_and_without_the_decoder(built, decoder):
 
 
 def test_papers_encoder_is_verified_as_well(paper, decoder, tmp_path):
-    verbs.index(InfluenceEncoder.load(paper), sentences(25, 40, "row"), Folder(tmp_path / "index"))
+    index_verbs.index(InfluenceEncoder.load(paper), sentences(25, 40, "row"), Folder(tmp_path / "index"))
     for hits in search(Index(tmp_path / "index"), verify=10, decoder=decoder):
         assert all(hit.exact is not None for hit in hits)
 
@@ -338,7 +341,7 @@ def test_forward_tier_from_features_to_search(decoder, train, tmp_path):
     assert found["tier"] == "forward"
     encoder = InfluenceEncoder.load(tmp_path / "e", decoder=decoder)
     pool = sentences(8, 70, "x")
-    verbs.index(encoder, pool, Folder(tmp_path / "i"))
+    index_verbs.index(encoder, pool, Folder(tmp_path / "i"))
     asked = sentences(1, 71, "q")
     opened = Index(tmp_path / "i", decoder=decoder)
     hits = verbs.search(opened, asked, k=3, opponents=False, verify=0, decoder=decoder)

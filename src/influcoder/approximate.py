@@ -7,6 +7,7 @@ FAISS files carry no checksum and are read without any check, so this one is rea
 written, and for the shards as they are now.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,6 @@ class Approximate:
     def __init__(self, folder: Path, manifest: str) -> None:
         self.path, self.record = folder / "index.faiss", folder / "index.json"
         self._manifest = manifest
-        self._opened: Any = None
 
     def refresh(self, index: "Index") -> None:
         """Make the exact FAISS index of a small pool again where it is not that of the shards as they are."""
@@ -90,23 +90,32 @@ class Approximate:
         self._write(made, facts)
         return facts
 
-    def search(self, queries: "Floats", k: int) -> Found:
-        """The rows of about the highest inner products; -1 and -inf where the lists searched hold too few.
+    def search(self, queries: "Floats", k: int, *, opponents: bool = False) -> Found:
+        """The `k` rows of about the highest inner product with each query, or of the lowest for `opponents`.
 
         Raises:
             StoreMismatch: there is none, or rows were added or removed since.
             StoreCorrupt: it is not what was written.
         """
-        if self._opened is None:
-            if not self._current():
-                raise StoreMismatch(
-                    f"{self.path}: missing, or of other rows than the index has now. Make it with `influcoder index "
-                    "--approximate`, or search without --approximate."
-                )
-            self.verify()
-            self._opened = faiss.read_index(str(self.path))
-        scores, rows = self._opened.search(queries, k)
-        return Found(rows, np.where(rows < 0, -np.inf, scores).astype(np.float32))
+        made, sign = self._made, np.float32(-1 if opponents else 1)
+        k, probes = min(k, made.ntotal), getattr(made, "nprobe", 0)
+        scores, rows = made.search(sign * queries, k)
+        while (rows < 0).any():  # the lists that were searched hold too few
+            made.nprobe *= 2
+            scores, rows = made.search(sign * queries, k)
+        if probes:
+            made.nprobe = probes
+        return Found(rows, sign * scores)
+
+    @cached_property
+    def _made(self) -> Any:
+        if not self._current():
+            raise StoreMismatch(
+                f"{self.path}: missing, or of other rows than the index has now. Make it with `influcoder index "
+                "--approximate`, or search without --approximate."
+            )
+        self.verify()
+        return faiss.read_index(str(self.path))
 
     def verify(self) -> None:
         """Check the hash of `index.faiss`, where there is one.
@@ -137,7 +146,7 @@ class Approximate:
         with atomic_file(self.path) as file:
             faiss.write_index(made, file.name)
         write_json(self.record, facts | {"sha256": sha256(self.path), "manifest": self._manifest})
-        self._opened = None
+        self.__dict__.pop("_made", None)
 
 
 def _sample(index: "Index", seed: int) -> "Floats":

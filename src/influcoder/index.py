@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from influcoder import scan
@@ -33,7 +34,6 @@ from influcoder.store import Store
 from influcoder.stream import GROUP_ROWS, read_code
 
 Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
 
 
 class Index:
@@ -91,12 +91,7 @@ class Index:
     @cached_property
     def ids(self) -> list[str]:
         """The id of every row, in order; all of them in memory."""
-        return [name for part in self.iter_ids() for name in part]
-
-    def iter_ids(self) -> Iterator[list[str]]:
-        """The ids of one shard after the other."""
-        for shard in self.shards:
-            yield self.store.some(shard, ["id"])["id"].to_pylist()
+        return [name for shard in self.shards for name in self.store.some(shard, ["id"])["id"].to_pylist()]
 
     @cached_property
     def vectors(self) -> Floats:
@@ -157,13 +152,14 @@ class Index:
         parts = [scores for _, scores in self.iter_scores(queries)]
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(queries), 0), np.float32)
 
-    def iter_scores(self, queries: Floats, *, where: str | None = None) -> Iterator[tuple[Rows, Floats]]:
-        """(row numbers, (n_queries, rows) scores) of one shard after the other."""
+    def iter_scores(self, queries: Floats, *, where: str | None = None) -> Iterator[tuple[pa.ChunkedArray, Floats]]:
+        """(ids, (n_queries, rows) scores) of one shard after the other."""
         queries, wanted = self.checked(queries), self._conditions(where)
-        for place in range(len(self.shards)):
+        for place, shard in enumerate(self.shards):
             block = self._block(place, wanted)
-            places = np.arange(len(block.stored)) if block.places is None else block.places
-            yield block.start + places, scan.scores(self.code, block.stored, queries)
+            ids = self.store.some(shard, ["id"])["id"]
+            kept = ids if block.places is None else ids.take(block.places)
+            yield kept, scan.scores(self.code, block.stored, queries)
 
     def verify(self) -> None:
         """Read every file and check its hash.

@@ -49,7 +49,8 @@ def build(
     """Embed `pool` into `folder`, which the caller has claimed; goes on where an earlier run stopped.
 
     Args:
-        code: how vectors are stored; "auto" takes the smallest that keeps the first rows' rankings.
+        code: how vectors are stored; "auto" takes the smallest that keeps the rankings of the first `SAMPLE_ROWS`
+            rows, and float16 for a pool that is smaller.
         share: which shards are this process's to make. Every process reads all rows.
 
     Returns:
@@ -170,6 +171,8 @@ def choose_code(measured: dict[str, dict[str, float]]) -> CodeName:
 
 
 def _code(encoder: InfluenceEncoder, sample: Sequence[Example], choice: Choice) -> tuple[Code, dict[str, Any]]:
+    if choice == "auto" and len(sample) < SAMPLE_ROWS:
+        choice = "float16"  # too few rows to judge by, and nothing worth saving
     if choice == "float16":
         return Code.fit(choice, np.zeros((0, encoder.dim), np.float32)), {}
     if not sample:

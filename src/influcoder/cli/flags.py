@@ -5,7 +5,7 @@ Frozen dataclasses, flattened into flags: one place for name, default and help.
 
 import glob
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,6 +27,7 @@ INPUTS = (
     "checkpoints",
     "queries",
     "pool",
+    "add",
     "features",
     "train_features",
     "encoder",
@@ -98,10 +99,14 @@ class Reading:
 
     def read(self, files: list[str], side: str, output: Output) -> "list[Example]":
         """Examples of some files; skipped rows go to OUTPUT_DIR-rejects-SIDE.jsonl, beside the output folder."""
-        from influcoder.examples import Columns
-        from influcoder.reading import read_examples
+        return list(self.stream(files, side, output))
 
-        return read_examples(
+    def stream(self, files: list[str], side: str, output: Output) -> "Iterator[Example]":
+        """The same one after the other, as they are asked for."""
+        from influcoder.examples import Columns
+        from influcoder.reading import stream_examples
+
+        return stream_examples(
             files,
             columns=Columns(self.prompt_column, self.completion_column, self.text_column, self.id_column),
             on_error=self.on_error,
