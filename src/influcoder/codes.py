@@ -50,7 +50,7 @@ class Code:
             return cls(name, np.ones(sample.shape[1], np.float32))
         last = _LAST_LEVEL[name]
         largest = np.abs(sample).max(axis=0, initial=0)
-        scales = np.where(largest > 0, largest * _SHARES[:, None] / last, 1).astype(np.float32)
+        scales = np.where(largest > 1e-30, largest * _SHARES[:, None] / last, 1).astype(np.float32)
         errors = [((_levels(sample, scale, last) * scale - sample) ** 2).sum(axis=0) for scale in scales]
         return cls(name, np.take_along_axis(scales, np.argmin(errors, axis=0)[None], 0)[0])
 

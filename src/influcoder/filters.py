@@ -2,7 +2,7 @@
 
     filter     condition ("," condition)*          all of them must hold
     condition  name ("=" | "!=" | "<" | "<=" | ">" | ">=") value
-    value      a number, true, false, or text; in double quotes where it holds a comma
+    value      a number, true, false, or text; in double quotes where it holds one of , = < > !
 
 A row that lacks the column fits no condition on it. Nothing is ever evaluated as code.
 """
@@ -25,7 +25,7 @@ PREFIX = "meta."
 """of the columns of a shard that hold metadata"""
 LONGEST = 200
 """characters of a text that can be filtered by"""
-_CONDITION = re.compile(r'\s*([^=!<>,"]+?)\s*(<=|>=|!=|=|<|>)\s*("[^"]*"|[^,"]*?)\s*(,|$)')
+_CONDITION = re.compile(r'\s*([^=!<>,"]+?)\s*(<=|>=|!=|=|<|>)\s*("[^"]*"|[^,"=<>!]*?)\s*(,|$)')
 _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -88,7 +88,7 @@ def parse_filter(text: str) -> list[Condition]:
         if match is None:
             raise ConfigError(
                 f"--where {text!r} cannot be read from {text[place:]!r} on; expected conditions such as "
-                "genre=code,tokens<200; a value with a comma in double quotes."
+                "genre=code,tokens<200; a value with , = < > or ! in double quotes."
             )
         name, comparison, value, end = match.groups()
         conditions.append(Condition(name, comparison, value.strip('"') if value.startswith('"') else value))

@@ -163,8 +163,8 @@ def _rows(source: Source | list[str] | list[Path]) -> Iterator[tuple[str, Any]]:
             "`data['train']`; put a single row in a list."
         )
     for number, item in enumerate(source, 1):
-        if isinstance(item, str | Path):
-            for path in find_files(item):
+        if isinstance(item, str | Path | RemoteFile):
+            for path in [item] if isinstance(item, RemoteFile) else find_files(item):
                 yield from _file_rows(path)
         else:
             yield f"row {number}", item
@@ -251,7 +251,7 @@ def _batch_rows(batch: Any) -> list[Any]:
 def _named(source: object) -> str:
     if isinstance(source, str | Path):
         return str(source)
-    if isinstance(source, list) and source and isinstance(source[0], str | Path):
+    if isinstance(source, list) and source and isinstance(source[0], str | Path | RemoteFile):
         return ", ".join(map(str, source[:3])) + (" ..." if len(source) > 3 else "")
     return f"the {type(source).__name__} given"
 

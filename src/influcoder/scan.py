@@ -93,7 +93,7 @@ class _Query:
     def __init__(self, code: Code, vector: Floats) -> None:
         self.exact = vector.astype(np.float64) * code.scale
         length = float(np.linalg.norm(self.exact))
-        if code.name == "float16":
+        if code.name == "float16" or code.dim == 1:  # torch._int_mm gives noise for one dimension
             self.step, self.rounded = 1.0, torch.from_numpy(self.exact.astype(np.float32))
             self.error = length * len(vector) * 2.0**-22  # of adding up in single precision
         else:

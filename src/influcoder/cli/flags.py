@@ -102,12 +102,12 @@ class Reading:
         return list(self.stream(files, side, output))
 
     def stream(self, files: list[str], side: str, output: Output) -> "Iterator[Example]":
-        """The same one after the other, as they are asked for."""
+        """The same one after the other, as they are asked for; that the files are there is seen at once."""
         from influcoder.examples import Columns
-        from influcoder.reading import stream_examples
+        from influcoder.reading import find_files, stream_examples
 
         return stream_examples(
-            files,
+            [path for one in files for path in find_files(one)],
             columns=Columns(self.prompt_column, self.completion_column, self.text_column, self.id_column),
             on_error=self.on_error,
             rejects=Path(f"{os.path.abspath(output.output_dir)}-rejects-{side}.jsonl"),

@@ -1,0 +1,98 @@
+"""Processes that make and change an index are killed at random moments; an index is whole at every one of them."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from test_indexing import ROWS, contents, holds, pool
+
+from influcoder.errors import StoreIncomplete
+from influcoder.index import Index
+from influcoder.store import Store
+
+TESTS = Path(__file__).parent
+WORK = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import test_indexing
+from influcoder import atomic, index_verbs, indexing
+from influcoder.atomic import claim
+
+class Slow(test_indexing.Hashed):
+    def encode_pool(self, examples):
+        time.sleep(0.02)
+        return super().encode_pool(examples)
+
+write = atomic.os.replace
+atomic.os.replace = lambda *names: (time.sleep(0.002), write(*names), time.sleep(0.002))
+index_verbs.Index.encoder = Slow()
+folder = Path(sys.argv[2])
+print("started", flush=True)
+match sys.argv[3]:
+    case "build":
+        with claim(folder, resume=True):
+            test_indexing.build(folder, encoder=Slow())
+    case "add":
+        index_verbs.change_index(folder, add=test_indexing.pool(90, 150))
+    case "remove":
+        index_verbs.change_index(folder, remove=[f"id-{n}" for n in range(0, 90, 2)])
+"""
+
+
+def start(folder, what):
+    command = [sys.executable, "-c", WORK, str(TESTS), str(folder), what]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "started\n"
+    return process
+
+
+def finished(folder, what):
+    process = start(folder, what)
+    process.communicate()
+    assert process.returncode == 0
+
+
+def killed(folder, what, seconds):
+    process = start(folder, what)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def test_killed_build_is_resumed_to_the_same_bytes(tmp_path):
+    finished(tmp_path / "calm", "build")
+    moments, kills = random.Random(0), 0
+    for _ in range(5):
+        kills += killed(tmp_path / "killed", "build", moments.uniform(0, 0.12))
+        if not (tmp_path / "killed" / "manifest.json").exists():
+            try:
+                Index(tmp_path / "killed")
+                raise AssertionError("a half-made index was opened")
+            except StoreIncomplete:
+                pass
+    assert kills >= 3
+    finished(tmp_path / "killed", "build")
+    names = ("index.faiss", "index.json", "metrics.json")
+    assert {name: one for name, one in contents(tmp_path / "killed").items() if name not in names} == {
+        name: one for name, one in contents(tmp_path / "calm").items() if name not in names
+    }
+
+
+def test_index_is_as_it_was_or_as_it_will_be_when_a_change_is_killed(tmp_path):
+    folder, moments, kills = tmp_path / "index", random.Random(1), 0
+    finished(folder, "build")
+    states = [pool(), pool(0, 150), [one for n, one in enumerate(pool(0, 150)) if n >= 90 or n % 2]]
+    for what, before, after in (("add", states[0], states[1]), ("remove", states[1], states[2])):
+        for _ in range(5):
+            kills += killed(folder, what, moments.uniform(0, 0.25))
+            assert holds(folder, before if len(Store(folder)) == len(before) else after)
+        finished(folder, what)
+        assert holds(folder, after)
+        assert len(list(folder.glob("shard-*"))) == 2 * len(Store(folder).manifest["shards"])
+    assert kills >= 4
+    assert len(Store(folder)) == ROWS + 50 - 45
