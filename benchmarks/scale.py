@@ -7,7 +7,8 @@ the sentences of others' responses, as many as a row drawn at random is long; se
 encoder is distilled from the demo decoder here and now; its 64 spectral numbers are indexed (`narrow`), and beside
 them at the smallest size its identity channels too (`whole`). Each index is made by `influcoder index --shard I/N`
 in as many processes as there are cores; time is that of the slowest, from its start, imports included, and memory
-the largest sum over all processes at once, sampled five times a second.
+the largest sum over all processes at once, sampled five times a second. Processor seconds stand beside both, for a
+machine that does other work as well.
 
 The exact teacher is timed on a few hundred of the same documents and extrapolated, and the result says so. Exact
 search reads 10M x 64 random int8 codes mapped from files; the floor beside it is the time in which the same threads
@@ -17,6 +18,8 @@ add up the same bytes. Figures of both go to scale.svg, everything to metrics.js
 import argparse
 import json
 import os
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -47,7 +50,7 @@ from influcoder.index import Index
 from influcoder.indexing import measure_codes
 from influcoder.samples import load_sample, split_sample
 from influcoder.sealed import write_sealed
-from influcoder.stream import write_stored
+from influcoder.stream import StreamWriter, write_stored
 from influcoder.teachers import GradientTeacher, TeacherSettings, write_features
 
 QUERIES, POOL, PROBE, ASKED = 300, 900, 256, 64
@@ -67,7 +70,7 @@ def main() -> None:
     folder: Path = arguments.output_dir
     folder.mkdir(parents=True, exist_ok=True)
     rows = [*dolly(arguments.data), *benign_chat(arguments.data)]
-    found: dict[str, Any] = {"cores": arguments.processes, "seed": arguments.seed, "indexes": {}}
+    found: dict[str, Any] = {"cores": arguments.processes, "seed": arguments.seed, "load": load(), "indexes": {}}
     whole = encoder(rows, folder / "encoder", arguments.seed)
     narrow = without_channels(whole, folder / "encoder-narrow")
     for count in arguments.rows:
@@ -165,7 +168,8 @@ def indexed(student: Path, pool: Path, folder: Path, processes: int) -> dict[str
     """Seconds and peak memory of `influcoder index` in so many processes of one thread each."""
     words = [sys.executable, "-m", "influcoder", "index", "--encoder", student, "--pool", pool, "--output-dir", folder]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    began, peak = time.perf_counter(), 0
+    shutil.rmtree(folder, ignore_errors=True)  # one that is there would be resumed, in no time
+    began, peak, used = time.perf_counter(), 0, resource.getrusage(resource.RUSAGE_CHILDREN)
     running = [
         subprocess.Popen(
             [*map(str, words), "--code", "int8", "--shard", f"{turn + 1}/{processes}"],
@@ -180,16 +184,22 @@ def indexed(student: Path, pool: Path, folder: Path, processes: int) -> dict[str
     seconds = time.perf_counter() - began
     if any(one.returncode for one in running):
         raise SystemExit(f"index failed: {[one.returncode for one in running]}")
-    index = Index(folder)
+    after, index = resource.getrusage(resource.RUSAGE_CHILDREN), Index(folder)
     return {
         "rows": len(index),
         "dim": index.dim,
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime, 2),
         "rows_per_second": len(index) / seconds,
         "peak_memory_mb": peak / 1e6,
         "vector_bytes": sum(shard["vectors_bytes"] for shard in index.shards),
         "column_bytes": sum(shard["columns_bytes"] for shard in index.shards),
     }
+
+
+def load() -> float:
+    """Processes that wait for a core, on average over a minute: what the times below were measured beside."""
+    return os.getloadavg()[0]
 
 
 def resident(process: int) -> int:
@@ -254,8 +264,6 @@ def random_index(folder: Path, rows: int, seed: int) -> Index:
             stored = np.clip(np.rint(rng.standard_normal((size, WIDTH), np.float32) * 30), -127, 127).astype(np.int8)
             ids = pa.table({"id": [str(row) for row in range(start, start + size)]})
             shards.append(write_stored(folder, number, code, stored, ids, ""))
-        from influcoder.stream import StreamWriter
-
         plan = StreamWriter(folder, kind="embeddings", code=code, made_by={}, shard_rows=SHARD_ROWS).plan
         facts = {"rows": rows, "shards": shards, "next": len(shards), "changes": 0}
         write_sealed(folder / "manifest.json", plan | facts)

@@ -74,6 +74,7 @@ def build(
                 vectors = embed(encoder, part)
                 writer.write(number, [one.id for one in part], vectors, _columns(part), stamp)
             advance(len(part))
+            part.clear()  # before the next shard is read, not after
     return writer.finish(sizes), measured
 
 
