@@ -37,6 +37,7 @@ VERBS = sorted(
         "plan",
         "report",
         "run",
+        "score",
         "search",
         "select",
         "self-check",
@@ -603,3 +604,49 @@ def test_hits_as_json_hold_whole_texts():
             "completion": example.completion,
         }
     ]
+
+
+def test_index_is_changed_and_scored_by_command(work, indexed, tmp_path, call):
+    folder = tmp_path / "index"
+    shutil.copytree(work / "index", folder)
+    write_jsonl(tmp_path / "more.jsonl", [{"id": "new", "prompt": "p", "completion": "c", "genre": "new"}])
+    status, out, err = call("index", "--add", tmp_path / "more.jsonl", "--output-dir", folder, "--json")
+    assert status == 0, err
+    assert orjson.loads(out) == {"rows": 121, "added": 1, "already_there": 0}
+    (tmp_path / "ids.txt").write_text("p0\np1\n")
+    status, out, _ = call("index", "--remove", tmp_path / "ids.txt", "hostile", "--output-dir", folder, "--json")
+    assert (status, orjson.loads(out)) == (0, {"rows": 118, "removed": 3, "not_there": 0})
+    asked = ["--index", folder, "--prompt", "a", "--completion", "b", "--json"]
+    status, out, _ = call("search", *asked, "--where", "genre=new", "--verify-hashes")
+    assert [hit["id"] for hit in orjson.loads(out)[0]["hits"]] == ["new"]
+    where = ["--index", folder, "--queries", work / "queries.jsonl", "--output-dir", tmp_path / "scores"]
+    assert call("score", *where)[0] == 0
+    assert pq.read_metadata(tmp_path / "scores" / "scores.parquet").num_rows == 118
+    assert (folder / "config.toml").read_bytes() == (work / "index" / "config.toml").read_bytes()
+    refused(call("search", *asked, "--where", "colour=red"), "the index has genre")
+    refused(call("search", *asked, "--where", "genre=new", "--approximate"), "leave --approximate out")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--add", "x.jsonl", "--pool", "y.jsonl"], "Leave --encoder, --pool"),
+        (["--remove", "x", "--overwrite"], "Leave --encoder, --pool"),
+        ([], "Give --encoder and --pool"),
+        (["--add", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--pool", "hf://datasets/a/b", "--encoder", "encoder"], "HF_HUB_OFFLINE"),
+    ],
+)
+def test_index_commands_that_cannot_be(work, indexed, call, monkeypatch, words, told):
+    monkeypatch.chdir(work)
+    output = "index" if {"--add", "--remove"} & set(words) else "never"
+    refused(call("index", *words, "--output-dir", output), told)
+
+
+def test_index_in_shards_is_the_same_as_in_one(work, indexed, tmp_path, call):
+    files = ["--encoder", work / "encoder", "--pool", work / "pool-1.jsonl", work / "pool-2.parquet"]
+    for shard in ("2/2", "1/2"):
+        status, _, err = call("index", *files, "--output-dir", tmp_path / "shared", "--shard", shard)
+        assert status == 0, err
+    for name in ("manifest.json", "shard-00000.safetensors", "shard-00000.parquet", "index.faiss"):
+        assert (tmp_path / "shared" / name).read_bytes() == (work / "index" / name).read_bytes()

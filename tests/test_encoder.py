@@ -152,7 +152,7 @@ def test_other_format_is_refused(copy, number):
         InfluenceEncoder.load(copy)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"null", b'"text"', b'{"format": 2}'])
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"null", b'"text"', b'{"format": FORMAT}'])
 def test_damaged_description_is_named(copy, data):
     (copy / "influcoder.json").write_bytes(data)
     with pytest.raises(StoreCorrupt, match=str(copy)):

@@ -8,6 +8,7 @@ import test_distill
 from hypothesis import given
 from hypothesis import strategies as st
 
+from influcoder import indexing
 from influcoder.errors import ConfigError, InflucoderError, StoreCorrupt, StoreError, StoreMismatch
 from influcoder.examples import Example
 from influcoder.index import Index
@@ -186,14 +187,46 @@ def flip(path, place=-20):
 @pytest.mark.parametrize("place", [0, 30, -20, -1])
 def test_flipped_byte_in_the_faiss_file(index, place):
     flip(index.folder / "index.faiss", place)
-    with pytest.raises(StoreCorrupt, match=r"index\.faiss: .* Delete it: it is made again"):
-        Index(index.folder).search(whole_numbers(1), 1)
+    for read in (lambda: Index(index.folder).approximate.search(whole_numbers(1), 1), Index(index.folder).verify):
+        with pytest.raises(StoreCorrupt, match=r"index\.faiss: .* Delete it: it is made again"):
+            read()
+
+
+@pytest.mark.parametrize("place", [0, 9, 60, -1])
+def test_flipped_byte_in_vectors_is_found_when_they_are_read(index, place):
+    flip(index.folder / "shard-00000.safetensors", place)
+    opened = Index(index.folder)
+    for read in (lambda: opened.search(whole_numbers(1), 1), lambda: opened.scores(whole_numbers(1)), opened.verify):
+        with pytest.raises(StoreCorrupt, match=r"shard-00000\.safetensors"):
+            read()
+
+
+def test_flipped_byte_in_the_columns_is_found_or_was_not_read(index):
+    path = index.folder / "shard-00000.parquet"
+    whole, rows = path.read_bytes(), pool_of(40)
+    found = 0
+    for place in np.random.default_rng(0).choice(len(whole), 150, replace=False):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        opened = Index(index.folder)
+        try:
+            read = [opened.example(row) for row in (0, 17, 39)], opened.ids
+        except StoreCorrupt:
+            found += 1
+        else:
+            assert read == ([rows[row] for row in (0, 17, 39)], [one.id for one in rows])
+        with pytest.raises(StoreCorrupt, match=path.name):
+            opened.verify()
+    assert found > 50
 
 
 @pytest.mark.parametrize("name", ["shard-00000.safetensors", "shard-00000.parquet"])
-def test_flipped_byte_in_a_shard(index, name):
-    flip(index.folder / name)
-    with pytest.raises(StoreCorrupt):
+def test_cut_or_lost_shard_is_found_on_opening(index, name):
+    path = index.folder / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreCorrupt, match=name):
+        Index(index.folder)
+    path.unlink()
+    with pytest.raises(StoreCorrupt, match=f"{name}: missing"):
         Index(index.folder)
 
 
@@ -201,17 +234,18 @@ def test_flipped_byte_in_a_shard(index, name):
 def test_damaged_record_of_the_faiss_file(index, data):
     (index.folder / "index.json").write_bytes(data)
     with pytest.raises(StoreCorrupt):
-        Index(index.folder).search(whole_numbers(1), 1)
+        Index(index.folder).approximate.search(whole_numbers(1), 1)
 
 
 @pytest.mark.parametrize("names", [["index.faiss"], ["index.json"], ["index.faiss", "index.json"]])
 def test_lost_faiss_file_is_made_again(index, names):
     queries, before = whole_numbers(4, 3), (index.folder / "index.faiss").read_bytes()
-    expected = index.search(queries, 6)
     for name in names:
         (index.folder / name).unlink()
-    found = Index(index.folder).search(queries, 6)
-    np.testing.assert_array_equal(found.rows, expected.rows)
+    with pytest.raises(StoreMismatch, match="without --approximate"):
+        Index(index.folder).approximate.search(queries, 6)
+    again = Index(index.folder).ready()
+    np.testing.assert_array_equal(again.approximate.search(queries, 40).scores, index.search(queries, 40).scores)
     assert (index.folder / "index.faiss").read_bytes() == before
 
 
@@ -219,7 +253,7 @@ def test_faiss_file_of_another_index_is_refused(index, tmp_path):
     other = build(tmp_path / "other", whole_numbers(40, seed=8))
     shutil.copy(other.folder / "index.faiss", index.folder / "index.faiss")
     with pytest.raises(StoreCorrupt):
-        Index(index.folder).search(whole_numbers(1), 1)
+        Index(index.folder).approximate.search(whole_numbers(1), 1)
 
 
 def test_store_of_another_kind(tmp_path):
@@ -247,7 +281,9 @@ class StopsAfterOneShard(Fixed):
         return super().encode_pool(examples)
 
 
-def test_stopped_build_goes_on_and_gives_the_same_bytes(tmp_path):
+def test_stopped_build_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(indexing, "AT_ONCE", 10**6)
+    monkeypatch.setattr(indexing.build, "__kwdefaults__", indexing.build.__kwdefaults__ | {"shard_rows": 2500})
     vectors = whole_numbers(5000)
     with pytest.raises(KeyboardInterrupt):
         Index.build(StopsAfterOneShard(vectors), pool_of(5000), tmp_path / "stopped")
@@ -262,7 +298,7 @@ def test_stopped_build_goes_on_and_gives_the_same_bytes(tmp_path):
 def test_build_is_not_resumed_with_another_pool(tmp_path):
     vectors = whole_numbers(6)
     build(tmp_path / "index", vectors)
-    with pytest.raises(StoreMismatch, match="ids"):
+    with pytest.raises(StoreMismatch, match=r"shard-00000: made from rows with hash [0-9a-f]{12}, the input has"):
         build(tmp_path / "index", vectors[:5])
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from influcoder.errors import ConfigError, DataError
 from influcoder.examples import Columns, Example, content_id
-from influcoder.reading import find_files, read_examples
+from influcoder.reading import find_files, read_examples, stream_examples
 
 CHAT_ROW = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 ROWS = [
@@ -283,10 +283,20 @@ def test_unknown_suffix(tmp_path, name):
         read_examples(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["https://x.org/a.jsonl", "hf://datasets/a/b", "s3://a/b.parquet"])
-def test_remote_paths_are_refused(name):
-    with pytest.raises(DataError, match="remote paths"):
-        read_examples(name)
+def test_rows_are_read_as_they_are_asked_for(tmp_path):
+    path = write_bytes(tmp_path, GOOD * 3 + b"{cut")
+    stream = stream_examples(path)
+    assert [next(stream).completion for _ in range(3)] == ["good"] * 3
+    with pytest.raises(DataError, match=r"data\.jsonl:4"):
+        next(stream)
+
+
+def test_reading_that_is_given_up_leaves_no_rejects(tmp_path):
+    path = write_bytes(tmp_path, b"{cut\n" + GOOD * 3)
+    stream = stream_examples(path, on_error="skip", rejects=tmp_path / "rejects.jsonl", max_reject_rate=1)
+    next(stream)
+    stream.close()
+    assert os.listdir(tmp_path) == ["data.jsonl"]
 
 
 def test_name_that_reads_as_a_glob(tmp_path):

@@ -9,13 +9,14 @@ import pytest
 from test_attribution import sentences
 from tiny import save_decoder, tiny_decoder
 
-from influcoder import feature_verbs, samples, verbs
+from influcoder import feature_verbs, index_verbs, samples, verbs
 from influcoder.decoder import Decoder
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, DataError, InflucoderError, ModelError, StoreError, StoreMismatch
 from influcoder.folder import Folder
 from influcoder.index import Index
 from influcoder.metrics import METRICS
+from influcoder.store import Store
 from influcoder.summary import query_summary
 from influcoder.teachers import TeacherSettings
 
@@ -57,7 +58,7 @@ def distilled(work, train):
 
 @pytest.fixture(scope="module")
 def built(work, distilled):
-    verbs.index(InfluenceEncoder.load(distilled), sentences(25, 40, "row"), Folder(work / "index"))
+    index_verbs.index(InfluenceEncoder.load(distilled), sentences(25, 40, "row"), Folder(work / "index"))
     return Index(work / "index")
 
 
@@ -94,7 +95,7 @@ def test_distilling_splits_both_sides(distilled):
     encoder = InfluenceEncoder.load(distilled)
     assert numbers(distilled)["validation"] == pytest.approx(encoder.measured)
     assert encoder.made_by["recipe"] == "static"
-    assert encoder.made_by["seed"] == 0
+    assert encoder.made_by["student_seed"] == 0
 
 
 def test_training_rows_are_remembered(distilled, train):
@@ -120,9 +121,12 @@ def test_papers_recipe_makes_an_encoder_that_loads(paper, train):
 
 
 def test_index_counts_its_rows(built):
-    assert numbers(built.folder) == {
+    found = numbers(built.folder)
+    assert found.pop("seconds") > 0
+    assert found == {
         "rows": 25,
         "dim": built.encoder.dim,
+        "code": "float16",
         "bytes_per_example": 2 * built.encoder.dim,
     }
 
@@ -141,7 +145,7 @@ def test_search_with_and_without_the_decoder(built, decoder):
 
 
 def test_papers_encoder_is_verified_as_well(paper, decoder, tmp_path):
-    verbs.index(InfluenceEncoder.load(paper), sentences(25, 40, "row"), Folder(tmp_path / "index"))
+    index_verbs.index(InfluenceEncoder.load(paper), sentences(25, 40, "row"), Folder(tmp_path / "index"))
     for hits in search(Index(tmp_path / "index"), verify=10, decoder=decoder):
         assert all(hit.exact is not None for hit in hits)
 
@@ -339,7 +343,7 @@ def test_tiers_that_run_the_decoder_from_features_to_search(decoder, train, tmp_
     assert found["tier"] == recipe
     encoder = InfluenceEncoder.load(tmp_path / "e", decoder=decoder)
     pool = sentences(8, 70, "x")
-    verbs.index(encoder, pool, Folder(tmp_path / "i"))
+    index_verbs.index(encoder, pool, Folder(tmp_path / "i"))
     asked = sentences(1, 71, "q")
     opened = Index(tmp_path / "i", decoder=decoder)
     hits = verbs.search(opened, asked, k=3, opponents=False, verify=0, decoder=decoder)

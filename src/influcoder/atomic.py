@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import filelock
 import numpy as np
@@ -29,21 +30,33 @@ def atomic_write(path: Path, data: bytes) -> None:
         StoreError: the folder is missing or cannot be written, or the disk is full; `path` then holds what
             it held before, or the whole of `data`.
     """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write piece by piece, which is at `path` once the block ends well, and nowhere if it does not.
+
+    Raises:
+        StoreError: as `atomic_write`.
+    """
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise StoreError(
             f"{path}: cannot write: {error.strerror}. Expected an existing folder that can be written and has space; "
             "mend it or choose another."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_json(path: Path, value: object) -> None:

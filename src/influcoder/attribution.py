@@ -42,23 +42,32 @@ def search(
     opponents: bool = False,
     verify: int = 0,
     teacher: Teacher | None = None,
+    where: str | None = None,
+    approximate: bool = False,
 ) -> list[list[Hit]]:
     """The `k` strongest proponents (or opponents) of each query, strongest first.
 
     Args:
+        where: look at rows whose metadata is like this alone, as `genre=code,tokens<200`.
+        approximate: ask the IVF-PQ index that `influcoder index --approximate` made, not every row.
         verify: how many of the encoder's best candidates the teacher re-scores; 0 for none.
         teacher: the exact teacher; its query gradients are then used for the first pass as well.
 
     Raises:
-        ConfigError: `verify` without a teacher, or fewer candidates than `k`.
+        ConfigError: `verify` without a teacher, or fewer candidates than `k`; or `where` with `approximate`.
     """
+    if where and approximate:
+        raise ConfigError("--where scores the rows that it leaves, one by one: leave --approximate out.")
     if verify and teacher is None:
         raise ConfigError("verify needs the decoder whose gradients re-check the shortlist: give --decoder.")
     if verify and verify < k:
         raise ConfigError(f"verify is {verify}, expected at least k = {k} candidates.")
     features = None if teacher is None else teacher.features(queries, "query").refuse_rejected(queries).vectors
     vectors = query_vectors(index, queries, features)
-    found = index.search(vectors, max(k, verify), opponents=opponents)
+    if approximate:
+        found = index.approximate.search(index.checked(vectors), max(k, verify), opponents=opponents)
+    else:
+        found = index.search(vectors, max(k, verify), opponents=opponents, where=where)
     exact = None
     if verify and teacher is not None and features is not None:
         exact = verified(index, teacher, features, found.rows)

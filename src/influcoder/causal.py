@@ -24,12 +24,11 @@ from numpy.typing import NDArray
 from influcoder.batches import Batch
 from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError, ModelError
-from influcoder.examples import Example
+from influcoder.examples import Example, data_fingerprint
 from influcoder.finetune import FinetuneSettings, batches_of, completion_losses, finetune, measure_losses
 from influcoder.metrics import Matrix, row_correlations, spearman_rows
 from influcoder.progress import progress
 from influcoder.store import StoreWriter
-from influcoder.teachers import data_fingerprint
 
 Subsets = NDArray[np.int64]
 TOKEN_BUDGET = 4096

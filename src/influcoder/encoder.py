@@ -101,6 +101,11 @@ class InfluenceEncoder:
     def tier(self) -> str:
         return str(self.settings.get("tier", "transformer"))
 
+    @property
+    def decoder(self) -> Decoder | None:
+        """What it reads texts with, where its tier runs one and it was loaded with it."""
+        return self.beside.decoder if self.beside else None
+
     @cached_property
     def dim(self) -> int:
         """Numbers in a vector."""

@@ -243,6 +243,14 @@ def from_columns(record: Mapping[str, Any]) -> Example:
     return Example(record["id"], record["prompt"], record["completion"], turns, orjson.loads(record["metadata"]))
 
 
+def data_fingerprint(examples: Sequence[Example]) -> str:
+    """SHA-256 of everything a store keeps of the examples: ids, texts, turns and metadata."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(to_json((example.id, example.prompt, example.completion, example.turns, example.metadata)))
+    return digest.hexdigest()
+
+
 def to_json(value: object) -> bytes:
     """JSON of any value on one line; what JSON cannot hold is there as the text Python shows for it."""
     return orjson.dumps(_plain(value))

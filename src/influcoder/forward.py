@@ -41,7 +41,7 @@ class ForwardReader:
                 f"{decoder.name}: its logits are not the head's product with the last hidden state alone, so the "
                 "forward tier cannot tell the error there. Use the static tier."
             )
-        self.decoder = decoder
+        self.decoder: Decoder = decoder
         self.bf16 = use_bf16("auto", decoder.device)
         self._head = decoder.model.get_output_embeddings().weight.detach()
 

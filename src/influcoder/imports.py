@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from influcoder.atomic import sha256
 from influcoder.bergson import read_bergson
 from influcoder.errors import ConfigError, DataError
-from influcoder.examples import Example, to_columns
+from influcoder.examples import Example, data_fingerprint, to_columns
 from influcoder.matrices import Matrix, Places, id_column, places_of, read_ids, read_matrix, read_table
 from influcoder.progress import progress
 from influcoder.store import StoreWriter
-from influcoder.teachers import data_fingerprint
 
 SHARD_ROWS = 256
 LONG = ("query_id", "pool_id", "score")

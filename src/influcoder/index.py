@@ -1,42 +1,39 @@
-"""A searchable pool: a store of embeddings, the pool's texts, and a FAISS index over them.
+"""A searchable pool: a store of embeddings and of the pool's texts.
 
-    manifest.json, shard-*.safetensors, shard-*.parquet    the truth (see `influcoder.store`)
-    index.faiss                                             made from it; can be made again
+    manifest.json, shard-*.safetensors, shard-*.parquet    the truth (see `influcoder.store`, `influcoder.stream`)
+    code.safetensors                                        the scales of the code that vectors are stored in
+    index.faiss, index.json                                 made from it; can be made again (`influcoder.approximate`)
     encoder/                                                the encoder that made it, for queries
 
 The sidecars hold each example whole, so an index needs no other file to show or re-check what it finds.
 An index belongs to the encoder that made it: another encoder's vectors mean nothing here, so its own is
-kept with it and checked by fingerprint. FAISS files carry no checksum; ours is kept beside them and checked.
+kept with it and checked by fingerprint. Opening one reads the manifest alone: vectors are mapped into memory, texts
+are read by row group when they are shown, and every file is checked when it is first read.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
-import orjson
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from influcoder.atomic import atomic_write, sha256, write_json
+from influcoder import scan
+from influcoder.approximate import Approximate
+from influcoder.codes import Code
 from influcoder.decoder import Decoder
 from influcoder.encoder import InfluenceEncoder
-from influcoder.errors import ConfigError, StoreCorrupt, StoreMismatch
-from influcoder.examples import Example, from_columns, to_columns
-from influcoder.progress import progress
-from influcoder.store import Store, StoreWriter
+from influcoder.errors import ConfigError, StoreIncomplete, StoreMismatch
+from influcoder.examples import Example, from_columns
+from influcoder.filters import PREFIX, Condition, parse_filter
+from influcoder.indexing import Choice, build
+from influcoder.scan import Block, Found
+from influcoder.store import Store
+from influcoder.stream import GROUP_ROWS, read_code
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The rows a search found, best first: (n_queries, k) row numbers and scores."""
-
-    rows: NDArray[np.int64]
-    scores: Floats
 
 
 class Index:
@@ -52,48 +49,63 @@ class Index:
     def __init__(self, folder: str | Path, *, decoder: Decoder | None = None) -> None:
         self.folder = Path(folder)
         self._decoder = decoder
-        self.store = Store(folder)
+        self.store = Store(folder, lazily=True)
         if self.store.manifest["kind"] != "embeddings":
             raise StoreMismatch(f"{folder}: a store of {self.store.manifest['kind']}, expected embeddings.")
+        self.shards: list[dict[str, Any]] = self.store.manifest["shards"]
+        self._starts = np.cumsum([0, *(shard["rows"] for shard in self.shards)])
 
     @classmethod
-    def build(cls, encoder: InfluenceEncoder, pool: Sequence[Example], folder: str | Path) -> "Index":
+    def build(
+        cls,
+        encoder: InfluenceEncoder,
+        pool: Iterable[Example],
+        folder: str | Path,
+        *,
+        code: Choice = "float16",
+    ) -> "Index":
         """Embed `pool` into `folder`, which the caller has claimed; goes on where an earlier run stopped."""
-        folder = Path(folder)
-        writer = StoreWriter(
-            folder,
-            kind="embeddings",
-            dim=encoder.dim,
-            dtype="float16",
-            ids=[example.id for example in pool],
-            made_by={"encoder": encoder.fingerprint},
-            shard_rows=4096,
-        )
-        with progress("embedding the pool", len(pool)) as advance:
-            for shard in writer.missing():
-                part = pool[shard.start : shard.stop]
-                writer.write(shard, encoder.encode_pool(part), to_columns(part))
-                advance(len(part))
-        encoder.save(folder / "encoder")
-        index = cls(writer.finish().folder)
-        index._write_faiss()
-        return index
+        store, _ = build(encoder, pool, Path(folder), code=code)
+        if store is None:
+            raise StoreIncomplete(f"{folder}: shards of it are missing. Run the same command again with --resume.")
+        return cls(folder).ready()
+
+    def ready(self) -> "Index":
+        """The same index, with an `index.faiss` beside it where the pool is small enough for an exact one."""
+        self.approximate.refresh(self)
+        return self
 
     def __len__(self) -> int:
         return len(self.store)
 
     @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        return int(self.store.manifest["dim"])
+
+    @cached_property
+    def code(self) -> Code:
+        """How vectors are stored."""
+        return read_code(self.store)
+
+    @cached_property
     def ids(self) -> list[str]:
-        return self.store.ids
+        """The id of every row, in order; all of them in memory."""
+        return [name for shard in self.shards for name in self.store.some(shard, ["id"])["id"].to_pylist()]
 
     @cached_property
     def vectors(self) -> Floats:
-        """(rows, dim) float32."""
-        return self.store.vectors()
+        """(rows, dim) float32, all of them in memory."""
+        parts = [self.code.decode(self.store.mapped(shard)[0]) for shard in self.shards]
+        return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
 
     def example(self, row: int) -> Example:
         """The pool example of a row, as it was indexed."""
-        return from_columns(self.store.columns.slice(row, 1).to_pylist()[0])
+        place = int(np.searchsorted(self._starts, row, side="right")) - 1
+        within = row - int(self._starts[place])
+        names = ["id", "prompt", "completion", "turns", "metadata"]
+        group = self.store.some(self.shards[place], names, within // GROUP_ROWS)
+        return from_columns(group.slice(within % GROUP_ROWS, 1).to_pylist()[0])
 
     @cached_property
     def encoder(self) -> InfluenceEncoder:
@@ -111,56 +123,94 @@ class Index:
             )
         return encoder
 
-    def search(self, queries: Floats, k: int, *, opponents: bool = False) -> Found:
-        """The `k` rows of highest inner product with each query, or of lowest for `opponents`.
+    @cached_property
+    def approximate(self) -> Approximate:
+        """The FAISS index beside this one."""
+        return Approximate(self.folder, self.store.manifest["sha256"])
+
+    def search(self, queries: Floats, k: int, *, opponents: bool = False, where: str | None = None) -> Found:
+        """The `k` rows of highest inner product with each query, or of lowest for `opponents`; ties by row number.
 
         Args:
             queries: (n, dim) query vectors of the same encoder.
+            where: score only rows whose metadata is like this, as `genre=code,tokens<200` (`influcoder.filters`).
 
         Raises:
-            ConfigError: k is below 1, or the queries have another width or are not finite.
+            ConfigError: k is below 1, the queries have another width or are not finite, or `where` cannot be read.
         """
-        queries = np.ascontiguousarray(queries, np.float32)
+        queries = self.checked(queries)
         if k < 1:
             raise ConfigError(f"k is {k}, expected at least 1.")
-        if queries.ndim != 2 or queries.shape[1] != self.store.manifest["dim"]:
-            raise ConfigError(f"queries are {queries.shape}, expected (n, {self.store.manifest['dim']}).")
-        if not np.isfinite(queries).all():
-            raise ConfigError("a query vector is not finite.")
+        wanted = self._conditions(where)
+        blocks = [partial(self._block, place, wanted) for place in range(len(self.shards))]
         sign = np.float32(-1 if opponents else 1)
-        k = min(k, len(self))
-        wanted = k
-        while True:
-            scores, rows = self._faiss.search(sign * queries, wanted)
-            if wanted == len(self) or (scores[:, -1] < scores[:, k - 1]).all():
-                break
-            wanted = min(2 * wanted + 1, len(self))  # a tie runs over the edge: see all of it
-        order = np.lexsort((rows, -scores), axis=1)[:, :k]  # ties by row number, not by FAISS's whim
-        return Found(np.take_along_axis(rows, order, 1), sign * np.take_along_axis(scores, order, 1))
+        found = scan.top(self.code, blocks, sign * queries, min(k, max(1, len(self))))
+        return Found(found.rows, sign * found.scores)
 
     def scores(self, queries: Floats) -> Floats:
-        """(n_queries, rows) the score of every row."""
-        return np.asarray(queries, np.float32) @ self.vectors.T
+        """(n_queries, rows) the score of every row, all of them in memory."""
+        parts = [scores for _, scores in self.iter_scores(queries)]
+        return np.concatenate(parts, axis=1) if parts else np.zeros((len(queries), 0), np.float32)
+
+    def iter_scores(self, queries: Floats, *, where: str | None = None) -> Iterator[tuple[pa.ChunkedArray, Floats]]:
+        """(ids, (n_queries, rows) scores) of one shard after the other."""
+        queries, wanted = self.checked(queries), self._conditions(where)
+        for place, shard in enumerate(self.shards):
+            block = self._block(place, wanted)
+            ids = self.store.some(shard, ["id"])["id"]
+            kept = ids if block.places is None else ids.take(block.places)
+            yield kept, scan.scores(self.code, block.stored, queries)
+
+    def verify(self) -> None:
+        """Read every file and check its hash.
+
+        Raises:
+            StoreCorrupt: one is not what was written.
+        """
+        self.store.verify()
+        self.approximate.verify()
+        _ = self.code, self.encoder
+
+    def checked(self, queries: Floats) -> Floats:
+        """Queries as they are searched with.
+
+        Raises:
+            ConfigError: they have another width or are not finite.
+        """
+        queries = np.ascontiguousarray(queries, np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise ConfigError(f"queries are {queries.shape}, expected (n, {self.dim}).")
+        if not np.isfinite(queries).all():
+            raise ConfigError("a query vector is not finite.")
+        return queries
+
+    def _block(self, place: int, wanted: Sequence[Condition]) -> Block:
+        """A shard's stored vectors: all, or those of rows that are like what is wanted."""
+        shard, start = self.shards[place], int(self._starts[place])
+        if not wanted:
+            stored, facts = self.store.mapped(shard)
+            return Block(start, stored, facts["reach"])
+        columns = self.store.some(shard, [one.column for one in wanted])
+        kept = np.ones(shard["rows"], bool)
+        for one in wanted:
+            kept &= one.holds(columns[one.column]) if one.column in columns.column_names else False
+        places = np.flatnonzero(kept)
+        stored, facts = self.store.mapped(shard)
+        return Block(start, stored[places], facts["reach"], places)
+
+    def _conditions(self, where: str | None) -> list[Condition]:
+        wanted = parse_filter(where) if where else []
+        missing = [one.name for one in wanted if one.name not in self.filterable]
+        if missing:
+            raise ConfigError(
+                f"--where {missing[0]}: no row has such a column; the index has {', '.join(self.filterable) or 'none'}."
+            )
+        return wanted
 
     @cached_property
-    def _faiss(self) -> Any:
-        path, recorded = self.folder / "index.faiss", self.folder / "index.json"
-        if not path.exists() or not recorded.exists():
-            self._write_faiss()
-        try:
-            expected = orjson.loads(recorded.read_bytes())["sha256"]
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise StoreCorrupt(f"{recorded}: not the record of an index. Delete it: it is made again.") from error
-        if sha256(path) != expected:
-            raise StoreCorrupt(f"{path}: its bytes are not those that were written. Delete it: it is made again.")
-        return faiss.read_index(str(path))
-
-    def _write_faiss(self) -> None:
-        path = self.folder / "index.faiss"
-        flat = faiss.IndexScalarQuantizer(
-            self.store.manifest["dim"], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-        flat.train(self.vectors)
-        flat.add(self.vectors)
-        atomic_write(path, faiss.serialize_index(flat).tobytes())
-        write_json(self.folder / "index.json", {"sha256": sha256(path), "kind": "exact float16"})
+    def filterable(self) -> list[str]:
+        """The names that a filter may use: those of the pool's metadata."""
+        names: Mapping[str, None] = {
+            name: None for shard in self.shards for name in self.store.column_names(shard) if name.startswith(PREFIX)
+        }
+        return sorted(name.removeprefix(PREFIX) for name in names)

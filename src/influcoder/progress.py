@@ -8,8 +8,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar for `total` steps; the block gets the function that advances it.
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar for `total` steps, where their number is known; the block gets the function that advances it.
 
     >>> with progress("gradients", 2) as advance:
     ...     advance(2)

@@ -1,10 +1,12 @@
-"""Read examples from JSONL (.gz, .zst), Parquet, folders, globs and `datasets` objects.
+"""Read examples from JSONL (.gz, .zst), Parquet, folders, globs, `datasets` objects and URLs (`hf://`, `s3://` ...).
 
+Rows are read as they are asked for, and of those that went by only 8 bytes an id are kept: see `stream_examples`.
 Every row that cannot be used is named by file and line with a reason. By default the first one stops
 the reading; with `on_error="skip"` they are counted, written to a rejects file, and reading stops only
 when their share passes `max_reject_rate`.
 """
 
+import contextlib
 import glob
 import gzip
 import io
@@ -17,9 +19,11 @@ from typing import IO, Any, Literal
 
 import orjson
 
-from influcoder.atomic import atomic_write
+from influcoder.atomic import atomic_file
 from influcoder.errors import ConfigError, DataError
 from influcoder.examples import Columns, Example, RowError, checked, content_id, example_from_row, to_json
+from influcoder.remote import RemoteFile, find_remote
+from influcoder.seen import SeenIds
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".parquet")
 OnError = Literal["fail", "skip"]
@@ -34,7 +38,27 @@ def read_examples(
     rejects: Path | None = None,
     max_reject_rate: float = 0.01,
 ) -> list[Example]:
-    """All examples of a file, folder, glob, list of those, `datasets.Dataset`, or iterable of rows.
+    """All examples of a file, folder, glob, URL, list of those, `datasets.Dataset`, or iterable of rows.
+
+    Args and errors are those of `stream_examples`.
+
+    >>> [example.id for example in read_examples([{"id": 7, "text": "hello"}])]
+    ['7']
+    """
+    return list(
+        stream_examples(source, columns=columns, on_error=on_error, rejects=rejects, max_reject_rate=max_reject_rate)
+    )
+
+
+def stream_examples(
+    source: Source | list[str] | list[Path],
+    *,
+    columns: Columns | None = None,
+    on_error: OnError = "fail",
+    rejects: Path | None = None,
+    max_reject_rate: float = 0.01,
+) -> Iterator[Example]:
+    """The examples of `read_examples` one after the other, in memory that does not grow with their texts.
 
     Args:
         columns: which columns to read; detected by name when omitted (see `influcoder.examples`).
@@ -43,42 +67,42 @@ def read_examples(
         max_reject_rate: with "skip", the largest tolerated share of unusable rows (0 to 1).
 
     Raises:
-        DataError: no such file, nothing in it, an unusable row, or too many of them.
-
-    >>> [example.id for example in read_examples([{"id": 7, "text": "hello"}])]
-    ['7']
+        DataError: no such file, nothing in it, an unusable row, or, at the end, too many of them.
     """
     if on_error not in ("fail", "skip"):
         raise ConfigError(f"on_error is {on_error!r}, expected 'fail' or 'skip'.")
-    examples: list[Example] = []
-    rejected: list[dict[str, Any]] = []
-    taken: set[str] = set()
-    copies: Counter[str] = Counter()
-    for where, row in _rows(source):
-        try:
-            if isinstance(row, RowError):
-                raise row
-            example = checked(row) if isinstance(row, Example) else example_from_row(row, columns)
-            examples.append(_with_id(example, taken, copies))
-        except RowError as error:
-            if on_error == "fail":
-                raise DataError(
-                    f"{where}: {error.detail}. Mend the row, or give --on-error skip to leave such rows out."
-                ) from error
-            rejected.append({"location": where, "reason": error.code, "detail": error.detail, "row": _excerpt(row)})
-    if rejected and rejects is not None:
-        atomic_write(rejects, b"".join(to_json(entry) + b"\n" for entry in rejected))
-    total = len(examples) + len(rejected)
+    taken, copies, refused, first, total = SeenIds(), Counter[str](), Counter[str](), "", 0
+    with contextlib.ExitStack() as stack:
+        sink = None
+        for where, row in _rows(source):
+            total += 1
+            try:
+                if isinstance(row, RowError):
+                    raise row
+                example = checked(row) if isinstance(row, Example) else example_from_row(row, columns)
+                example = _with_id(example, taken, copies)
+            except RowError as error:
+                if on_error == "fail":
+                    raise DataError(
+                        f"{where}: {error.detail}. Mend the row, or give --on-error skip to leave such rows out."
+                    ) from error
+                refused[error.code] += 1
+                first = first or f"{where}: {error.detail}"
+                if rejects is not None:
+                    sink = sink or stack.enter_context(atomic_file(rejects))
+                    entry = {"location": where, "reason": error.code, "detail": error.detail, "row": _excerpt(row)}
+                    sink.write(to_json(entry) + b"\n")
+            else:
+                yield example
     if total == 0:
         raise DataError(f"{_named(source)}: no rows. Expected at least one example.")
-    if not examples or len(rejected) > max_reject_rate * total:
-        counts = ", ".join(f"{code}: {n}" for code, n in Counter(r["reason"] for r in rejected).most_common())
+    skipped = refused.total()
+    if skipped == total or skipped > max_reject_rate * total:
+        counts = ", ".join(f"{code}: {n}" for code, n in refused.most_common())
         raise DataError(
-            f"{_named(source)}: {len(rejected)} of {total} rows cannot be used ({counts}), more than "
-            f"{max_reject_rate:.1%}. First: {rejected[0]['location']}: {rejected[0]['detail']}. "
-            "Mend them or raise --max-reject-rate."
+            f"{_named(source)}: {skipped} of {total} rows cannot be used ({counts}), more than "
+            f"{max_reject_rate:.1%}. First: {first}. Mend them or raise --max-reject-rate."
         )
-    return examples
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -95,25 +119,24 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _with_id(example: Example, taken: set[str], copies: Counter[str]) -> Example:
-    name = example.id
-    if not name:
-        base = content_id(example)
-        copies[base] += 1
-        name = base if copies[base] == 1 else f"{base}-{copies[base]}"
-    if name in taken:
-        raise RowError("duplicate_id", f"id {name!r} occurs twice; ids must be unique")
-    taken.add(name)
-    return example if example.id else replace(example, id=name)
+def _with_id(example: Example, taken: SeenIds, copies: Counter[str]) -> Example:
+    """The example with an id that is new; `copies` counts the texts without one that were met again."""
+    name = example.id or content_id(example)
+    if taken.add(name):
+        return example if example.id else replace(example, id=name)
+    if not example.id:
+        copies[name] += 1
+        name = f"{name}-{copies[name] + 1}"
+        if taken.add(name):
+            return replace(example, id=name)
+    raise RowError("duplicate_id", f"id {name!r} occurs twice; ids must be unique")
 
 
-def find_files(pattern: str | Path) -> list[Path]:
-    """The readable files a path, folder or glob names, sorted."""
+def find_files(pattern: str | Path) -> list[Path] | list[RemoteFile]:
+    """The readable files a path, folder, glob or URL names, sorted."""
     text = str(pattern)
     if "://" in text:
-        raise DataError(
-            f"{text}: remote paths are not read. Download it first (`hf download ...`), or pass a `datasets` object."
-        )
+        return find_remote(text, SUFFIXES)
     try:
         path = Path(text).expanduser()
         if path.is_file():
@@ -140,14 +163,14 @@ def _rows(source: Source | list[str] | list[Path]) -> Iterator[tuple[str, Any]]:
             "`data['train']`; put a single row in a list."
         )
     for number, item in enumerate(source, 1):
-        if isinstance(item, str | Path):
-            for path in find_files(item):
+        if isinstance(item, str | Path | RemoteFile):
+            for path in [item] if isinstance(item, RemoteFile) else find_files(item):
                 yield from _file_rows(path)
         else:
             yield f"row {number}", item
 
 
-def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _file_rows(path: Path | RemoteFile) -> Iterator[tuple[str, Any]]:
     if not path.name.endswith(SUFFIXES):
         raise DataError(f"{path}: unknown kind of file; expected one of {', '.join(SUFFIXES)}.")
     empty = True
@@ -159,10 +182,10 @@ def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
         raise DataError(f"{path}: no rows. Expected at least one example.")
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+def _json_rows(path: Path | RemoteFile) -> Iterator[tuple[int, Any]]:
     number = 0
     try:
-        with _open(path) as lines:
+        with _opened(path) as lines:
             for number, line in enumerate(lines, 1):
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
@@ -182,24 +205,29 @@ def _json_row(line: bytes) -> Any:
         return RowError("bad_json", f"not a JSON object: {error} (the line ends {tail!r})")
 
 
-def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")
-    if path.suffix == ".zst":
-        import pyarrow
+@contextlib.contextmanager
+def _opened(path: Path | RemoteFile) -> Iterator[IO[bytes]]:
+    """The lines of a file, unpacked."""
+    with path.open("rb") as stream:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                yield io.BufferedReader(unpacked, 1 << 20)
+        elif path.suffix == ".zst":
+            import pyarrow
 
-        # io.BufferedReader reads lines; pyarrow's stream alone does not.
-        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
-    return open(path, "rb")
+            # io.BufferedReader reads lines; pyarrow's stream alone does not.
+            yield io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.PythonFile(stream), "zstd"), 1 << 20)
+        else:
+            yield stream
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
+def _parquet_rows(path: Path | RemoteFile) -> Iterator[tuple[int, Any]]:
     import pyarrow
     import pyarrow.parquet
 
     number = 0
     try:
-        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        with path.open("rb") as stream, pyarrow.parquet.ParquetFile(stream, page_checksum_verification=True) as file:
             repeated = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
             if repeated:
                 raise DataError(f"{path}: columns {repeated} occur more than once. Rename or drop all but one of each.")
@@ -223,7 +251,7 @@ def _batch_rows(batch: Any) -> list[Any]:
 def _named(source: object) -> str:
     if isinstance(source, str | Path):
         return str(source)
-    if isinstance(source, list) and source and isinstance(source[0], str | Path):
+    if isinstance(source, list) and source and isinstance(source[0], str | Path | RemoteFile):
         return ", ".join(map(str, source[:3])) + (" ..." if len(source) > 3 else "")
     return f"the {type(source).__name__} given"
 

@@ -8,6 +8,7 @@ that need no network, and the head learns how far to believe them.
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from influcoder.decoder import Decoder
 from influcoder.examples import Example
 from influcoder.ragged import Floats
 from influcoder.teachers import Role, Teacher
@@ -17,6 +18,11 @@ GROUP = "short"
 
 class DecoderReader(Protocol):
     """What reads texts by running the decoder: features by group, (n, width) each."""
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder that is run."""
+        ...
 
     def read(self, examples: Sequence[Example], role: Role) -> dict[str, Floats]:
         """Features of examples that are queries, or of the pool."""
@@ -34,6 +40,11 @@ class ShortReader:
     def __init__(self, teacher: Teacher, bases: Mapping[Role, Floats]) -> None:
         self.teacher = teacher
         self.bases = bases
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder that is run, reading little of a text."""
+        return self.teacher.decoder
 
     def read(self, examples: Sequence[Example], role: Role) -> dict[str, Floats]:
         """(n, k) coordinates, as group `short`; zeros for an example without a gradient."""

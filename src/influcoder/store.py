@@ -6,12 +6,12 @@
     manifest.json             written last: what made it, rows and SHA-256 of every shard, its own SHA-256
 
 A shard is whole or absent, and depends on nothing but its own rows; so a killed run, resumed, gives the
-same bytes as an undisturbed one. Readers check every hash.
+same bytes as an undisturbed one. Readers check every hash: on opening, or file by file as they are first read
+(docs/decisions/0012-when-hashes-are-checked.md). `influcoder.stream` writes and changes stores that are read so.
 """
 
 import hashlib
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +24,20 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from influcoder import __version__
-from influcoder.atomic import atomic_write, sha256
+from influcoder.atomic import sha256
 from influcoder.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMismatch
 from influcoder.lowrank import LowRankCode
 from influcoder.sealed import read_sealed, write_sealed
+from influcoder.shards import (
+    FILES,
+    footer_sha256,
+    is_there,
+    map_vectors,
+    read_columns,
+    shard_entry,
+    shard_name,
+    write_shard,
+)
 
 FORMAT = 1
 Floats = NDArray[np.floating[Any]]
@@ -43,7 +53,7 @@ class Shard:
 
     @property
     def name(self) -> str:
-        return f"shard-{self.number:05d}"
+        return shard_name(self.number)
 
 
 class StoreWriter:
@@ -103,7 +113,7 @@ class StoreWriter:
         if (self.folder / "manifest.json").exists():
             return
         for shard in self.shards:
-            if not all((self.folder / f"{shard.name}.{suffix}").exists() for suffix in ("safetensors", "parquet")):
+            if not is_there(self.folder, shard.name):
                 yield shard
 
     def write(self, shard: Shard, vectors: Floats, columns: Mapping[str, Any]) -> None:
@@ -122,11 +132,7 @@ class StoreWriter:
         if not finite.all():
             bad = self.ids[shard.start + int(np.argmin(finite))]
             raise StoreError(f"{self.folder}: the vector of {bad!r} is not finite in {self.plan['dtype']}.")
-        table = pa.table({"id": self.ids[shard.start : shard.stop], **columns})
-        sidecar = io.BytesIO()
-        pq.write_table(table, sidecar, write_page_checksum=True)
-        atomic_write(self.folder / f"{shard.name}.safetensors", safetensors.numpy.save({"vectors": stored}))
-        atomic_write(self.folder / f"{shard.name}.parquet", sidecar.getvalue())
+        write_shard(self.folder, shard.name, stored, pa.table({"id": self.ids[shard.start : shard.stop], **columns}))
 
     def finish(self) -> "Store":
         """Write the manifest, which makes the store readable, and open it.
@@ -141,15 +147,7 @@ class StoreWriter:
                 "Write every shard of `missing()`, or run the same command again with --resume."
             )
         if not (self.folder / "manifest.json").exists():
-            shards = [
-                {
-                    "name": shard.name,
-                    "rows": shard.stop - shard.start,
-                    "vectors_sha256": sha256(self.folder / f"{shard.name}.safetensors"),
-                    "columns_sha256": sha256(self.folder / f"{shard.name}.parquet"),
-                }
-                for shard in self.shards
-            ]
+            shards = [shard_entry(self.folder, shard.name, shard.stop - shard.start) for shard in self.shards]
             write_sealed(self.folder / "manifest.json", self.plan | {"shards": shards})
         (self.folder / "plan.json").unlink(missing_ok=True)
         return Store(self.folder)
@@ -165,7 +163,11 @@ class StoreWriter:
 
 
 class Store:
-    """A finished store, every hash checked on opening.
+    """A finished store.
+
+    Args:
+        lazily: check the size of every file on opening and its hash when it is first read, instead of all hashes at
+            once; for stores of many gigabytes.
 
     Raises:
         StoreIncomplete: its run has not finished.
@@ -173,7 +175,7 @@ class Store:
         StoreMismatch: of another format version.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, lazily: bool = False) -> None:
         self.folder = Path(folder)
         manifest = self.folder / "manifest.json"
         if not manifest.exists():
@@ -187,13 +189,70 @@ class Store:
             raise StoreMismatch(
                 f"{manifest}: format {self.manifest.get('format')}, this version reads {FORMAT}. Make the store again."
             )
+        self._sound: set[str] = set()
         for shard in self.manifest["shards"]:
-            for suffix, key in (("safetensors", "vectors_sha256"), ("parquet", "columns_sha256")):
+            for suffix, what in FILES.items():
                 path = self.folder / f"{shard['name']}.{suffix}"
                 if not path.exists():
                     raise StoreCorrupt(f"{path}: missing. Make the store again.")
-                if sha256(path) != shard[key]:
-                    raise StoreCorrupt(f"{path}: its bytes are not those that were written. Make the store again.")
+                if path.stat().st_size != shard.get(f"{what}_bytes", path.stat().st_size):
+                    raise _corrupt(path)
+        if not lazily:
+            self.verify()
+
+    def verify(self) -> None:
+        """Check the hash of every file that this store has not checked yet.
+
+        Raises:
+            StoreCorrupt: one is not what was written.
+        """
+        for shard in self.manifest["shards"]:
+            for suffix in FILES:
+                self._checked(shard, suffix)
+
+    def mapped(self, shard: Mapping[str, Any]) -> tuple[NDArray[Any], dict[str, Any]]:
+        """A shard's vectors as they are stored, (rows, width), mapped into memory, and the facts beside them.
+
+        Raises:
+            StoreCorrupt: read for the first time, and not what was written.
+        """
+        return map_vectors(self._checked(shard, "safetensors"))
+
+    def some(
+        self, shard: Mapping[str, Any], columns: Sequence[str] | None = None, group: int | None = None
+    ) -> pa.Table:
+        """Some of a shard's columns, of all rows or of one row group; no more is read than that.
+
+        Raises:
+            StoreCorrupt: what is read is not what was written.
+        """
+        return read_columns(self._mapped_out(shard), columns, group)
+
+    def column_names(self, shard: Mapping[str, Any]) -> list[str]:
+        """The names of a shard's columns.
+
+        Raises:
+            StoreCorrupt: its footer is not what was written.
+        """
+        return list(pq.read_schema(self._mapped_out(shard)).names)
+
+    def _mapped_out(self, shard: Mapping[str, Any]) -> Path:
+        """A shard's columns, of which it is sure where they lie."""
+        path = self.folder / f"{shard['name']}.parquet"
+        footer = f"{path.name} footer"
+        if path.name not in self._sound and footer not in self._sound:
+            if footer_sha256(path) != shard["footer_sha256"]:
+                raise _corrupt(path)
+            self._sound.add(footer)
+        return path
+
+    def _checked(self, shard: Mapping[str, Any], suffix: str) -> Path:
+        path = self.folder / f"{shard['name']}.{suffix}"
+        if path.name not in self._sound:
+            if sha256(path) != shard[f"{FILES[suffix]}_sha256"]:
+                raise _corrupt(path)
+            self._sound.add(path.name)
+        return path
 
     def __len__(self) -> int:
         return int(self.manifest["rows"])
@@ -201,7 +260,7 @@ class Store:
     @cached_property
     def columns(self) -> pa.Table:
         """id and the facts about each row."""
-        tables = [pq.read_table(self.folder / f"{shard['name']}.parquet") for shard in self.manifest["shards"]]
+        tables = [read_columns(self._checked(shard, "parquet")) for shard in self.manifest["shards"]]
         return pa.concat_tables(tables) if tables else pa.table({"id": pa.array([], pa.string())})
 
     @cached_property
@@ -214,10 +273,14 @@ class Store:
         start = 0
         code = LowRankCode.read(self.manifest["code"]) if "code" in self.manifest else None
         for shard in self.manifest["shards"]:
-            part = safetensors.numpy.load_file(self.folder / f"{shard['name']}.safetensors")["vectors"]
+            part = safetensors.numpy.load_file(self._checked(shard, "safetensors"))["vectors"]
             whole[start : start + len(part)] = code.decode(part) if code else part
             start += len(part)
         return whole
+
+
+def _corrupt(path: Path) -> StoreCorrupt:
+    return StoreCorrupt(f"{path}: its bytes are not those that were written. Make the store again.")
 
 
 def refuse_difference(

@@ -123,11 +123,23 @@ def print_numbers(found: Mapping[str, Any], folder: Path) -> None:
             console.print(Text(f"not run: {name} ({reason})"))
     else:
         for name, value in found.items():
-            if not isinstance(value, Mapping):
+            if name == "codes":
+                console.print(code_table(value))
+            elif not isinstance(value, Mapping):
                 console.print(Text(f"{name}: {value}"))
             elif name != "teacher":
                 console.print(Text(f"{name}: " + ", ".join(f"{key} {_number(item)}" for key, item in value.items())))
     console.print(Text(f"written to {folder}"), soft_wrap=True)
+
+
+def code_table(codes: Mapping[str, Mapping[str, float]]) -> Table:
+    """What each way to store a vector keeps of the rankings, against float32."""
+    table = Table(title="Codes, against float32 on the first rows", title_justify="left")
+    for name in ("code", "bytes an example", "recall@10", "per query ρ"):
+        table.add_column(name, justify="left" if name == "code" else "right")
+    for name, one in codes.items():
+        table.add_row(name, str(one["bytes"]), f"{one['recall_at_10']:.3f}", f"{one['per_query_spearman']:.4f}")
+    return table
 
 
 def print_versions() -> None:

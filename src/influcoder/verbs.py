@@ -121,15 +121,6 @@ def distil(
     return metrics
 
 
-def index(encoder: InfluenceEncoder, pool: Sequence[Example], folder: Folder) -> dict[str, Any]:
-    """Embed `pool` and make it searchable."""
-    with folder.claim() as path:
-        built = Index.build(encoder, pool, path)
-        metrics = {"rows": len(built), "dim": encoder.dim, "bytes_per_example": 2 * encoder.dim}
-        write_json(path / "metrics.json", metrics)
-    return metrics
-
-
 def search(
     index: Index,
     queries: Sequence[Example],
@@ -139,10 +130,14 @@ def search(
     verify: int,
     decoder: Decoder | None,
     checkpoints: Sequence[Checkpoint] = (),
+    where: str | None = None,
+    approximate: bool = False,
 ) -> list[list[Hit]]:
     """Proponents or opponents of each query; with a decoder, from real query gradients."""
     teacher = None if decoder is None else teacher_of(index.encoder, decoder, checkpoints)
-    return search_index(index, queries, k=k, opponents=opponents, verify=verify, teacher=teacher)
+    return search_index(
+        index, queries, k=k, opponents=opponents, verify=verify, teacher=teacher, where=where, approximate=approximate
+    )
 
 
 def select(
@@ -157,7 +152,8 @@ def select(
     """Keep pool rows by their mean influence on `queries`: exactly one rule of `top`, `drop`, `threshold`."""
     if sum(rule is not None for rule in (top, drop, threshold)) != 1:
         raise ConfigError("give exactly one of --top, --drop and --threshold.")
-    scores = index.scores(index.encoder.encode_query(queries)).mean(axis=0)
+    # A mean of inner products is the inner product with the mean.
+    scores = index.scores(index.encoder.encode_query(queries).mean(axis=0, keepdims=True))[0]
     if top is not None:
         selection = Selection.top(index.ids, scores, share=top)
     elif drop is not None:

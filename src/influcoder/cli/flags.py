@@ -5,7 +5,7 @@ Frozen dataclasses, flattened into flags: one place for name, default and help.
 
 import glob
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -28,6 +28,7 @@ INPUTS = (
     "checkpoints",
     "queries",
     "pool",
+    "add",
     "features",
     "train_features",
     "encoder",
@@ -99,10 +100,14 @@ class Reading:
 
     def read(self, files: list[str], side: str, output: Output) -> "list[Example]":
         """Examples of some files; skipped rows go to OUTPUT_DIR-rejects-SIDE.jsonl, beside the output folder."""
-        from influcoder.reading import read_examples
+        return list(self.stream(files, side, output))
 
-        return read_examples(
-            files,
+    def stream(self, files: list[str], side: str, output: Output) -> "Iterator[Example]":
+        """The same one after the other, as they are asked for; that the files are there is seen at once."""
+        from influcoder.reading import find_files, stream_examples
+
+        return stream_examples(
+            [path for one in files for path in find_files(one)],
             columns=self.columns(),
             on_error=self.on_error,
             rejects=Path(f"{os.path.abspath(output.output_dir)}-rejects-{side}.jsonl"),

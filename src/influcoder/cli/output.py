@@ -17,9 +17,14 @@ def finish(
     verb: str, arguments: Mapping[str, Any], found: Mapping[str, Any], output: Output, *, shown: str = ""
 ) -> None:
     """Write the verb's config and print its numbers, or what is to be shown of them."""
+    write_config(output.output_dir, verb, arguments)
+    show(found, output, shown=shown)
+
+
+def show(found: Mapping[str, Any], output: Output, *, shown: str = "") -> None:
+    """Print a verb's numbers, or what is to be shown of them."""
     from influcoder.tables import print_numbers
 
-    write_config(output.output_dir, verb, arguments)
     if output.json:
         print_json(found)
     elif shown:

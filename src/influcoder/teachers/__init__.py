@@ -10,7 +10,7 @@ from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.features import Features, Role, Teacher
 from influcoder.teachers.forward import ForwardTeacher
 from influcoder.teachers.gradient import GradientTeacher
-from influcoder.teachers.learnt import data_fingerprint, fitted, read_fitted
+from influcoder.teachers.learnt import fitted, read_fitted
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TEACHERS, TeacherSettings
 from influcoder.teachers.write import Side, bytes_to_write, write_features, write_sides
@@ -27,7 +27,6 @@ __all__ = [
     "TeacherSettings",
     "bytes_to_write",
     "check_teacher",
-    "data_fingerprint",
     "fitted",
     "read_fitted",
     "make_teacher",

@@ -1,6 +1,5 @@
 """What a teacher learnt before its features, kept beside the stores it made, so that every process has the same."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from influcoder.atomic import atomic_write
 from influcoder.errors import StoreCorrupt
-from influcoder.examples import Example, to_json
+from influcoder.examples import Example, data_fingerprint
 from influcoder.progress import progress
 from influcoder.store import refuse_difference
 from influcoder.teachers.features import Teacher
@@ -56,11 +55,3 @@ def read_fitted(folder: Path) -> dict[str, Tensor]:
         return dict(safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, OSError) as error:
         raise StoreCorrupt(f"{path}: cannot be read ({error}). Make the features again.") from error
-
-
-def data_fingerprint(examples: Sequence[Example]) -> str:
-    """SHA-256 of everything a store keeps of the examples: ids, texts, turns and metadata."""
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(to_json((example.id, example.prompt, example.completion, example.turns, example.metadata)))
-    return digest.hexdigest()

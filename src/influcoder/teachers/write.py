@@ -8,14 +8,13 @@ import pyarrow.parquet as pq
 
 from influcoder.atomic import remove_half_written
 from influcoder.errors import WorkerError
-from influcoder.examples import Example
+from influcoder.examples import Example, data_fingerprint
 from influcoder.progress import progress
 from influcoder.room import text_bytes
 from influcoder.runners import Failed, InProcess, Runner, Share
 from influcoder.store import Store, StoreWriter
 from influcoder.teachers.features import Role, Teacher
 from influcoder.teachers.job import FeaturesJob, Part, refuse_many
-from influcoder.teachers.learnt import data_fingerprint
 
 SHARD_ROWS = 256
 FACTS = 40

@@ -1,0 +1,241 @@
+"""The verbs of the index: make and change it, ask it, choose by it, score all of it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from influcoder.cli.flags import (
+    READ_AS_USUAL,
+    Files,
+    Flag,
+    Output,
+    Reading,
+    ResumableOutput,
+    refuse_without_decoder,
+    share,
+)
+from influcoder.cli.output import finish, print_json, show
+from influcoder.cli.student import decoder_of
+from influcoder.cli.teach import checkpoints_of
+from influcoder.errors import ConfigError
+
+if TYPE_CHECKING:
+    from influcoder.decoder import Decoder
+    from influcoder.examples import Example
+    from influcoder.index import Index
+
+
+def index(
+    *,
+    output: ResumableOutput,
+    encoder: Path | None = None,
+    pool: Files | None = None,
+    add: Files | None = None,
+    remove: Files | None = None,
+    code: Literal["auto", "float16", "int8", "int4"] = "auto",
+    approximate: Flag = False,
+    shard: str | None = None,
+    decoder: str | None = None,
+    adapter: str | None = None,
+    reading: Reading = READ_AS_USUAL,
+) -> None:
+    """Embed a pool of any size and make it searchable; or change an index that is there.
+
+    Several processes share a job when each is started with its own --shard I/N and the same output folder.
+
+    Args:
+        encoder: what `influcoder distill` wrote
+        pool: JSONL (.gz, .zst) or Parquet files, folders, globs or URLs such as hf://datasets/NAME
+        add: such files, whose rows are appended to the finished index in the output folder
+        remove: ids, or files of ids (one a line, or a JSON list), to be forgotten by the index in the output folder
+        code: how vectors are stored; auto: in as few bytes as keep the rankings of the first rows
+        approximate: make an IVF-PQ index as well, and measure its recall
+        shard: this process's share of the work, as 2/8; the place its launcher gives it when omitted
+        decoder: what an encoder of the short or forward tier reads texts with
+        adapter: its LoRA adapter, if it had one
+    """
+    arguments = dict(locals())
+    from influcoder import index_verbs
+    from influcoder.encoder import InfluenceEncoder
+    from influcoder.index import Index
+    from influcoder.runners import Share
+
+    refuse_without_decoder(decoder, adapter=adapter)
+    if add or remove:
+        if encoder or pool or shard or output.overwrite:
+            raise ConfigError(
+                "--add and --remove change the index in --output-dir, with its own encoder. Leave --encoder, --pool, "
+                "--shard and --overwrite out."
+            )
+        made_by = Index(output.output_dir).encoder.made_by
+        changed = index_verbs.change_index(
+            output.output_dir,
+            add=reading.stream(add, "add", output) if add else None,
+            remove=_ids(remove or []),
+            approximate=approximate,
+            decoder=decoder_of(made_by, decoder, adapter),
+        )
+        show(changed, output)
+        return
+    if encoder is None or not pool:
+        raise ConfigError("what is to be indexed? Give --encoder and --pool; or --add or --remove to change an index.")
+    loaded = InfluenceEncoder.load(encoder)
+    if decoder is not None:
+        loaded = InfluenceEncoder.load(encoder, decoder=decoder_of(loaded.made_by, decoder, adapter))
+    folder = replace(output.folder(arguments), share=Share.read(shard))
+    rows = reading.stream(pool, "pool", output)
+    found = index_verbs.index(loaded, rows, folder, code=code, approximate=approximate)
+    finish("index", arguments, found, output)
+
+
+def search(
+    *,
+    index: Path,
+    prompt: Annotated[str | None, Parameter(name=["--prompt", "--query"])] = None,
+    completion: str | None = None,
+    queries: Files | None = None,
+    k: Annotated[int, Parameter(name=["-k", "--k"])] = 10,
+    opponents: Flag = False,
+    verify: int = 0,
+    decoder: str | None = None,
+    adapter: str | None = None,
+    checkpoints: Files | None = None,
+    where: str | None = None,
+    approximate: Flag = False,
+    verify_hashes: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Show the pool rows that push the model towards a completion, or away from it.
+
+    Args:
+        index: what `influcoder index` wrote
+        prompt: what the model is asked, as a user's turn
+        completion: what it says, whose cause is sought
+        queries: files of queries instead of one prompt and completion
+        k: how many rows to show
+        opponents: show what pushes away instead
+        verify: how many candidates the decoder's real gradients re-score
+        decoder: the decoder the encoder was distilled from: the query's own gradient is then used
+        adapter: its LoRA adapter, if it had one
+        checkpoints: those the teacher took its gradients from, if it did
+        where: look at rows whose metadata is like this alone, as genre=code,tokens<200
+        approximate: ask the IVF-PQ index that `influcoder index --approximate` made, not every row
+        verify_hashes: read and check every file of the index first, not only those that are needed
+        json: print the rows as JSON
+    """
+    from influcoder import verbs
+    from influcoder.tables import hits_as_json, print_hits
+
+    refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
+    asked = _asked(prompt, completion, queries)
+    opened, teacher = _opened(index, decoder, adapter)
+    if verify_hashes:
+        opened.verify()
+    found = verbs.search(
+        opened,
+        asked,
+        k=k,
+        opponents=opponents,
+        verify=verify,
+        decoder=teacher,
+        checkpoints=checkpoints_of(checkpoints, decoder or "", opened.encoder.made_by.get("max_length", 1024)),
+        where=where,
+        approximate=approximate,
+    )
+    if json:
+        print_json(hits_as_json(asked, found))
+    else:
+        print_hits(asked, found, opponents)
+
+
+def select(
+    *,
+    output: Output,
+    index: Path,
+    queries: Files,
+    top: str | None = None,
+    drop: str | None = None,
+    threshold: float | None = None,
+    decoder: str | None = None,
+    adapter: str | None = None,
+    reading: Reading = READ_AS_USUAL,
+) -> None:
+    """Keep or drop pool rows by their mean influence on some queries; exactly one rule.
+
+    Args:
+        index: what `influcoder index` wrote
+        queries: JSONL (.gz, .zst) or Parquet files, folders or globs
+        top: keep this share of highest scores, as 5% or 0.05
+        drop: leave this share of highest scores out
+        threshold: keep scores of at least this
+        decoder: what an encoder of the short or forward tier reads the queries with
+        adapter: its LoRA adapter, if it had one
+    """
+    arguments = dict(locals())
+    from influcoder import verbs
+
+    refuse_without_decoder(decoder, adapter=adapter)
+    rules = {"top": share(top, "--top"), "drop": share(drop, "--drop"), "threshold": threshold}
+    asked = reading.read(queries, "queries", output)
+    found = verbs.select(_opened(index, decoder, adapter)[0], asked, output.folder(arguments), **rules)
+    finish("select", arguments, found, output)
+
+
+def score(
+    *,
+    output: Output,
+    index: Path,
+    queries: Files,
+    where: str | None = None,
+    decoder: str | None = None,
+    adapter: str | None = None,
+    reading: Reading = READ_AS_USUAL,
+) -> None:
+    """Write the score of every pool row for every query as scores.parquet: id, and a column score:ID a query.
+
+    Args:
+        index: what `influcoder index` wrote
+        queries: JSONL (.gz, .zst) or Parquet files, folders, globs or URLs
+        where: score rows whose metadata is like this alone, as genre=code,tokens<200
+        decoder: what an encoder of the short or forward tier reads the queries with
+        adapter: its LoRA adapter, if it had one
+    """
+    arguments = dict(locals())
+    from influcoder import index_verbs
+
+    refuse_without_decoder(decoder, adapter=adapter)
+    asked = reading.read(queries, "queries", output)
+    opened, _ = _opened(index, decoder, adapter)
+    found = index_verbs.score(opened, asked, output.folder(arguments), where=where)
+    finish("score", arguments, found, output)
+
+
+def _ids(given: list[str]) -> list[str]:
+    """Ids as typed, and those that the files among them hold."""
+    from influcoder.matrices import read_ids
+
+    return [name for one in given for name in (read_ids(Path(one)) if Path(one).is_file() else [one])]
+
+
+def _asked(prompt: str | None, completion: str | None, queries: list[str] | None) -> "list[Example]":
+    from influcoder.examples import Example
+    from influcoder.reading import read_examples
+
+    if queries and (prompt or completion):
+        raise ConfigError("--queries was given with --prompt or --completion; give either one prompt or --queries.")
+    if queries:
+        return read_examples(queries)
+    if not prompt or not completion or not completion.strip():
+        raise ConfigError("what is asked? Give --prompt and --completion, or --queries with a file.")
+    return [Example("query", prompt, completion, (("user", prompt),))]
+
+
+def _opened(folder: Path, path: str | None, adapter: str | None) -> "tuple[Index, Decoder | None]":
+    """An index with the decoder that its encoder may need."""
+    from influcoder.index import Index
+
+    index = Index(folder)
+    decoder = decoder_of(index.encoder.made_by, path, adapter)
+    return (index if decoder is None else Index(folder, decoder=decoder)), decoder
