@@ -4,6 +4,7 @@
     dolly/dolly.jsonl.gz               {instruction, context, response} (CC BY-SA 3.0), a pool
     benign_chat/benign_chat.jsonl.gz   {prompt, response}: twenty sources, a second pool
     counterfact/counterfact.jsonl.gz   {subject, prompt, target_new, target_true, ...}: CounterFact (MIT)
+    toxicity/toxicity.jsonl.gz         {prompt, response, label, source, origin}: unsafe requests; never shown
 
 Facts are asked for by a paraphrase of the statement. Beside each statement stand two look-alikes: the same
 subject with the true object, and another subject with the false object, so that a word alone does not win.
@@ -50,8 +51,8 @@ def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Split:
         DataError: a corpus is missing, or too small for the budget.
     """
     rng = np.random.default_rng(seed)
-    queries = _shuffled(bbh(data), budget.train_queries + budget.test_queries, "bbh", rng)
-    rows = _shuffled(POOL_READERS[pool](data), budget.train_pool + budget.test_pool, pool, rng)
+    queries = shuffled(bbh(data), budget.train_queries + budget.test_queries, "bbh", rng)
+    rows = shuffled(POOL_READERS[pool](data), budget.train_pool + budget.test_pool, pool, rng)
     return Split(
         (queries[: budget.train_queries], rows[: budget.train_pool]),
         (queries[budget.train_queries :], rows[budget.train_pool :]),
@@ -66,8 +67,8 @@ def facts(data: Path, budget: Budget, seed: int) -> Split:
     """
     rng = np.random.default_rng(seed)
     counts = [budget.train_pool * 3 // 10, budget.test_pool * 3 // 10]
-    chosen = _facts(read_rows(_file(data, "counterfact")), sum(counts), rng)
-    plain = _shuffled(dolly(data), sum((budget.train_pool, budget.test_pool)) - 3 * sum(counts), "dolly", rng)
+    chosen = _facts(counterfact(data), sum(counts), rng)
+    plain = shuffled(dolly(data), sum((budget.train_pool, budget.test_pool)) - 3 * sum(counts), "dolly", rng)
     sides, done, taken = [], 0, 0
     for count, pool in zip(counts, (budget.train_pool, budget.test_pool), strict=True):
         mine = chosen[done : done + count]
@@ -82,6 +83,11 @@ def states(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bo
     """(n_queries, n_pool) whether a pool row is the very statement a question asks for."""
     stated = [one.metadata["fact"] if one.metadata.get("kind") == "statement" else None for one in pool]
     return np.array([[fact == query.metadata["fact"] for fact in stated] for query in queries])
+
+
+def counterfact(data: Path) -> list[dict[str, Any]]:
+    """The rows of CounterFact as they are."""
+    return read_rows(_file(data, "counterfact"))
 
 
 def bbh(data: Path) -> list[Example]:
@@ -108,6 +114,21 @@ def benign_chat(data: Path) -> list[Example]:
     ]
 
 
+def toxicity(data: Path) -> list[Example]:
+    """Requests with their answers, as chats; `label` (unsafe, safe_refusal, benign), `source` and `origin` as metadata.
+
+    Ids are numbers: no text is ever shown.
+    """
+    return [
+        _named(
+            f"toxicity-{number}",
+            {"question": row["prompt"], "answer": row["response"]}
+            | {name: row[name] for name in ("label", "source", "origin")},
+        )
+        for number, row in enumerate(read_rows(_file(data, "toxicity")))
+    ]
+
+
 POOL_READERS = {"dolly": dolly, "benign_chat": benign_chat}
 
 
@@ -122,8 +143,12 @@ def _named(name: str, row: dict[str, Any]) -> Example:
     return example_from_row(row | {"id": name})
 
 
-def _shuffled(examples: list[Example], count: int, name: str, rng: np.random.Generator) -> list[Example]:
-    """`count` of the examples in random order, each text once."""
+def shuffled(examples: Sequence[Example], count: int | None, name: str, rng: np.random.Generator) -> list[Example]:
+    """`count` of the examples in random order, all of them when None, each text once.
+
+    Raises:
+        DataError: there are fewer.
+    """
     seen: set[str] = set()
     found: list[Example] = []
     for place in rng.permutation(len(examples)):
@@ -133,6 +158,8 @@ def _shuffled(examples: list[Example], count: int, name: str, rng: np.random.Gen
             found.append(examples[place])
         if len(found) == count:
             return found
+    if count is None:
+        return found
     raise DataError(f"{name}: {len(found)} different examples, {count} are needed.")
 
 

@@ -4,6 +4,7 @@
 one seed with its world. What making it takes is its learning time; what scoring takes is its scoring time.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from influcoder.progress import progress
 from influcoder.teachers import TEACHERS, Checkpoint, Role, Teacher, TeacherSettings, make_teacher
 
 Sides = tuple[Sequence[Example], Sequence[Example]]
+LENGTH = "max_length"
 EXACT, SHUFFLED = "gradient-cosine", "randomised"
 """the methods that sanity checks hold against each other"""
 
@@ -227,6 +229,9 @@ METHODS: dict[str, Maker] = {
 }
 """name: how it is made"""
 
+TASK_METHODS = tuple(name for name in METHODS if name not in ("tracin", "logra-raw", "rrinf"))
+"""what the tasks compare: all but three that the causal benchmark holds beside their kin"""
+
 LEARNERS = (
     "paper-recipe",
     "airrep",
@@ -248,9 +253,9 @@ def left_out(bench: Bench) -> dict[str, str]:
     return reasons
 
 
-def all_methods(bench: Bench) -> dict[str, Scored]:
-    """Every method's scores with their cost, kept in the bench's folder as they are made."""
-    names = [name for name in METHODS if name not in left_out(bench)]
+def all_methods(bench: Bench, wanted: Sequence[str] | None = None) -> dict[str, Scored]:
+    """The scores with their cost of every method, or those wanted; kept in the bench's folder as they are made."""
+    names = [name for name in wanted or METHODS if name not in left_out(bench)]
     found = {}
     with progress(f"methods, seed {bench.seed}", len(names)) as advance:
         for name in names:
@@ -284,6 +289,18 @@ def trained(
         done = _checkpoints(folder)
     length = base.max_length
     return Decoder.load(done[-1], max_length=length), Checkpoint.read(done, max_length=length)
+
+
+def kept_decoder(folder: Path, make: Callable[[], Decoder]) -> Decoder:
+    """The decoder that `make` gives, kept in `folder`, whole or not at all."""
+    if folder.exists():
+        return Decoder.load(folder, max_length=int((folder / LENGTH).read_text()))
+    made, temporary = make(), folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    made.model.save_pretrained(temporary)
+    made.tokenizer.save_pretrained(temporary)
+    (temporary / LENGTH).write_text(str(made.max_length))
+    os.replace(temporary, folder)
+    return made
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -1,0 +1,92 @@
+"""The task benchmarks' results as Markdown: toxicity, counterfact, selection."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from influcoder.benchmarks.published import COUNTERFACT, TOXICITY
+from influcoder.benchmarks.tables import markdown
+
+COST = ["cost of a question", "examples/s", "learning s", "bytes/example", "memory MB", "hubness", "length ρ"]
+COST_NOTE = (
+    "Cost of a question: time as a share of exact Grad-Cos's; the cascade's is its gradients for one question and its "
+    "cheap tier. Learning: everything that is made first, once a model. Hubness: different rows in all top tens, 1 is "
+    "best. Length ρ: of the score with the completion's length."
+)
+
+
+def toxicity_tables(metrics: Mapping[str, Any]) -> str:
+    """Everything that `influcoder benchmark toxicity` has to say."""
+    rankings = ("heterogeneous", "homogeneous")
+    columns = [
+        (f"{measure}, {ranking[:3]}.", lambda one, r=ranking, k=key: interval(one[r][k]))
+        for ranking in rankings
+        for measure, key in (("AUPRC", "auprc"), ("AP", "average_precision"))
+    ]
+    published = [[name, *(f"{value:.3f}" for value in each)] for name, each in TOXICITY.items()]
+    return (
+        f"{_head(metrics)}\n{_table(metrics, columns, lambda one: one['heterogeneous']['auprc']['mean'])}\n"
+        "Context, not a rerun: DATE-LM's published AUPRC with Pythia-1B on its own sets.\n\n"
+        f"{markdown(['published', *rankings], published)}"
+    )
+
+
+def counterfact_tables(metrics: Mapping[str, Any]) -> str:
+    """Everything that `influcoder benchmark counterfact` has to say."""
+    kinds = ("substitution", "statement")
+    columns = [
+        (f"{measure}, {kind}", lambda one, kind=kind, key=key: interval(one[kind][key]))
+        for kind in kinds
+        for measure, key in (("Recall@50", "recall_at_50"), ("MRR", "mrr"))
+    ]
+    stages = list(metrics["taught"][kinds[0]])
+    taught = [[kind, *(interval(metrics["taught"][kind][stage]) for stage in stages)] for kind in kinds]
+    published = [[name, *(f"{value:.3f}" for value in each)] for name, each in COUNTERFACT.items()]
+    return (
+        f"{_head(metrics)}\n{_table(metrics, columns, lambda one: one['all']['mrr']['mean'])}\n"
+        f"Loss of the false object that is asked for, by training:\n\n{markdown(['question', *stages], taught)}\n"
+        "Context, not a rerun: DATE-LM's published values with Pythia-1B on its own set.\n\n"
+        f"{markdown(['published', 'Recall@50', 'MRR'], published)}"
+    )
+
+
+def _head(metrics: Mapping[str, Any]) -> str:
+    examples = metrics["audit"]["examples"]
+    return (
+        f"{examples['pool']} pool rows, {examples['queries']} queries; students learn from {examples['train queries']} "
+        f"x {examples['train pool']} others and choose by {examples['validation queries']} x "
+        f"{examples['validation pool']}; seeds {', '.join(map(str, metrics['seeds']))}; leak audit: "
+        f"{len(metrics['audit']['checked'])} pairs of sides, overlap {metrics['audit']['overlap']}. Means with 95 % "
+        f"bootstrap intervals. With shuffled weights the teacher's ranking agrees with the real one at ρ "
+        f"{metrics['sanity']['randomised_rho']:.2f}.\n\n{COST_NOTE}\n"
+    )
+
+
+def _table(
+    metrics: Mapping[str, Any],
+    columns: Sequence[tuple[str, Callable[[Mapping[str, Any]], str]]],
+    rank: Callable[[Mapping[str, Any]], float],
+) -> str:
+    """Methods, best first: what was measured, what it cost, and its sanity."""
+    rows = []
+    for name, one in sorted(metrics["methods"].items(), key=lambda item: -rank(item[1])):
+        check = metrics["sanity"]["methods"][name]
+        rows.append(
+            [
+                name,
+                *(cell(one) for _, cell in columns),
+                f"{one['cost_share']:.1%}",
+                f"{one['examples_per_second']:,.0f}",
+                f"{one['learning_seconds']:.1f}",
+                f"{one['bytes_per_example']:,}",
+                f"{one['memory_mb']:,.0f}",
+                f"{check['hubness']:.2f}",
+                f"{check['length_rho']:.2f}",
+            ]
+        )
+    return markdown(["method", *(head for head, _ in columns), *COST], rows)
+
+
+def interval(one: Mapping[str, Any]) -> str:
+    """A number with its 95 % interval."""
+    low, high = one["interval_95"]
+    return f"{one['mean']:.3f} [{low:.2f}, {high:.2f}]"
