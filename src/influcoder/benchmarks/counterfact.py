@@ -59,7 +59,7 @@ class CounterfactSettings:
     test: FactBudget = field(default_factory=FactBudget)
     train: FactBudget = field(default_factory=lambda: FactBudget(pairs=10, statements=8, asked=4, singles=30))
     knowing: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(5, 1e-3, 16))
-    tuning: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(3, 5e-4, 16))
+    tuning: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(2, 8e-4, 16))
     backbone: str | None = None
     epochs: int = 8
 
@@ -116,7 +116,7 @@ def _audited(world: World, knowledge: Sequence[Example]) -> dict[str, Any]:
 def _losses(known: Decoder, model: Decoder, world: World, tuning: FinetuneSettings) -> Scores:
     """(stages, n_queries) losses of the questions' false objects."""
     others = np.flatnonzero(~taught_by(world.queries, world.pool).any(axis=0))
-    without = finetune(known, [world.pool[place] for place in others], tuning)
+    without = finetune(known, [world.pool[place] for place in others.tolist()], tuning)
     tokens = model.tokenise(world.queries)
     return np.stack(
         [

@@ -26,7 +26,7 @@ from influcoder.examples import Example
 
 STATEMENTS = 3
 """of each fact of kind `statement`"""
-LOOK_ALIKES = 10
+LOOK_ALIKES = 6
 """rows with the same false object, for each question"""
 MENTIONS = (
     ("{subject} and {object} are both", " names"),

@@ -1,6 +1,6 @@
 """The benchmarks as verbs: a folder out, its numbers in `metrics.json` and its tables in `results.md` there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from influcoder.benchmarks.counterfact import benchmark as counterfact
 from influcoder.benchmarks.facts import FactBudget
 from influcoder.benchmarks.fidelity import FidelitySettings, fidelity
 from influcoder.benchmarks.frontier import frontier
+from influcoder.benchmarks.selection import SelectionSettings
+from influcoder.benchmarks.selection import benchmark as selection
 from influcoder.benchmarks.tables import causal_tables, fidelity_tables
-from influcoder.benchmarks.task_tables import counterfact_tables, toxicity_tables
+from influcoder.benchmarks.task_tables import counterfact_tables, selection_tables, toxicity_tables
 from influcoder.benchmarks.toxicity import ToxicitySettings
 from influcoder.benchmarks.toxicity import benchmark as toxicity
 from influcoder.benchmarks.worlds import demo_world, own_world
@@ -127,6 +129,25 @@ def benchmark_counterfact(
     return _finished(
         decoder, folder, quick, lambda path: counterfact(decoder, data, path, settings), counterfact_tables
     )
+
+
+def benchmark_selection(
+    decoder: Decoder,
+    folder: Folder,
+    data: Path,
+    *,
+    backbone: str | None = None,
+    tasks: Sequence[str] = ("math", "paraphrase"),
+    pool: int = 300,
+    seeds: int = 3,
+    quick: bool = False,
+) -> dict[str, Any]:
+    """Run `influcoder.benchmarks.selection` on the corpora in `data`."""
+    settings = SelectionSettings(seeds, tuple(tasks), pool, backbone=backbone)
+    if quick:
+        tuning = replace(settings.tuning, epochs=1)
+        settings = SelectionSettings(1, tuple(tasks), 60, 0.1, 3, 6, 18, 48, tuning, backbone, 1)
+    return _finished(decoder, folder, quick, lambda path: selection(decoder, data, path, settings), selection_tables)
 
 
 def _finished(

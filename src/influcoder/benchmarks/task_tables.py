@@ -7,6 +7,8 @@ from influcoder.benchmarks.published import COUNTERFACT, TOXICITY
 from influcoder.benchmarks.tables import markdown
 
 COST = ["cost of a question", "examples/s", "learning s", "bytes/example", "memory MB", "hubness", "length ρ"]
+Column = tuple[str, Callable[..., str]]
+"""its head, and what it shows of a method's numbers"""
 COST_NOTE = (
     "Cost of a question: time as a share of exact Grad-Cos's; the cascade's is its gradients for one question and its "
     "cheap tier. Learning: everything that is made first, once a model. Hubness: different rows in all top tens, 1 is "
@@ -17,7 +19,7 @@ COST_NOTE = (
 def toxicity_tables(metrics: Mapping[str, Any]) -> str:
     """Everything that `influcoder benchmark toxicity` has to say."""
     rankings = ("heterogeneous", "homogeneous")
-    columns = [
+    columns: list[Column] = [
         (f"{measure}, {ranking[:3]}.", lambda one, r=ranking, k=key: interval(one[r][k]))
         for ranking in rankings
         for measure, key in (("AUPRC", "auprc"), ("AP", "average_precision"))
@@ -33,7 +35,7 @@ def toxicity_tables(metrics: Mapping[str, Any]) -> str:
 def counterfact_tables(metrics: Mapping[str, Any]) -> str:
     """Everything that `influcoder benchmark counterfact` has to say."""
     kinds = ("substitution", "statement")
-    columns = [
+    columns: list[Column] = [
         (f"{measure}, {kind}", lambda one, kind=kind, key=key: interval(one[kind][key]))
         for kind in kinds
         for measure, key in (("Recall@50", "recall_at_50"), ("MRR", "mrr"))
@@ -46,6 +48,28 @@ def counterfact_tables(metrics: Mapping[str, Any]) -> str:
         f"Loss of the false object that is asked for, by training:\n\n{markdown(['question', *stages], taught)}\n"
         "Context, not a rerun: DATE-LM's published values with Pythia-1B on its own set.\n\n"
         f"{markdown(['published', 'Recall@50', 'MRR'], published)}"
+    )
+
+
+def selection_tables(metrics: Mapping[str, Any]) -> str:
+    """Everything that `influcoder benchmark selection` has to say."""
+    settings = metrics["settings"]
+    tasks = [*settings["tasks"], "all"]
+    columns: list[Column] = [(f"loss, {task}", lambda one, of=task: f"{one['loss'][of]['mean']:.3f}") for task in tasks]
+    columns += [(f"gain, {task}", lambda one, of=task: interval(one["gain"][of])) for task in tasks]
+    beside = [[name, *(cell(each) for _, cell in columns)] for name, each in metrics["beside"].items()]
+    rules = list(next(iter(metrics["crossed"].values())))
+    crossed = [
+        [name, *(interval(each[rule]["gain"]["all"]) for rule in rules)] for name, each in metrics["crossed"].items()
+    ]
+    return (
+        f"{_head(metrics)}\n{settings['budget']} rows are chosen for each task, round robin over its "
+        f"{settings['queries']} queries. Loss: mean of {settings['test']} test rows a task and seed. Gain: how far "
+        f"it is below that of a random choice, row by row; higher is better.\n\n"
+        f"{_table(metrics, columns, lambda one: one['gain']['all']['mean'])}\n"
+        f"{markdown(['trained on', *(head for head, _ in columns)], beside)}\n"
+        f"Representation x rule, gain over all tasks, the same budget:\n\n"
+        f"{markdown(['scores of', *rules], crossed)}"
     )
 
 
@@ -63,7 +87,7 @@ def _head(metrics: Mapping[str, Any]) -> str:
 
 def _table(
     metrics: Mapping[str, Any],
-    columns: Sequence[tuple[str, Callable[[Mapping[str, Any]], str]]],
+    columns: Sequence[Column],
     rank: Callable[[Mapping[str, Any]], float],
 ) -> str:
     """Methods, best first: what was measured, what it cost, and its sanity."""

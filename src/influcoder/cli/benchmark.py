@@ -136,3 +136,40 @@ def counterfact(
     loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
     found = benchmark_counterfact(loaded, place, data, backbone=backbone, seeds=seeds, quick=quick)
     finish("benchmark counterfact", arguments, found, output, shown=counterfact_tables(found))
+
+
+@benchmarks.command
+def selection(
+    *,
+    output: ResumableOutput,
+    decoder: str,
+    data: Path,
+    backbone: str | None = None,
+    tasks: Files = ["math", "paraphrase"],  # noqa: B006 - never changed
+    rows: int = 300,
+    seeds: int = 3,
+    max_length: int = 64,
+    quick: Flag = False,
+) -> None:
+    """Choose 5 % of a mixed pool for a task, fine-tune on it, and measure the task's test loss.
+
+    Args:
+        decoder: the model that is fine-tuned, as it was before
+        data: the folder of the corpora: dolly and benign_chat
+        backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
+        tasks: genres of benign_chat
+        rows: what there is to choose from, half of them Dolly's
+        seeds: draws of everything, models and methods
+        max_length: tokens of an example that are read
+        quick: the same protocol, small, whatever --rows and --seeds say: a minute, and no number worth keeping
+    """
+    arguments = dict(locals())
+    from influcoder.benchmarks.run import benchmark_selection
+    from influcoder.benchmarks.task_tables import selection_tables
+    from influcoder.decoder import Decoder
+
+    loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
+    found = benchmark_selection(
+        loaded, place, data, backbone=backbone, tasks=tasks, pool=rows, seeds=seeds, quick=quick
+    )
+    finish("benchmark selection", arguments, found, output, shown=selection_tables(found))
