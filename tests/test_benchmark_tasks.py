@@ -22,6 +22,7 @@ from influcoder.benchmarks.facts import FactBudget, FactSource, taught_by
 from influcoder.benchmarks.methods import TASK_METHODS
 from influcoder.benchmarks.rules import RULES, diverse, highest, round_robin, top
 from influcoder.benchmarks.selection import CROSSED, SelectionSettings, mixed_world
+from influcoder.benchmarks.task_tables import not_reached
 from influcoder.benchmarks.toxicity import ToxicitySettings, request, toxic_world
 from influcoder.errors import ConfigError, DataError
 from influcoder.metrics import precision_recall_areas, retrieval, retrieval_rows
@@ -283,3 +284,23 @@ def test_rules_of_known_scores():
     lopsided = np.array([[1.0, 0.95, 0.0], [0.0, 0.0, 0.3]])
     assert top(lopsided, 2).tolist() == [0, 1]
     assert diverse(lopsided, 2).tolist() == [0, 2]
+
+
+def methods_with(**values):
+    return {"methods": {name.replace("_", "-"): {"value": value, "cost_share": 0.2} for name, value in values.items()}}
+
+
+def test_what_is_not_reached_is_said():
+    rivals = {"paper_recipe": 0.5, "untrained": 0.2, "tfidf": 0.1}
+    reached = methods_with(influcoder=0.6, cascade=0.95, gradient_cosine=1.0, **rivals)
+    text = not_reached(reached, "MRR", lambda one: one["value"], ("tfidf",))
+    assert "Ahead of paper-recipe (0.500), untrained (0.200), tfidf (0.100)." in text
+    assert "95% of exact Grad-Cos's score" in text
+    assert "**" not in text
+    short = methods_with(influcoder=0.3, cascade=0.5, gradient_cosine=1.0, **rivals)
+    text = not_reached(short, "MRR", lambda one: one["value"], ("tfidf",))
+    assert "**Not ahead of paper-recipe (0.500).**" in text
+    assert "wanted 90% at 25%.**" in text
+    assert "Best of all: gradient-cosine (1.000)." in text
+    reached["methods"]["cascade"]["cost_share"] = 0.3
+    assert "wanted 90% at 25%.**" in not_reached(reached, "MRR", lambda one: one["value"])

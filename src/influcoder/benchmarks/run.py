@@ -138,7 +138,7 @@ def benchmark_selection(
     *,
     backbone: str | None = None,
     tasks: Sequence[str] = ("math", "paraphrase"),
-    pool: int = 300,
+    pool: int = 240,
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:

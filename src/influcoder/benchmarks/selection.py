@@ -64,12 +64,12 @@ class SelectionSettings:
 
     seeds: int = 3
     tasks: tuple[str, ...] = ("math", "paraphrase")
-    pool: int = 300
+    pool: int = 240
     share: float = 0.05
     queries: int = 8
     test: int = 24
-    train_queries: int = 60
-    train_pool: int = 240
+    train_queries: int = 48
+    train_pool: int = 180
     tuning: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(2, 2e-4, 4))
     backbone: str | None = None
     epochs: int = 8

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from influcoder.benchmarks.methods import EXACT
 from influcoder.benchmarks.published import COUNTERFACT, TOXICITY
 from influcoder.benchmarks.tables import markdown
 
 COST = ["cost of a question", "examples/s", "learning s", "bytes/example", "memory MB", "hubness", "length ρ"]
+LEAST_SHARE, MOST_COST = 0.9, 0.25
+"""of exact Grad-Cos, for the cascade"""
 Column = tuple[str, Callable[..., str]]
 """its head, and what it shows of a method's numbers"""
 COST_NOTE = (
@@ -71,6 +74,38 @@ def selection_tables(metrics: Mapping[str, Any]) -> str:
         f"Representation x rule, gain over all tasks, the same budget:\n\n"
         f"{markdown(['scores of', *rules], crossed)}"
     )
+
+
+def not_reached(
+    metrics: Mapping[str, Any], what: str, value: Callable[[Any], float], beaten: Sequence[str] = ()
+) -> str:
+    """What the numbers fall short of, in a sentence each; what they reach is said too.
+
+    Args:
+        what: the measure in words, higher is better.
+        value: reads it of a method's numbers.
+        beaten: rivals that ours should be ahead of, besides the paper's recipe and the untrained encoder.
+    """
+    values = {name: value(one) for name, one in metrics["methods"].items()}
+    ours = max((name for name in values if name.startswith("influcoder")), key=values.__getitem__)
+    rivals = [name for name in ("paper-recipe", "untrained", *beaten) if name in values]
+    ahead, behind = [], []
+    for name in rivals:
+        (ahead if values[ours] > values[name] else behind).append(f"{name} ({values[name]:.3f})")
+    share, cost = values["cascade"] / values[EXACT], metrics["methods"]["cascade"]["cost_share"]
+    enough = values["cascade"] >= LEAST_SHARE * values[EXACT] and cost <= MOST_COST
+    lines = [f"{what}: the best of ours is {ours} ({values[ours]:.3f})."]
+    lines += [f"Ahead of {', '.join(ahead)}."] if ahead else []
+    lines += [f"**Not ahead of {', '.join(behind)}.**"] if behind else []
+    cascade = (
+        f"The cascade has {share:.0%} of exact Grad-Cos's score ({values['cascade']:.3f} of {values[EXACT]:.3f}) "
+        f"at {cost:.0%} of its cost a question"
+    )
+    lines.append(f"{cascade}." if enough else f"**{cascade}: wanted {LEAST_SHARE:.0%} at {MOST_COST:.0%}.**")
+    best = max(values, key=values.__getitem__)
+    if values[best] > values[ours]:
+        lines.append(f"Best of all: {best} ({values[best]:.3f}).")
+    return " ".join(lines)
 
 
 def _head(metrics: Mapping[str, Any]) -> str:

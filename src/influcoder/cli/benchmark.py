@@ -146,7 +146,7 @@ def selection(
     data: Path,
     backbone: str | None = None,
     tasks: Files = ["math", "paraphrase"],  # noqa: B006 - never changed
-    rows: int = 300,
+    rows: int = 240,
     seeds: int = 3,
     max_length: int = 64,
     quick: Flag = False,
