@@ -89,16 +89,17 @@ def not_reached(
     values = {name: value(one) for name, one in metrics["methods"].items()}
     ours = max((name for name in values if name.startswith("influcoder")), key=values.__getitem__)
     rivals = [name for name in ("paper-recipe", "untrained", *beaten) if name in values]
-    ahead, behind = [], []
-    for name in rivals:
-        (ahead if values[ours] > values[name] else behind).append(f"{name} ({values[name]:.3f})")
-    share, cost = values["cascade"] / values[EXACT], metrics["methods"]["cascade"]["cost_share"]
+    shown = {name: f"{name} ({values[name]:.3f})" for name in rivals}
+    ahead = [shown[name] for name in rivals if values[ours] > values[name]]
+    behind = [shown[name] for name in rivals if values[ours] <= values[name]]
+    cost = metrics["methods"]["cascade"]["cost_share"]
     enough = values["cascade"] >= LEAST_SHARE * values[EXACT] and cost <= MOST_COST
+    share = f"{values['cascade'] / values[EXACT]:.0%} of " if values[EXACT] > 0 else ""
     lines = [f"{what}: the best of ours is {ours} ({values[ours]:.3f})."]
     lines += [f"Ahead of {', '.join(ahead)}."] if ahead else []
     lines += [f"**Not ahead of {', '.join(behind)}.**"] if behind else []
     cascade = (
-        f"The cascade has {share:.0%} of exact Grad-Cos's score ({values['cascade']:.3f} of {values[EXACT]:.3f}) "
+        f"The cascade has {share}exact Grad-Cos's score ({values['cascade']:.3f} of {values[EXACT]:.3f}) "
         f"at {cost:.0%} of its cost a question"
     )
     lines.append(f"{cascade}." if enough else f"**{cascade}: wanted {LEAST_SHARE:.0%} at {MOST_COST:.0%}.**")
