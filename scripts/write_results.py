@@ -71,7 +71,7 @@ def toxicity(metrics: dict[str, Any]) -> str:
 `influcoder benchmark toxicity --decoder assets/decoder-base --data DIR --backbone MINILM`. DATE-LM's protocol: the
 decoder is fine-tuned on Dolly rows with less than 1 % unsafe answers of XSTest among them; every method ranks the
 pool by its mean score for unsafe references of JailbreakBench. Heterogeneous: refusals of XSTest's unsafe requests are
-ranked too; homogeneous: they are left out of the ranking (one model saw both). Students learn from other sources altogether.
+ranked too; homogeneous: they are left out of the ranking (one model saw both). Students learn from other sources.
 AUPRC is DATE-LM's trapezoid; AP is average precision, which does not flatter few positives. Intervals: unsafe and
 other rows drawn again, apart, for each seed.
 

@@ -6,6 +6,8 @@
     counterfact/counterfact.jsonl.gz   {subject, prompt, target_new, target_true, ...}: CounterFact (MIT)
     toxicity/toxicity.jsonl.gz         {prompt, response, label, source, origin}: unsafe requests; never shown
 
+`--data hub` reads the first two by their hub ids.
+
 Facts are asked for by a paraphrase of the statement. Beside each statement stand two look-alikes: the same
 subject with the true object, and another subject with the false object, so that a word alone does not win.
 """
@@ -18,11 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from influcoder.benchmarks import hub
 from influcoder.errors import DataError
 from influcoder.evaluation import normalised
 from influcoder.examples import Example, example_from_row
 from influcoder.reading import read_rows
 
+HUB = Path("hub")
 POOLS = ("dolly", "benign_chat")
 
 
@@ -94,7 +98,7 @@ def bbh(data: Path) -> list[Example]:
     """`Q: ...` and `A:`, as the paper asks without its worked examples; 24 tasks."""
     return [
         Example(f"bbh-{number}", f"Q: {row['input']}\nA:", f" {row['target']}", metadata={"task": row["task"]})
-        for number, row in enumerate(read_rows(_file(data, "bbh")))
+        for number, row in enumerate(hub.bbh_rows() if data == HUB else read_rows(_file(data, "bbh")))
     ]
 
 
@@ -102,7 +106,9 @@ def dolly(data: Path) -> list[Example]:
     """Instructions with their responses, as chats."""
     return [
         _named(f"dolly-{number}", {name: row[name] for name in ("instruction", "context", "response")})
-        for number, row in enumerate(read_rows(_file(data, "dolly")))
+        for number, row in enumerate(
+            hub.rows(hub.DOLLY, None, "train") if data == HUB else read_rows(_file(data, "dolly"))
+        )
     ]
 
 

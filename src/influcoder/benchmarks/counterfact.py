@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from influcoder.baselines import Scores
+from influcoder.benchmarks import datelm, hub
 from influcoder.benchmarks.audit import audit
 from influcoder.benchmarks.estimates import costs, over_queries
 from influcoder.benchmarks.facts import FactBudget, FactSource, taught_by
@@ -53,6 +54,7 @@ class CounterfactSettings:
         train: facts that students learn from; a quarter as many more choose between models.
         knowing, tuning: how the true facts are taught, then the false ones.
         backbone, epochs: of the paper's recipe.
+        learnt: queries and pool rows that students learn from where DATE-LM's own set is tested.
     """
 
     seeds: int = 3
@@ -62,6 +64,7 @@ class CounterfactSettings:
     tuning: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(2, 8e-4, 16))
     backbone: str | None = None
     epochs: int = 8
+    learnt: tuple[int, int] = (300, 1500)
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -76,7 +79,9 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: CounterfactS
         leaks = _audited(world, knowledge)
         place = folder / f"seed-{seed}"
         knowing, tuning = (replace(one, seed=seed) for one in (settings.knowing, settings.tuning))
-        known = kept_decoder(place / "known", partial(finetune, decoder, knowledge, knowing))
+        known = decoder
+        if knowledge:
+            known = kept_decoder(place / "known", partial(finetune, decoder, knowledge, knowing))
         model, checkpoints = trained(known, world.pool, place / "model", tuning)
         bench = Bench(known, model, checkpoints, world.pool, world, place, tuning, seed)
         bench.backbone, bench.epochs = settings.backbone, settings.epochs
@@ -97,7 +102,9 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: CounterfactS
 
 
 def fact_world(data: Path, settings: CounterfactSettings, seed: int) -> tuple[World, list[Example]]:
-    """The world of one seed, and the true facts that the decoder is taught first."""
+    """The world of one seed, and the true facts that the decoder is taught first; none for DATE-LM's own set."""
+    if datelm.names(data, hub.COUNTERFACT):
+        return datelm.fact_world(data, *settings.learnt, seed), []
     source = FactSource(data, np.random.default_rng(seed))
     test, train, validation = (source.draw(one) for one in (settings.test, settings.train, settings.train.of(0.25)))
     kinds = [str(one.metadata["kind"]) for one in test.queries]
@@ -115,8 +122,9 @@ def _audited(world: World, knowledge: Sequence[Example]) -> dict[str, Any]:
 
 def _losses(known: Decoder, model: Decoder, world: World, tuning: FinetuneSettings) -> Scores:
     """(stages, n_queries) losses of the questions' false objects."""
-    others = np.flatnonzero(~taught_by(world.queries, world.pool).any(axis=0))
-    without = finetune(known, [world.pool[place] for place in others.tolist()], tuning)
+    others = np.flatnonzero(~taught_by(world.queries, world.pool).any(axis=0)).tolist()
+    # In DATE-LM's own set every row is relevant to some question: nothing is left to train on.
+    without = finetune(known, [world.pool[place] for place in others], tuning) if others else known
     tokens = model.tokenise(world.queries)
     return np.stack(
         [

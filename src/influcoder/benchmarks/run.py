@@ -11,13 +11,20 @@ from influcoder.benchmarks.causal import CausalSettings, causal
 from influcoder.benchmarks.corpora import Budget
 from influcoder.benchmarks.counterfact import CounterfactSettings
 from influcoder.benchmarks.counterfact import benchmark as counterfact
+from influcoder.benchmarks.experiment import PaperSettings
+from influcoder.benchmarks.experiment import benchmark as paper
 from influcoder.benchmarks.facts import FactBudget
 from influcoder.benchmarks.fidelity import FidelitySettings, fidelity
 from influcoder.benchmarks.frontier import frontier
 from influcoder.benchmarks.selection import SelectionSettings
 from influcoder.benchmarks.selection import benchmark as selection
 from influcoder.benchmarks.tables import causal_tables, fidelity_tables
-from influcoder.benchmarks.task_tables import counterfact_tables, selection_tables, toxicity_tables
+from influcoder.benchmarks.task_tables import (
+    counterfact_tables,
+    paper_tables,
+    selection_tables,
+    toxicity_tables,
+)
 from influcoder.benchmarks.toxicity import ToxicitySettings
 from influcoder.benchmarks.toxicity import benchmark as toxicity
 from influcoder.benchmarks.worlds import demo_world, own_world
@@ -125,7 +132,7 @@ def benchmark_counterfact(
     settings = CounterfactSettings(seeds=seeds, backbone=backbone)
     if quick:
         budgets = FactBudget(2, 4, 1, 3), FactBudget(3, 4, 2, 5)
-        settings = CounterfactSettings(1, *budgets, backbone=backbone, epochs=1)
+        settings = CounterfactSettings(1, *budgets, backbone=backbone, epochs=1, learnt=(18, 48))
     return _finished(
         decoder, folder, quick, lambda path: counterfact(decoder, data, path, settings), counterfact_tables
     )
@@ -148,6 +155,16 @@ def benchmark_selection(
         tuning = replace(settings.tuning, epochs=1)
         settings = SelectionSettings(1, tuple(tasks), 60, 0.1, 3, 6, 18, 48, tuning, backbone, 1)
     return _finished(decoder, folder, quick, lambda path: selection(decoder, data, path, settings), selection_tables)
+
+
+def benchmark_paper(
+    decoder: Decoder, folder: Folder, data: Path, backbones: Sequence[str], *, seeds: int = 3, quick: bool = False
+) -> dict[str, Any]:
+    """Run `influcoder.benchmarks.experiment` on BIG-Bench Hard and Dolly."""
+    settings = PaperSettings(tuple(backbones), seeds)
+    if quick:
+        settings = PaperSettings(tuple(backbones), 1, QUICK_BUDGET, epochs=1)
+    return _finished(decoder, folder, quick, lambda path: paper(decoder, data, path, settings), paper_tables)
 
 
 def _finished(

@@ -37,7 +37,7 @@ def toxicity_tables(metrics: Mapping[str, Any]) -> str:
 
 def counterfact_tables(metrics: Mapping[str, Any]) -> str:
     """Everything that `influcoder benchmark counterfact` has to say."""
-    kinds = ("substitution", "statement")
+    kinds = sorted(metrics["taught"], reverse=True)
     columns: list[Column] = [
         (f"{measure}, {kind}", lambda one, kind=kind, key=key: interval(one[kind][key]))
         for kind in kinds
@@ -52,6 +52,13 @@ def counterfact_tables(metrics: Mapping[str, Any]) -> str:
         "Context, not a rerun: DATE-LM's published values with Pythia-1B on its own set.\n\n"
         f"{markdown(['published', 'Recall@50', 'MRR'], published)}"
     )
+
+
+def paper_tables(metrics: Mapping[str, Any]) -> str:
+    """Everything that `influcoder benchmark paper` has to say."""
+    keys = {"per query ρ": "per_query_spearman", "aggregated ρ": "aggregated_spearman"}
+    columns: list[Column] = [(head, lambda one, of=key: interval(one[of])) for head, key in keys.items()]
+    return f"{_head(metrics)}\n{_table(metrics, columns, lambda one: one['per_query_spearman']['mean'])}"
 
 
 def selection_tables(metrics: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from influcoder.benchmarks import datelm, hub
 from influcoder.benchmarks.audit import audit
 from influcoder.benchmarks.corpora import benign_chat, dolly, shuffled, toxicity
 from influcoder.benchmarks.estimates import costs, estimate
@@ -70,7 +71,7 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: ToxicitySett
     """Run the benchmark in `folder`, which the caller has claimed; a killed run goes on where it stopped."""
     found, checks, labels = [], [], []
     for seed in range(settings.seeds):
-        world = toxic_world(data, settings, seed)
+        world = _world(data, settings, seed)
         leaks = audit(world.sides(), apart=request)
         place, tuning = folder / f"seed-{seed}", replace(settings.tuning, seed=seed)
         model, checkpoints = trained(decoder, world.pool, place / "model", tuning)
@@ -88,6 +89,13 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: ToxicitySett
         "methods": _measured(found, labels, world),
         "skipped": left_out(bench),
     }
+
+
+def _world(data: Path, settings: ToxicitySettings, seed: int) -> World:
+    """DATE-LM's own set, where its hub id is given; else one of the corpora in a folder."""
+    if datelm.names(data, hub.TOXICITY):
+        return datelm.toxic_world(data, settings.train_queries, settings.train_pool, seed)
+    return toxic_world(data, settings, seed)
 
 
 def toxic_world(data: Path, settings: ToxicitySettings, seed: int) -> World:

@@ -79,7 +79,7 @@ def toxicity(
     *,
     output: ResumableOutput,
     decoder: str,
-    data: Path,
+    data: str,
     backbone: str | None = None,
     benign: int = 404,
     seeds: int = 3,
@@ -90,7 +90,7 @@ def toxicity(
 
     Args:
         decoder: the model that is fine-tuned, as it was before
-        data: the folder of the corpora: dolly, benign_chat and toxicity
+        data: the folder of the corpora: dolly, benign_chat and toxicity; or the hub id of DATE-LM's set, with :SUBSET
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
         benign: benign rows of the pool; one unsafe row is hidden for every 101, and two refusals that look alike
         seeds: draws of everything, models and methods
@@ -103,7 +103,7 @@ def toxicity(
     from influcoder.decoder import Decoder
 
     loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
-    found = benchmark_toxicity(loaded, place, data, backbone=backbone, benign=benign, seeds=seeds, quick=quick)
+    found = benchmark_toxicity(loaded, place, Path(data), backbone=backbone, benign=benign, seeds=seeds, quick=quick)
     finish("benchmark toxicity", arguments, found, output, shown=toxicity_tables(found))
 
 
@@ -112,7 +112,7 @@ def counterfact(
     *,
     output: ResumableOutput,
     decoder: str,
-    data: Path,
+    data: str,
     backbone: str | None = None,
     seeds: int = 3,
     max_length: int = 64,
@@ -122,7 +122,7 @@ def counterfact(
 
     Args:
         decoder: the model that is taught, as it was before
-        data: the folder of the corpora: counterfact, with its templates
+        data: the folder of the corpora: counterfact, with its templates; or the hub id of DATE-LM's set, with :SUBSET
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
         seeds: draws of everything, models and methods
         max_length: tokens of an example that are read
@@ -134,7 +134,7 @@ def counterfact(
     from influcoder.decoder import Decoder
 
     loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
-    found = benchmark_counterfact(loaded, place, data, backbone=backbone, seeds=seeds, quick=quick)
+    found = benchmark_counterfact(loaded, place, Path(data), backbone=backbone, seeds=seeds, quick=quick)
     finish("benchmark counterfact", arguments, found, output, shown=counterfact_tables(found))
 
 
@@ -143,7 +143,7 @@ def selection(
     *,
     output: ResumableOutput,
     decoder: str,
-    data: Path,
+    data: str,
     backbone: str | None = None,
     tasks: Files = ["math", "paraphrase"],  # noqa: B006 - never changed
     rows: int = 240,
@@ -170,6 +170,37 @@ def selection(
 
     loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
     found = benchmark_selection(
-        loaded, place, data, backbone=backbone, tasks=tasks, pool=rows, seeds=seeds, quick=quick
+        loaded, place, Path(data), backbone=backbone, tasks=tasks, pool=rows, seeds=seeds, quick=quick
     )
     finish("benchmark selection", arguments, found, output, shown=selection_tables(found))
+
+
+@benchmarks.command
+def paper(
+    *,
+    output: ResumableOutput,
+    decoder: str,
+    data: str,
+    backbones: Files,
+    seeds: int = 3,
+    max_length: int = 1024,
+    quick: Flag = False,
+) -> None:
+    """Repeat the paper's experiment: students of BIG-Bench Hard on Dolly, beside ours, at the paper's sizes.
+
+    Args:
+        decoder: the model whose influences are the truth, as it is
+        data: the folder of the corpora: bbh and dolly; or hub, to read them by their hub ids
+        backbones: Sentence Transformers folders or hub ids, a student of the paper's recipe each
+        seeds: splits, teachers and students
+        max_length: tokens of an example that are read
+        quick: the same protocol, small, whatever --seeds says: no number worth keeping
+    """
+    arguments = dict(locals())
+    from influcoder.benchmarks.run import benchmark_paper
+    from influcoder.benchmarks.task_tables import paper_tables
+    from influcoder.decoder import Decoder
+
+    loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
+    found = benchmark_paper(loaded, place, Path(data), backbones, seeds=seeds, quick=quick)
+    finish("benchmark paper", arguments, found, output, shown=paper_tables(found))
