@@ -1,6 +1,7 @@
 """The rivals, what they cost, the leak audit and the sanity checks."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,21 @@ def test_a_rival_is_made_once_and_kept(bench, monkeypatch):
     learning = {name: one.learning_seconds for name, one in found.items()}
     assert learning["cascade"] >= bench.parts._seconds["static"] + bench.parts._seconds["samples"]
     assert learning["random"] < 0.1 * learning["influcoder"]
+
+
+def test_the_first_call_is_not_timed(bench, monkeypatch, tmp_path):
+    class Cold:
+        name, bytes_per_example, calls = "cold", 0, 0
+
+        def score(self, queries, pool):
+            Cold.calls += 1
+            time.sleep(0.2 if Cold.calls == 1 else 0)
+            return np.zeros((len(queries), len(pool)))
+
+    monkeypatch.setitem(METHODS, "cold", lambda bench: Cold())
+    found = all_methods(replace(bench, folder=tmp_path, parts=Parts()), ["cold"])["cold"]
+    assert found.seconds < 0.1
+    assert found.scores.shape == (6, 30)
 
 
 def test_cascade_is_exact_on_its_shortlist_and_below_it_elsewhere(bench, exact):

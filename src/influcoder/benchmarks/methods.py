@@ -267,6 +267,8 @@ def all_methods(bench: Bench, wanted: Sequence[str] | None = None) -> dict[str, 
 
 def _scored(make: Maker, bench: Bench) -> Scored:
     scorer, learning = bench.parts.cost_of(lambda: make(bench))
+    queries, pool = bench.world.queries, bench.world.pool
+    scorer.score(queries[:1], pool[:2])  # the first call loads tables and kernels
     with memory_taken() as taken:
         scored = of_scorer(scorer, bench.world)
         return Scored(scored.scores, scored.seconds, scored.bytes_per_example, learning, taken())
