@@ -59,8 +59,8 @@ class CounterfactSettings:
 
     seeds: int = 3
     test: FactBudget = field(default_factory=FactBudget)
-    train: FactBudget = field(default_factory=lambda: FactBudget(pairs=10, statements=8, asked=4, singles=30))
-    knowing: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(5, 1e-3, 16))
+    train: FactBudget = field(default_factory=lambda: FactBudget(pairs=6, statements=6, asked=3, singles=18))
+    knowing: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(4, 1e-3, 16))
     tuning: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(2, 8e-4, 16))
     backbone: str | None = None
     epochs: int = 8

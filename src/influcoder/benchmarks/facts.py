@@ -26,7 +26,7 @@ from influcoder.examples import Example
 
 STATEMENTS = 3
 """of each fact of kind `statement`"""
-LOOK_ALIKES = 6
+LOOK_ALIKES = 5
 """rows with the same false object, for each question"""
 MENTIONS = (
     ("{subject} and {object} are both", " names"),
@@ -64,10 +64,10 @@ class FactSides:
 class FactBudget:
     """How many pairs of objects with how many statements and questions each, and how many single facts."""
 
-    pairs: int = 10
-    statements: int = 10
+    pairs: int = 6
+    statements: int = 8
     asked: int = 2
-    singles: int = 20
+    singles: int = 12
 
     def of(self, share: float) -> "FactBudget":
         """A part of it."""
