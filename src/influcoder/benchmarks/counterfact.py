@@ -27,11 +27,10 @@ from influcoder.benchmarks.methods import (
     Scored,
     World,
     all_methods,
-    kept_decoder,
     kept_scores,
     left_out,
-    trained,
 )
+from influcoder.benchmarks.models import kept_decoder, trained
 from influcoder.benchmarks.sanity import mean_sanity, sanity_of
 from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError

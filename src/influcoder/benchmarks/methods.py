@@ -4,7 +4,6 @@
 one seed with its world. What making it takes is its learning time; what scoring takes is its scoring time.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +31,6 @@ from influcoder.progress import progress
 from influcoder.teachers import TEACHERS, Checkpoint, Role, Teacher, TeacherSettings, make_teacher
 
 Sides = tuple[Sequence[Example], Sequence[Example]]
-LENGTH = "max_length"
 EXACT, SHUFFLED = "gradient-cosine", "randomised"
 """the methods that sanity checks hold against each other"""
 
@@ -279,34 +277,6 @@ def of_scorer(scorer: Scorer, world: World) -> Scored:
     began = time.perf_counter()
     scores = scorer.score(world.queries, world.pool)
     return Scored(np.asarray(scores), time.perf_counter() - began, scorer.bytes_per_example)
-
-
-def trained(
-    base: Decoder, rows: Sequence[Example], folder: Path, settings: FinetuneSettings
-) -> tuple[Decoder, list[Checkpoint]]:
-    """The base decoder trained on some rows and the checkpoints of its training, from disk when they are there."""
-    done = _checkpoints(folder)
-    if len(done) < settings.epochs:
-        finetune(base, rows, settings, checkpoints=folder)
-        done = _checkpoints(folder)
-    length = base.max_length
-    return Decoder.load(done[-1], max_length=length), Checkpoint.read(done, max_length=length)
-
-
-def kept_decoder(folder: Path, make: Callable[[], Decoder]) -> Decoder:
-    """The decoder that `make` gives, kept in `folder`, whole or not at all."""
-    if folder.exists():
-        return Decoder.load(folder, max_length=int((folder / LENGTH).read_text()))
-    made, temporary = make(), folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    made.model.save_pretrained(temporary)
-    made.tokenizer.save_pretrained(temporary)
-    (temporary / LENGTH).write_text(str(made.max_length))
-    os.replace(temporary, folder)
-    return made
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
 
 
 def kept(path: Path, make: Callable[[], Scored]) -> Scored:

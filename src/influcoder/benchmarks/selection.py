@@ -31,8 +31,8 @@ from influcoder.benchmarks.methods import (
     all_methods,
     kept_scores,
     left_out,
-    trained,
 )
+from influcoder.benchmarks.models import trained
 from influcoder.benchmarks.rules import RULES, Rows
 from influcoder.benchmarks.sanity import mean_sanity, sanity_of
 from influcoder.decoder import Decoder
