@@ -58,7 +58,7 @@ class CounterfactSettings:
 
     seeds: int = 3
     test: FactBudget = field(default_factory=FactBudget)
-    train: FactBudget = field(default_factory=lambda: FactBudget(pairs=6, statements=6, asked=3, singles=18))
+    train: FactBudget = field(default_factory=lambda: FactBudget(pairs=4, statements=5, asked=2, singles=10))
     knowing: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(4, 1e-3, 16))
     tuning: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(2, 8e-4, 16))
     backbone: str | None = None

@@ -64,10 +64,10 @@ class FactSides:
 class FactBudget:
     """How many pairs of objects with how many statements and questions each, and how many single facts."""
 
-    pairs: int = 6
-    statements: int = 8
+    pairs: int = 4
+    statements: int = 6
     asked: int = 2
-    singles: int = 12
+    singles: int = 8
 
     def of(self, share: float) -> "FactBudget":
         """A part of it."""
