@@ -18,10 +18,11 @@ import numpy as np
 import torch
 
 from influcoder.atomic import write_json
+from influcoder.backbone import sentence_transformer
 from influcoder.benchmarks.corpora import dolly
 from influcoder.decoder import Decoder
 from influcoder.embedding import Embedder
-from influcoder.encoder import InfluenceEncoder, sentence_transformer
+from influcoder.encoder import InfluenceEncoder
 from influcoder.examples import plain_text
 from influcoder.metrics import spearman_rows
 from influcoder.samples import load_sample

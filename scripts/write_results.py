@@ -18,6 +18,12 @@ from gradients import table as speed_table  # noqa: E402
 from reliability import table as reliability_table  # noqa: E402
 
 from influcoder.benchmarks.tables import causal_tables, fidelity_tables  # noqa: E402
+from influcoder.benchmarks.task_tables import (  # noqa: E402
+    counterfact_tables,
+    not_reached,
+    selection_tables,
+    toxicity_tables,
+)
 
 HEAD = """# Results
 
@@ -59,6 +65,49 @@ shortlist of a quarter of the pool keeps half of the exact top tenth on tasks; w
 {fidelity_tables(metrics)}"""
 
 
+def toxicity(metrics: dict[str, Any]) -> str:
+    return f"""## Few unsafe examples in a benign pool
+
+`influcoder benchmark toxicity --decoder assets/decoder-base --data DIR --backbone MINILM`. DATE-LM's protocol: the
+decoder is fine-tuned on Dolly rows with less than 1 % unsafe answers of XSTest among them; every method ranks the
+pool by its mean score for unsafe references of JailbreakBench. Heterogeneous: refusals of XSTest's unsafe requests are
+ranked too; homogeneous: they are left out of the ranking (one model saw both). Students learn from other sources.
+AUPRC is DATE-LM's trapezoid; AP is average precision, which does not flatter few positives. Intervals: unsafe and
+other rows drawn again, apart, for each seed.
+
+{not_reached(metrics, "AUPRC, heterogeneous", lambda one: one["heterogeneous"]["auprc"]["mean"])}
+
+{toxicity_tables(metrics)}"""
+
+
+def counterfact(metrics: dict[str, Any]) -> str:
+    return f"""## Which rows taught a false fact
+
+`influcoder benchmark counterfact --decoder assets/decoder-base --data DIR --backbone MINILM`. The decoder learns true
+facts, then false ones. A row is relevant, as in DATE-LM, when it replaces the same true object by the same false one.
+`substitution`: the subject that is asked about is stated nowhere, other subjects of the same replacement are;
+`statement`: it is stated three times in other words. Look-alikes: the question itself with the true object; subject and
+false object together in a prompt, where no loss is; the false object for subjects of another true one. Students learn
+from other subjects and other pairs.
+
+{not_reached(metrics, "MRR over all questions", lambda one: one["all"]["mrr"]["mean"], ("tfidf", "bm25"))}
+
+{counterfact_tables(metrics)}"""
+
+
+def selection(metrics: dict[str, Any]) -> str:
+    return f"""## Which rows to train on for a task
+
+`influcoder benchmark selection --decoder assets/decoder-base --data DIR --backbone MINILM`. 5 % of a pool of Dolly rows
+and benign_chat's genres are chosen for a genre, from a few of its rows; the decoder as it was is fine-tuned on them and
+its loss measured on other rows of the genre. Gradients are of a decoder warmed up on a random 5 %. One choice costs one
+training, so a gain has the noise of training on few rows.
+
+{not_reached(metrics, "gain over a random choice", lambda one: one["gain"]["all"]["mean"])}
+
+{selection_tables(metrics)}"""
+
+
 def reliability(metrics: dict[str, Any]) -> str:
     queries, pool, seeds = metrics["queries"], metrics["pool"], len(metrics["seeds"])
     return f"""## How well a teacher agrees with itself
@@ -88,6 +137,9 @@ medians over rounds, with the lowest and highest.
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "fidelity": fidelity,
     "causal": causal,
+    "toxicity": toxicity,
+    "counterfact": counterfact,
+    "selection": selection,
     "reliability": reliability,
     "speed-demo": speed,
     "speed-30m": speed,

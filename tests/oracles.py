@@ -8,8 +8,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from influcoder.decoder import Decoder, Tokens
+from influcoder.decoder import Decoder
 from influcoder.layers import View
+from influcoder.tokens import Tokens
 
 
 def exact_copy(model: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from tiny import some_examples
 
 from influcoder.batches import in_batches, make_batches
-from influcoder.decoder import Tokens
 from influcoder.errors import ModelError
 from influcoder.gradients import LayerGradients
 from influcoder.layers import lora_b
+from influcoder.tokens import Tokens
 
 CPU = torch.device("cpu")
 texts = st.lists(

@@ -14,8 +14,8 @@ from test_cli import PROGRAM, as_rows, refused, write_jsonl
 from tiny import FAMILIES, save_decoder, tiny_decoder
 
 from influcoder import cli
-from influcoder.benchmarks.causal import NOT_HERE, CausalSettings, causal
-from influcoder.benchmarks.methods import World
+from influcoder.benchmarks.causal import CausalSettings, causal
+from influcoder.benchmarks.methods import LEARNERS, World
 from influcoder.benchmarks.proxy import first_layers
 from influcoder.benchmarks.tables import causal_table, causal_tables
 from influcoder.benchmarks.worlds import demo_world
@@ -25,8 +25,8 @@ from influcoder.finetune import FinetuneSettings
 from influcoder.teachers import TEACHERS
 
 call = test_cli.call
-BASELINES = {"tfidf", "bm25", "random"}
-STUDENTS = {"influcoder", "influcoder-exact-query", "surface"}
+BASELINES = {"tfidf", "bm25", "random", "proxy", "randomised"}
+STUDENTS = set(LEARNERS) - {"paper-recipe"}
 QUICK = ["--decoder", "decoder", "--pool", "pool.jsonl", "--queries", "queries.jsonl", "--max-length", "96", "--quick"]
 
 
@@ -61,13 +61,17 @@ def numbers(folder):
     found = orjson.loads((folder / "metrics.json").read_bytes())
     for method in found["methods"].values():
         assert method.pop("examples_per_second") > 0
+        assert method.pop("learning_seconds") >= 0
+        assert method.pop("memory_mb") >= 0
     return found
 
 
 def test_every_method_is_measured(calm):
     found = numbers(calm)
-    assert set(found["methods"]) == (set(TEACHERS) - {"adapter"}) | {"proxy"} | BASELINES
-    assert found["skipped"] == NOT_HERE
+    assert set(found["methods"]) == (set(TEACHERS) - {"adapter"}) | BASELINES
+    assert set(found["skipped"]) == {"adapter", "untrained", *LEARNERS}
+    assert found["audit"]["examples"] == {"pool": 12, "queries": 5}
+    assert set(found["sanity"]["methods"]) == set(found["methods"])
     assert found["quick"] is True
     assert found["splits"] == {"pool": 12, "queries": 5, "subsets": 4, "overlap": 0}
     for name, one in found["methods"].items():

@@ -47,12 +47,13 @@ from transformers import (
 
 from influcoder import attention, gradients
 from influcoder.batches import make_batches
-from influcoder.decoder import Decoder, Tokens
+from influcoder.decoder import Decoder
 from influcoder.errors import ModelError
 from influcoder.examples import Example
 from influcoder.gradients import Backward, LayerGradients
 from influcoder.layers import View, adapter, linear_layers, lora_b, two_sided, weights
 from influcoder.loss import margin
+from influcoder.tokens import Tokens
 
 CPU = torch.device("cpu")
 SMALL = {

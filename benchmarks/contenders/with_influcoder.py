@@ -10,9 +10,10 @@ from serving import Contender, Job, Receive, serve
 from torch import Tensor
 
 from influcoder.batches import make_batches
-from influcoder.decoder import Decoder, Tokens
+from influcoder.decoder import Decoder
 from influcoder.gradients import LayerGradients
 from influcoder.layers import lora_b
+from influcoder.tokens import Tokens
 
 
 def prepare(job: Job) -> Contender:

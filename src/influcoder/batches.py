@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from influcoder.decoder import Tokens
 from influcoder.errors import ModelError
+from influcoder.tokens import Tokens
 
 logger = logging.getLogger("influcoder")
 

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import orjson
 import safetensors.numpy
-import tokenizers
 import torch
 from numpy.typing import NDArray
 
 from influcoder.atomic import atomic_write, sha256
+from influcoder.backbone import sentence_transformer, tokenizer_of, weights_of
 from influcoder.card import model_card
 from influcoder.decoder import Decoder
 from influcoder.embedding import Embedder
@@ -115,8 +115,8 @@ class InfluenceEncoder:
     def fingerprint(self) -> str:
         """SHA-256 of everything that changes its vectors."""
         digest = hashlib.sha256(orjson.dumps(self.settings, option=orjson.OPT_SORT_KEYS))
-        digest.update(_tokenizer_of(self.backbone).to_str().encode())
-        for name, tensor in sorted((self._tensors() | _weights_of(self.backbone)).items()):
+        digest.update(tokenizer_of(self.backbone).to_str().encode())
+        for name, tensor in sorted((self._tensors() | weights_of(self.backbone)).items()):
             digest.update(name.encode() + np.ascontiguousarray(tensor).tobytes())
         return digest.hexdigest()
 
@@ -169,9 +169,9 @@ class InfluenceEncoder:
     @cached_property
     def reader(self) -> StaticReader:
         """Reads texts for the static tier."""
-        table = _weights_of(self.backbone)["embedding.weight"].astype(np.float32)
+        table = weights_of(self.backbone)["embedding.weight"].astype(np.float32)
         settings = self.settings["reading"] | {name: one.astype(np.float32) for name, one in self.expected.items()}
-        return StaticReader(_tokenizer_of(self.backbone), table, **settings)
+        return StaticReader(tokenizer_of(self.backbone), table, **settings)
 
     def save(self, folder: str | Path) -> None:
         """Write the encoder's folder; `influcoder.json` last, with the SHA-256 of every other file."""
@@ -305,37 +305,3 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
             raise StoreCorrupt(f"{path}: missing. Distil the encoder again.")
         if sha256(path) != expected:
             raise StoreCorrupt(f"{path}: its bytes are not those that were saved. Distil the encoder again.")
-
-
-def _weights_of(backbone: Any) -> dict[str, Any]:
-    """A backbone's tensors by name; a folder's static table without loading Sentence Transformers."""
-    if isinstance(backbone, Path):
-        return dict(safetensors.numpy.load_file(next(backbone.rglob("model.safetensors"))))
-    return {
-        name.removeprefix("0."): value.detach().cpu().float().numpy() for name, value in backbone.state_dict().items()
-    }
-
-
-def _tokenizer_of(backbone: Any) -> tokenizers.Tokenizer:
-    if isinstance(backbone, Path):
-        return tokenizers.Tokenizer.from_file(str(next(backbone.rglob("tokenizer.json"))))
-    found: tokenizers.Tokenizer = getattr(backbone[0].tokenizer, "backend_tokenizer", backbone[0].tokenizer)
-    return found
-
-
-def sentence_transformer(backbone: Any) -> Any:
-    """The Sentence Transformers model of a folder or hub id; a model is given back as it is.
-
-    Raises:
-        ModelError: it cannot be loaded.
-    """
-    if not isinstance(backbone, str | Path):
-        return backbone
-    from sentence_transformers import SentenceTransformer
-
-    try:
-        return SentenceTransformer(str(backbone), device="cuda" if torch.cuda.is_available() else "cpu")
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{backbone}: does not load as a Sentence Transformers model: {error}. Expected a folder or a hub id."
-        ) from error

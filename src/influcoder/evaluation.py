@@ -52,11 +52,10 @@ class ExactQueryScorer:
 class TeacherScorer:
     """A teacher itself; with another seed than the truth's it is the ceiling that noise sets."""
 
-    name = "exact"
-
-    def __init__(self, teacher: Teacher) -> None:
+    def __init__(self, teacher: Teacher, name: str = "exact") -> None:
+        self.name = name
         self.teacher = teacher
-        self.bytes_per_example = 2 * teacher.dim
+        self.bytes_per_example = teacher.bytes_per_example
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
         return cross_influence(

@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from influcoder.atomic import write_json
 from influcoder.attention import fast_attention
 from influcoder.batches import Batch, make_batches
-from influcoder.decoder import Decoder, Tokens
+from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError, DataError, ModelError, StoreError
 from influcoder.examples import Example
 from influcoder.precision import Precision, use_bf16
+from influcoder.tokens import Tokens
 
 BETAS = (0.9, 0.999)
 EPS = 1e-8

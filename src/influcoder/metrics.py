@@ -104,8 +104,45 @@ def retrieval(scores: Matrix, relevant: NDArray[np.bool_], k: int = 10) -> dict[
     >>> retrieval(np.array([[0.1, 0.9, 0.5]]), np.array([[False, True, True]]), k=1)
     {'recall_at_1': 0.5, 'mrr': 1.0}
     """
+    recall, reciprocal = retrieval_rows(scores, relevant, k)
+    return {f"recall_at_{k}": float(recall.mean()), "mrr": float(reciprocal.mean())}
+
+
+def retrieval_rows(scores: Matrix, relevant: NDArray[np.bool_], k: int) -> tuple[Matrix, Matrix]:
+    """((n_queries,) shares of the relevant rows in the top k, (n_queries,) 1 / rank of the first relevant row).
+
+    As DATE-LM has them (Jiao et al. 2025, arXiv 2507.09424). Ties go by order in the pool.
+    """
     order = np.argsort(-scores, axis=1, kind="stable")
     hits = np.take_along_axis(relevant, order, axis=1)
-    recall = hits[:, :k].sum(axis=1) / relevant.sum(axis=1)
-    first = hits.argmax(axis=1) + 1
-    return {f"recall_at_{k}": float(recall.mean()), "mrr": float((1 / first).mean())}
+    return hits[:, :k].sum(axis=1) / relevant.sum(axis=1), 1 / (hits.argmax(axis=1) + 1)
+
+
+def precision_recall_areas(
+    scores: Matrix, relevant: NDArray[np.bool_], weights: Matrix | None = None
+) -> tuple[Matrix, Matrix]:
+    """(trapezoids, average precisions) under the precision-recall curve, one for each row of `weights`.
+
+    The trapezoid, from precision 1 at recall 0, is what DATE-LM calls AUPRC (scikit-learn's `auc` of its
+    `precision_recall_curve`); it flatters few positives (Davis & Goadrich 2006). Average precision, a sum of steps,
+    does not. Equal scores are one point of the curve.
+
+    Args:
+        scores: (n,) higher = sooner called relevant.
+        relevant: (n,), at least one of weight above 0.
+        weights: (resamples, n) how often each row counts; once when omitted.
+
+    >>> import numpy as np
+    >>> precision_recall_areas(np.array([0.9, 0.8, 0.1]), np.array([False, True, False]))[1]
+    array([0.5])
+    """
+    weights = np.ones((1, len(scores))) if weights is None else weights
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits = np.cumsum(weights[:, order] * relevant[order], axis=1)[:, ends]
+    seen = np.cumsum(weights[:, order], axis=1)[:, ends]
+    precision = np.divide(hits, seen, out=np.ones_like(hits), where=seen > 0)
+    recall = np.concatenate([np.zeros((len(weights), 1)), hits / hits[:, -1:]], axis=1)
+    before = np.concatenate([np.ones((len(weights), 1)), precision[:, :-1]], axis=1)
+    steps = np.diff(recall, axis=1)
+    return (steps * (precision + before) / 2).sum(axis=1), (steps * precision).sum(axis=1)

@@ -7,7 +7,7 @@ retraining on random halves of the pool (LDS), and the losses after a single SGD
 Students and fitted baselines learn from the world's training split, whose rows are in neither pool nor queries.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from influcoder.baselines import Bm25, Random, Tfidf
-from influcoder.benchmarks.methods import Scored, Students, World, kept, kept_scores, of_scorer, of_teacher
-from influcoder.benchmarks.proxy import first_layers
+from influcoder.benchmarks.audit import audit
+from influcoder.benchmarks.methods import Bench, Scored, World, all_methods, kept_scores, left_out
+from influcoder.benchmarks.models import trained
+from influcoder.benchmarks.sanity import mean_sanity, sanity_of
 from influcoder.causal import (
     draw_subsets,
     interval,
@@ -30,15 +31,10 @@ from influcoder.causal import (
 )
 from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError
-from influcoder.evaluation import count_overlap
-from influcoder.finetune import FinetuneSettings, finetune
+from influcoder.finetune import FinetuneSettings
 from influcoder.metrics import spearman_rows
-from influcoder.progress import progress
-from influcoder.teachers import TEACHERS, Checkpoint, TeacherSettings, make_teacher
 
 RETRAINING_SEED = 1000
-NEED_CHECKPOINTS = ("tracin", "less")
-NOT_HERE = {"adapter": "the decoder is fine-tuned whole; this teacher is of a LoRA adapter"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +80,16 @@ class Judged:
 
 def causal(base: Decoder, world: World, folder: Path, settings: CausalSettings) -> dict[str, Any]:
     """Run the benchmark in `folder`, which the caller has claimed; a killed run goes on where it stopped."""
-    overlap = count_overlap(world.queries, world.pool, *(world.train or ()), *(world.validation or ()))
+    leaks = audit(world.sides())
     truth = _retrained(base, world, folder, settings)
     found: list[dict[str, Judged]] = []
+    checks = []
     for seed in range(settings.seeds):
-        place = folder / f"seed-{seed}"
-        model, checkpoints = _trained(base, world, place / "model", replace(settings.finetune, seed=seed))
-        scored = _all_methods(base, model, checkpoints, world, place, settings, seed)
+        place, tuning = folder / f"seed-{seed}", replace(settings.finetune, seed=seed)
+        model, checkpoints = trained(base, world.pool, place / "model", tuning)
+        bench = Bench(base, model, checkpoints, world.pool, world, place, tuning, seed)
+        scored = all_methods(bench)
+        checks.append(sanity_of(scored, world))
         found.append(_judged(scored, truth, model, world, place, settings))
     kinds = np.array(world.kinds)
     return {
@@ -100,11 +99,13 @@ def causal(base: Decoder, world: World, folder: Path, settings: CausalSettings) 
             "pool": len(world.pool),
             "queries": len(world.queries),
             "subsets": len(truth.subsets),
-            "overlap": overlap,
+            "overlap": leaks["overlap"],
         },
+        "audit": leaks,
+        "sanity": mean_sanity(checks),
         "lds_ceiling": _by_kind([truth.ceiling], kinds),
         "methods": {name: _summary(name, found, world, kinds) for name in found[0]},
-        "skipped": NOT_HERE,
+        "skipped": left_out(bench),
     }
 
 
@@ -147,54 +148,13 @@ def _summary(name: str, found: Sequence[dict[str, Judged]], world: World, kinds:
         "one_step_pooled": float(np.mean([one.pooled_step for one in mine])),
         "examples_per_second": _speed(world, [one.scored for one in mine]),
         "bytes_per_example": mine[0].scored.bytes_per_example,
+        "learning_seconds": float(np.median([one.scored.learning_seconds for one in mine])),
+        "memory_mb": max(one.scored.memory_mb for one in mine),
         "rho_to": {
             other: float(np.mean([spearman_rows(j[name].scored.scores, j[other].scored.scores).mean() for j in found]))
             for other in found[0]
         },
     }
-
-
-def _trained(base: Decoder, world: World, folder: Path, settings: FinetuneSettings) -> tuple[Decoder, list[Checkpoint]]:
-    """The model of a seed and the checkpoints of its training, from disk when it is there."""
-    done = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    if len(done) < settings.epochs:
-        finetune(base, world.pool, settings, checkpoints=folder)
-        done = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    length = base.max_length
-    return Decoder.load(done[-1], max_length=length), Checkpoint.read(done, max_length=length)
-
-
-def _all_methods(
-    base: Decoder,
-    model: Decoder,
-    checkpoints: Sequence[Checkpoint],
-    world: World,
-    folder: Path,
-    settings: CausalSettings,
-    seed: int,
-) -> dict[str, Scored]:
-    names = [name for name in TEACHERS if name not in NOT_HERE]
-    makers: dict[str, Callable[[], Scored]] = {
-        name: partial(of_teacher, model, name, checkpoints if name in NEED_CHECKPOINTS else (), world, seed)
-        for name in names
-    }
-    makers["proxy"] = partial(_of_proxy, base, world, settings, seed)
-    makers |= {scorer.name: partial(of_scorer, scorer, world) for scorer in (Tfidf(), Bm25(), Random(seed))}
-    if world.train and world.validation:
-        students = Students(make_teacher(model, TeacherSettings(seed=seed)), world.train, world.validation, seed)
-        makers |= {name: partial(students, name, world) for name in students.names}
-    found = {}
-    with progress(f"methods, seed {seed}", len(makers)) as advance:
-        for name, make in makers.items():
-            found[name] = kept(folder / "scores" / name.replace("+", "-plus"), make)
-            advance(1)
-    return found
-
-
-def _of_proxy(base: Decoder, world: World, settings: CausalSettings, seed: int) -> Scored:
-    """The paper's teacher on a decoder of half the depth, fine-tuned on the same pool."""
-    small = finetune(first_layers(base), world.pool, replace(settings.finetune, seed=seed))
-    return of_teacher(small, "gradient-cosine", (), world, seed)
 
 
 def _by_kind(rows: Sequence[NDArray[Any]], kinds: NDArray[Any]) -> dict[str, Any]:

@@ -4,6 +4,9 @@
     dolly/dolly.jsonl.gz               {instruction, context, response} (CC BY-SA 3.0), a pool
     benign_chat/benign_chat.jsonl.gz   {prompt, response}: twenty sources, a second pool
     counterfact/counterfact.jsonl.gz   {subject, prompt, target_new, target_true, ...}: CounterFact (MIT)
+    toxicity/toxicity.jsonl.gz         {prompt, response, label, source, origin}: unsafe requests; never shown
+
+`--data hub` reads the first two by their hub ids.
 
 Facts are asked for by a paraphrase of the statement. Beside each statement stand two look-alikes: the same
 subject with the true object, and another subject with the false object, so that a word alone does not win.
@@ -17,11 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from influcoder.benchmarks import hub
 from influcoder.errors import DataError
 from influcoder.evaluation import normalised
 from influcoder.examples import Example, example_from_row
 from influcoder.reading import read_rows
 
+HUB = Path("hub")
 POOLS = ("dolly", "benign_chat")
 
 
@@ -50,8 +55,8 @@ def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Split:
         DataError: a corpus is missing, or too small for the budget.
     """
     rng = np.random.default_rng(seed)
-    queries = _shuffled(bbh(data), budget.train_queries + budget.test_queries, "bbh", rng)
-    rows = _shuffled(POOL_READERS[pool](data), budget.train_pool + budget.test_pool, pool, rng)
+    queries = shuffled(bbh(data), budget.train_queries + budget.test_queries, "bbh", rng)
+    rows = shuffled(POOL_READERS[pool](data), budget.train_pool + budget.test_pool, pool, rng)
     return Split(
         (queries[: budget.train_queries], rows[: budget.train_pool]),
         (queries[budget.train_queries :], rows[budget.train_pool :]),
@@ -66,8 +71,8 @@ def facts(data: Path, budget: Budget, seed: int) -> Split:
     """
     rng = np.random.default_rng(seed)
     counts = [budget.train_pool * 3 // 10, budget.test_pool * 3 // 10]
-    chosen = _facts(read_rows(_file(data, "counterfact")), sum(counts), rng)
-    plain = _shuffled(dolly(data), sum((budget.train_pool, budget.test_pool)) - 3 * sum(counts), "dolly", rng)
+    chosen = _facts(counterfact(data), sum(counts), rng)
+    plain = shuffled(dolly(data), sum((budget.train_pool, budget.test_pool)) - 3 * sum(counts), "dolly", rng)
     sides, done, taken = [], 0, 0
     for count, pool in zip(counts, (budget.train_pool, budget.test_pool), strict=True):
         mine = chosen[done : done + count]
@@ -84,11 +89,16 @@ def states(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bo
     return np.array([[fact == query.metadata["fact"] for fact in stated] for query in queries])
 
 
+def counterfact(data: Path) -> list[dict[str, Any]]:
+    """The rows of CounterFact as they are."""
+    return read_rows(_file(data, "counterfact"))
+
+
 def bbh(data: Path) -> list[Example]:
     """`Q: ...` and `A:`, as the paper asks without its worked examples; 24 tasks."""
     return [
         Example(f"bbh-{number}", f"Q: {row['input']}\nA:", f" {row['target']}", metadata={"task": row["task"]})
-        for number, row in enumerate(read_rows(_file(data, "bbh")))
+        for number, row in enumerate(hub.bbh_rows() if data == HUB else read_rows(_file(data, "bbh")))
     ]
 
 
@@ -96,7 +106,9 @@ def dolly(data: Path) -> list[Example]:
     """Instructions with their responses, as chats."""
     return [
         _named(f"dolly-{number}", {name: row[name] for name in ("instruction", "context", "response")})
-        for number, row in enumerate(read_rows(_file(data, "dolly")))
+        for number, row in enumerate(
+            hub.rows(hub.DOLLY, None, "train") if data == HUB else read_rows(_file(data, "dolly"))
+        )
     ]
 
 
@@ -105,6 +117,21 @@ def benign_chat(data: Path) -> list[Example]:
     return [
         _named(f"chat-{number}", {"question": row["prompt"], "answer": row["response"], "genre": row["genre"]})
         for number, row in enumerate(read_rows(_file(data, "benign_chat")))
+    ]
+
+
+def toxicity(data: Path) -> list[Example]:
+    """Requests with their answers, as chats; `label` (unsafe, safe_refusal, benign), `source` and `origin` as metadata.
+
+    Ids are numbers: no text is ever shown.
+    """
+    return [
+        _named(
+            f"toxicity-{number}",
+            {"question": row["prompt"], "answer": row["response"]}
+            | {name: row[name] for name in ("label", "source", "origin")},
+        )
+        for number, row in enumerate(read_rows(_file(data, "toxicity")))
     ]
 
 
@@ -122,8 +149,12 @@ def _named(name: str, row: dict[str, Any]) -> Example:
     return example_from_row(row | {"id": name})
 
 
-def _shuffled(examples: list[Example], count: int, name: str, rng: np.random.Generator) -> list[Example]:
-    """`count` of the examples in random order, each text once."""
+def shuffled(examples: Sequence[Example], count: int | None, name: str, rng: np.random.Generator) -> list[Example]:
+    """`count` of the examples in random order, all of them when None, each text once.
+
+    Raises:
+        DataError: there are fewer.
+    """
     seen: set[str] = set()
     found: list[Example] = []
     for place in rng.permutation(len(examples)):
@@ -133,6 +164,8 @@ def _shuffled(examples: list[Example], count: int, name: str, rng: np.random.Gen
             found.append(examples[place])
         if len(found) == count:
             return found
+    if count is None:
+        return found
     raise DataError(f"{name}: {len(found)} different examples, {count} are needed.")
 
 

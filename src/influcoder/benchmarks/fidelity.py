@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from influcoder.backbone import sentence_transformer
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
 from influcoder.benchmarks.corpora import POOLS, Budget, facts, states, tasks
 from influcoder.benchmarks.methods import Scored, World, kept, of_scorer
 from influcoder.benchmarks.places import Place
 from influcoder.decoder import Decoder
 from influcoder.distill import ClosedFormRecipe, Sample, backbone_of, distil_static, expected_embeddings
-from influcoder.encoder import Floats, InfluenceEncoder, sentence_transformer
+from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, count_overlap
 from influcoder.metrics import METRICS, agreement, retrieval, spearman_rows, top_overlap_rows
 from influcoder.paper import PaperRecipe, distil_paper

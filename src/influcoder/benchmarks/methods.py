@@ -1,32 +1,50 @@
-"""Every method of a benchmark as scores with their cost: teachers, students, baselines."""
+"""Every method of a benchmark by name, as scores with their cost: words, teachers, rivals, students.
+
+`METHODS` is the one list that every task draws from. A method is a scorer made from a `Bench`: a trained model of
+one seed with its world. What making it takes is its learning time; what scoring takes is its scoring time.
+"""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
 
 from influcoder.atomic import atomic_write
-from influcoder.baselines import Scorer, Scores
+from influcoder.backbone import sentence_transformer
+from influcoder.baselines import Bm25, Random, Scorer, Scores, Tfidf
+from influcoder.benchmarks.cost import Parts, memory_taken
+from influcoder.benchmarks.groups import GroupStudent
+from influcoder.benchmarks.proxy import first_layers
+from influcoder.benchmarks.rivals import Cascade, PointwiseRegressor, Reading, with_shuffled_weights
 from influcoder.decoder import Decoder
 from influcoder.distill import ClosedFormRecipe, Sample, backbone_of, distil_static, expected_embeddings
-from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface
+from influcoder.encoder import Floats, InfluenceEncoder
+from influcoder.errors import ConfigError
+from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer
 from influcoder.examples import Example
-from influcoder.teachers import Checkpoint, Teacher, TeacherSettings, make_teacher
+from influcoder.finetune import FinetuneSettings, finetune
+from influcoder.paper import PaperRecipe, distil_paper
+from influcoder.progress import progress
+from influcoder.teachers import TEACHERS, Checkpoint, Role, Teacher, TeacherSettings, make_teacher
 
 Sides = tuple[Sequence[Example], Sequence[Example]]
+EXACT, SHUFFLED = "gradient-cosine", "randomised"
+"""the methods that sanity checks hold against each other"""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What is trained on and asked, and what students may learn from.
+    """What is scored and asked, and what students may learn from.
 
     Attributes:
         pool, queries: what is scored.
         kinds: of each query, a word; agreement is shown for each.
         train, validation: (queries, pool) of the splits that students learn from; no students when None.
+        together: the queries are one question, answered by the mean over them.
     """
 
     pool: Sequence[Example]
@@ -34,24 +52,225 @@ class World:
     kinds: Sequence[str]
     train: Sides | None = None
     validation: Sides | None = None
+    together: bool = False
+
+    def sides(self) -> dict[str, Sequence[Example]]:
+        """Every side by name, for the leak audit."""
+        sides = {"pool": self.pool, "queries": self.queries}
+        for name, split in (("train", self.train), ("validation", self.validation)):
+            if split is not None:
+                sides |= {f"{name} queries": split[0], f"{name} pool": split[1]}
+        return sides
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A method's scores of one seed, (n_queries, n_pool), and their cost."""
+    """A method's scores of one seed, (n_queries, n_pool), and their cost.
+
+    Attributes:
+        seconds: of scoring all queries and pool examples.
+        bytes_per_example: what a pool example takes on disk.
+        learning_seconds: of everything that was learnt first.
+        memory_mb: by how much the process grew while scoring.
+    """
 
     scores: Scores
     seconds: float
     bytes_per_example: int
+    learning_seconds: float = 0.0
+    memory_mb: float = 0.0
 
 
-def of_teacher(decoder: Decoder, name: str, checkpoints: Sequence[Checkpoint], world: World, seed: int) -> Scored:
-    """A named teacher's scores; the time is that of the features, without what is learnt once."""
-    teacher = make_teacher(decoder, TeacherSettings.named(name, seed=seed), checkpoints=checkpoints)
-    teacher.fit(world.pool, world.queries)
-    began = time.perf_counter()
-    sides = teacher.features(world.queries, "query").vectors, teacher.features(world.pool, "pool").vectors
-    return Scored(sides[0] @ sides[1].T, time.perf_counter() - began, teacher.bytes_per_example)
+@dataclass
+class Bench:
+    """A trained model of one seed with its world, and what methods are made from; each part is made once.
+
+    Attributes:
+        base: the decoder before it was trained.
+        model: the decoder that is attributed.
+        checkpoints: of its training.
+        trained_on: the rows it was trained on.
+        folder: where costly parts are kept.
+        tuning: how decoders are trained, rivals' among them.
+        backbone: a Sentence Transformers folder or hub id, for the paper's recipe and the untrained encoder.
+        epochs: of the paper's recipe.
+    """
+
+    base: Decoder
+    model: Decoder
+    checkpoints: Sequence[Checkpoint]
+    trained_on: Sequence[Example]
+    world: World
+    folder: Path
+    tuning: FinetuneSettings
+    seed: int = 0
+    backbone: str | None = None
+    epochs: int = 8
+    parts: Parts = field(default_factory=Parts)
+
+    def teacher(self, name: str = EXACT) -> Teacher:
+        """A named teacher of the model, fitted on the world."""
+
+        def make() -> Teacher:
+            checkpoints = self.checkpoints if name in NEED_CHECKPOINTS else ()
+            teacher = make_teacher(self.model, TeacherSettings.named(name, seed=self.seed), checkpoints=checkpoints)
+            teacher.fit(self.world.pool, self.world.queries)
+            return teacher
+
+        return self.parts.get(f"teacher {name}", make)
+
+    def samples(self) -> tuple[Sample, Sample]:
+        """The splits that students learn from, with the exact teacher's features."""
+        return self.parts.get("samples", lambda: (self._sample(self.world.train), self._sample(self.world.validation)))
+
+    def student(self, tier: str) -> InfluenceEncoder:
+        """Our static or forward tier."""
+
+        def make() -> InfluenceEncoder:
+            forward = self.model if tier == "forward" else None
+            recipe, expected = ClosedFormRecipe(seed=self.seed), self._expected()
+            return distil_static(backbone_of(self.model), *self.samples(), recipe, expected=expected, forward=forward)
+
+        return self.parts.get(tier, make)
+
+    def reader(self) -> InfluenceEncoder:
+        """What our static tier reads of a text, before anything is learnt."""
+
+        def make() -> InfluenceEncoder:
+            settings = {"reading": ClosedFormRecipe(seed=self.seed).reading(), "tier": "static"}
+            return InfluenceEncoder(backbone_of(self.model), None, expected=self._expected(), settings=settings)
+
+        return self.parts.get("reader", make)
+
+    def read(self, examples: Sequence[Example]) -> Floats:
+        """Those features side by side, (n, F)."""
+        return np.concatenate(list(self.reader().features(examples, "pool").values()), axis=1)
+
+    def untrained(self) -> InfluenceEncoder:
+        """The backbone as it comes, of the texts' length that the decoder reads."""
+        encoder = sentence_transformer(self.backbone)
+        encoder.max_seq_length = min(encoder.max_seq_length or self.model.max_length, self.model.max_length)
+        return InfluenceEncoder(encoder, None)
+
+    def _sample(self, sides: Sides | None) -> Sample:
+        if sides is None:
+            raise ConfigError("this world has no training split to learn from. Leave the students out.")
+        features = (self.teacher().features(part, role).vectors for part, role in zip(sides, ROLES, strict=True))
+        return Sample(*sides, *features)
+
+    def _expected(self) -> Mapping[str, Floats]:
+        return self.parts.get("expected", lambda: expected_embeddings(self.model))
+
+
+ROLES: tuple[Role, Role] = ("query", "pool")
+NEED_CHECKPOINTS = ("tracin", "less")
+
+
+def _teacher(name: str, bench: Bench) -> Scorer:
+    return TeacherScorer(bench.teacher(name), name)
+
+
+def _proxy(bench: Bench) -> Scorer:
+    """The paper's teacher on a decoder of half the depth, trained on the same rows."""
+    small = finetune(first_layers(bench.base), bench.trained_on, bench.tuning)
+    return TeacherScorer(make_teacher(small, TeacherSettings(seed=bench.seed)), "proxy")
+
+
+def _shuffled(bench: Bench) -> Scorer:
+    return TeacherScorer(
+        make_teacher(with_shuffled_weights(bench.model, bench.seed), TeacherSettings(seed=bench.seed)), SHUFFLED
+    )
+
+
+def _paper(bench: Bench) -> Scorer:
+    train, validation = bench.samples()
+    queries, pool = [*train.queries, *validation.queries], [*train.pool, *validation.pool]
+    whole = Sample(
+        queries,
+        pool,
+        np.concatenate([train.query_features, validation.query_features]),
+        np.concatenate([train.pool_features, validation.pool_features]),
+    )
+    recipe = PaperRecipe(seed=bench.seed, epochs=bench.epochs)
+    return EncoderScorer(
+        "paper-recipe", distil_paper(bench.untrained().backbone, queries, pool, whole.influence, recipe)
+    )
+
+
+def _groups(bench: Bench) -> Scorer:
+    train, validation = bench.samples()
+    queries, pool = [*train.queries, *validation.queries], [*train.pool, *validation.pool]
+    read: Reading = bench.read
+    once = replace(bench.tuning, epochs=1, rows_a_step=8)
+    return GroupStudent(read, bench.seed).fit(bench.base, queries, pool, bench.folder / "groups", once)
+
+
+Maker = Callable[[Bench], Scorer]
+METHODS: dict[str, Maker] = {
+    "random": lambda bench: Random(bench.seed),
+    "tfidf": lambda bench: Tfidf(),
+    "bm25": lambda bench: Bm25(),
+    **{name: partial(_teacher, name) for name in TEACHERS if name != "adapter"},
+    "proxy": _proxy,
+    SHUFFLED: _shuffled,
+    "untrained": lambda bench: EncoderScorer("untrained", bench.untrained()),
+    "paper-recipe": _paper,
+    "airrep": _groups,
+    "mates": lambda bench: PointwiseRegressor(bench.read, bench.teacher(), bench.world.queries).fit(*bench.samples()),
+    "surface": lambda bench: Surface(bench.reader()).fit(*bench.samples()),
+    "influcoder": lambda bench: EncoderScorer("influcoder", bench.student("static")),
+    "influcoder-exact-query": lambda bench: ExactQueryScorer(bench.student("static"), bench.teacher()),
+    "influcoder-forward": lambda bench: EncoderScorer("influcoder-forward", bench.student("forward")),
+    "influcoder-forward-exact-query": lambda bench: ExactQueryScorer(
+        bench.student("forward"), bench.teacher(), "influcoder-forward-exact-query"
+    ),
+    "cascade": lambda bench: Cascade(bench.student("static"), bench.teacher(), together=bench.world.together),
+}
+"""name: how it is made"""
+
+TASK_METHODS = tuple(name for name in METHODS if name not in ("tracin", "logra-raw", "rrinf"))
+"""what the tasks compare: all but three that the causal benchmark holds beside their kin"""
+
+LEARNERS = (
+    "paper-recipe",
+    "airrep",
+    "mates",
+    "surface",
+    *(name for name in METHODS if name.startswith("influcoder")),
+    "cascade",
+)
+"""methods that learn from a training split"""
+
+
+def left_out(bench: Bench) -> dict[str, str]:
+    """The methods that this bench cannot have, each with the reason."""
+    reasons = {"adapter": "the decoder is fine-tuned whole; this teacher is of a LoRA adapter"}
+    if bench.world.train is None or bench.world.validation is None:
+        reasons |= dict.fromkeys(LEARNERS, "there is no training split to learn from")
+    if bench.backbone is None:
+        reasons |= dict.fromkeys(("paper-recipe", "untrained"), "no --backbone was given")
+    return reasons
+
+
+def all_methods(bench: Bench, wanted: Sequence[str] | None = None) -> dict[str, Scored]:
+    """The scores with their cost of every method, or those wanted; kept in the bench's folder as they are made."""
+    names = [name for name in wanted or METHODS if name not in left_out(bench)]
+    found = {}
+    with progress(f"methods, seed {bench.seed}", len(names)) as advance:
+        for name in names:
+            place = bench.folder / "scores" / name.replace("+", "-plus")
+            found[name] = kept(place, partial(_scored, METHODS[name], bench))
+            advance(1)
+    return found
+
+
+def _scored(make: Maker, bench: Bench) -> Scored:
+    scorer, learning = bench.parts.cost_of(lambda: make(bench))
+    queries, pool = bench.world.queries, bench.world.pool
+    scorer.score(queries[:1], pool[:2])  # the first call loads tables and kernels
+    with memory_taken() as taken:
+        scored = of_scorer(scorer, bench.world)
+        return Scored(scored.scores, scored.seconds, scored.bytes_per_example, learning, taken())
 
 
 def of_scorer(scorer: Scorer, world: World) -> Scored:
@@ -61,50 +280,19 @@ def of_scorer(scorer: Scorer, world: World) -> Scored:
     return Scored(np.asarray(scores), time.perf_counter() - began, scorer.bytes_per_example)
 
 
-class Students:
-    """Students of a teacher, learnt from the world's training split when the first of them is asked for."""
-
-    names = ("influcoder", "influcoder-exact-query", "surface")
-
-    def __init__(self, teacher: Teacher, train: Sides, validation: Sides, seed: int) -> None:
-        self._teacher = teacher
-        self._splits = train, validation
-        self._seed = seed
-        self._made: dict[str, Scorer] = {}
-
-    def __call__(self, name: str, world: World) -> Scored:
-        """The scores of one of `names`."""
-        if not self._made:
-            self._learn()
-        return of_scorer(self._made[name], world)
-
-    def _learn(self) -> None:
-        train, validation = (
-            Sample(q, x, self._teacher.features(q, "query").vectors, self._teacher.features(x, "pool").vectors)
-            for q, x in self._splits
-        )
-        decoder, recipe = self._teacher.decoder, ClosedFormRecipe(seed=self._seed)
-        encoder = distil_static(backbone_of(decoder), train, validation, recipe, expected=expected_embeddings(decoder))
-        scorers: list[Scorer] = [
-            EncoderScorer("influcoder", encoder),
-            ExactQueryScorer(encoder, self._teacher),
-            Surface(encoder).fit(train, validation),
-        ]
-        self._made = {scorer.name: scorer for scorer in scorers}
-
-
 def kept(path: Path, make: Callable[[], Scored]) -> Scored:
     """What `make` gives, kept in a file beside `path` so that a killed run need not make it again."""
     file = path.with_suffix(".safetensors")
     if not file.exists():
         made = make()
         file.parent.mkdir(parents=True, exist_ok=True)
-        facts = np.array([made.seconds, made.bytes_per_example])
+        facts = np.array([made.seconds, made.bytes_per_example, made.learning_seconds, made.memory_mb])
         atomic_write(
             file, safetensors.numpy.save({"scores": np.ascontiguousarray(made.scores, np.float32), "facts": facts})
         )
     read = safetensors.numpy.load_file(file)
-    return Scored(read["scores"], float(read["facts"][0]), int(read["facts"][1]))
+    seconds, size, *rest = map(float, read["facts"])
+    return Scored(read["scores"], seconds, int(size), *rest)
 
 
 def kept_scores(path: Path, make: Callable[[], Scores]) -> Scores:

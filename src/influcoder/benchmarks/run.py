@@ -1,5 +1,6 @@
 """The benchmarks as verbs: a folder out, its numbers in `metrics.json` and its tables in `results.md` there."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,24 @@ from influcoder import __version__
 from influcoder.atomic import atomic_write, write_json
 from influcoder.benchmarks.causal import CausalSettings, causal
 from influcoder.benchmarks.corpora import Budget
+from influcoder.benchmarks.counterfact import CounterfactSettings
+from influcoder.benchmarks.counterfact import benchmark as counterfact
+from influcoder.benchmarks.experiment import PaperSettings
+from influcoder.benchmarks.experiment import benchmark as paper
+from influcoder.benchmarks.facts import FactBudget
 from influcoder.benchmarks.fidelity import FidelitySettings, fidelity
 from influcoder.benchmarks.frontier import frontier
+from influcoder.benchmarks.selection import SelectionSettings
+from influcoder.benchmarks.selection import benchmark as selection
 from influcoder.benchmarks.tables import causal_tables, fidelity_tables
+from influcoder.benchmarks.task_tables import (
+    counterfact_tables,
+    paper_tables,
+    selection_tables,
+    toxicity_tables,
+)
+from influcoder.benchmarks.toxicity import ToxicitySettings
+from influcoder.benchmarks.toxicity import benchmark as toxicity
 from influcoder.benchmarks.worlds import demo_world, own_world
 from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError
@@ -83,4 +99,84 @@ def benchmark_causal(
         metrics = causal(decoder, world, path, settings) | facts
         write_json(path / "metrics.json", metrics)
         atomic_write(path / "results.md", causal_tables(metrics).encode())
+    return metrics
+
+
+def benchmark_toxicity(
+    decoder: Decoder,
+    folder: Folder,
+    data: Path,
+    *,
+    backbone: str | None = None,
+    benign: int = 404,
+    seeds: int = 3,
+    quick: bool = False,
+) -> dict[str, Any]:
+    """Run `influcoder.benchmarks.toxicity` on the corpora in `data`."""
+    settings = ToxicitySettings(seeds=seeds, benign=benign, tuning=FINETUNE, backbone=backbone)
+    if quick:
+        settings = ToxicitySettings(1, 101, 4, 18, 48, replace(FINETUNE, epochs=1), backbone, 1)
+    return _finished(decoder, folder, quick, lambda path: toxicity(decoder, data, path, settings), toxicity_tables)
+
+
+def benchmark_counterfact(
+    decoder: Decoder,
+    folder: Folder,
+    data: Path,
+    *,
+    backbone: str | None = None,
+    seeds: int = 3,
+    quick: bool = False,
+) -> dict[str, Any]:
+    """Run `influcoder.benchmarks.counterfact` on the corpus in `data`."""
+    settings = CounterfactSettings(seeds=seeds, backbone=backbone)
+    if quick:
+        budgets = FactBudget(2, 4, 1, 3), FactBudget(3, 4, 2, 5)
+        settings = CounterfactSettings(1, *budgets, backbone=backbone, epochs=1, learnt=(18, 48))
+    return _finished(
+        decoder, folder, quick, lambda path: counterfact(decoder, data, path, settings), counterfact_tables
+    )
+
+
+def benchmark_selection(
+    decoder: Decoder,
+    folder: Folder,
+    data: Path,
+    *,
+    backbone: str | None = None,
+    tasks: Sequence[str] = ("math", "paraphrase"),
+    pool: int = 240,
+    seeds: int = 3,
+    quick: bool = False,
+) -> dict[str, Any]:
+    """Run `influcoder.benchmarks.selection` on the corpora in `data`."""
+    settings = SelectionSettings(seeds, tuple(tasks), pool, backbone=backbone)
+    if quick:
+        tuning = replace(settings.tuning, epochs=1)
+        settings = SelectionSettings(1, tuple(tasks), 60, 0.1, 3, 6, 18, 48, tuning, backbone, 1)
+    return _finished(decoder, folder, quick, lambda path: selection(decoder, data, path, settings), selection_tables)
+
+
+def benchmark_paper(
+    decoder: Decoder, folder: Folder, data: Path, backbones: Sequence[str], *, seeds: int = 3, quick: bool = False
+) -> dict[str, Any]:
+    """Run `influcoder.benchmarks.experiment` on BIG-Bench Hard and Dolly."""
+    settings = PaperSettings(tuple(backbones), seeds)
+    if quick:
+        settings = PaperSettings(tuple(backbones), 1, QUICK_BUDGET, epochs=1)
+    return _finished(decoder, folder, quick, lambda path: paper(decoder, data, path, settings), paper_tables)
+
+
+def _finished(
+    decoder: Decoder,
+    folder: Folder,
+    quick: bool,
+    run: Callable[[Path], dict[str, Any]],
+    tables: Callable[[Mapping[str, Any]], str],
+) -> dict[str, Any]:
+    """What `run` measures in the claimed folder, written there as numbers and as tables."""
+    with folder.claim() as path:
+        metrics = run(path) | {"package": __version__, "quick": quick, "decoder": decoder.fingerprint}
+        write_json(path / "metrics.json", metrics)
+        atomic_write(path / "results.md", tables(metrics).encode())
     return metrics

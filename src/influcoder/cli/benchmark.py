@@ -72,3 +72,135 @@ def fidelity(
     loaded = Decoder.load(decoder, max_length=max_length)
     found = benchmark_fidelity(loaded, output.folder(arguments), data, backbone=backbone, seeds=seeds, quick=quick)
     finish("benchmark fidelity", arguments, found, output, shown=fidelity_tables(found))
+
+
+@benchmarks.command
+def toxicity(
+    *,
+    output: ResumableOutput,
+    decoder: str,
+    data: str,
+    backbone: str | None = None,
+    benign: int = 404,
+    seeds: int = 3,
+    max_length: int = 64,
+    quick: Flag = False,
+) -> None:
+    """Find the few unsafe examples that a decoder was fine-tuned on, from unsafe references of another source.
+
+    Args:
+        decoder: the model that is fine-tuned, as it was before
+        data: the folder of the corpora: dolly, benign_chat and toxicity; or the hub id of DATE-LM's set, with :SUBSET
+        backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
+        benign: benign rows of the pool; one unsafe row is hidden for every 101, and two refusals that look alike
+        seeds: draws of everything, models and methods
+        max_length: tokens of an example that are read
+        quick: the same protocol, small, whatever --benign and --seeds say: a minute, and no number worth keeping
+    """
+    arguments = dict(locals())
+    from influcoder.benchmarks.run import benchmark_toxicity
+    from influcoder.benchmarks.task_tables import toxicity_tables
+    from influcoder.decoder import Decoder
+
+    loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
+    found = benchmark_toxicity(loaded, place, Path(data), backbone=backbone, benign=benign, seeds=seeds, quick=quick)
+    finish("benchmark toxicity", arguments, found, output, shown=toxicity_tables(found))
+
+
+@benchmarks.command
+def counterfact(
+    *,
+    output: ResumableOutput,
+    decoder: str,
+    data: str,
+    backbone: str | None = None,
+    seeds: int = 3,
+    max_length: int = 64,
+    quick: Flag = False,
+) -> None:
+    """Find the rows that taught a decoder false facts, among look-alikes that share their words.
+
+    Args:
+        decoder: the model that is taught, as it was before
+        data: the folder of the corpora: counterfact, with its templates; or the hub id of DATE-LM's set, with :SUBSET
+        backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
+        seeds: draws of everything, models and methods
+        max_length: tokens of an example that are read
+        quick: the same protocol, small, whatever --seeds says: a minute, and no number worth keeping
+    """
+    arguments = dict(locals())
+    from influcoder.benchmarks.run import benchmark_counterfact
+    from influcoder.benchmarks.task_tables import counterfact_tables
+    from influcoder.decoder import Decoder
+
+    loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
+    found = benchmark_counterfact(loaded, place, Path(data), backbone=backbone, seeds=seeds, quick=quick)
+    finish("benchmark counterfact", arguments, found, output, shown=counterfact_tables(found))
+
+
+@benchmarks.command
+def selection(
+    *,
+    output: ResumableOutput,
+    decoder: str,
+    data: str,
+    backbone: str | None = None,
+    tasks: Files = ["math", "paraphrase"],  # noqa: B006 - never changed
+    rows: int = 240,
+    seeds: int = 3,
+    max_length: int = 64,
+    quick: Flag = False,
+) -> None:
+    """Choose 5 % of a mixed pool for a task, fine-tune on it, and measure the task's test loss.
+
+    Args:
+        decoder: the model that is fine-tuned, as it was before
+        data: the folder of the corpora: dolly and benign_chat
+        backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
+        tasks: genres of benign_chat
+        rows: what there is to choose from, half of them Dolly's
+        seeds: draws of everything, models and methods
+        max_length: tokens of an example that are read
+        quick: the same protocol, small, whatever --rows and --seeds say: a minute, and no number worth keeping
+    """
+    arguments = dict(locals())
+    from influcoder.benchmarks.run import benchmark_selection
+    from influcoder.benchmarks.task_tables import selection_tables
+    from influcoder.decoder import Decoder
+
+    loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
+    found = benchmark_selection(
+        loaded, place, Path(data), backbone=backbone, tasks=tasks, pool=rows, seeds=seeds, quick=quick
+    )
+    finish("benchmark selection", arguments, found, output, shown=selection_tables(found))
+
+
+@benchmarks.command
+def paper(
+    *,
+    output: ResumableOutput,
+    decoder: str,
+    data: str,
+    backbones: Files,
+    seeds: int = 3,
+    max_length: int = 1024,
+    quick: Flag = False,
+) -> None:
+    """Repeat the paper's experiment: students of BIG-Bench Hard on Dolly, beside ours, at the paper's sizes.
+
+    Args:
+        decoder: the model whose influences are the truth, as it is
+        data: the folder of the corpora: bbh and dolly; or hub, to read them by their hub ids
+        backbones: Sentence Transformers folders or hub ids, a student of the paper's recipe each
+        seeds: splits, teachers and students
+        max_length: tokens of an example that are read
+        quick: the same protocol, small, whatever --seeds says: no number worth keeping
+    """
+    arguments = dict(locals())
+    from influcoder.benchmarks.run import benchmark_paper
+    from influcoder.benchmarks.task_tables import paper_tables
+    from influcoder.decoder import Decoder
+
+    loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
+    found = benchmark_paper(loaded, place, Path(data), backbones, seeds=seeds, quick=quick)
+    finish("benchmark paper", arguments, found, output, shown=paper_tables(found))

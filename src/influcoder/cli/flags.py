@@ -33,6 +33,7 @@ INPUTS = (
     "train_features",
     "encoder",
     "index",
+    "data",
     *SOURCES,
 )
 "the arguments that name what a verb reads: paths, globs or hub ids"

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from influcoder.decoder import Decoder, Tokens
+from influcoder.decoder import Decoder
 from influcoder.errors import ModelError
 from influcoder.examples import Example
 from influcoder.lowrank import LowRankCode
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.settings import TeacherSettings
+from influcoder.tokens import Tokens
 
 Role = Literal["query", "pool"]
 Advance = Callable[[int], None]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from influcoder.batches import Batch, in_batches
-from influcoder.decoder import Decoder, Tokens
+from influcoder.decoder import Decoder
 from influcoder.gradients import LayerGradients
 from influcoder.layers import View, adapter, lora_b, two_sided, weights
 from influcoder.loss import cross_entropy, margin
@@ -17,6 +17,7 @@ from influcoder.teachers.checkpoints import AdamMoments
 from influcoder.teachers.features import Advance, Role
 from influcoder.teachers.kronecker import FittedViews
 from influcoder.teachers.settings import TeacherSettings
+from influcoder.tokens import Tokens
 
 
 def plain_views(decoder: Decoder, settings: TeacherSettings) -> list[View]:

@@ -1,0 +1,165 @@
+"""`influcoder benchmark counterfact`: which rows taught a decoder a false fact?
+
+A decoder that has learnt the true facts is fine-tuned on false ones among look-alikes (`influcoder.benchmarks.facts`),
+and every method ranks the pool for questions that the model now answers falsely. Recall@50 and mean reciprocal rank
+as DATE-LM defines them. That the relevant rows did teach, and the look-alikes did not, is measured: the false
+object's loss before, after, and after the same training without the relevant rows.
+
+Students learn from other facts, with no subject and no pair of objects in common with pool and questions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from influcoder.baselines import Scores
+from influcoder.benchmarks import datelm, hub
+from influcoder.benchmarks.audit import audit
+from influcoder.benchmarks.estimates import costs, over_queries
+from influcoder.benchmarks.facts import FactBudget, FactSource, taught_by
+from influcoder.benchmarks.methods import (
+    TASK_METHODS,
+    Bench,
+    Scored,
+    World,
+    all_methods,
+    kept_scores,
+    left_out,
+)
+from influcoder.benchmarks.models import kept_decoder, trained
+from influcoder.benchmarks.sanity import mean_sanity, sanity_of
+from influcoder.decoder import Decoder
+from influcoder.errors import ConfigError
+from influcoder.examples import Example
+from influcoder.finetune import FinetuneSettings, batches_of, finetune, measure_losses
+from influcoder.metrics import retrieval_rows
+
+K = 50
+STAGES = ("before", "after", "after, without the rows that state it")
+TOKEN_BUDGET = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class CounterfactSettings:
+    """How many facts there are, and how they are taught.
+
+    Attributes:
+        seeds: draws of everything, models and methods.
+        test: facts of the pool and the questions.
+        train: facts that students learn from; a quarter as many more choose between models.
+        knowing, tuning: how the true facts are taught, then the false ones.
+        backbone, epochs: of the paper's recipe.
+        learnt: queries and pool rows that students learn from where DATE-LM's own set is tested.
+    """
+
+    seeds: int = 3
+    test: FactBudget = field(default_factory=FactBudget)
+    train: FactBudget = field(default_factory=lambda: FactBudget(pairs=4, statements=5, asked=2, singles=10))
+    knowing: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(4, 1e-3, 16))
+    tuning: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(2, 8e-4, 16))
+    backbone: str | None = None
+    epochs: int = 8
+    learnt: tuple[int, int] = (300, 1500)
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError(f"seeds is {self.seeds}, expected at least 1.")
+
+
+def benchmark(decoder: Decoder, data: Path, folder: Path, settings: CounterfactSettings) -> dict[str, Any]:
+    """Run the benchmark in `folder`, which the caller has claimed; a killed run goes on where it stopped."""
+    found, checks, taught, worlds = [], [], [], []
+    for seed in range(settings.seeds):
+        world, knowledge = fact_world(data, settings, seed)
+        leaks = _audited(world, knowledge)
+        place = folder / f"seed-{seed}"
+        knowing, tuning = (replace(one, seed=seed) for one in (settings.knowing, settings.tuning))
+        known = decoder
+        if knowledge:
+            known = kept_decoder(place / "known", partial(finetune, decoder, knowledge, knowing))
+        model, checkpoints = trained(known, world.pool, place / "model", tuning)
+        bench = Bench(known, model, checkpoints, world.pool, world, place, tuning, seed)
+        bench.backbone, bench.epochs = settings.backbone, settings.epochs
+        found.append(all_methods(bench, TASK_METHODS))
+        checks.append(sanity_of(found[-1], world))
+        taught.append(kept_scores(place / "losses", partial(_losses, known, model, world, tuning)))
+        worlds.append(world)
+    return {
+        "schema": 1,
+        "seeds": list(range(settings.seeds)),
+        "settings": asdict(settings),
+        "audit": leaks,
+        "sanity": mean_sanity(checks),
+        "taught": _taught(taught, worlds),
+        "methods": _measured(found, worlds),
+        "skipped": left_out(bench),
+    }
+
+
+def fact_world(data: Path, settings: CounterfactSettings, seed: int) -> tuple[World, list[Example]]:
+    """The world of one seed, and the true facts that the decoder is taught first; none for DATE-LM's own set."""
+    if datelm.names(data, hub.COUNTERFACT):
+        return datelm.fact_world(data, *settings.learnt, seed), []
+    source = FactSource(data, np.random.default_rng(seed))
+    test, train, validation = (source.draw(one) for one in (settings.test, settings.train, settings.train.of(0.25)))
+    kinds = [str(one.metadata["kind"]) for one in test.queries]
+    world = World(test.pool, test.queries, kinds, (train.queries, train.pool), (validation.queries, validation.pool))
+    return world, [*test.knowledge, *train.knowledge, *validation.knowledge]
+
+
+def _audited(world: World, knowledge: Sequence[Example]) -> dict[str, Any]:
+    """No text on two sides; no subject of the questions or the pool where students learn."""
+    sides = world.sides() | {"knowledge": knowledge}
+    together = [(f"{split}pool", f"{split}queries") for split in ("", "train ", "validation ")]
+    together += [("knowledge", name) for name in sides]
+    return audit(sides, apart=lambda example: str(example.metadata["subject"]), together=together)
+
+
+def _losses(known: Decoder, model: Decoder, world: World, tuning: FinetuneSettings) -> Scores:
+    """(stages, n_queries) losses of the questions' false objects."""
+    others = np.flatnonzero(~taught_by(world.queries, world.pool).any(axis=0)).tolist()
+    # In DATE-LM's own set every row is relevant to some question: nothing is left to train on.
+    without = finetune(known, [world.pool[place] for place in others], tuning) if others else known
+    tokens = model.tokenise(world.queries)
+    return np.stack(
+        [
+            measure_losses(one.model, batches_of(one, tokens, TOKEN_BUDGET), len(tokens))
+            for one in (known, model, without)
+        ]
+    )
+
+
+def _taught(losses: Sequence[Scores], worlds: Sequence[World]) -> dict[str, dict[str, Any]]:
+    return {
+        kind: {
+            stage: over_queries([one[place, rows] for one, rows in zip(losses, _rows(worlds, kind), strict=True)])
+            for place, stage in enumerate(STAGES)
+        }
+        for kind in _kinds(worlds)
+    }
+
+
+def _measured(found: Sequence[Mapping[str, Scored]], worlds: Sequence[World]) -> dict[str, Any]:
+    methods: dict[str, Any] = costs(found, worlds[0])
+    relevant = [taught_by(world.queries, world.pool) for world in worlds]
+    for name in methods:
+        measured = [retrieval_rows(one[name].scores, each, K) for one, each in zip(found, relevant, strict=True)]
+        for place, key in enumerate((f"recall_at_{K}", "mrr")):
+            rows = {kind: _rows(worlds, kind) for kind in _kinds(worlds)}
+            rows["all"] = [np.ones(len(world.queries), bool) for world in worlds]
+            for kind, chosen in rows.items():
+                values = [one[place][which] for one, which in zip(measured, chosen, strict=True)]
+                methods[name].setdefault(kind, {})[key] = over_queries(values)
+    return methods
+
+
+def _kinds(worlds: Sequence[World]) -> list[str]:
+    return sorted(set(worlds[0].kinds))
+
+
+def _rows(worlds: Sequence[World], kind: str) -> list[np.ndarray]:
+    return [np.array(world.kinds) == kind for world in worlds]
