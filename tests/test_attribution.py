@@ -160,6 +160,14 @@ def test_teacher_of_another_width_is_refused(index, encoder, teacher, queries):
         search(index, queries, teacher=other)
 
 
+def test_hits_say_how_far_to_trust_them(index, encoder, teacher, queries):
+    from_text, exact = search(index, queries), search(index, queries, teacher=teacher)
+    expected = encoder.trust["text"].expect(encoder.encode_query(queries))
+    np.testing.assert_allclose([hits.trust for hits in from_text], expected, atol=1e-6)
+    assert [hits.trust for hits in exact] != [hits.trust for hits in from_text]
+    assert all(low <= middle <= high for middle, low, high in (hits.trust for hits in exact))
+
+
 def test_hits_are_values():
     example = Example("a", "b", "c")
     assert Hit(1, 0, 0.5, None, example) == Hit(1, 0, 0.5, None, example)

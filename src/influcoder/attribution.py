@@ -4,11 +4,12 @@
 gradients, which costs one gradient a candidate and gives near-teacher top ranks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.examples import Example
 from influcoder.index import Floats, Index
@@ -34,6 +35,19 @@ class Hit:
     example: Example
 
 
+class Hits(list[Hit]):
+    """The pool examples of one query, strongest first.
+
+    Attributes:
+        trust: the per-query Spearman ρ with the teacher that the encoder's ranking is expected to have, and the ends of
+            the band that holds four of five queries like it (`influcoder.trust`); None where that was not measured.
+    """
+
+    def __init__(self, hits: Iterable[Hit], trust: tuple[float, float, float] | None = None) -> None:
+        super().__init__(hits)
+        self.trust = trust
+
+
 def search(
     index: Index,
     queries: Sequence[Example],
@@ -44,7 +58,7 @@ def search(
     teacher: Teacher | None = None,
     where: str | None = None,
     approximate: bool = False,
-) -> list[list[Hit]]:
+) -> list[Hits]:
     """The `k` strongest proponents (or opponents) of each query, strongest first.
 
     Args:
@@ -71,10 +85,20 @@ def search(
     exact = None
     if verify and teacher is not None and features is not None:
         exact = verified(index, teacher, features, found.rows)
+    trust = _trust(index.encoder, vectors, features)
     return [
-        _hits(index, found.rows[i], found.scores[i], None if exact is None else exact[i], k, opponents)
+        Hits(_hits(index, found.rows[i], found.scores[i], None if exact is None else exact[i], k, opponents), trust[i])
         for i in range(len(queries))
     ]
+
+
+def _trust(
+    encoder: InfluenceEncoder, vectors: Floats, features: Floats | None
+) -> Sequence[tuple[float, float, float] | None]:
+    known = encoder.trust.get("text" if features is None or encoder.query_projector is None else "exact")
+    if known is None:
+        return [None] * len(vectors)
+    return [(expected, low, high) for expected, low, high in known.expect(vectors).tolist()]
 
 
 def query_vectors(index: Index, queries: Sequence[Example], features: Floats | None) -> Floats:

@@ -8,7 +8,7 @@ import rich.console
 from rich.table import Table
 from rich.text import Text
 
-from influcoder.attribution import Hit
+from influcoder.attribution import Hit, Hits
 from influcoder.examples import Example
 from influcoder.visible import visible
 
@@ -91,7 +91,7 @@ def planted_table(planted: Mapping[str, Mapping[str, float]]) -> Table:
     return table
 
 
-def print_hits(queries: Sequence[Example], found: Sequence[Sequence[Hit]], opponents: bool) -> None:
+def print_hits(queries: Sequence[Example], found: Sequence[Hits], opponents: bool) -> None:
     """Each query and its rows, strongest first."""
     console = Console()
     kind = "push away from" if opponents else "push towards"
@@ -99,15 +99,24 @@ def print_hits(queries: Sequence[Example], found: Sequence[Sequence[Hit]], oppon
         console.print(Text(f"\nRows that {kind}: {_line(query.completion, 100)}"))
         console.print(Text(f"asked: {_line(query.prompt, 100)}"))
         console.print(_hits_table([_as_dict(hit) for hit in hits]))
+        if hits.trust is not None:
+            expected, low, high = hits.trust
+            console.print(
+                Text(
+                    f"Expected agreement of the encoder's ranking with the teacher's: ρ {expected:.2f} (four of five "
+                    f"such queries: {low:.2f} to {high:.2f}). --verify N re-checks the best N with real gradients."
+                )
+            )
 
 
-def hits_as_json(queries: Sequence[Example], found: Sequence[Sequence[Hit]]) -> list[dict[str, Any]]:
+def hits_as_json(queries: Sequence[Example], found: Sequence[Hits]) -> list[dict[str, Any]]:
     """Queries with their rows, ready for JSON."""
     return [
         {
             "id": query.id,
             "prompt": query.prompt,
             "completion": query.completion,
+            "expected_agreement": dict(zip(("rho", "low", "high"), hits.trust, strict=True)) if hits.trust else None,
             "hits": [_as_dict(hit) for hit in hits],
         }
         for query, hits in zip(queries, found, strict=True)

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from influcoder.atomic import write_json
-from influcoder.attribution import Hit
+from influcoder.attribution import Hits
 from influcoder.attribution import search as search_index
 from influcoder.backbone import sentence_transformer
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
@@ -133,7 +133,7 @@ def search(
     checkpoints: Sequence[Checkpoint] = (),
     where: str | None = None,
     approximate: bool = False,
-) -> list[list[Hit]]:
+) -> list[Hits]:
     """Proponents or opponents of each query; with a decoder, from real query gradients."""
     teacher = None if decoder is None else teacher_of(index.encoder, decoder, checkpoints)
     return search_index(
