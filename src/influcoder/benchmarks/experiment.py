@@ -32,7 +32,7 @@ WORDS_AND_OURS = (
     "surface",
     "influcoder",
     "influcoder-exact-query",
-    "influcoder-forward-exact-query",
+    "influcoder-short-exact-query",
     "cascade",
 )
 OF_A_BACKBONE = ("untrained", "paper-recipe")

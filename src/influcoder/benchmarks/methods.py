@@ -22,7 +22,7 @@ from influcoder.benchmarks.proxy import first_layers
 from influcoder.benchmarks.rivals import Cascade, PointwiseRegressor, Reading, with_shuffled_weights
 from influcoder.decoder import Decoder
 from influcoder.distill import ClosedFormRecipe, Sample, backbone_of, distil_static, expected_embeddings
-from influcoder.encoder import Floats, InfluenceEncoder
+from influcoder.encoder import DECODER_TIERS, Floats, InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer
 from influcoder.examples import Example
@@ -124,12 +124,17 @@ class Bench:
         return self.parts.get("samples", lambda: (self._sample(self.world.train), self._sample(self.world.validation)))
 
     def student(self, tier: str) -> InfluenceEncoder:
-        """Our static or forward tier."""
+        """Our static, forward or short tier."""
 
         def make() -> InfluenceEncoder:
-            forward = self.model if tier == "forward" else None
-            recipe, expected = ClosedFormRecipe(seed=self.seed), self._expected()
-            return distil_static(backbone_of(self.model), *self.samples(), recipe, expected=expected, forward=forward)
+            return distil_static(
+                backbone_of(self.model),
+                *self.samples(),
+                ClosedFormRecipe(seed=self.seed),
+                expected=self._expected(),
+                forward=self.model if tier == "forward" else None,
+                short=self.teacher() if tier == "short" else None,
+            )
 
         return self.parts.get(tier, make)
 
@@ -205,6 +210,14 @@ def _groups(bench: Bench) -> Scorer:
     return GroupStudent(read, bench.seed).fit(bench.base, queries, pool, bench.folder / "groups", once)
 
 
+def _slow_tier(tier: str, bench: Bench) -> Scorer:
+    return EncoderScorer(f"influcoder-{tier}", bench.student(tier))
+
+
+def _slow_tier_exact_query(tier: str, bench: Bench) -> Scorer:
+    return ExactQueryScorer(bench.student(tier), bench.teacher(), f"influcoder-{tier}-exact-query")
+
+
 Maker = Callable[[Bench], Scorer]
 METHODS: dict[str, Maker] = {
     "random": lambda bench: Random(bench.seed),
@@ -220,10 +233,8 @@ METHODS: dict[str, Maker] = {
     "surface": lambda bench: Surface(bench.reader()).fit(*bench.samples()),
     "influcoder": lambda bench: EncoderScorer("influcoder", bench.student("static")),
     "influcoder-exact-query": lambda bench: ExactQueryScorer(bench.student("static"), bench.teacher()),
-    "influcoder-forward": lambda bench: EncoderScorer("influcoder-forward", bench.student("forward")),
-    "influcoder-forward-exact-query": lambda bench: ExactQueryScorer(
-        bench.student("forward"), bench.teacher(), "influcoder-forward-exact-query"
-    ),
+    **{f"influcoder-{tier}": partial(_slow_tier, tier) for tier in DECODER_TIERS},
+    **{f"influcoder-{tier}-exact-query": partial(_slow_tier_exact_query, tier) for tier in DECODER_TIERS},
     "cascade": lambda bench: Cascade(bench.student("static"), bench.teacher(), together=bench.world.together),
 }
 """name: how it is made"""

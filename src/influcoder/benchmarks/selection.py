@@ -44,7 +44,7 @@ from influcoder.progress import progress
 TOKEN_BUDGET = 4096
 RULE = "round-robin"
 """by which every method chooses; the crossed ones choose by every rule"""
-CROSSED = ("gradient-cosine", "influcoder-exact-query", "influcoder-forward-exact-query", "rds+", "tfidf")
+CROSSED = ("gradient-cosine", "influcoder-exact-query", "influcoder-short-exact-query", "rds+", "tfidf")
 
 
 @dataclass(frozen=True, slots=True)
