@@ -53,9 +53,9 @@ def fidelity(metrics: dict[str, Any]) -> str:
 
 `influcoder benchmark fidelity --decoder assets/decoder-base --data DIR`; truth: gradient cosine of rank 64. `exact` is
 the teacher with another seed: the ceiling. `exact-query`: the query's own gradient is known, as it is in practice;
-`int8`: pool vectors of one byte a number. `short` reads the gradient of 64 tokens of a text, `forward` a forward pass of
-all of it. `static, 0.25 of the examples` learnt from a quarter of the queries and of the pool; `from X` learnt on
-pool X. The cascade of the facts re-scores the static tier's first 10 %. Times on one core beside other work.
+`int8`: pool vectors of one byte a number. `short` reads the gradient of 64 tokens of a text, `forward` a forward
+pass of all of it. `static, 0.25 of the examples` learnt from a quarter of the queries and of the pool; `from X`
+learnt on pool X. The cascade of the facts re-scores the static tier's first 10 %. Times on one core beside other work.
 The paper's recipe stands in the next section: an earlier run on the same splits, seeds and teacher.
 
 What is short of what we want: text alone stays below ρ .3 on tasks, and a shortlist of a quarter of the pool, from
@@ -69,8 +69,9 @@ any tier, does not keep 95 % of the exact top tenth on them; why is in [the log]
 def fidelity_with_paper(metrics: dict[str, Any]) -> str:
     return f"""## Beside the paper's recipe
 
-`influcoder benchmark fidelity --decoder assets/decoder-base --data DIR --backbone MINILM`: the run of 2026-11-24, before
-there was a short tier and with a final solution in a basis of its own. Splits, seeds and teacher are those above.
+`influcoder benchmark fidelity --decoder assets/decoder-base --data DIR --backbone MINILM`: the run of 2026-11-24,
+before there was a short tier and with a final solution in a basis of its own. Splits, seeds and teacher are those
+above.
 
 {fidelity_tables(metrics)}"""
 
