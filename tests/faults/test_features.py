@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from test_attribution import sentences
 from test_cli import PROGRAM, as_rows, write_jsonl
@@ -259,36 +260,39 @@ def job(tmp_path_factory, model):
     ]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(job):
+def stopped(job, number, *more):
+    """What a run prints at its end that gets a signal once its first shard is there, and its output folder."""
     folder, words = job
-    subprocess.run([*map(str, words), "--output-dir", "calm"], cwd=folder, check=True, capture_output=True)
-    return folder / "calm"
-
-
-@pytest.mark.parametrize(
-    ("number", "status", "more"),
-    [(signal.SIGINT, 130, []), (signal.SIGTERM, 143, ["--workers", "2"])],
-    ids=["interrupted", "terminated"],
-)
-def test_signal_ends_the_run_and_tells_the_command_that_goes_on(job, undisturbed, number, status, more):
-    folder, words = job
-    output = folder / f"out {status}"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    output = folder / f"out {number}"
     command = [*map(str, words), *more, "--output-dir", output.name]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)
     begin = time.monotonic()
-    while not (output / "queries/shard-00000.parquet").exists() and time.monotonic() - begin < 100:
+    while not (output / "queries/shard-00000.parquet").exists() and time.monotonic() - begin < 300:
         time.sleep(0.002)
+    workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == status, err
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, err
     assert not (output / "pool" / "manifest.json").exists()
+    assert [one for one in workers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
     assert "Traceback" not in err
     told = err.splitlines()[-1]
     assert told.startswith("error: stopped. Go on where it was with: influcoder features ")
-    again = shlex.split(told.split("with: ")[1])
-    subprocess.run([PROGRAM, *again[1:]], cwd=folder, check=True, capture_output=True, env=environment)
-    ours, calm = contents(output), contents(undisturbed)
+    return shlex.split(told.split("with: ")[1]), output
+
+
+def test_interrupted_run_tells_the_command_that_goes_on(job):
+    folder, words = job
+    again, output = stopped(job, signal.SIGINT)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for command in ([PROGRAM, *again[1:]], [*words, "--output-dir", "calm"]):
+        subprocess.run([*map(str, command)], cwd=folder, check=True, capture_output=True, env=environment)
+    ours, calm = contents(output), contents(folder / "calm")
     del ours["config.toml"], calm["config.toml"]
     assert ours == calm
+
+
+def test_terminated_run_ends_its_workers(job):
+    again, _ = stopped(job, signal.SIGTERM, "--workers", "2")
+    assert again[-5:] == ["--workers", "2", "--output-dir", "out 15", "--resume"]
