@@ -187,7 +187,7 @@ def flip(path, place=-20):
 @pytest.mark.parametrize("place", [0, 30, -20, -1])
 def test_flipped_byte_in_the_faiss_file(index, place):
     flip(index.folder / "index.faiss", place)
-    for read in (lambda: Index(index.folder).approximate.search(whole_numbers(1), 1), Index(index.folder).verify):
+    for read in (lambda: Index(index.folder).search_approximately(whole_numbers(1), 1), Index(index.folder).verify):
         with pytest.raises(StoreCorrupt, match=r"index\.faiss: .* Delete it: it is made again"):
             read()
 
@@ -234,7 +234,7 @@ def test_cut_or_lost_shard_is_found_on_opening(index, name):
 def test_damaged_record_of_the_faiss_file(index, data):
     (index.folder / "index.json").write_bytes(data)
     with pytest.raises(StoreCorrupt):
-        Index(index.folder).approximate.search(whole_numbers(1), 1)
+        Index(index.folder).search_approximately(whole_numbers(1), 1)
 
 
 @pytest.mark.parametrize("names", [["index.faiss"], ["index.json"], ["index.faiss", "index.json"]])
@@ -243,9 +243,9 @@ def test_lost_faiss_file_is_made_again(index, names):
     for name in names:
         (index.folder / name).unlink()
     with pytest.raises(StoreMismatch, match="without --approximate"):
-        Index(index.folder).approximate.search(queries, 6)
+        Index(index.folder).search_approximately(queries, 6)
     again = Index(index.folder).ready()
-    np.testing.assert_array_equal(again.approximate.search(queries, 40).scores, index.search(queries, 40).scores)
+    np.testing.assert_array_equal(again.search_approximately(queries, 40).scores, index.search(queries, 40).scores)
     assert (index.folder / "index.faiss").read_bytes() == before
 
 
@@ -253,7 +253,7 @@ def test_faiss_file_of_another_index_is_refused(index, tmp_path):
     other = build(tmp_path / "other", whole_numbers(40, seed=8))
     shutil.copy(other.folder / "index.faiss", index.folder / "index.faiss")
     with pytest.raises(StoreCorrupt):
-        Index(index.folder).approximate.search(whole_numbers(1), 1)
+        Index(index.folder).search_approximately(whole_numbers(1), 1)
 
 
 def test_store_of_another_kind(tmp_path):

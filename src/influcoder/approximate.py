@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from influcoder.atomic import atomic_file, sha256, write_json
 from influcoder.errors import ConfigError, StoreCorrupt, StoreMismatch
 from influcoder.progress import progress
-from influcoder.scan import Found
 
 if TYPE_CHECKING:
     from influcoder.index import Floats, Index
@@ -27,6 +27,8 @@ EXACT_ROWS = 100_000
 """a pool of at most so many gets an exact FAISS index as it is made"""
 TRAINING_ROWS = 100_000
 LEAST_RECALL = 0.9
+SHORTLIST = 10
+"""rows that it names for each that is asked for; their exact scores choose among them"""
 ASKED = 100
 
 
@@ -75,10 +77,11 @@ class Approximate:
                 made.add(index.code.decode(index.store.mapped(shard)[0]))
                 advance(shard["rows"])
         truth, tried = index.search(queries, 10), {}
+        self.__dict__["_made"] = made
         for probes in (2**power for power in range(lists.bit_length())):
             made.nprobe = probes
-            found = made.search(queries, 10)[1]
-            tried[probes] = float(np.mean([np.isin(a, b).mean() for a, b in zip(truth.rows, found, strict=True)]))
+            found = index.best_of(queries, self.shortlist(queries, SHORTLIST * 10), 10)
+            tried[probes] = float(np.mean([np.isin(a, b).mean() for a, b in zip(truth.rows, found.rows, strict=True)]))
             if tried[probes] >= LEAST_RECALL:
                 break
         facts = {
@@ -90,22 +93,22 @@ class Approximate:
         self._write(made, facts)
         return facts
 
-    def search(self, queries: "Floats", k: int, *, opponents: bool = False) -> Found:
-        """The `k` rows of about the highest inner product with each query, or of the lowest for `opponents`.
+    def shortlist(self, queries: "Floats", size: int, *, opponents: bool = False) -> NDArray[np.int64]:
+        """(n_queries, size) rows of about the highest inner product with each query, or the lowest for `opponents`.
 
         Raises:
             StoreMismatch: there is none, or rows were added or removed since.
             StoreCorrupt: it is not what was written.
         """
         made, sign = self._made, np.float32(-1 if opponents else 1)
-        k, probes = min(k, made.ntotal), getattr(made, "nprobe", 0)
-        scores, rows = made.search(sign * queries, k)
+        size, probes = min(size, made.ntotal), getattr(made, "nprobe", 0)
+        rows = made.search(sign * queries, size)[1]
         while (rows < 0).any():  # the lists that were searched hold too few
             made.nprobe *= 2
-            scores, rows = made.search(sign * queries, k)
+            rows = made.search(sign * queries, size)[1]
         if probes:
             made.nprobe = probes
-        return Found(rows, sign * scores)
+        return np.asarray(rows, np.int64)
 
     @cached_property
     def _made(self) -> Any:

@@ -79,7 +79,7 @@ def search(
     features = None if teacher is None else teacher.features(queries, "query").refuse_rejected(queries).vectors
     vectors = query_vectors(index, queries, features)
     if approximate:
-        found = index.approximate.search(index.checked(vectors), max(k, verify), opponents=opponents)
+        found = index.search_approximately(vectors, max(k, verify), opponents=opponents)
     else:
         found = index.search(vectors, max(k, verify), opponents=opponents, where=where)
     exact = None

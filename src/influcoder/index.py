@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from influcoder import scan
-from influcoder.approximate import Approximate
+from influcoder.approximate import SHORTLIST, Approximate
 from influcoder.codes import Code
 from influcoder.decoder import Decoder
 from influcoder.encoder import InfluenceEncoder
@@ -146,6 +146,34 @@ class Index:
         sign = np.float32(-1 if opponents else 1)
         found = scan.top(self.code, blocks, sign * queries, min(k, max(1, len(self))))
         return Found(found.rows, sign * found.scores)
+
+    def search_approximately(self, queries: Floats, k: int, *, opponents: bool = False) -> Found:
+        """The same by `index.faiss`: it names more rows than are asked for, their exact scores choose among them.
+
+        Raises:
+            ConfigError: as `search`.
+            StoreMismatch: there is none, or rows were added or removed since it was made.
+        """
+        queries = self.checked(queries)
+        if k < 1:
+            raise ConfigError(f"k is {k}, expected at least 1.")
+        rows = self.approximate.shortlist(queries, SHORTLIST * k, opponents=opponents)
+        return self.best_of(queries, rows, k, opponents=opponents)
+
+    def best_of(self, queries: Floats, rows: NDArray[np.int64], k: int, *, opponents: bool = False) -> Found:
+        """The `k` best of some rows of each query, (n_queries, rows), by their exact scores."""
+        wanted, places = np.unique(rows, return_inverse=True)
+        shards = np.searchsorted(self._starts, wanted, side="right") - 1
+        parts = [
+            self.code.decode(self.store.mapped(self.shards[shard])[0][wanted[shards == shard] - self._starts[shard]])
+            for shard in np.unique(shards)
+        ]
+        vectors = np.concatenate([np.zeros((0, self.dim), np.float32), *parts])
+        # A query at a time: all shortlists together may be large.
+        pairs = zip(places.reshape(rows.shape), queries, strict=True)
+        scores = np.array([vectors[place] @ query for place, query in pairs], np.float32).reshape(rows.shape)
+        order = np.lexsort((rows, scores if opponents else -scores), axis=1)[:, :k]
+        return Found(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
 
     def scores(self, queries: Floats) -> Floats:
         """(n_queries, rows) the score of every row, all of them in memory."""

@@ -9,6 +9,7 @@ so every row whose rounded score comes within that of the k-th best is scored ag
 result is that of scoring every row in double precision, ties by row number.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from influcoder.codes import Code, Floats
+
+_NO_SCORES = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +115,13 @@ class _Query:
         least = floor / self.step - slack
         if floor == -np.inf and k < len(likely):
             least = float(np.partition(likely, len(likely) - k)[len(likely) - k]) - 2 * slack
-        # As a number of the scores' own kind: NumPy would else turn every score into a double.
-        limit = np.floor(np.nextafter(np.float32(max(least, -(2.0**30))), np.float32(-np.inf)))
-        places = np.flatnonzero(likely >= (limit if likely.dtype == np.float32 else np.int32(limit)))
+        least = max(least, -(2.0**30))
+        # A number of the scores' own kind: NumPy would else turn every score into a double.
+        whole = likely.dtype == np.int32
+        limit = np.int32(math.floor(least)) if whole else np.nextafter(np.float32(least), np.float32(-np.inf))
+        places = np.flatnonzero(likely >= limit)
+        if len(places) == 0:
+            return _NO_SCORES, places
         found = numbers[torch.from_numpy(places)].double().numpy() @ self.exact
         return found.astype(np.float32), block.start + (places if block.places is None else block.places[places])
 
@@ -132,6 +139,8 @@ class _Best:
         return float(self.scores[-1]) if len(self.scores) == self._k else -np.inf
 
     def add(self, scores: Floats, rows: NDArray[np.int64]) -> None:
+        if len(rows) == 0:
+            return
         scores, rows = np.concatenate([self.scores, scores]), np.concatenate([self.rows, rows])
         order = np.lexsort((rows, -scores))[: self._k]
         self.scores, self.rows = scores[order], rows[order]

@@ -18,6 +18,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
+import torch
 from numpy.typing import NDArray
 
 from influcoder.atomic import atomic_write, sha256
@@ -80,9 +81,10 @@ def map_vectors(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
     shape, dtype = tuple(tensor["shape"]), _DTYPES[tensor["dtype"]]
     if not shape[0]:
         return np.zeros(shape, dtype), facts
-    # Private, so that torch may take it for an array that can be written; nothing is.
-    mapped = np.memmap(path, dtype, "c", 8 + size + tensor["data_offsets"][0], shape)
-    return mapped.view(np.ndarray), facts
+    # By torch, which keeps no file open: an index may have more shards than a process may have files.
+    storage: Any = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+    mapped = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
+    return mapped[8 + size + tensor["data_offsets"][0] :].view(dtype).reshape(shape), facts
 
 
 def read_columns(path: Path, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:

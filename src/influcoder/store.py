@@ -190,6 +190,7 @@ class Store:
                 f"{manifest}: format {self.manifest.get('format')}, this version reads {FORMAT}. Make the store again."
             )
         self._sound: set[str] = set()
+        self._mapped: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {}
         for shard in self.manifest["shards"]:
             for suffix, what in FILES.items():
                 path = self.folder / f"{shard['name']}.{suffix}"
@@ -216,7 +217,9 @@ class Store:
         Raises:
             StoreCorrupt: read for the first time, and not what was written.
         """
-        return map_vectors(self._checked(shard, "safetensors"))
+        if shard["name"] not in self._mapped:  # mapped once: its pages are then found without a fault
+            self._mapped[shard["name"]] = map_vectors(self._checked(shard, "safetensors"))
+        return self._mapped[shard["name"]]
 
     def some(
         self, shard: Mapping[str, Any], columns: Sequence[str] | None = None, group: int | None = None
