@@ -394,9 +394,9 @@ def test_example_pushes_most_towards_itself(world):
 class WholePool:
     """An index that shortlists everything, so that the teacher alone decides."""
 
-    encoder = SimpleNamespace(query_projector=None, encode_query=lambda queries: np.zeros((len(queries), 1)))
+    encoder = SimpleNamespace(query_projector=None, encode_query=lambda queries: np.zeros((len(queries), 1)), trust={})
 
-    def search(self, vectors, k, opponents):
+    def search(self, vectors, k, opponents, where):
         rows = np.tile(np.arange(k), (len(vectors), 1))
         return SimpleNamespace(rows=rows, scores=np.zeros(rows.shape))
 

@@ -23,9 +23,9 @@ class Trust:
     Attributes:
         low, high: what is added for the ends of the band.
 
-    >>> trust = Trust.fit(np.eye(5, dtype=np.float32), np.array([0.2, 0.3, 0.3, 0.3, 0.4]))
+    >>> trust = Trust.fit(np.eye(5, dtype=np.float32), np.array([0.1, 0.3, 0.3, 0.3, 0.5]))
     >>> [f"{one:.2f}" for one in trust.expect(np.eye(1, 5, dtype=np.float32))[0]]
-    ['0.30', '0.18', '0.42']
+    ['0.30', '0.05', '0.55']
     """
 
     level: float
