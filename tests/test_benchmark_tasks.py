@@ -124,7 +124,7 @@ def test_a_killed_run_is_resumed_to_the_same_numbers(work, data, call, tmp_path)
     command = [str(PROGRAM), *words("counterfact", work, data, killed)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     begin = time.monotonic()
-    while len(list(killed.glob("seed-0/scores/*.safetensors"))) < 4 and time.monotonic() - begin < 100:
+    while len(list(killed.glob("seed-0/scores/*.safetensors"))) < 4 and time.monotonic() - begin < 400:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
