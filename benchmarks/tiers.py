@@ -43,9 +43,9 @@ def main() -> None:
     decoder = Decoder.load(arguments.decoder, max_length=512)
     backbone = sentence_transformer(arguments.backbone)
     fast = Embedder(backbone)
-    static, forward = (
+    static, forward, short = (
         InfluenceEncoder.load(arguments.run / f"benign_chat-0/encoders/{tier}", decoder=decoder)
-        for tier in ("static", "forward")
+        for tier in ("static", "forward", "short")
     )
     few, texts = rows[:96], [plain_text(one) for one in rows[:96]]
     contenders = {
@@ -55,6 +55,7 @@ def main() -> None:
         ),
         "static": (lambda: static.encode_pool(rows), rows),
         "forward": (lambda: forward.encode_pool(few), few),
+        "short": (lambda: short.encode_pool(few), few),
         "transformer": (lambda: fast(texts), few),
         "transformer, plain float32": (
             lambda: backbone.encode(texts, normalize_embeddings=True, show_progress_bar=False),
@@ -85,7 +86,7 @@ def main() -> None:
 def losses(run: Path) -> dict[str, float]:
     """Per-query ρ of the paper's encoder in float32 minus that of the fast path, by place."""
     found = {}
-    for place in sorted(run.glob("*-*")):
+    for place in sorted(path.parents[1] for path in run.glob("*/encoders/paper-recipe")):
         test = load_sample(place / "features" / "test")
         scores = {}
         for precision in ("fp32", "auto"):

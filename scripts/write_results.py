@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from gradients import table as speed_table  # noqa: E402
 from reliability import table as reliability_table  # noqa: E402
 
-from influcoder.benchmarks.tables import causal_tables, fidelity_tables  # noqa: E402
+from influcoder.benchmarks.tables import causal_tables, fidelity_tables, markdown  # noqa: E402
 from influcoder.benchmarks.task_tables import (  # noqa: E402
     counterfact_tables,
     not_reached,
@@ -74,6 +74,20 @@ before there was a short tier and with a final solution in a basis of its own. S
 above.
 
 {fidelity_tables(metrics)}"""
+
+
+def tiers(metrics: dict[str, Any]) -> str:
+    ratios = metrics["ratio_to_plain_float32"]
+    rows = [
+        [name, f"{speed:,.0f}", f"{ratios[name]['median']:.1f}", f"{ratios[name]['least']:.1f}"]
+        for name, speed in metrics["examples_per_second_one_core"].items()
+    ]
+    return f"""## Speed of the tiers
+
+`python benchmarks/tiers.py --data DIR --run runs/fidelity --backbone MINILM`: Dolly rows on one core, every tier once in
+each round, in turn. Times are against MiniLM in plain float32: the median of the rounds, and the least.
+
+{markdown(["tier", "examples/s", "x MiniLM", "least"], rows)}"""
 
 
 def toxicity(metrics: dict[str, Any]) -> str:
@@ -148,6 +162,7 @@ medians over rounds, with the lowest and highest.
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "fidelity": fidelity,
     "fidelity-with-paper": fidelity_with_paper,
+    "tiers": tiers,
     "causal": causal,
     "toxicity": toxicity,
     "counterfact": counterfact,

@@ -31,6 +31,7 @@ def frontier(metrics: Mapping[str, Any]) -> bytes:
             left.annotate(
                 key, (one["ms_per_example"], one["per_query_spearman"]), (4, 3), textcoords="offset points", fontsize=8
             )
+    left.margins(x=0.25)  # room for the names
     left.set(xscale="log", xlabel="ms an example (this machine)", ylabel="per query ρ with the teacher", title=name)
     shares = {float(key.split(", ")[1].split()[0]): one for key, one in corpus["methods"].items() if SHARE in key}
     shares[1.0] = corpus["methods"]["static"]
