@@ -84,8 +84,8 @@ def tiers(metrics: dict[str, Any]) -> str:
     ]
     return f"""## Speed of the tiers
 
-`python benchmarks/tiers.py --data DIR --run runs/fidelity --backbone MINILM`: Dolly rows on one core, every tier once in
-each round, in turn. Times are against MiniLM in plain float32: the median of the rounds, and the least.
+`python benchmarks/tiers.py --data DIR --run runs/fidelity --backbone MINILM`: Dolly rows on one core, every tier once
+in each round, in turn. Times are against MiniLM in plain float32: the median of the rounds, and the least.
 
 {markdown(["tier", "examples/s", "x MiniLM", "least"], rows)}"""
 
