@@ -16,11 +16,11 @@ from tiny import save_decoder, some_examples, tiny_decoder, tiny_tokenizer
 from influcoder.atomic import claim
 from influcoder.decoder import Decoder
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
-from influcoder.examples import Example
+from influcoder.examples import Example, data_fingerprint
 from influcoder.runners import Share
 from influcoder.samples import read_features
 from influcoder.store import Store
-from influcoder.teachers import GradientTeacher, TeacherSettings, data_fingerprint, fitted, make_teacher
+from influcoder.teachers import GradientTeacher, TeacherSettings, fitted, make_teacher
 from influcoder.teachers import write as writing
 from influcoder.teachers.kronecker import FittedViews
 from influcoder.teachers.write import read_fitted, write_features
