@@ -8,6 +8,7 @@ import numpy as np
 WORDS = ["Paris", "Rome", "Madrid", "capital", "France", "Italy", "two", "four", "seven", "hello", "world", "is"]
 PLACES = ("Rome", "Paris", "Madrid", "Oslo")
 TEMPLATES = [
+    "[X] IS  found in [Y] .",
     "[X] lives in [Y] .",
     "[X] was seen in [Y].",
     "[X] works in [Y].",

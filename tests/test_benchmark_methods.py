@@ -18,7 +18,7 @@ from influcoder.benchmarks.groups import LEAST_GROUPS, GroupStudent, affordable_
 from influcoder.benchmarks.methods import METHODS, Bench, Scored, World, all_methods, left_out
 from influcoder.benchmarks.rivals import Cascade, PointwiseRegressor, question_cost, with_shuffled_weights
 from influcoder.benchmarks.sanity import hubness, length_dependence, sanity_of
-from influcoder.errors import DataError
+from influcoder.errors import DataError, StoreMismatch
 from influcoder.examples import Example
 from influcoder.finetune import FinetuneSettings
 from influcoder.metrics import spearman_rows
@@ -86,6 +86,20 @@ def test_a_rival_is_made_once_and_kept(bench, monkeypatch):
     learning = {name: one.learning_seconds for name, one in found.items()}
     assert learning["cascade"] >= bench.parts._seconds["static"] + bench.parts._seconds["samples"]
     assert learning["random"] < 0.1 * learning["influcoder"]
+
+
+def test_what_another_run_kept_is_not_gone_on_with(bench, tmp_path):
+    mine = replace(bench, folder=tmp_path, parts=Parts())
+    all_methods(mine, ["random"])
+    assert set(all_methods(mine, ["random"])) == {"random"}
+    other = replace(bench.world, pool=bench.world.pool[1:])
+    for changed in ({"world": other}, {"seed": 1}, {"tuning": replace(TUNING, epochs=2)}, {"model": tiny_again(bench)}):
+        with pytest.raises(StoreMismatch, match=r"made_by\.json: begun by another run"):
+            all_methods(replace(mine, **changed), ["random"])
+
+
+def tiny_again(bench):
+    return with_shuffled_weights(bench.model, 0)
 
 
 def test_the_first_call_is_not_timed(bench, monkeypatch, tmp_path):

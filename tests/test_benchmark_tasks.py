@@ -208,6 +208,14 @@ def test_no_fact_is_drawn_twice(data):
         source.draw(FactBudget(1, 3, 1, 99))
 
 
+def test_a_prompt_in_other_case_or_spacing_is_the_same_prompt(data):
+    """The true fact that is taught before must not be the text that stands in the pool."""
+    for fact in FactSource(data, np.random.default_rng(0))._facts:
+        alike = [" ".join(prompt.lower().split()) for prompt in fact.prompts]
+        assert len(set(alike)) == len(alike)
+        assert fact.prompts[0] == f"{fact.subject} is found in"
+
+
 def test_missing_templates_are_named(data, tmp_path):
     write_rows(tmp_path, "counterfact", [])
     with pytest.raises(DataError, match=r"pararel_templates\.json: cannot be read"):

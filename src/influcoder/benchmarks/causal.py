@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influcoder.benchmarks.audit import audit
-from influcoder.benchmarks.methods import Bench, Scored, World, all_methods, kept_scores, left_out
+from influcoder.benchmarks.bench import Bench, World
+from influcoder.benchmarks.methods import Scored, all_methods, kept_scores, left_out
 from influcoder.benchmarks.models import trained
 from influcoder.benchmarks.sanity import mean_sanity, sanity_of
 from influcoder.causal import (

@@ -19,17 +19,10 @@ import numpy as np
 from influcoder.baselines import Scores
 from influcoder.benchmarks import datelm, hub
 from influcoder.benchmarks.audit import audit
+from influcoder.benchmarks.bench import Bench, World
 from influcoder.benchmarks.estimates import costs, over_queries
 from influcoder.benchmarks.facts import FactBudget, FactSource, taught_by
-from influcoder.benchmarks.methods import (
-    TASK_METHODS,
-    Bench,
-    Scored,
-    World,
-    all_methods,
-    kept_scores,
-    left_out,
-)
+from influcoder.benchmarks.methods import TASK_METHODS, Scored, all_methods, kept_scores, left_out
 from influcoder.benchmarks.models import kept_decoder, trained
 from influcoder.benchmarks.sanity import mean_sanity, sanity_of
 from influcoder.decoder import Decoder

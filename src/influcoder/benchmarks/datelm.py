@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from influcoder.benchmarks import hub
+from influcoder.benchmarks.bench import World
 from influcoder.benchmarks.corpora import HUB, dolly, shuffled
-from influcoder.benchmarks.methods import World
 from influcoder.examples import Example, example_from_row
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from influcoder.benchmarks.methods import EXACT, Scored, World
+from influcoder.benchmarks.bench import EXACT, World
+from influcoder.benchmarks.methods import Scored
 from influcoder.benchmarks.rivals import question_cost
 from influcoder.causal import interval
 from influcoder.metrics import Matrix

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from influcoder.benchmarks.audit import audit
+from influcoder.benchmarks.bench import EXACT, Bench, World
 from influcoder.benchmarks.corpora import Budget, tasks
 from influcoder.benchmarks.estimates import costs, estimate
-from influcoder.benchmarks.methods import EXACT, SHUFFLED, Bench, Scored, World, all_methods
+from influcoder.benchmarks.methods import SHUFFLED, Scored, all_methods
 from influcoder.benchmarks.sanity import mean_sanity, sanity_of
 from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError

@@ -172,8 +172,10 @@ def _facts(data: Path) -> Iterator[Fact]:
         if row["subject"] not in row["prompt"]:
             continue
         others = (one.replace("[X]", subject) for one in templates.get(relation, ()))
-        prompts = tuple(dict.fromkeys([row["prompt"], *others]))
-        yield Fact(relation, subject, row["target_true"], row["target_new"], prompts)
+        # The same words in other case or spacing would be the same text to the audit.
+        prompts = {" ".join(one.lower().split()): one for one in (*others, row["prompt"])}
+        mine = [row["prompt"], *(one for one in prompts.values() if one != row["prompt"])]
+        yield Fact(relation, subject, row["target_true"], row["target_new"], tuple(mine))
 
 
 def _templates(data: Path) -> dict[str, list[str]]:

@@ -5,62 +5,34 @@ one seed with its world. What making it takes is its learning time; what scoring
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import orjson
 import safetensors.numpy
 
-from influcoder.atomic import atomic_write
-from influcoder.backbone import sentence_transformer
+from influcoder.atomic import atomic_write, write_json
 from influcoder.baselines import Bm25, Random, Scorer, Scores, Tfidf
-from influcoder.benchmarks.cost import Parts, memory_taken
+from influcoder.benchmarks.bench import Bench, World
+from influcoder.benchmarks.cost import memory_taken
 from influcoder.benchmarks.groups import GroupStudent
 from influcoder.benchmarks.proxy import first_layers
 from influcoder.benchmarks.rivals import Cascade, PointwiseRegressor, Reading, with_shuffled_weights
-from influcoder.decoder import Decoder
-from influcoder.distill import ClosedFormRecipe, Sample, backbone_of, distil_static, expected_embeddings
-from influcoder.encoder import DECODER_TIERS, Floats, InfluenceEncoder
-from influcoder.errors import ConfigError
+from influcoder.distill import Sample
+from influcoder.encoder import DECODER_TIERS
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer
-from influcoder.examples import Example
-from influcoder.finetune import FinetuneSettings, finetune
+from influcoder.finetune import finetune
 from influcoder.paper import PaperRecipe, distil_paper
 from influcoder.progress import progress
-from influcoder.teachers import TEACHERS, Checkpoint, Role, Teacher, TeacherSettings, make_teacher
+from influcoder.store import refuse_difference
+from influcoder.teachers import TEACHERS, TeacherSettings, make_teacher
 
-Sides = tuple[Sequence[Example], Sequence[Example]]
-EXACT, SHUFFLED = "gradient-cosine", "randomised"
-"""the methods that sanity checks hold against each other"""
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What is scored and asked, and what students may learn from.
-
-    Attributes:
-        pool, queries: what is scored.
-        kinds: of each query, a word; agreement is shown for each.
-        train, validation: (queries, pool) of the splits that students learn from; no students when None.
-        together: the queries are one question, answered by the mean over them.
-    """
-
-    pool: Sequence[Example]
-    queries: Sequence[Example]
-    kinds: Sequence[str]
-    train: Sides | None = None
-    validation: Sides | None = None
-    together: bool = False
-
-    def sides(self) -> dict[str, Sequence[Example]]:
-        """Every side by name, for the leak audit."""
-        sides = {"pool": self.pool, "queries": self.queries}
-        for name, split in (("train", self.train), ("validation", self.validation)):
-            if split is not None:
-                sides |= {f"{name} queries": split[0], f"{name} pool": split[1]}
-        return sides
+__all__ = ["METHODS", "TASK_METHODS", "Bench", "Scored", "World", "all_methods", "kept", "left_out", "of_scorer"]
+SHUFFLED = "randomised"
+"""the exact teacher on shuffled weights: sanity checks hold the two against each other"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,96 +51,6 @@ class Scored:
     bytes_per_example: int
     learning_seconds: float = 0.0
     memory_mb: float = 0.0
-
-
-@dataclass
-class Bench:
-    """A trained model of one seed with its world, and what methods are made from; each part is made once.
-
-    Attributes:
-        base: the decoder before it was trained.
-        model: the decoder that is attributed.
-        checkpoints: of its training.
-        trained_on: the rows it was trained on.
-        folder: where costly parts are kept.
-        tuning: how decoders are trained, rivals' among them.
-        backbone: a Sentence Transformers folder or hub id, for the paper's recipe and the untrained encoder.
-        epochs: of the paper's recipe.
-    """
-
-    base: Decoder
-    model: Decoder
-    checkpoints: Sequence[Checkpoint]
-    trained_on: Sequence[Example]
-    world: World
-    folder: Path
-    tuning: FinetuneSettings
-    seed: int = 0
-    backbone: str | None = None
-    epochs: int = 8
-    parts: Parts = field(default_factory=Parts)
-
-    def teacher(self, name: str = EXACT) -> Teacher:
-        """A named teacher of the model, fitted on the world."""
-
-        def make() -> Teacher:
-            checkpoints = self.checkpoints if name in NEED_CHECKPOINTS else ()
-            teacher = make_teacher(self.model, TeacherSettings.named(name, seed=self.seed), checkpoints=checkpoints)
-            teacher.fit(self.world.pool, self.world.queries)
-            return teacher
-
-        return self.parts.get(f"teacher {name}", make)
-
-    def samples(self) -> tuple[Sample, Sample]:
-        """The splits that students learn from, with the exact teacher's features."""
-        return self.parts.get("samples", lambda: (self._sample(self.world.train), self._sample(self.world.validation)))
-
-    def student(self, tier: str) -> InfluenceEncoder:
-        """Our static, forward or short tier."""
-
-        def make() -> InfluenceEncoder:
-            return distil_static(
-                backbone_of(self.model),
-                *self.samples(),
-                ClosedFormRecipe(seed=self.seed),
-                expected=self._expected(),
-                forward=self.model if tier == "forward" else None,
-                short=self.teacher() if tier == "short" else None,
-            )
-
-        return self.parts.get(tier, make)
-
-    def reader(self) -> InfluenceEncoder:
-        """What our static tier reads of a text, before anything is learnt."""
-
-        def make() -> InfluenceEncoder:
-            settings = {"reading": ClosedFormRecipe(seed=self.seed).reading(), "tier": "static"}
-            return InfluenceEncoder(backbone_of(self.model), None, expected=self._expected(), settings=settings)
-
-        return self.parts.get("reader", make)
-
-    def read(self, examples: Sequence[Example]) -> Floats:
-        """Those features side by side, (n, F)."""
-        return np.concatenate(list(self.reader().features(examples, "pool").values()), axis=1)
-
-    def untrained(self) -> InfluenceEncoder:
-        """The backbone as it comes, of the texts' length that the decoder reads."""
-        encoder = sentence_transformer(self.backbone)
-        encoder.max_seq_length = min(encoder.max_seq_length or self.model.max_length, self.model.max_length)
-        return InfluenceEncoder(encoder, None)
-
-    def _sample(self, sides: Sides | None) -> Sample:
-        if sides is None:
-            raise ConfigError("this world has no training split to learn from. Leave the students out.")
-        features = (self.teacher().features(part, role).vectors for part, role in zip(sides, ROLES, strict=True))
-        return Sample(*sides, *features)
-
-    def _expected(self) -> Mapping[str, Floats]:
-        return self.parts.get("expected", lambda: expected_embeddings(self.model))
-
-
-ROLES: tuple[Role, Role] = ("query", "pool")
-NEED_CHECKPOINTS = ("tracin", "less")
 
 
 def _teacher(name: str, bench: Bench) -> Scorer:
@@ -264,7 +146,12 @@ def left_out(bench: Bench) -> dict[str, str]:
 
 
 def all_methods(bench: Bench, wanted: Sequence[str] | None = None) -> dict[str, Scored]:
-    """The scores with their cost of every method, or those wanted; kept in the bench's folder as they are made."""
+    """The scores with their cost of every method, or those wanted; kept in the bench's folder as they are made.
+
+    Raises:
+        StoreMismatch: the folder was begun with another model, other examples or other settings.
+    """
+    _same_bench(bench)
     names = [name for name in wanted or METHODS if name not in left_out(bench)]
     found = {}
     with progress(f"methods, seed {bench.seed}", len(names)) as advance:
@@ -273,6 +160,14 @@ def all_methods(bench: Bench, wanted: Sequence[str] | None = None) -> dict[str, 
             found[name] = kept(place, partial(_scored, METHODS[name], bench))
             advance(1)
     return found
+
+
+def _same_bench(bench: Bench) -> None:
+    path, made_by = bench.folder / "made_by.json", orjson.loads(orjson.dumps(bench.made_by))
+    if path.exists():
+        refuse_difference(f"{path}: begun by another run", orjson.loads(path.read_bytes()), made_by)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, made_by)
 
 
 def _scored(make: Maker, bench: Bench) -> Scored:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from influcoder.benchmarks.methods import EXACT, SHUFFLED, Scored, World
+from influcoder.benchmarks.bench import EXACT, World
+from influcoder.benchmarks.methods import SHUFFLED, Scored
 from influcoder.metrics import Matrix, spearman_rows
 
 TOP = 10

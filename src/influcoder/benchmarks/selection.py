@@ -21,17 +21,10 @@ import numpy as np
 
 from influcoder.baselines import Scores
 from influcoder.benchmarks.audit import audit
+from influcoder.benchmarks.bench import Bench, World
 from influcoder.benchmarks.corpora import benign_chat, dolly, shuffled
 from influcoder.benchmarks.estimates import costs, over_queries
-from influcoder.benchmarks.methods import (
-    TASK_METHODS,
-    Bench,
-    Scored,
-    World,
-    all_methods,
-    kept_scores,
-    left_out,
-)
+from influcoder.benchmarks.methods import TASK_METHODS, Scored, all_methods, kept_scores, left_out
 from influcoder.benchmarks.models import trained
 from influcoder.benchmarks.rules import RULES, Rows
 from influcoder.benchmarks.sanity import mean_sanity, sanity_of

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from influcoder.benchmarks.methods import EXACT
+from influcoder.benchmarks.bench import EXACT
 from influcoder.benchmarks.published import COUNTERFACT, TOXICITY
 from influcoder.benchmarks.tables import markdown
 

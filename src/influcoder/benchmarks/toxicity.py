@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from influcoder.benchmarks import datelm, hub
 from influcoder.benchmarks.audit import audit
+from influcoder.benchmarks.bench import Bench, World
 from influcoder.benchmarks.corpora import benign_chat, dolly, shuffled, toxicity
 from influcoder.benchmarks.estimates import costs, estimate
-from influcoder.benchmarks.methods import TASK_METHODS, Bench, Scored, World, all_methods, left_out
+from influcoder.benchmarks.methods import TASK_METHODS, Scored, all_methods, left_out
 from influcoder.benchmarks.models import trained
 from influcoder.benchmarks.sanity import mean_sanity, sanity_of
 from influcoder.decoder import Decoder

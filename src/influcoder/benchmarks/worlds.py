@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from influcoder.benchmarks.methods import Sides, World
+from influcoder.benchmarks.bench import Sides, World
 from influcoder.demo.world import World as DemoWorld
 from influcoder.examples import Example
 

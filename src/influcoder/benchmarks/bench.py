@@ -1,0 +1,146 @@
+"""What methods are made from: a trained model of one seed with its world, and its parts, each made once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from influcoder.backbone import sentence_transformer
+from influcoder.benchmarks.cost import Parts
+from influcoder.decoder import Decoder
+from influcoder.distill import ClosedFormRecipe, Sample, backbone_of, distil_static, expected_embeddings
+from influcoder.encoder import Floats, InfluenceEncoder
+from influcoder.errors import ConfigError
+from influcoder.examples import Example, data_fingerprint
+from influcoder.finetune import FinetuneSettings
+from influcoder.teachers import Checkpoint, Role, Teacher, TeacherSettings, make_teacher
+
+Sides = tuple[Sequence[Example], Sequence[Example]]
+EXACT = "gradient-cosine"
+"""the teacher that students learn from"""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is scored and asked, and what students may learn from.
+
+    Attributes:
+        pool, queries: what is scored.
+        kinds: of each query, a word; agreement is shown for each.
+        train, validation: (queries, pool) of the splits that students learn from; no students when None.
+        together: the queries are one question, answered by the mean over them.
+    """
+
+    pool: Sequence[Example]
+    queries: Sequence[Example]
+    kinds: Sequence[str]
+    train: Sides | None = None
+    validation: Sides | None = None
+    together: bool = False
+
+    def sides(self) -> dict[str, Sequence[Example]]:
+        """Every side by name, for the leak audit."""
+        sides = {"pool": self.pool, "queries": self.queries}
+        for name, split in (("train", self.train), ("validation", self.validation)):
+            if split is not None:
+                sides |= {f"{name} queries": split[0], f"{name} pool": split[1]}
+        return sides
+
+
+@dataclass
+class Bench:
+    """A trained model of one seed with its world, and what methods are made from; each part is made once.
+
+    Attributes:
+        base: the decoder before it was trained.
+        model: the decoder that is attributed.
+        checkpoints: of its training.
+        trained_on: the rows it was trained on.
+        folder: where costly parts are kept.
+        tuning: how decoders are trained, rivals' among them.
+        backbone: a Sentence Transformers folder or hub id, for the paper's recipe and the untrained encoder.
+        epochs: of the paper's recipe.
+    """
+
+    base: Decoder
+    model: Decoder
+    checkpoints: Sequence[Checkpoint]
+    trained_on: Sequence[Example]
+    world: World
+    folder: Path
+    tuning: FinetuneSettings
+    seed: int = 0
+    backbone: str | None = None
+    epochs: int = 8
+    parts: Parts = field(default_factory=Parts)
+
+    def teacher(self, name: str = EXACT) -> Teacher:
+        """A named teacher of the model, fitted on the world."""
+
+        def make() -> Teacher:
+            checkpoints = self.checkpoints if name in NEED_CHECKPOINTS else ()
+            teacher = make_teacher(self.model, TeacherSettings.named(name, seed=self.seed), checkpoints=checkpoints)
+            teacher.fit(self.world.pool, self.world.queries)
+            return teacher
+
+        return self.parts.get(f"teacher {name}", make)
+
+    def samples(self) -> tuple[Sample, Sample]:
+        """The splits that students learn from, with the exact teacher's features."""
+        return self.parts.get("samples", lambda: (self._sample(self.world.train), self._sample(self.world.validation)))
+
+    def student(self, tier: str) -> InfluenceEncoder:
+        """Our static, forward or short tier."""
+
+        def make() -> InfluenceEncoder:
+            return distil_static(
+                backbone_of(self.model),
+                *self.samples(),
+                ClosedFormRecipe(seed=self.seed),
+                expected=self._expected(),
+                forward=self.model if tier == "forward" else None,
+                short=self.teacher() if tier == "short" else None,
+            )
+
+        return self.parts.get(tier, make)
+
+    def reader(self) -> InfluenceEncoder:
+        """What our static tier reads of a text, before anything is learnt."""
+
+        def make() -> InfluenceEncoder:
+            settings = {"reading": ClosedFormRecipe(seed=self.seed).reading(), "tier": "static"}
+            return InfluenceEncoder(backbone_of(self.model), None, expected=self._expected(), settings=settings)
+
+        return self.parts.get("reader", make)
+
+    def read(self, examples: Sequence[Example]) -> Floats:
+        """Those features side by side, (n, F)."""
+        return np.concatenate(list(self.reader().features(examples, "pool").values()), axis=1)
+
+    def untrained(self) -> InfluenceEncoder:
+        """The backbone as it comes, of the texts' length that the decoder reads."""
+        encoder = sentence_transformer(self.backbone)
+        encoder.max_seq_length = min(encoder.max_seq_length or self.model.max_length, self.model.max_length)
+        return InfluenceEncoder(encoder, None)
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """Everything that changes the scores."""
+        sides = self.world.sides() | {"trained on": self.trained_on}
+        rivals = {"seed": self.seed, "tuning": asdict(self.tuning), "backbone": self.backbone, "epochs": self.epochs}
+        return rivals | self.model.fingerprint | {name: data_fingerprint(side) for name, side in sides.items()}
+
+    def _sample(self, sides: Sides | None) -> Sample:
+        if sides is None:
+            raise ConfigError("this world has no training split to learn from. Leave the students out.")
+        features = (self.teacher().features(part, role).vectors for part, role in zip(sides, ROLES, strict=True))
+        return Sample(*sides, *features)
+
+    def _expected(self) -> Mapping[str, Floats]:
+        return self.parts.get("expected", lambda: expected_embeddings(self.model))
+
+
+ROLES: tuple[Role, Role] = ("query", "pool")
+NEED_CHECKPOINTS = ("tracin", "less")
