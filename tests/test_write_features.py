@@ -20,11 +20,7 @@ from influcoder.examples import Example, data_fingerprint
 from influcoder.runners import Share
 from influcoder.samples import read_features
 from influcoder.store import Store
-<<<<<<< HEAD
 from influcoder.teachers import GradientTeacher, TeacherSettings, fitted, make_teacher, read_fitted
-=======
-from influcoder.teachers import GradientTeacher, TeacherSettings, fitted, make_teacher
->>>>>>> scale
 from influcoder.teachers import write as writing
 from influcoder.teachers.kronecker import FittedViews
 from influcoder.teachers.write import write_features
