@@ -75,6 +75,7 @@ def build(
                 writer.write(number, [one.id for one in part], vectors, _columns(part), stamp)
             advance(len(part))
             part.clear()  # before the next shard is read, not after
+            pa.default_memory_pool().release_unused()
     return writer.finish(sizes), measured
 
 

@@ -8,7 +8,6 @@ Parquet keeps of every page, and where the pages are by the hash of the file's f
 """
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-from influcoder.atomic import atomic_write, sha256
+from influcoder.atomic import atomic_file, atomic_write, sha256
 from influcoder.errors import StoreCorrupt
 
 FILES = {"safetensors": "vectors", "parquet": "columns"}
@@ -49,13 +48,12 @@ def write_shard(
         facts: kept in the header of the vectors' file.
         group_rows: rows of the columns that can be read apart from the others.
     """
-    sidecar = io.BytesIO()
-    pq.write_table(table, sidecar, write_page_checksum=True, row_group_size=group_rows)
     # In one piece: safetensors writes several in any order, and the bytes have to be the same every time.
     header = None if facts is None else {"facts": orjson.dumps(dict(facts), option=orjson.OPT_SORT_KEYS).decode()}
     data = safetensors.numpy.save({"vectors": stored}, header)
     atomic_write(folder / f"{name}.safetensors", data)
-    atomic_write(folder / f"{name}.parquet", sidecar.getvalue())
+    with atomic_file(folder / f"{name}.parquet") as file:
+        pq.write_table(table, file, write_page_checksum=True, row_group_size=group_rows)
 
 
 def is_there(folder: Path, name: str) -> bool:
