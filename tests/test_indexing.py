@@ -20,7 +20,7 @@ DIM, ROWS, SHARD_ROWS = 6, 100, 16
 class Hashed:
     """An encoder whose vectors are drawn from each completion."""
 
-    fingerprint, dim = "f" * 64, DIM
+    fingerprint, dim, trust, query_projector = "f" * 64, DIM, {}, None
 
     def encode_pool(self, examples):
         rows = [np.frombuffer(hashlib.sha256(one.completion.encode()).digest(), np.uint8)[:DIM] for one in examples]
