@@ -142,12 +142,12 @@ def test_workers_end_with_their_parent(tmp_path, number):
     parent = subprocess.Popen([sys.executable, "-c", MAIN, str(tmp_path), str(TESTS)], stderr=subprocess.DEVNULL)
     job = Files(tmp_path)
     begin = time.monotonic()
-    while len(job.workers()) < 2 and time.monotonic() - begin < 60:
+    while len(job.workers()) < 2 and time.monotonic() - begin < 120:
         time.sleep(0.01)
     parent.send_signal(number)
-    parent.wait(timeout=30)
+    parent.wait(timeout=120)
     begin = time.monotonic()
-    while any(psutil.pid_exists(worker) for worker in job.workers()) and time.monotonic() - begin < 30:
+    while any(psutil.pid_exists(worker) for worker in job.workers()) and time.monotonic() - begin < 120:
         time.sleep(0.01)
     assert [worker for worker in job.workers() if psutil.pid_exists(worker)] == []
 
