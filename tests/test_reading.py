@@ -2,6 +2,8 @@ import gzip
 import json
 import math
 import os
+import random
+import tracemalloc
 
 import datasets
 import pyarrow as pa
@@ -289,6 +291,18 @@ def test_rows_are_read_as_they_are_asked_for(tmp_path):
     assert [next(stream).completion for _ in range(3)] == ["good"] * 3
     with pytest.raises(DataError, match=r"data\.jsonl:4"):
         next(stream)
+
+
+def test_parquet_is_not_kept_in_memory(tmp_path):
+    noise = random.Random(0)
+    rows = [{"text": noise.randbytes(500).hex()} for _ in range(20_000)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet", row_group_size=500)
+    del rows
+    tracemalloc.start()
+    assert sum(1 for _ in stream_examples(tmp_path / "data.parquet")) == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (tmp_path / "data.parquet").stat().st_size / 2
 
 
 def test_reading_that_is_given_up_leaves_no_rejects(tmp_path):

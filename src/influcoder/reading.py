@@ -227,7 +227,11 @@ def _parquet_rows(path: Path | RemoteFile) -> Iterator[tuple[int, Any]]:
 
     number = 0
     try:
-        with path.open("rb") as stream, pyarrow.parquet.ParquetFile(stream, page_checksum_verification=True) as file:
+        with (
+            path.open("rb") as stream,
+            # With pre_buffer, the default, every byte that was read stays in memory until the file is closed.
+            pyarrow.parquet.ParquetFile(stream, pre_buffer=False, page_checksum_verification=True) as file,
+        ):
             repeated = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
             if repeated:
                 raise DataError(f"{path}: columns {repeated} occur more than once. Rename or drop all but one of each.")
