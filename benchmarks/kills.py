@@ -1,10 +1,11 @@
-"""Kill `features` and `index` with SIGKILL at random moments, resume them, and compare every byte.
+"""Kill `features` with SIGKILL at random moments, resume it, and compare every byte.
 
-    python benchmarks/kills.py --output-dir runs/kills [--kills 50] [--verb features index] [--workers N]
+    python benchmarks/kills.py --output-dir runs/kills [--kills 50] [--workers N]
 
-Each is run once undisturbed, then killed as often as was asked for. A killed run is resumed, and killed again, until
+It is run once undisturbed, then killed as often as was asked for. A killed run is resumed, and killed again, until
 one gets to its end before its moment comes; what it leaves is compared with the undisturbed run, file by file, and the
 next begins from nothing. After every kill, what is there is opened: a store is whole, or refused as unfinished.
+index_kills.py does the same to `index`.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import orjson
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from influcoder import cli, feature_verbs, verbs
+from influcoder import cli, feature_verbs
 from influcoder.atomic import write_json
 from influcoder.demo.world import assets
 from influcoder.errors import StoreError
@@ -31,11 +32,7 @@ from influcoder.reading import read_rows
 from influcoder.store import Store
 
 ROWS = 700
-COPIES = 20
-"""of the pool, for the index: it is made faster"""
-
-
-_LOADED = (feature_verbs, verbs)
+_LOADED = (feature_verbs,)
 """imported here, and so not once more in every process"""
 
 
@@ -43,21 +40,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--verb", nargs="+", choices=["features", "index"], default=["features", "index"])
     parser.add_argument("--workers", type=int)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     folder = arguments.output_dir
     folder.mkdir(parents=True)
     prepare(folder)
-    moments = random.Random(arguments.seed)
-    metrics: dict[str, object] = {"seed": arguments.seed, "workers": arguments.workers}
-    for verb in arguments.verb:
-        words = command(folder, verb, arguments.workers)
-        metrics[verb] = found = killed(folder, verb, words, arguments.kills, moments)
-        print(verb, orjson.dumps(found).decode(), flush=True)
-        write_json(folder / "metrics.json", metrics)
-    if not all(found["byte_identical"] for found in metrics.values() if isinstance(found, dict)):
+    moments, words = random.Random(arguments.seed), command(folder, arguments.workers)
+    found = killed(folder, words, arguments.kills, moments)
+    print(orjson.dumps(found).decode(), flush=True)
+    write_json(folder / "metrics.json", {"seed": arguments.seed, "workers": arguments.workers, "features": found})
+    if not found["byte_identical"]:
         sys.exit(1)
 
 
@@ -69,34 +62,21 @@ def prepare(folder: Path) -> None:
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), initializer_range=0.1, **sizes))
     model.save_pretrained(folder / "decoder")
     tokenizer.save_pretrained(folder / "decoder")
-    pool = read_rows(assets() / "data" / "pool.jsonl.gz")[:ROWS]
-    copies = [row | {"id": f"{row['id']}-{copy}"} for copy in range(COPIES) for row in pool]
-    for name, rows in {
-        "queries": read_rows(assets() / "data" / "queries.jsonl.gz")[:60],
-        "pool": pool,
-        "many": copies,
-    }.items():
+    for name, count in (("queries", 60), ("pool", ROWS)):
+        rows = read_rows(assets() / "data" / f"{name}.jsonl.gz")[:count]
         (folder / f"{name}.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
 
 
-def command(folder: Path, verb: str, workers: int | None) -> list[str]:
+def command(folder: Path, workers: int | None) -> list[str]:
     """The words of a run, but for its output folder."""
-    decoder, queries, pool, many = (
-        str(folder / name) for name in ("decoder", "queries.jsonl", "pool.jsonl", "many.jsonl")
-    )
-    features = ["features", "--decoder", decoder, "--queries", queries, "--pool", pool, "--precision", "fp32"]
-    features += ["--rank", "4", "--width", "1024"]
-    if verb == "features":
-        return features + (["--workers", str(workers)] if workers else [])
-    encoder = str(folder / "encoder")
-    run([*features, "--output-dir", str(folder / "learnt")], folder / "errors")
-    run(["distill", "--features", str(folder / "learnt"), "--output-dir", encoder], folder / "errors")
-    return ["index", "--encoder", encoder, "--pool", many]
+    decoder, queries, pool = (str(folder / name) for name in ("decoder", "queries.jsonl", "pool.jsonl"))
+    words = ["features", "--decoder", decoder, "--queries", queries, "--pool", pool, "--precision", "fp32"]
+    return [*words, "--rank", "4", "--width", "1024", *(["--workers", str(workers)] if workers else [])]
 
 
-def killed(folder: Path, verb: str, words: list[str], kills: int, moments: random.Random) -> dict[str, object]:
+def killed(folder: Path, words: list[str], kills: int, moments: random.Random) -> dict[str, object]:
     """What comes of that many kills."""
-    calm, harmed, errors = folder / f"{verb}-calm", folder / f"{verb}-killed", folder / "errors"
+    calm, harmed, errors = folder / "calm", folder / "killed", folder / "errors"
     begin = time.monotonic()
     run([*words, "--output-dir", str(calm)], errors)
     whole_s = time.monotonic() - begin
@@ -114,10 +94,10 @@ def killed(folder: Path, verb: str, words: list[str], kills: int, moments: rando
         if process.exitcode == -signal.SIGKILL:
             dead += 1
             refused += unfinished(harmed)
-            print(f"{verb}: {dead} kills, {ends} runs to the end", file=sys.stderr)
+            print(f"{dead} kills, {ends} runs to the end", file=sys.stderr)
             continue
         if process.exitcode:
-            raise SystemExit(f"{verb} could not be resumed: {errors.read_text()}")
+            raise SystemExit(f"features could not be resumed: {errors.read_text()}")
         ends += 1
         found = contents(harmed)
         differing += [name for name in sorted(found.keys() | expected.keys()) if found.get(name) != expected.get(name)]
@@ -137,7 +117,7 @@ def killed(folder: Path, verb: str, words: list[str], kills: int, moments: rando
 def unfinished(folder: Path) -> int:
     """How many of a folder's stores are refused as unfinished; the others are read whole, every hash checked."""
     count = 0
-    for plan in [folder, folder / "queries", folder / "pool"]:
+    for plan in (folder / "queries", folder / "pool"):
         try:
             Store(plan).vectors()
         except StoreError:
@@ -146,9 +126,8 @@ def unfinished(folder: Path) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file but the one that names the folder, and the numbers that hold times."""
-    left_out = ("config.toml", "metrics.json") if (folder / "encoder").exists() else ("config.toml",)
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in left_out]
+    """Every file but the one that names the folder."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "config.toml"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 

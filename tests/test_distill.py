@@ -249,7 +249,7 @@ def agreement_with_exact_queries(encoder, test):
 def test_short_tier_of_whole_texts_is_the_teacher(decoder):
     encoder, _, test = short_student(decoder, 1000)
     assert encoder.settings["groups"]["pool"][-1] == "short"
-    exact = test.pool_features @ encoder.bases["pool"]
+    exact = test.pool_features @ encoder.pool_projector
     scores = test.query_features @ encoder.query_projector @ exact.T
     found = encoder.project_query(test.queries, test.query_features) @ encoder.encode_pool(test.pool).T
     assert mean_spearman(scores, found) > 0.98

@@ -23,12 +23,12 @@ from influcoder.encoder import EXPECTED, Floats, InfluenceEncoder
 from influcoder.errors import ConfigError, StoreCorrupt
 from influcoder.examples import Example
 from influcoder.forward import ForwardReader
-from influcoder.head import LEAST_GAIN, Choice, ClosedFormHead, Role, Side, fit_weights
+from influcoder.head import LEAST_GAIN, Choice, ClosedFormHead, Side, fit_weights
 from influcoder.influence import SpectralTargets, cross_influence
 from influcoder.metrics import agreement, ndcg_rows, spearman_rows
 from influcoder.short import ShortReader
 from influcoder.static import CHANNELS, StaticReader, inverse_document_frequency
-from influcoder.teachers import Teacher, teacher_again
+from influcoder.teachers import Role, Teacher, teacher_again
 from influcoder.trust import Trust
 
 CONTEXTS_AT_ONCE = 256
@@ -121,13 +121,17 @@ def distil_static(
     if forward is not None and short is not None:
         raise ConfigError("a student reads a forward pass or a shortened text's gradient, not both.")
     targets = SpectralTargets.of(train.query_features, train.pool_features, recipe.dim)
+    projectors = _as_kept(targets.query_projector), _as_kept(targets.pool_projector)
     encoder = InfluenceEncoder(backbone, None, expected=expected, settings={"tier": "static"}, made_by=made_by)
+    encoder.query_projector = projectors[0]
     if forward is not None:
         encoder.settings["tier"], encoder.beside = "forward", ForwardReader(forward)
     if short is not None:
         encoder.settings |= {"tier": "short", "short_tokens": recipe.short_tokens}
         encoder.made_by |= short.made_by
-        encoder.bases, encoder.beside = _shortened(short, targets, recipe.short_tokens)
+        encoder.pool_projector = projectors[1]
+        again = teacher_again(short.made_by, short.state(), short.decoder.shortened(recipe.short_tokens))
+        encoder.beside = ShortReader(again, *projectors)
     encoder.settings["reading"] = recipe.reading()
     encoder.made_by["recipe"] = encoder.tier
     sides = {
@@ -152,7 +156,6 @@ def distil_static(
     weights = _worthwhile(truth, parts)
     scores = _summed(weights, parts)
     encoder.settings["groups"] = {role: list(choice.groups) for role, choice in choices.items()}
-    encoder.query_projector = targets.query_projector.astype(np.float16).astype(np.float32)
     encoder.head = ClosedFormHead(
         **sides["query"].solve(targets.queries, exact_queries, choices["query"]).tensors("query"),
         **sides["pool"].solve(targets.pool, exact_pool, choices["pool"]).tensors("pool"),
@@ -194,14 +197,9 @@ class _SideData:
         return Side.solve(both, np.concatenate([train, validation]), choice)
 
 
-def _shortened(teacher: Teacher, targets: SpectralTargets, tokens: int) -> tuple[dict[Role, Floats], ShortReader]:
-    """What the short tier projects with, rounded as it is kept, and its reader."""
-    bases: dict[Role, Floats] = {
-        "query": targets.query_projector.astype(np.float16).astype(np.float32),
-        "pool": targets.pool_projector.astype(np.float16).astype(np.float32),
-    }
-    again = teacher_again(teacher.made_by, teacher.state(), teacher.decoder.shortened(tokens))
-    return bases, ShortReader(again, bases)
+def _as_kept(projector: NDArray[Any]) -> Floats:
+    """As it is read again from its file, in half precision."""
+    return np.asarray(projector.astype(np.float16), np.float32)
 
 
 def _agreement(truth: Floats, scores: NDArray[Any]) -> float:

@@ -5,8 +5,8 @@
     backbone/                    a plain Sentence Transformers folder: loads without this package
     head.safetensors             all tiers but the transformer: the closed-form head
     expected.safetensors         the same: what the decoder expects after each token
-    short.safetensors            short tier: from a shortened text's features to their coordinates
-    query_projector.safetensors  from a query's real features to its vector
+    pool_projector.safetensors   short tier: from a shortened pool text's features to its coordinates
+    query_projector.safetensors  from a query's real features to its coordinates
 
 The static tier reads the backbone's table and tokenizer and needs no Sentence Transformers to run. The forward and
 the short tier run the decoder as well, so they are loaded with it. The transformer tier is a Sentence
@@ -35,17 +35,17 @@ from influcoder.embedding import Embedder
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
 from influcoder.examples import Example, plain_text
 from influcoder.forward import ForwardReader
-from influcoder.head import ClosedFormHead, Role
+from influcoder.head import ClosedFormHead
 from influcoder.sealed import read_sealed, write_sealed
 from influcoder.short import DecoderReader, ShortReader
 from influcoder.static import CHANNELS, StaticReader
-from influcoder.teachers import teacher_again
+from influcoder.teachers import Role, teacher_again
 from influcoder.trust import Trust
 
 FORMAT = 3
 Floats = NDArray[np.float32]
 HEAD, PROJECTOR, TEACHER = "head.safetensors", "query_projector.safetensors", "teacher.safetensors"
-EXPECTED, SHORT = "expected.safetensors", "short.safetensors"
+EXPECTED, POOL_PROJECTOR = "expected.safetensors", "pool_projector.safetensors"
 DECODER_TIERS = ("forward", "short")
 """which run the decoder on every text"""
 QUERY_PROMPT = "Represent this example to find the training examples that influence it: "
@@ -65,7 +65,7 @@ class InfluenceEncoder:
         measured: its validation results, for the model card.
         teacher_state: what its teacher learnt from a sample, for exact queries and re-checks.
         expected: what the decoder expects after each token (`influcoder.distill.expected_embeddings`).
-        bases: the short tier's, (width, k) by role (`influcoder.short`).
+        pool_projector: the short tier's, (width, spectral dim), as the query projector for pool examples.
         beside: what reads texts with the decoder, in the forward and the short tier.
         trust: how far to trust rankings of queries from "text" and of "exact" ones.
     """
@@ -81,7 +81,7 @@ class InfluenceEncoder:
         measured: Mapping[str, Any] | None = None,
         teacher_state: Mapping[str, NDArray[Any]] | None = None,
         expected: Mapping[str, Floats] | None = None,
-        bases: Mapping[Role, Floats] | None = None,
+        pool_projector: Floats | None = None,
         beside: DecoderReader | None = None,
         trust: Mapping[str, Trust] | None = None,
     ) -> None:
@@ -93,7 +93,7 @@ class InfluenceEncoder:
         self.measured = dict(measured or {})
         self.teacher_state = dict(teacher_state or {})
         self.expected = dict(expected or {})
-        self.bases = dict(bases or {})
+        self.pool_projector = pool_projector
         self.beside = beside
         self.trust = dict(trust or {})
 
@@ -222,22 +222,22 @@ class InfluenceEncoder:
             if description["format"] != FORMAT:
                 raise StoreMismatch(f"{path}: format {description['format']}, this version reads {FORMAT}.")
             _check_files(folder, description["files"])
-            head, projector = None, None
+            head, projectors = None, dict[str, Floats]()
             if HEAD in description["files"]:
                 head = ClosedFormHead(**safetensors.numpy.load_file(folder / HEAD))
-            if PROJECTOR in description["files"]:
-                packed = safetensors.numpy.load_file(folder / PROJECTOR)
-                projector = packed["query_projector"].astype(np.float32)
+            for file in (PROJECTOR, POOL_PROJECTOR):
+                if file in description["files"]:
+                    packed = safetensors.numpy.load_file(folder / file)
+                    projectors |= {name: one.astype(np.float32) for name, one in packed.items()}
             known = {name: description[name] for name in ("settings", "made_by", "measured")}
             trust = {name: Trust(**one) for name, one in description["trust"].items()}
-            encoder = cls(folder / "backbone", head, query_projector=projector, trust=trust, **known)
+            encoder = cls(folder / "backbone", head, trust=trust, **known)
+            encoder.query_projector = projectors.get("query_projector")
+            encoder.pool_projector = projectors.get("pool_projector")
             if TEACHER in description["files"]:
                 encoder.teacher_state = safetensors.numpy.load_file(folder / TEACHER)
             if EXPECTED in description["files"]:
                 encoder.expected = safetensors.numpy.load_file(folder / EXPECTED)
-            if SHORT in description["files"]:
-                short = safetensors.numpy.load_file(folder / SHORT)
-                encoder.bases = {"query": short["short_query"], "pool": short["short_pool"]}
             encoder.__dict__["fingerprint"] = description["fingerprint"]
         except (
             KeyError,
@@ -257,7 +257,11 @@ class InfluenceEncoder:
             return ForwardReader(decoder)
         state = {name: torch.from_numpy(array) for name, array in self.teacher_state.items()}
         teacher = teacher_again(self.made_by, state, decoder.shortened(self.settings["short_tokens"]))
-        return ShortReader(teacher, {role: one.astype(np.float32) for role, one in self.bases.items()})
+        if self.query_projector is None or self.pool_projector is None:
+            raise ModelError(
+                "an encoder of the short tier has a projector for each side; one is missing. Distil again."
+            )
+        return ShortReader(teacher, self.query_projector, self.pool_projector)
 
     def _encode(self, examples: Sequence[Example], role: Role) -> Floats:
         if self.head is not None:
@@ -282,10 +286,10 @@ class InfluenceEncoder:
             files[HEAD] = self.head.tensors()
         if self.expected:
             files[EXPECTED] = self.expected
-        if self.bases:
-            files[SHORT] = {f"short_{role}": np.asarray(one, np.float16) for role, one in self.bases.items()}
         if self.query_projector is not None:
             files[PROJECTOR] = {"query_projector": self.query_projector.astype(np.float16)}
+        if self.pool_projector is not None:
+            files[POOL_PROJECTOR] = {"pool_projector": self.pool_projector.astype(np.float16)}
         return files
 
 

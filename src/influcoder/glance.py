@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from influcoder.errors import DataError
 from influcoder.examples import Columns, Example, RowError, example_from_row
-from influcoder.reading import _file_rows, find_files
+from influcoder.reading import file_rows, find_files
 
 GROUPS = 4
 """row groups of a Parquet file that are looked into"""
@@ -65,7 +65,7 @@ def _lines(path: Any, size: int, rng: np.random.Generator) -> tuple[int, Found]:
     """Algorithm R (Vitter 1985): every row has the same chance to be kept."""
     kept: Found = []
     count = 0
-    for count, found in enumerate(_file_rows(path), 1):
+    for count, found in enumerate(file_rows(path), 1):
         if len(kept) < size:
             kept.append(found)
         elif (place := int(rng.integers(count))) < size:

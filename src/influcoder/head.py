@@ -12,7 +12,6 @@ least squares on examples the ridge has not seen: how much of the influence ther
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
 
 import numpy as np
 from scipy.optimize import nnls
@@ -20,9 +19,7 @@ from scipy.optimize import nnls
 from influcoder.ragged import Floats
 from influcoder.short import GROUP as MEASURED
 from influcoder.static import CHANNELS
-
-Role = Literal["query", "pool"]
-
+from influcoder.teachers import Role
 
 PENALTIES = tuple(10.0**power for power in np.arange(-5, 1.5, 0.5))
 LEAST_GAIN = 0.002
@@ -99,7 +96,7 @@ class Choice:
             belief = float((measured * targets).sum() / max(float((measured**2).sum()), 1e-30))
             targets, seen = targets - belief * measured, belief * validation[MEASURED]
         kernels = {}
-        for name in train.keys() - {MEASURED}:
+        for name in (one for one in train if one != MEASURED):
             scale = FeatureScale.fit(train, [name])
             rows = scale.join(train)
             kernels[name] = np.stack([*(rows @ rows.T), *(scale.join(validation) @ rows.T)])
@@ -107,7 +104,7 @@ class Choice:
         while len(found.names) < len(kernels):
             trials = [
                 cls._penalised((*found.names, name), kernels, targets, lambda mine: judge(mine + seen))
-                for name in sorted(kernels)
+                for name in kernels
                 if name not in found.names
             ]
             best = max(trials, key=lambda one: one.agreement)

@@ -112,7 +112,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         DataError: a row is no object; the message names its line.
     """
     rows = []
-    for where, row in _file_rows(path):
+    for where, row in file_rows(path):
         if not isinstance(row, dict):
             raise DataError(f"{where}: {row.detail if isinstance(row, RowError) else 'not an object'}.")
         rows.append(row)
@@ -165,12 +165,17 @@ def _rows(source: Source | list[str] | list[Path]) -> Iterator[tuple[str, Any]]:
     for number, item in enumerate(source, 1):
         if isinstance(item, str | Path | RemoteFile):
             for path in [item] if isinstance(item, RemoteFile) else find_files(item):
-                yield from _file_rows(path)
+                yield from file_rows(path)
         else:
             yield f"row {number}", item
 
 
-def _file_rows(path: Path | RemoteFile) -> Iterator[tuple[str, Any]]:
+def file_rows(path: Path | RemoteFile) -> Iterator[tuple[str, Any]]:
+    """(where it stands, row) of every row of a file as it is written; a `RowError` for one that cannot be read.
+
+    Raises:
+        DataError: an unknown kind of file, a damaged one, or one without rows.
+    """
     if not path.name.endswith(SUFFIXES):
         raise DataError(f"{path}: unknown kind of file; expected one of {', '.join(SUFFIXES)}.")
     empty = True

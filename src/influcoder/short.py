@@ -5,7 +5,7 @@ already points much the same way. Its coordinates among the spectral targets are
 that need no network, and the head learns how far to believe them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from influcoder.decoder import Decoder
@@ -34,12 +34,12 @@ class ShortReader:
 
     Args:
         teacher: on a decoder that reads little of a text (`Decoder.shortened`).
-        bases: (width, k) by role, from features to coordinates.
+        query_projector, pool_projector: (width, k) from a role's features to coordinates.
     """
 
-    def __init__(self, teacher: Teacher, bases: Mapping[Role, Floats]) -> None:
+    def __init__(self, teacher: Teacher, query_projector: Floats, pool_projector: Floats) -> None:
         self.teacher = teacher
-        self.bases = bases
+        self._projectors: dict[Role, Floats] = {"query": query_projector, "pool": pool_projector}
 
     @property
     def decoder(self) -> Decoder:
@@ -48,4 +48,4 @@ class ShortReader:
 
     def read(self, examples: Sequence[Example], role: Role) -> dict[str, Floats]:
         """(n, k) coordinates, as group `short`; zeros for an example without a gradient."""
-        return {GROUP: self.teacher.features(examples, role).vectors @ self.bases[role]}
+        return {GROUP: self.teacher.features(examples, role).vectors @ self._projectors[role]}

@@ -10,7 +10,7 @@ store as it was before a change or as it is after it, at whatever moment the wri
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,11 +208,6 @@ def write_code(folder: Path, code: Code) -> None:
     """Keep the scales of a code, where it has any, beside the shards."""
     if code.name != "float16":
         atomic_write(folder / CODE, safetensors.numpy.save({"scale": code.scale}))
-
-
-def groups_of(store: Store, shard: Mapping[str, Any]) -> Iterator[int]:
-    """The row groups of a shard's columns."""
-    yield from range(-(-shard["rows"] // GROUP_ROWS))
 
 
 def _stamp(folder: Path, number: int) -> str:

@@ -75,8 +75,8 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: CounterfactS
         if knowledge:
             known = kept_decoder(place / "known", partial(finetune, decoder, knowledge, knowing))
         model, checkpoints = trained(known, world.pool, place / "model", tuning)
-        bench = Bench(known, model, checkpoints, world.pool, world, place, tuning, seed)
-        bench.backbone, bench.epochs = settings.backbone, settings.epochs
+        own = tuning, seed, settings.backbone, settings.epochs
+        bench = Bench(known, model, checkpoints, world.pool, world, place, *own)
         found.append(all_methods(bench, TASK_METHODS))
         checks.append(sanity_of(found[-1], world))
         taught.append(kept_scores(place / "losses", partial(_losses, known, model, world, tuning)))

@@ -56,13 +56,13 @@ def benchmark_fidelity(
     settings = FidelitySettings(seeds=seeds, backbone=backbone)
     if quick:
         settings = FidelitySettings(seeds=1, backbone=backbone, budget=QUICK_BUDGET, shares=(0.5,), epochs=1)
-    with folder.claim() as path:
-        facts = {"package": __version__, "quick": quick, "decoder": decoder.fingerprint}
-        metrics = fidelity(decoder, data, path, settings) | facts
-        write_json(path / "metrics.json", metrics)
-        atomic_write(path / "results.md", fidelity_tables(metrics).encode())
-        atomic_write(path / "frontier.svg", frontier(metrics))
-    return metrics
+
+    def run(path: Path) -> dict[str, Any]:
+        found = fidelity(decoder, data, path, settings)
+        atomic_write(path / "frontier.svg", frontier(found))
+        return found
+
+    return _finished(decoder, folder, quick, run, fidelity_tables)
 
 
 def benchmark_causal(
@@ -89,17 +89,11 @@ def benchmark_causal(
         settings = CausalSettings(seeds=seeds, subsets=subsets, finetune=FINETUNE)
     if len(world.pool) < LEAST_POOL:
         raise ConfigError(f"the pool has {len(world.pool)} examples, expected at least {LEAST_POOL}: give more --pool.")
-    with folder.claim() as path:
-        facts = {
-            "package": __version__,
-            "quick": quick,
-            "decoder": decoder.fingerprint,
-            "settings": asdict(settings),
-        }
-        metrics = causal(decoder, world, path, settings) | facts
-        write_json(path / "metrics.json", metrics)
-        atomic_write(path / "results.md", causal_tables(metrics).encode())
-    return metrics
+
+    def run(path: Path) -> dict[str, Any]:
+        return causal(decoder, world, path, settings) | {"settings": asdict(settings)}
+
+    return _finished(decoder, folder, quick, run, causal_tables)
 
 
 def benchmark_toxicity(

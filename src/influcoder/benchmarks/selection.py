@@ -89,8 +89,8 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: SelectionSet
         warm_up = _random(len(world.pool), settings.budget, seed + 1000)
         rows = [world.pool[row] for row in warm_up]
         model, checkpoints = trained(decoder, rows, place / "model", tuning)
-        bench = Bench(decoder, model, checkpoints, rows, world, place, tuning, seed)
-        bench.backbone, bench.epochs = settings.backbone, settings.epochs
+        own = tuning, seed, settings.backbone, settings.epochs
+        bench = Bench(decoder, model, checkpoints, rows, world, place, *own)
         found.append(all_methods(bench, TASK_METHODS))
         checks.append(sanity_of(found[-1], world))
         losses.append(_all_losses(decoder, world, test, found[-1], place, settings, tuning))

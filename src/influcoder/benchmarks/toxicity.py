@@ -77,8 +77,8 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: ToxicitySett
         leaks = audit(world.sides(), apart=request)
         place, tuning = folder / f"seed-{seed}", replace(settings.tuning, seed=seed)
         model, checkpoints = trained(decoder, world.pool, place / "model", tuning)
-        bench = Bench(decoder, model, checkpoints, world.pool, world, place, tuning, seed)
-        bench.backbone, bench.epochs = settings.backbone, settings.epochs
+        own = tuning, seed, settings.backbone, settings.epochs
+        bench = Bench(decoder, model, checkpoints, world.pool, world, place, *own)
         found.append(all_methods(bench, TASK_METHODS))
         checks.append(sanity_of(found[-1], world))
         labels.append(np.array([one.metadata.get("label", "benign") for one in world.pool]))
