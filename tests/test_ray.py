@@ -10,6 +10,7 @@ import pytest
 from jobs import ROWS, Files
 from tiny import save_decoder
 from tiny_features import contents, write_both_sides
+from tiny_index import index_sentences, save_encoder
 
 import influcoder
 from influcoder.errors import ConfigError, DataError
@@ -99,6 +100,18 @@ def test_features_with_an_actor_killed_are_the_bytes_of_one_process(tmp_path, to
     written = write_both_sides(model, tmp_path / "shared", RayActors(workers=2))
     killer.join()
     assert [len(store) for store in written] == [12, 40]
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+
+
+def test_index_with_an_actor_killed_is_the_bytes_of_one_process(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    encoder, _ = save_encoder(tmp_path, tokenizer)
+    index_sentences(encoder, tmp_path / "alone", InProcess())
+    killer = threading.Thread(target=kill_an_actor, args=(tmp_path / "shared/shard-00001.safetensors",))
+    killer.start()
+    store = index_sentences(encoder, tmp_path / "shared", RayActors(workers=2))
+    killer.join()
+    assert len(store) == 60
     assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
 
 

@@ -96,6 +96,8 @@ class InfluenceEncoder:
         self.pool_projector = pool_projector
         self.beside = beside
         self.trust = dict(trust or {})
+        self.folder: Path | None = None
+        """where it was loaded from"""
 
     @property
     def tier(self) -> str:
@@ -239,6 +241,7 @@ class InfluenceEncoder:
             if EXPECTED in description["files"]:
                 encoder.expected = safetensors.numpy.load_file(folder / EXPECTED)
             encoder.__dict__["fingerprint"] = description["fingerprint"]
+            encoder.folder = folder.absolute()
         except (
             KeyError,
             TypeError,

@@ -21,6 +21,7 @@ from influcoder.folder import Folder
 from influcoder.index import Index
 from influcoder.indexing import ASKED, Choice
 from influcoder.progress import progress
+from influcoder.runners import InProcess, Runner
 from influcoder.sealed import read_json
 
 
@@ -31,16 +32,18 @@ def index(
     *,
     code: Choice = "auto",
     approximate: bool = False,
+    runner: Runner = InProcess(),  # noqa: B008 - holds nothing
 ) -> dict[str, Any]:
     """Embed `pool`, which may be a stream, and make it searchable.
 
     Args:
         code: how vectors are stored; "auto" takes the smallest that keeps the rankings of the first rows.
         approximate: make an IVF-PQ index beside it, which answers faster and not always alike.
+        runner: who makes the shards.
     """
     began = time.perf_counter()
     with folder.claim() as path:
-        store, measured = indexing.build(encoder, pool, path, code=code, share=folder.share)
+        store, measured = indexing.build(encoder, pool, path, code=code, share=folder.share, runner=runner)
         if store is None:
             return {"unfinished": "other shards are still to be made; the last of them finishes the index"}
         built = Index(path, decoder=encoder.decoder)

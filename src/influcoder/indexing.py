@@ -6,7 +6,7 @@ What stays in memory is a shard of examples and 8 bytes of hash an id (`influcod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,26 +15,23 @@ import pyarrow.compute as pc
 from influcoder.codes import Code, CodeName, Floats
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import DataError
-from influcoder.examples import Example, data_fingerprint, to_columns
-from influcoder.filters import metadata_columns
+from influcoder.examples import Example, data_fingerprint
+from influcoder.index_job import IndexJob, Part, embed, parts_of, refuse_given_up, shard_columns
 from influcoder.metrics import spearman_rows
 from influcoder.progress import progress
-from influcoder.runners import Share
+from influcoder.runners import InProcess, Runner, Share
 from influcoder.seen import SeenIds
 from influcoder.shards import shard_entry, shard_name
 from influcoder.store import Store
 from influcoder.stream import StreamWriter, change, left_over, read_code, write_coded, write_stored
 
 SHARD_ROWS = 32768
-AT_ONCE = 2048
-"""rows that are embedded together"""
 SAMPLE_ROWS = 4096
 """the first rows of the pool: the code is fitted to them"""
 LEAST_RECALL, LEAST_SPEARMAN = 0.95, 0.99
 """of a code that `auto` may choose, against float32"""
 ASKED = 64
 Choice = CodeName | Literal["auto"]
-Row = TypeVar("Row")
 
 
 def build(
@@ -44,6 +41,7 @@ def build(
     *,
     code: Choice = "float16",
     share: Share = Share(),  # noqa: B008 - frozen
+    runner: Runner = InProcess(),  # noqa: B008 - holds nothing
     shard_rows: int = SHARD_ROWS,
 ) -> tuple[Store | None, dict[str, Any]]:
     """Embed `pool` into `folder`, which the caller has claimed; goes on where an earlier run stopped.
@@ -52,12 +50,14 @@ def build(
         code: how vectors are stored; "auto" takes the smallest that keeps the rankings of the first `SAMPLE_ROWS`
             rows, and float16 for a pool that is smaller.
         share: which shards are this process's to make. Every process reads all rows.
+        runner: who makes them; the rows are read here.
 
     Returns:
         The store, or None while other processes still write shards of it; and what was measured of the codes.
 
     Raises:
         StoreMismatch: the folder holds the beginning of another index.
+        WorkerError: some shards were given up; all others are there.
     """
     rows = iter(pool)
     sample = list(islice(rows, SAMPLE_ROWS))
@@ -65,17 +65,20 @@ def build(
     if share.index == 0:
         encoder.save(folder / "encoder")
     made_by = {"encoder": encoder.fingerprint}
-    writer = StreamWriter(folder, kind="embeddings", code=chosen, made_by=made_by, shard_rows=shard_rows)
-    sizes = []
+    writer = StreamWriter(folder.absolute(), kind="embeddings", code=chosen, made_by=made_by, shard_rows=shard_rows)
+    sizes: list[int] = []
     with progress("embedding the pool", _length(pool)) as advance:
-        for number, part in enumerate(_parts(chain(sample, rows), shard_rows)):
-            sizes.append(len(part))
-            if share.has(number) and not writer.holds(number, stamp := data_fingerprint(part)):
-                vectors = embed(encoder, part)
-                writer.write(number, [one.id for one in part], vectors, _columns(part), stamp)
-            advance(len(part))
-            part.clear()  # before the next shard is read, not after
-            pa.default_memory_pool().release_unused()
+
+        def missing() -> Iterator[Part]:
+            for number, part in enumerate(parts_of(chain(sample, rows), shard_rows)):
+                sizes.append(len(part))
+                if share.has(number) and not writer.holds(number, stamp := data_fingerprint(part)):
+                    yield Part(number, part, stamp)
+                else:
+                    advance(len(part))
+
+        failed = runner.run(IndexJob(encoder, writer), missing(), advance)
+    refuse_given_up(failed, folder)
     return writer.finish(sizes), measured
 
 
@@ -102,11 +105,11 @@ def add(store: Store, encoder: InfluenceEncoder, pool: Iterable[Example]) -> tup
                 yield one
 
     with progress("embedding new rows", _length(pool)) as advance:
-        for part in _parts(fresh(), store.manifest["shard_rows"]):
+        for part in parts_of(fresh(), store.manifest["shard_rows"]):
             stamp = data_fingerprint(part)
             if not left_over(store.folder, number, stamp):
                 vectors = embed(encoder, part)
-                write_coded(store.folder, number, code, [one.id for one in part], vectors, _columns(part), stamp)
+                write_coded(store.folder, number, code, [one.id for one in part], vectors, shard_columns(part), stamp)
             shards.append(shard_entry(store.folder, shard_name(number), len(part)))
             number, added = number + 1, added + len(part)
             advance(len(part))
@@ -136,11 +139,6 @@ def remove(store: Store, ids: Sequence[str]) -> tuple[Store, dict[str, int]]:
             advance(shard["rows"])
     changed = change(store, shards, number) if removed else store
     return changed, {"removed": removed, "not_there": len(gone) - removed}
-
-
-def embed(encoder: InfluenceEncoder, examples: Sequence[Example]) -> Floats:
-    """(n, dim) vectors of pool examples, embedded a few at a time."""
-    return np.concatenate([encoder.encode_pool(part) for part in _parts(examples, AT_ONCE)])
 
 
 def measure_codes(encoder: InfluenceEncoder, sample: Sequence[Example], vectors: Floats) -> dict[str, dict[str, float]]:
@@ -187,10 +185,6 @@ def _code(encoder: InfluenceEncoder, sample: Sequence[Example], choice: Choice) 
     return Code.fit(choice, vectors), measured
 
 
-def _columns(examples: Sequence[Example]) -> dict[str, Any]:
-    return {**to_columns(examples), **metadata_columns(examples)}
-
-
 def _ids(store: Store) -> Iterator[pa.ChunkedArray]:
     for shard in store.manifest["shards"]:
         yield store.some(shard, ["id"])["id"]
@@ -198,9 +192,3 @@ def _ids(store: Store) -> Iterator[pa.ChunkedArray]:
 
 def _length(pool: Iterable[Example]) -> int | None:
     return len(pool) if isinstance(pool, Sequence) else None
-
-
-def _parts(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    following = iter(rows)
-    while part := list(islice(following, size)):
-        yield part

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from influcoder.cli.flags import (
+    BY_ITSELF,
     READ_AS_USUAL,
     Files,
     Flag,
     Output,
     Reading,
     ResumableOutput,
+    Running,
     refuse_without_decoder,
     share,
 )
@@ -36,14 +38,15 @@ def index(
     remove: Files | None = None,
     code: Literal["auto", "float16", "int8", "int4"] = "auto",
     approximate: Flag = False,
-    shard: str | None = None,
+    running: Running = BY_ITSELF,
     decoder: str | None = None,
     adapter: str | None = None,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
     """Embed a pool of any size and make it searchable; or change an index that is there.
 
-    Several processes share a job when each is started with its own --shard I/N and the same output folder.
+    --workers N divides a machine's cores among N processes, --ray hands the shards to a Ray cluster. Several processes
+    share a job when each is started with its own --shard I/N and the same output folder.
 
     Args:
         encoder: what `influcoder distill` wrote
@@ -52,7 +55,6 @@ def index(
         remove: ids, or files of ids (one a line, or a JSON list), to be forgotten by the index in the output folder
         code: how vectors are stored; auto: in as few bytes as keep the rankings of the first rows
         approximate: make an IVF-PQ index as well, and measure its recall
-        shard: this process's share of the work, as 2/8; the place its launcher gives it when omitted
         decoder: what an encoder of the short or forward tier reads texts with
         adapter: its LoRA adapter, if it had one
     """
@@ -64,10 +66,10 @@ def index(
 
     refuse_without_decoder(decoder, adapter=adapter)
     if add or remove:
-        if encoder or pool or shard or output.overwrite:
+        if encoder or pool or running != BY_ITSELF or output.overwrite:
             raise ConfigError(
-                "--add and --remove change the index in --output-dir, with its own encoder. Leave --encoder, --pool, "
-                "--shard and --overwrite out."
+                "--add and --remove change the index in --output-dir, with its own encoder and in this process. Leave "
+                "--encoder, --pool, --workers, --ray, --worker-timeout, --shard and --overwrite out."
             )
         made_by = Index(output.output_dir).encoder.made_by
         changed = index_verbs.change_index(
@@ -84,9 +86,9 @@ def index(
     loaded = InfluenceEncoder.load(encoder)
     if decoder is not None:
         loaded = InfluenceEncoder.load(encoder, decoder=decoder_of(loaded.made_by, decoder, adapter))
-    folder = replace(output.folder(arguments), share=Share.read(shard))
-    rows = reading.stream(pool, "pool", output)
-    found = index_verbs.index(loaded, rows, folder, code=code, approximate=approximate)
+    folder = replace(output.folder(arguments), share=Share.read(running.shard))
+    rows, runner = reading.stream(pool, "pool", output), running.runner()
+    found = index_verbs.index(loaded, rows, folder, code=code, approximate=approximate, runner=runner)
     finish("index", arguments, found, output)
 
 
