@@ -10,12 +10,16 @@ import pytest
 import test_cli
 from test_attribution import sentences
 from test_cli import as_rows, refused, write_jsonl
+from test_indexing import Hashed
 from tiny import save_decoder
 
+from influcoder import plan as plans
 from influcoder import room
+from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import DataError, StoreError
 from influcoder.examples import Columns
-from influcoder.glance import glance
+from influcoder.glance import Glance, glance
+from influcoder.plan import plan_index
 from influcoder.room import held_bytes
 
 call = test_cli.call
@@ -136,6 +140,38 @@ def test_plan_of_an_index_has_the_teachers_cost_beside_it(call, tmp_path):
     assert "times as long" in out
     status, out, _ = call("plan", *words)
     assert "told with --decoder" in out
+
+
+def test_plan_of_an_index_is_near_what_it_takes(call, work, tmp_path, monkeypatch):
+    encoder = tmp_path / "encoder"
+    data = ["--decoder", "decoder", "--queries", "queries.jsonl", "--pool", "pool.jsonl"]
+    assert call("features", *data, *SMALL, "--output-dir", tmp_path / "features")[0] == 0
+    assert call("distill", "--features", tmp_path / "features", "--output-dir", encoder)[0] == 0
+    rows = [one | {"genre": "x" * 500} for one in as_rows(sentences(300, 2, "p"))]
+    write_jsonl(tmp_path / "tagged.jsonl", rows)
+    words = ["index", "--encoder", encoder, "--pool", tmp_path / "tagged.jsonl"]
+    plan = planned(call, *words)
+    assert plan["code"] == "float16"  # as index itself does with so few rows
+    assert call(*words, "--output-dir", tmp_path / "index")[0] == 0
+    written = held_bytes(tmp_path / "index") - held_bytes(tmp_path / "index/encoder")
+    assert plan["disk_bytes"] == pytest.approx(written, rel=0.25)
+
+    monkeypatch.setattr(plans, "EXACT_ROWS", 299)  # no exact FAISS index beside it
+    sizes = {code: planned(call, *words, "--code", code)["disk_bytes"] for code in ("float16", "int8", "int4")}
+    dim = InfluenceEncoder.load(encoder).dim
+    assert sizes["float16"] - sizes["int8"] == pytest.approx(300 * dim, abs=2)
+    assert sizes["int8"] - sizes["int4"] == pytest.approx(150 * dim, abs=2)
+    more = planned(call, *words, "--code", "int4", "--approximate")["disk_bytes"] - sizes["int4"]
+    assert 300 * 8 < more < 300 * (8 + dim)
+    monkeypatch.setattr(plans, "SAMPLE_ROWS", 300)
+    assert planned(call, *words)["disk_bytes"] in sizes.values()
+
+
+def test_memory_planned_for_an_index_does_not_grow_with_texts(work, tmp_path):
+    pool = glance([str(work / "pool.jsonl")], 50)
+    small, large = (plan_index(Hashed(), Glance(rows, pool.sample)) for rows in (10**6, 10**8))
+    assert large["memory_bytes"] - small["memory_bytes"] < 25 * 10**8
+    assert large["disk_bytes"] > 90 * small["disk_bytes"]
 
 
 def test_plan_is_printed_and_then_refused_where_the_disk_is_too_small(call, monkeypatch):

@@ -68,7 +68,7 @@ class Approximate:
                 f"the index has {len(index)} rows; IVF-PQ needs {39 * 256} to learn from. Search exactly."
             )
         lists = int(min(4 * np.sqrt(len(index)), len(index) / 39))
-        parts = max(one for one in range(1, index.dim // 2 + 1) if index.dim % one == 0)
+        parts = _parts(index.dim)
         made: Any = faiss.index_factory(index.dim, f"IVF{lists},PQ{parts}", faiss.METRIC_INNER_PRODUCT)
         made.cp.seed = made.pq.cp.seed = seed
         with progress("training IVF-PQ", len(index)) as advance:
@@ -86,7 +86,7 @@ class Approximate:
                 break
         facts = {
             "kind": f"IVF{lists},PQ{parts}",
-            "bytes": parts + 8,
+            "bytes": pq_bytes(index.dim),
             "lists_searched": probes,
             "recall_at_10": {str(name): value for name, value in tried.items()},
         }
@@ -150,6 +150,15 @@ class Approximate:
             faiss.write_index(made, file.name)
         write_json(self.record, facts | {"sha256": sha256(self.path), "manifest": self._manifest})
         self.__dict__.pop("_made", None)
+
+
+def pq_bytes(dim: int) -> int:
+    """What IVF-PQ keeps of a row, in bytes: a byte a part of its vector, and its number."""
+    return _parts(dim) + 8
+
+
+def _parts(dim: int) -> int:
+    return max(one for one in range(1, dim // 2 + 1) if dim % one == 0)
 
 
 def _sample(index: "Index", seed: int) -> "Floats":

@@ -10,11 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from influcoder.approximate import EXACT_ROWS, pq_bytes
+from influcoder.codes import Code
 from influcoder.decoder_tables import bytes_of_tables
 from influcoder.encoder import InfluenceEncoder
 from influcoder.examples import Example
 from influcoder.glance import Glance
+from influcoder.index_job import embed, shard_columns
+from influcoder.indexing import SAMPLE_ROWS, SHARD_ROWS, Choice, choose_code, measure_codes
 from influcoder.room import in_words, text_bytes
+from influcoder.seen import BYTES_AN_ID
 from influcoder.teachers import Teacher, bytes_to_write
 
 FEATURE_PROBE = 64
@@ -49,23 +54,45 @@ def plan_features(teacher: Teacher, queries: Glance, pool: Glance) -> dict[str, 
     }
 
 
-def plan_index(encoder: InfluenceEncoder, pool: Glance, teacher: Teacher | None = None) -> dict[str, Any]:
-    """What `index` of this pool takes; with the teacher, what it would take in the encoder's place."""
+def plan_index(
+    encoder: InfluenceEncoder,
+    pool: Glance,
+    teacher: Teacher | None = None,
+    *,
+    code: Choice = "auto",
+    approximate: bool = False,
+) -> dict[str, Any]:
+    """What `index` of this pool takes, so coded; with the teacher, what it would take in the encoder's place."""
     probe = _probe(encoder.encode_pool, pool.sample)
-    text = text_bytes(pool.sample)
+    chosen = _code(encoder, pool, code)
+    row = chosen.bytes + text_bytes(pool.sample, shard_columns)
+    beside = pq_bytes(encoder.dim) if approximate else 2 * encoder.dim if pool.rows <= EXACT_ROWS else 0
     exact = None
     if teacher is not None:
         slow = _probe(lambda some: teacher.features(some, "pool"), pool.sample[:FEATURE_PROBE])
-        size = round(pool.rows * (teacher.bytes_per_example + text))
+        size = round(pool.rows * (teacher.bytes_per_example + text_bytes(pool.sample)))
         exact = {"seconds": pool.rows / slow["rows_per_second"], "disk_bytes": size, "probe": slow}
+    # A shard of rows at a time, as they are read and as the columns they are written as; and a hash an id.
+    held = 2 * _held(pool.sample) * min(pool.rows, SHARD_ROWS) + BYTES_AN_ID * pool.rows
     return {
         "rows": {"pool": pool.rows},
         "probe": probe,
+        "code": chosen.name,
         "seconds": pool.rows / probe["rows_per_second"],
-        "disk_bytes": round(pool.rows * (4 * encoder.dim + text)),  # vectors, and the same once more in index.faiss
-        "memory_bytes": _peak_bytes() + round(_held(pool.sample) * pool.rows),
+        "disk_bytes": round(pool.rows * (row + beside)),
+        "memory_bytes": _peak_bytes() + round(held),
         "exact_teacher": exact,
     }
+
+
+def _code(encoder: InfluenceEncoder, pool: Glance, choice: Choice) -> Code:
+    """The code that `index` takes; "auto" chooses on these rows as it chooses on its first."""
+    vectors = embed(encoder, pool.sample)
+    if choice == "auto" and pool.rows < SAMPLE_ROWS:
+        choice = "float16"
+    if choice == "auto":
+        choice = choose_code(measure_codes(encoder, pool.sample, vectors))
+    return Code.fit(choice, vectors)
 
 
 def plan_in_words(plan: dict[str, Any], free: int) -> str:
@@ -76,7 +103,9 @@ def plan_in_words(plan: dict[str, Any], free: int) -> str:
         f"rows     {counts}",
         f"time     {_duration(plan['seconds'])} ({probe['rows_per_second']:,.1f} rows/s, measured on {probe['rows']} "
         f"rows in {probe['seconds']:.1f} s)",
-        f"disk     {in_words(plan['disk_bytes'])} to write, {in_words(free)} free",
+        f"disk     {in_words(plan['disk_bytes'])} to write"
+        + (f" (vectors as {plan['code']})" if "code" in plan else "")
+        + f", {in_words(free)} free",
         f"memory   {in_words(plan['memory_bytes'])}",
     ]
     exact = plan["exact_teacher"]

@@ -2,8 +2,9 @@
 
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,8 @@ from influcoder.examples import Example, to_columns
 
 SAMPLE = 256
 """examples by which the size of all is told"""
+Columns = Callable[[Sequence[Example]], Mapping[str, Any]]
+"""what is kept of examples: a column a name"""
 
 
 def free_bytes(folder: Path) -> int:
@@ -42,11 +45,11 @@ def held_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def text_bytes(examples: Sequence[Example]) -> float:
+def text_bytes(examples: Sequence[Example], columns: Columns = to_columns) -> float:
     """What a store keeps of an example beside its vector, in bytes a row: measured on some of them."""
     some = examples[:: -(-len(examples) // SAMPLE) or 1]
     sink = io.BytesIO()
-    pq.write_table(pa.table({"id": [one.id for one in some], **to_columns(some)}), sink)
+    pq.write_table(pa.table({"id": [one.id for one in some], **columns(some)}), sink)
     return sink.tell() / max(len(some), 1)
 
 

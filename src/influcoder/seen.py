@@ -6,6 +6,8 @@ from array import array
 import numpy as np
 
 _FULL = 0.75
+BYTES_AN_ID = 22
+"""at most, once the table has grown"""
 
 
 class SeenIds:

@@ -102,7 +102,7 @@ def benchmark_toxicity(
     data: Path,
     *,
     backbone: str | None = None,
-    benign: int = 404,
+    benign: int = 808,
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:

@@ -54,10 +54,10 @@ class ToxicitySettings:
     """
 
     seeds: int = 3
-    benign: int = 404
+    benign: int = 808
     references: int = 10
-    train_queries: int = 60
-    train_pool: int = 240
+    train_queries: int = 120
+    train_pool: int = 480
     tuning: FinetuneSettings = field(default_factory=FinetuneSettings)
     backbone: str | None = None
     epochs: int = 8

@@ -81,7 +81,7 @@ def toxicity(
     decoder: str,
     data: str,
     backbone: str | None = None,
-    benign: int = 404,
+    benign: int = 808,
     seeds: int = 3,
     max_length: int = 64,
     quick: Flag = False,

@@ -1,7 +1,7 @@
 """The verb `plan JOB`: what a long job will take, before it begins."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cyclopts
 
@@ -68,6 +68,8 @@ def index(
     encoder: Path,
     pool: Files,
     output_dir: Path = Path(),
+    code: Literal["auto", "float16", "int8", "int4"] = "auto",
+    approximate: Flag = False,
     decoder: str | None = None,
     adapter: str | None = None,
     checkpoints: Files | None = None,
@@ -81,6 +83,8 @@ def index(
         encoder: what `influcoder distill` wrote
         pool: JSONL (.gz, .zst) or Parquet files, folders or globs
         output_dir: where the job would write
+        code: how vectors are stored; auto: in as few bytes as keep the rankings of some rows
+        approximate: an IVF-PQ index as well
         decoder: the decoder the encoder was distilled from, for the exact teacher's cost and the forward tier
         adapter: its LoRA adapter, if it had one
         checkpoints: those the teacher took its gradients from, if it did
@@ -98,7 +102,7 @@ def index(
         loaded = InfluenceEncoder.load(encoder, decoder=model)
         teacher = teacher_of(loaded, model, checkpoints_of(checkpoints, str(decoder), model.max_length))
     seen = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed)
-    _tell(plan_index(loaded, seen, teacher), output_dir, json)
+    _tell(plan_index(loaded, seen, teacher, code=code, approximate=approximate), output_dir, json)
 
 
 def _tell(plan: dict[str, Any], output_dir: Path, json: bool) -> None:
