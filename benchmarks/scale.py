@@ -7,7 +7,8 @@ the sentences of others' responses, as many as a row drawn at random is long; se
 encoder is distilled from the demo decoder here and now; its 64 spectral numbers are indexed (`narrow`), and beside
 them at the smallest size its identity channels too (`whole`). Each index is made by `influcoder index --shard I/N`
 in as many processes as there are cores; time is that of the slowest, from its start, imports included, and memory
-the largest sum over all processes at once, sampled five times a second. Processor seconds stand beside both, for a
+the largest sum over all processes at once, sampled five times a second: what they share, as the code of libraries, is
+counted once. Processor seconds stand beside both, for a
 machine that does other work as well.
 
 The exact teacher is timed on a few hundred of the same documents and extrapolated, and the result says so. Exact
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -202,10 +204,10 @@ def load() -> float:
 
 
 def resident(process: int) -> int:
-    """Bytes of memory of a process that is alive; 0 of one that is gone."""
+    """Bytes of memory that a process takes, its part of what it shares with others; 0 of one that is gone."""
     try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
+        return int(psutil.Process(process).memory_full_info().pss)
+    except psutil.Error:
         return 0
 
 

@@ -31,6 +31,7 @@ VERBS = sorted(
         "distill",
         "env",
         "evaluate",
+        "export",
         "features",
         "import",
         "index",

@@ -8,7 +8,7 @@ import test_distill
 from hypothesis import given
 from hypothesis import strategies as st
 
-from influcoder import indexing
+from influcoder import index_job, indexing
 from influcoder.errors import ConfigError, InflucoderError, StoreCorrupt, StoreError, StoreMismatch
 from influcoder.examples import Example
 from influcoder.index import Index
@@ -282,7 +282,7 @@ class StopsAfterOneShard(Fixed):
 
 
 def test_stopped_build_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(indexing, "AT_ONCE", 10**6)
+    monkeypatch.setattr(index_job, "AT_ONCE", 10**6)
     monkeypatch.setattr(indexing.build, "__kwdefaults__", indexing.build.__kwdefaults__ | {"shard_rows": 2500})
     vectors = whole_numbers(5000)
     with pytest.raises(KeyboardInterrupt):

@@ -6,14 +6,37 @@ gradients, which costs one gradient a candidate and gives near-teacher top ranks
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.examples import Example
-from influcoder.index import Floats, Index
+from influcoder.index import Floats
+from influcoder.scan import Found
 from influcoder.teachers import Teacher
+
+
+class Searchable(Protocol):
+    """A pool that can be asked: an `Index`, or a `LanceIndex`."""
+
+    @property
+    def encoder(self) -> InfluenceEncoder:
+        """What made it, for queries."""
+        ...
+
+    def search(self, queries: Floats, k: int, *, opponents: bool = ..., where: str | None = ...) -> Found:
+        """The `k` best rows of each query, (n, dim)."""
+        ...
+
+    def search_approximately(self, queries: Floats, k: int, *, opponents: bool = ...) -> Found:
+        """The same, faster and not always alike."""
+        ...
+
+    def example(self, row: int) -> Example:
+        """The pool example of a row."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +72,7 @@ class Hits(list[Hit]):
 
 
 def search(
-    index: Index,
+    index: Searchable,
     queries: Sequence[Example],
     *,
     k: int = 10,
@@ -101,7 +124,7 @@ def _trust(
     return [(expected, low, high) for expected, low, high in known.expect(vectors).tolist()]
 
 
-def query_vectors(index: Index, queries: Sequence[Example], features: Floats | None) -> Floats:
+def query_vectors(index: Searchable, queries: Sequence[Example], features: Floats | None) -> Floats:
     """(n, dim) vectors to search with: from real gradients where the encoder can use them, else from text."""
     encoder = index.encoder
     if features is None or encoder.query_projector is None:
@@ -109,7 +132,7 @@ def query_vectors(index: Index, queries: Sequence[Example], features: Floats | N
     return encoder.project_query(queries, features)
 
 
-def verified(index: Index, teacher: Teacher, query_features: Floats, rows: np.ndarray) -> Floats:
+def verified(index: Searchable, teacher: Teacher, query_features: Floats, rows: np.ndarray) -> Floats:
     """The teacher's influence of each shortlisted row on its query, (n_queries, shortlist).
 
     A row that several queries share costs one gradient.
@@ -121,7 +144,9 @@ def verified(index: Index, teacher: Teacher, query_features: Floats, rows: np.nd
     return np.stack([features[of_query[i]] @ query for i, query in enumerate(query_features)])
 
 
-def _hits(index: Index, rows: np.ndarray, scores: Floats, exact: Floats | None, k: int, opponents: bool) -> list[Hit]:
+def _hits(
+    index: Searchable, rows: np.ndarray, scores: Floats, exact: Floats | None, k: int, opponents: bool
+) -> list[Hit]:
     order = np.arange(len(rows))
     if exact is not None:
         order = np.argsort(exact if opponents else -exact, kind="stable")

@@ -114,14 +114,7 @@ class Index:
         Raises:
             StoreMismatch: another one lies in its place.
         """
-        encoder = InfluenceEncoder.load(self.folder / "encoder", decoder=self._decoder)
-        made_by = self.store.manifest["made_by"]["encoder"]
-        if made_by != encoder.fingerprint:
-            raise StoreMismatch(
-                f"{self.folder}: embedded by encoder {made_by[:12]}, in it lies {encoder.fingerprint[:12]}. "
-                "Put the encoder that made it there, or index the pool again."
-            )
-        return encoder
+        return encoder_in(self.folder, self.store.manifest["made_by"]["encoder"], self._decoder)
 
     @cached_property
     def approximate(self) -> Approximate:
@@ -138,7 +131,7 @@ class Index:
         Raises:
             ConfigError: k is below 1, the queries have another width or are not finite, or `where` cannot be read.
         """
-        queries = self.checked(queries)
+        queries = checked_queries(queries, self.dim)
         if k < 1:
             raise ConfigError(f"k is {k}, expected at least 1.")
         wanted = self._conditions(where)
@@ -154,7 +147,7 @@ class Index:
             ConfigError: as `search`.
             StoreMismatch: there is none, or rows were added or removed since it was made.
         """
-        queries = self.checked(queries)
+        queries = checked_queries(queries, self.dim)
         if k < 1:
             raise ConfigError(f"k is {k}, expected at least 1.")
         rows = self.approximate.shortlist(queries, SHORTLIST * k, opponents=opponents)
@@ -182,7 +175,7 @@ class Index:
 
     def iter_scores(self, queries: Floats, *, where: str | None = None) -> Iterator[tuple[pa.ChunkedArray, Floats]]:
         """(ids, (n_queries, rows) scores) of one shard after the other."""
-        queries, wanted = self.checked(queries), self._conditions(where)
+        queries, wanted = checked_queries(queries, self.dim), self._conditions(where)
         for place, shard in enumerate(self.shards):
             block = self._block(place, wanted)
             ids = self.store.some(shard, ["id"])["id"]
@@ -198,19 +191,6 @@ class Index:
         self.store.verify()
         self.approximate.verify()
         _ = self.code, self.encoder
-
-    def checked(self, queries: Floats) -> Floats:
-        """Queries as they are searched with.
-
-        Raises:
-            ConfigError: they have another width or are not finite.
-        """
-        queries = np.ascontiguousarray(queries, np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise ConfigError(f"queries are {queries.shape}, expected (n, {self.dim}).")
-        if not np.isfinite(queries).all():
-            raise ConfigError("a query vector is not finite.")
-        return queries
 
     def _block(self, place: int, wanted: Sequence[Condition]) -> Block:
         """A shard's stored vectors: all, or those of rows that are like what is wanted."""
@@ -239,6 +219,35 @@ class Index:
     def filterable(self) -> list[str]:
         """The names that a filter may use: those of the pool's metadata."""
         names: Mapping[str, None] = {
-            name: None for shard in self.shards for name in self.store.column_names(shard) if name.startswith(PREFIX)
+            name: None for shard in self.shards for name in self.store.schema(shard).names if name.startswith(PREFIX)
         }
         return sorted(name.removeprefix(PREFIX) for name in names)
+
+
+def checked_queries(queries: Floats, dim: int) -> Floats:
+    """Queries as they are searched with, (n, dim).
+
+    Raises:
+        ConfigError: they have another width or are not finite.
+    """
+    queries = np.ascontiguousarray(queries, np.float32)
+    if queries.ndim != 2 or queries.shape[1] != dim:
+        raise ConfigError(f"queries are {queries.shape}, expected (n, {dim}).")
+    if not np.isfinite(queries).all():
+        raise ConfigError("a query vector is not finite.")
+    return queries
+
+
+def encoder_in(folder: Path, made_by: str, decoder: Decoder | None) -> InfluenceEncoder:
+    """The encoder in an index's folder, with the fingerprint of the one that made it.
+
+    Raises:
+        StoreMismatch: another one lies in its place.
+    """
+    encoder = InfluenceEncoder.load(folder / "encoder", decoder=decoder)
+    if made_by != encoder.fingerprint:
+        raise StoreMismatch(
+            f"{folder}: embedded by encoder {made_by[:12]}, in it lies {encoder.fingerprint[:12]}. "
+            "Put the encoder that made it there, or index the pool again."
+        )
+    return encoder

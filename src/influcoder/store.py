@@ -231,13 +231,13 @@ class Store:
         """
         return read_columns(self._mapped_out(shard), columns, group)
 
-    def column_names(self, shard: Mapping[str, Any]) -> list[str]:
-        """The names of a shard's columns.
+    def schema(self, shard: Mapping[str, Any]) -> pa.Schema:
+        """The names and types of a shard's columns.
 
         Raises:
             StoreCorrupt: its footer is not what was written.
         """
-        return list(pq.read_schema(self._mapped_out(shard)).names)
+        return pq.read_schema(self._mapped_out(shard))
 
     def _mapped_out(self, shard: Mapping[str, Any]) -> Path:
         """A shard's columns, of which it is sure where they lie."""

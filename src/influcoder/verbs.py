@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from influcoder.atomic import write_json
-from influcoder.attribution import Hits
+from influcoder.attribution import Hits, Searchable
 from influcoder.attribution import search as search_index
 from influcoder.backbone import sentence_transformer
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
@@ -123,7 +123,7 @@ def distil(
 
 
 def search(
-    index: Index,
+    index: Searchable,
     queries: Sequence[Example],
     *,
     k: int,

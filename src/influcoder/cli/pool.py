@@ -1,4 +1,4 @@
-"""The verbs of the index: make and change it, ask it, choose by it, score all of it."""
+"""The verbs of the index: make and change it, ask it, choose by it, score all of it, hand it on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from influcoder.decoder import Decoder
     from influcoder.examples import Example
     from influcoder.index import Index
+    from influcoder.lance import LanceIndex
 
 
 def index(
@@ -112,7 +113,7 @@ def search(
     """Show the pool rows that push the model towards a completion, or away from it.
 
     Args:
-        index: what `influcoder index` wrote
+        index: what `influcoder index` or `influcoder export` wrote
         prompt: what the model is asked, as a user's turn
         completion: what it says, whose cause is sought
         queries: files of queries instead of one prompt and completion
@@ -181,7 +182,7 @@ def select(
     refuse_without_decoder(decoder, adapter=adapter)
     rules = {"top": share(top, "--top"), "drop": share(drop, "--drop"), "threshold": threshold}
     asked = reading.read(queries, "queries", output)
-    found = verbs.select(_opened(index, decoder, adapter)[0], asked, output.folder(arguments), **rules)
+    found = verbs.select(_whole(index, decoder, adapter), asked, output.folder(arguments), **rules)
     finish("select", arguments, found, output)
 
 
@@ -209,9 +210,33 @@ def score(
 
     refuse_without_decoder(decoder, adapter=adapter)
     asked = reading.read(queries, "queries", output)
-    opened, _ = _opened(index, decoder, adapter)
+    opened = _whole(index, decoder, adapter)
     found = index_verbs.score(opened, asked, output.folder(arguments), where=where)
     finish("score", arguments, found, output)
+
+
+def export(
+    *,
+    output: Output,
+    index: Path,
+    lance: str,
+    table: str = "influcoder",
+    approximate: Flag = False,
+) -> None:
+    """Copy an index into LanceDB, for pools that have outgrown one machine; `search` then asks it there.
+
+    Args:
+        index: what `influcoder index` wrote
+        lance: the database: a folder, or a URI that LanceDB connects to, as s3://bucket/path
+        table: its name in the database; one of that name is replaced
+        approximate: let LanceDB make an IVF-PQ index of it
+    """
+    arguments = dict(locals())
+    from influcoder import lance as lancedb
+
+    opened = _whole(index)
+    found = lancedb.export(opened, lance, output.folder(arguments), table=table, approximate=approximate)
+    finish("export", arguments, found, output)
 
 
 def _ids(given: list[str]) -> list[str]:
@@ -234,10 +259,20 @@ def _asked(prompt: str | None, completion: str | None, queries: list[str] | None
     return [Example("query", prompt, completion, (("user", prompt),))]
 
 
-def _opened(folder: Path, path: str | None, adapter: str | None) -> "tuple[Index, Decoder | None]":
+def _opened(folder: Path, path: str | None, adapter: str | None) -> "tuple[Index | LanceIndex, Decoder | None]":
     """An index with the decoder that its encoder may need."""
+    from influcoder.lance import open_index
+
+    index = open_index(folder)
+    decoder = decoder_of(index.encoder.made_by, path, adapter)
+    return (index if decoder is None else open_index(folder, decoder)), decoder
+
+
+def _whole(folder: Path, path: str | None = None, adapter: str | None = None) -> "Index":
+    """The same of an index whose rows are here."""
     from influcoder.index import Index
 
-    index = Index(folder)
-    decoder = decoder_of(index.encoder.made_by, path, adapter)
-    return (index if decoder is None else Index(folder, decoder=decoder)), decoder
+    opened, _ = _opened(folder, path, adapter)
+    if not isinstance(opened, Index):
+        raise ConfigError(f"{folder}: its rows are in LanceDB, to be searched. Give the index it was exported from.")
+    return opened
