@@ -37,6 +37,7 @@ results: install
 	for task in toxicity counterfact selection; do \
 		$(BIN)/influcoder benchmark $$task --decoder assets/decoder-base --data $(DATA) --backbone $(MINILM) \
 			--output-dir runs/$$task --resume || exit 1; done
+	$(BIN)/python benchmarks/scale.py --data $(DATA) --output-dir runs/scale
 	$(BIN)/python benchmarks/reliability.py --output-dir runs/reliability
 	$(BIN)/python benchmarks/gradients.py --workload demo --repeats 4 --output-dir runs/speed-demo
 	$(BIN)/python benchmarks/gradients.py --workload llama-30m --examples 48 --repeats 3 --output-dir runs/speed-30m

@@ -8,8 +8,8 @@ encoder is distilled from the demo decoder here and now; its 64 spectral numbers
 them at the smallest size its identity channels too (`whole`). Each index is made by `influcoder index --shard I/N`
 in as many processes as there are cores; time is that of the slowest, from its start, imports included, and memory
 the largest sum over all processes at once, sampled five times a second: what they share, as the code of libraries, is
-counted once. Processor seconds stand beside both, for a
-machine that does other work as well.
+counted once. The more shards, the likelier that the peaks of two processes meet, so the peak of one stands beside it;
+so do processor seconds, for a machine that does other work as well.
 
 The exact teacher is timed on a few hundred of the same documents and extrapolated, and the result says so. Exact
 search reads 10M x 64 random int8 codes mapped from files; the floor beside it is the time in which the same threads
@@ -170,7 +170,7 @@ def indexed(student: Path, pool: Path, folder: Path, processes: int) -> dict[str
     words = [sys.executable, "-m", "influcoder", "index", "--encoder", student, "--pool", pool, "--output-dir", folder]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     shutil.rmtree(folder, ignore_errors=True)  # one that is there would be resumed, in no time
-    began, peak, used = time.perf_counter(), 0, resource.getrusage(resource.RUSAGE_CHILDREN)
+    began, peak, most, used = time.perf_counter(), 0, 0, resource.getrusage(resource.RUSAGE_CHILDREN)
     running = [
         subprocess.Popen(
             [*map(str, words), "--code", "int8", "--shard", f"{turn + 1}/{processes}"],
@@ -180,7 +180,8 @@ def indexed(student: Path, pool: Path, folder: Path, processes: int) -> dict[str
         for turn in range(processes)
     ]
     while any(one.poll() is None for one in running):
-        peak = max(peak, sum(resident(one.pid) for one in running))
+        each = [resident(one.pid) for one in running]
+        peak, most = max(peak, sum(each)), max(most, *each)
         time.sleep(0.2)
     seconds = time.perf_counter() - began
     if any(one.returncode for one in running):
@@ -193,6 +194,7 @@ def indexed(student: Path, pool: Path, folder: Path, processes: int) -> dict[str
         "cpu_seconds": round(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime, 2),
         "rows_per_second": len(index) / seconds,
         "peak_memory_mb": peak / 1e6,
+        "peak_memory_of_one_process_mb": most / 1e6,
         "vector_bytes": sum(shard["vectors_bytes"] for shard in index.shards),
         "column_bytes": sum(shard["columns_bytes"] for shard in index.shards),
     }

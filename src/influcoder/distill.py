@@ -75,7 +75,7 @@ class ClosedFormRecipe:
     pair_width: int = 1024
     channel_width: int = 512
     lags: tuple[int, ...] = (1, 2)
-    short_tokens: int = 64
+    short_tokens: int = 80
     seed: int = 0
 
     def reading(self) -> dict[str, Any]:
