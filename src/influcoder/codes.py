@@ -21,6 +21,8 @@ from influcoder.errors import ConfigError
 Floats = NDArray[np.float32]
 CodeName = Literal["float16", "int8", "int4"]
 _LAST_LEVEL = {"int8": 127, "int4": 7}
+AT_ONCE = 4096
+"""vectors that are coded together"""
 _SHARES = np.linspace(0.3, 1, 15, dtype=np.float32)
 
 
@@ -72,8 +74,12 @@ class Code:
         if self.name == "float16":
             with np.errstate(over="ignore"):
                 return vectors.astype(np.float16)
-        levels = _levels(vectors, self.scale, _LAST_LEVEL[self.name]).astype(np.int8)
-        return levels if self.name == "int8" else _packed(levels)
+        stored = np.empty((len(vectors), self.bytes), self.dtype)
+        for start in range(0, len(vectors), AT_ONCE):
+            some = vectors[start : start + AT_ONCE]
+            levels = _levels(some, self.scale, _LAST_LEVEL[self.name]).astype(np.int8)
+            stored[start : start + AT_ONCE] = levels if self.name == "int8" else _packed(levels)
+        return stored
 
     def numbers(self, stored: NDArray[Any]) -> NDArray[Any]:
         """(n, dim) stored numbers of which each is worth `scale`: float16, or int8 levels."""

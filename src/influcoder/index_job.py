@@ -103,7 +103,10 @@ class _Elsewhere:
 
 def embed(encoder: InfluenceEncoder, examples: Sequence[Example]) -> Floats:
     """(n, dim) vectors of pool examples, embedded a few at a time."""
-    return np.concatenate([encoder.encode_pool(part) for part in parts_of(examples, AT_ONCE)])
+    vectors = np.empty((len(examples), encoder.dim), np.float32)
+    for start in range(0, len(examples), AT_ONCE):
+        vectors[start : start + AT_ONCE] = encoder.encode_pool(examples[start : start + AT_ONCE])
+    return vectors
 
 
 def shard_columns(examples: Sequence[Example]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from influcoder.codes import Code, Floats
+from influcoder.codes import AT_ONCE, Code, Floats
 
 _NO_SCORES = np.empty(0, np.float32)
 
@@ -51,8 +51,11 @@ class Block:
 
 def reach(code: Code, stored: NDArray[Any]) -> float:
     """The length of the longest row of `Code.numbers(stored)`, rounded up."""
-    lengths = np.einsum("ij,ij->i", numbers := code.numbers(stored).astype(np.float32), numbers)
-    return float(np.sqrt(lengths.max(initial=0)) * (1 + 1e-5))
+    longest = 0.0
+    for start in range(0, len(stored), AT_ONCE):
+        numbers = code.numbers(stored[start : start + AT_ONCE]).astype(np.float32)
+        longest = max(longest, np.einsum("ij,ij->i", numbers, numbers).max(initial=0))
+    return float(np.sqrt(np.float32(longest)) * (1 + 1e-5))
 
 
 def top(code: Code, blocks: Sequence[Callable[[], Block]], queries: Floats, k: int) -> Found:
