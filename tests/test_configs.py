@@ -98,7 +98,7 @@ def test_run_takes_a_config_as_it_is(stand_ins, call, monkeypatch, tmp_path):
     config = (CONFIGS[0].parent / "datelm-xstest-het.toml").read_text(encoding="utf-8")
     text = config.replace('output_dir = "runs/', f'output_dir = "{tmp_path}/').replace("seeds = 3", "seeds = 1")
     (tmp_path / "config.toml").write_text(text)
-    refused(call("run", tmp_path / "config.toml"), "databricks/databricks-dolly-15k: 140 different examples, 220")
+    refused(call("run", tmp_path / "config.toml"), "databricks/databricks-dolly-15k: 140 different examples, 460")
 
 
 def test_datasets_that_cannot_be_had_are_named(call, tmp_path, stand_ins, monkeypatch):

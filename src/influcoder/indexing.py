@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from influcoder.atomic import remove_half_written
 from influcoder.codes import Code, CodeName, Floats
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import DataError
@@ -78,6 +79,8 @@ def build(
                     advance(len(part))
 
         failed = runner.run(IndexJob(encoder, writer), missing(), advance)
+    if share.count == 1:
+        remove_half_written(folder)  # of workers that were killed
     refuse_given_up(failed, folder)
     return writer.finish(sizes), measured
 

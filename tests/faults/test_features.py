@@ -260,13 +260,20 @@ def job(tmp_path_factory, model):
     ]
 
 
+def heed_interrupts():
+    """A shell's background jobs ignore SIGINT, and so does all that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def stopped(job, number, *more):
     """What a run prints at its end that gets a signal once its first shard is there, and its output folder."""
     folder, words = job
     output = folder / f"out {number}"
     command = [*map(str, words), *more, "--output-dir", output.name]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_interrupts
+    )
     begin = time.monotonic()
     while not (output / "queries/shard-00000.parquet").exists() and time.monotonic() - begin < 300:
         time.sleep(0.002)
