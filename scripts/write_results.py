@@ -56,7 +56,8 @@ the teacher with another seed: the ceiling. `exact-query`: the query's own gradi
 `int8`: pool vectors of one byte a number. `short` reads the gradient of 80 tokens of a text, `forward` a forward
 pass of all of it. `static, 0.25 of the examples` learnt from a quarter of the queries and of the pool; `from X`
 learnt on pool X. The cascade of the facts re-scores the static tier's first 10 %. Times on one core beside other work.
-The paper's recipe stands in the next section: an earlier run on the same splits, seeds and teacher.
+The paper's recipe stands in the next section: an earlier run on the same splits, seeds and teacher. That `short` reads
+80 tokens was settled after 64 were tested on these very splits (.597, .678 and .957 with exact queries), not on validation.
 
 What is short of what we want: text alone stays below ρ .3 on tasks, and a shortlist of a quarter of the pool, from
 any tier, does not keep 95 % of the exact top tenth on them; why is in [the log](log.md).
@@ -98,7 +99,7 @@ decoder is fine-tuned on Dolly rows with less than 1 % unsafe answers of XSTest 
 pool by its mean score for unsafe references of JailbreakBench. Heterogeneous: refusals of XSTest's unsafe requests are
 ranked too; homogeneous: they are left out of the ranking (one model saw both). Students learn from other sources.
 AUPRC is DATE-LM's trapezoid; AP is average precision, which does not flatter few positives. Intervals: unsafe and
-other rows drawn again, apart, for each seed.
+other rows drawn again, apart, for each seed. An earlier run of half the size is in [the log](log.md).
 
 {not_reached(metrics, "AUPRC, heterogeneous", lambda one: one["heterogeneous"]["auprc"]["mean"])}
 
