@@ -57,7 +57,8 @@ the teacher with another seed: the ceiling. `exact-query`: the query's own gradi
 pass of all of it. `static, 0.25 of the examples` learnt from a quarter of the queries and of the pool; `from X`
 learnt on pool X. The cascade of the facts re-scores the static tier's first 10 %. Times on one core beside other work.
 The paper's recipe stands in the next section: an earlier run on the same splits, seeds and teacher. That `short` reads
-80 tokens was settled after 64 were tested on these very splits (.597, .678 and .957 with exact queries), not on validation.
+80 tokens was settled after 64 were tested on these very splits (.597, .678 and .957 with exact queries), not on
+validation.
 
 What is short of what we want: text alone stays below ρ .3 on tasks, and a shortlist of a quarter of the pool, from
 any tier, does not keep 95 % of the exact top tenth on them; why is in [the log](log.md).
