@@ -76,8 +76,7 @@ class Decoder:
         self._warned = False
         self._most: int | None = None
         self.adapter = adapter or {}
-        self.again = again
-        """loads the same decoder in another process; None for one made in memory"""
+        self._again = again
 
     @classmethod
     def load(
@@ -141,6 +140,20 @@ class Decoder:
             trust_remote_code=trust_remote_code,
         )
         return cls(model.to(device), tokenizer, name=name, max_length=max_length, adapter=parts, again=again)
+
+    @property
+    def again(self) -> "Callable[[], Decoder]":
+        """What loads the same decoder in another process.
+
+        Raises:
+            ConfigError: it was made in memory.
+        """
+        if self._again is None:
+            raise ConfigError(
+                f"{self.name} was made in memory, where no worker finds it. Save it and take it from there with "
+                "Decoder.load."
+            )
+        return self._again
 
     def shortened(self, tokens: int) -> "Decoder":
         """The same decoder, reading at most so many tokens of a text (`Tokens.shortened`).

@@ -13,11 +13,10 @@ import pyarrow as pa
 from influcoder.codes import Floats
 from influcoder.decoder import Decoder
 from influcoder.encoder import InfluenceEncoder
-from influcoder.errors import ConfigError, WorkerError
+from influcoder.errors import ConfigError
 from influcoder.examples import Example, to_columns
 from influcoder.filters import metadata_columns
-from influcoder.runners import Advance, Failed
-from influcoder.shards import shard_name
+from influcoder.runners import Advance
 from influcoder.store import refuse_difference
 from influcoder.stream import StreamWriter
 
@@ -86,13 +85,7 @@ class _Elsewhere:
                 "the encoder was made in memory, where no worker finds it. Save it and take it from there with "
                 "InfluenceEncoder.load."
             )
-        again = None
-        if encoder.decoder is not None and (again := encoder.decoder.again) is None:
-            raise ConfigError(
-                f"{encoder.decoder.name} was made in memory, where no worker finds it. Save it and take it from there "
-                "with Decoder.load."
-            )
-        return cls(encoder.folder, again, encoder.fingerprint)
+        return cls(encoder.folder, encoder.decoder.again if encoder.decoder else None, encoder.fingerprint)
 
     def load(self) -> InfluenceEncoder:
         encoder = InfluenceEncoder.load(self.folder, decoder=self.decoder() if self.decoder else None)
@@ -119,19 +112,3 @@ def parts_of(rows: "Sequence[Row] | Iterator[Row]", size: int) -> Iterator[list[
     following = iter(rows)
     while part := list(islice(following, size)):
         yield part
-
-
-def refuse_given_up(failed: Sequence[Failed[Part]], folder: Path) -> None:
-    """Stop where shards were given up.
-
-    Raises:
-        WorkerError: some were; the message names the first five.
-    """
-    if not failed:
-        return
-    named = "; ".join(f"{folder / shard_name(one.task.number)}: {one.why}" for one in failed[:5])
-    raise WorkerError(
-        f"{len(failed)} shards were given up after their workers died again and again, the others are written. "
-        f"{named}{'; ...' if len(failed) > 5 else ''}. Run the same command with --resume, and with fewer --workers if "
-        "memory ran out."
-    )

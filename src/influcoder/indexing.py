@@ -17,10 +17,10 @@ from influcoder.codes import Code, CodeName, Floats
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import DataError
 from influcoder.examples import Example, data_fingerprint
-from influcoder.index_job import IndexJob, Part, embed, parts_of, refuse_given_up, shard_columns
+from influcoder.index_job import IndexJob, Part, embed, parts_of, shard_columns
 from influcoder.metrics import spearman_rows
 from influcoder.progress import progress
-from influcoder.runners import InProcess, Runner, Share
+from influcoder.runners import InProcess, Runner, Share, refuse_given_up
 from influcoder.seen import SeenIds
 from influcoder.shards import shard_entry, shard_name
 from influcoder.store import Store
@@ -81,7 +81,7 @@ def build(
         failed = runner.run(IndexJob(encoder, writer), missing(), advance)
     if share.count == 1:
         remove_half_written(folder)  # of workers that were killed
-    refuse_given_up(failed, folder)
+    refuse_given_up(failed, lambda part: folder / shard_name(part.number), "fewer --workers")
     return writer.finish(sizes), measured
 
 

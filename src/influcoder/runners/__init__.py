@@ -10,7 +10,7 @@ these modules.
     RayActors    actors of a Ray cluster (`pip install influcoder[ray]`)
 """
 
-from influcoder.runners.runner import Advance, Failed, InProcess, Job, Runner
+from influcoder.runners.runner import Advance, Failed, InProcess, Job, Runner, refuse_given_up
 from influcoder.runners.share import Share
 
-__all__ = ["Advance", "Failed", "InProcess", "Job", "Runner", "Share"]
+__all__ = ["Advance", "Failed", "InProcess", "Job", "Runner", "Share", "refuse_given_up"]

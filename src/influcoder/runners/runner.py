@@ -1,8 +1,11 @@
 """What a runner is: it does a job's tasks, each whole or not at all."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
+
+from influcoder.errors import WorkerError
 
 Task = TypeVar("Task")
 Given = TypeVar("Given", contravariant=True)
@@ -24,6 +27,25 @@ class Failed(Generic[Task]):
 
     task: Task
     why: str
+
+
+def refuse_given_up(failed: Sequence[Failed[Task]], place: Callable[[Task], Path], remedy: str) -> None:
+    """Stop where shards were given up.
+
+    Args:
+        place: where a task's shard would be.
+        remedy: what to take less of if memory ran out.
+
+    Raises:
+        WorkerError: some were; the message names the first five.
+    """
+    if failed:
+        named = "; ".join(f"{place(one.task)}: {one.why}" for one in failed[:5])
+        raise WorkerError(
+            f"{len(failed)} shards were given up after their workers died again and again, the others are written. "
+            f"{named}{'; ...' if len(failed) > 5 else ''}. Run the same command with --resume, and with {remedy} if "
+            "memory ran out."
+        )
 
 
 class Runner(Protocol):

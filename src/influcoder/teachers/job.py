@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from influcoder.decoder import Decoder
-from influcoder.errors import ConfigError, ModelError
+from influcoder.errors import ModelError
 from influcoder.examples import Example, to_columns
 from influcoder.runners import Advance
 from influcoder.store import Shard, StoreWriter, refuse_difference
@@ -83,11 +83,6 @@ class _Elsewhere:
 
     @classmethod
     def of(cls, teacher: Teacher, learnt: Path) -> "_Elsewhere":
-        if teacher.decoder.again is None:
-            raise ConfigError(
-                f"{teacher.decoder.name} was made in memory, where no worker finds it. Save it and take it from there "
-                "with Decoder.load."
-            )
         return cls(teacher.decoder.again, teacher.settings, teacher.checkpoints, learnt, teacher.made_by)
 
     def load(self) -> Teacher:

@@ -7,11 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from influcoder.atomic import remove_half_written
-from influcoder.errors import WorkerError
 from influcoder.examples import Example, data_fingerprint
 from influcoder.progress import progress
 from influcoder.room import text_bytes
-from influcoder.runners import Failed, InProcess, Runner, Share
+from influcoder.runners import InProcess, Runner, Share, refuse_given_up
 from influcoder.store import Store, StoreWriter
 from influcoder.teachers.features import Role, Teacher
 from influcoder.teachers.job import FeaturesJob, Part, refuse_many
@@ -77,8 +76,11 @@ def write_sides(
     if share.count == 1:
         for side in sides:
             remove_half_written(side.folder)  # of workers that were killed
-    if failed:
-        raise _given_up(failed, len(parts), job)
+    refuse_given_up(
+        failed,
+        lambda part: job.writers[part.role].folder / part.shard.name,
+        "fewer --workers or a smaller --token-budget",
+    )
     stores: list[Store | None] = []
     for writer in writers:
         if any(True for _ in writer.missing()):
@@ -113,15 +115,6 @@ def _missing(sides: Sequence[Side], writers: Sequence[StoreWriter], share: Share
         for shard in writer.missing():
             if share.has(shard.number):
                 yield Part(side.role, shard, side.examples[shard.start : shard.stop])
-
-
-def _given_up(failed: Sequence[Failed[Part]], parts: int, job: FeaturesJob) -> WorkerError:
-    named = "; ".join(f"{job.writers[one.task.role].folder / one.task.shard.name}: {one.why}" for one in failed[:5])
-    return WorkerError(
-        f"{len(failed)} of {parts} shards were given up after their workers died again and again, the others are "
-        f"written. {named}{'; ...' if len(failed) > 5 else ''}. Run the same command with --resume; with fewer "
-        "--workers or a smaller --token-budget if memory ran out."
-    )
 
 
 def _rejected(writer: StoreWriter) -> list[str]:
