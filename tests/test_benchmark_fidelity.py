@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from influcoder.benchmarks.tables import fidelity_tables
 from influcoder.errors import DataError
 from influcoder.evaluation import count_overlap
 
-BUDGET = Budget(train_queries=30, train_pool=60, test_queries=10, test_pool=30)
+BUDGET = Budget(train_queries=30, train_pool=60, test_queries=10, test_pool=30, more_pool=120)
 WORDS = ["Paris", "Rome", "Madrid", "capital", "France", "Italy", "two", "four", "seven", "hello", "world", "is"]
 
 
@@ -64,6 +65,17 @@ def test_tasks_do_not_overlap(data, pool):
     assert tasks(data, pool, BUDGET, seed=2) != split
 
 
+def test_more_is_what_the_corpus_still_has(data):
+    split, without = (tasks(data, "dolly", replace(BUDGET, more_pool=more), seed=1) for more in (120, 0))
+    assert (split.train, split.test, without.more) == (without.train, without.test, [])
+    assert len(split.more) == 110
+    assert count_overlap(split.more, [*split.train[1], *split.test[1]]) == 0
+    split, without = (facts(data, replace(BUDGET, more_pool=more), seed=1) for more in (120, 0))
+    assert (split.train, split.test) == (without.train, without.test)
+    assert len(split.more) == 120
+    assert count_overlap(split.more, [*split.train[1], *split.test[1]]) == 0
+
+
 def test_facts_have_their_statement_and_look_alikes_in_the_pool(data):
     split = facts(data, BUDGET, seed=0)
     for queries, pool in (split.train, split.test):
@@ -87,7 +99,7 @@ def test_missing_and_small_corpora_are_named(data, tmp_path):
 def run(chat_tokenizer, data, tmp_path_factory):
     chat_decoder = tiny_decoder("llama", chat_tokenizer)
     folder = tmp_path_factory.mktemp("fidelity")
-    settings = FidelitySettings(seeds=2, budget=BUDGET, shares=(0.5,))
+    settings = FidelitySettings(seeds=2, budget=BUDGET, shares=(0.5,), times=(2, 4))
     return fidelity(chat_decoder, data, folder, settings), chat_decoder, folder, settings
 
 
@@ -102,6 +114,16 @@ def test_every_method_on_every_corpus(run):
         assert all(len(one["seeds"]["per_query_spearman"]) == 2 for one in corpus["methods"].values())
     assert "static from dolly" in found["corpora"]["benign_chat"]["methods"]
     assert set(found["corpora"]["facts"]["recall"]) >= {"static", "cascade", "teacher", "random"}
+
+
+def test_the_curve_goes_beyond_the_training_pool_as_far_as_the_corpus(run):
+    corpora = run[0]["corpora"]
+    rows = [30, 60, 120, 170]
+    names = ["static, 0.5 of the examples", "static", "static, 2 times the pool", "static, 3 times the pool"]
+    assert corpora["dolly"]["curve"] == pytest.approx(dict(zip(names, rows, strict=True)))
+    assert corpora["facts"]["curve"]["static, 3 times the pool"] == 180
+    methods = corpora["dolly"]["methods"]
+    assert {"surface, 3 times the pool", "static-exact-query, 3 times the pool", *names} <= set(methods)
 
 
 def test_longer_shortlists_keep_more(run):

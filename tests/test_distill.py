@@ -26,7 +26,7 @@ from influcoder.teachers import GradientTeacher, TeacherSettings
 
 WIDTH = 12
 FEATURES = 40
-RECIPE = ClosedFormRecipe(dim=WIDTH, pair_width=32, channel_width=32)
+RECIPE = ClosedFormRecipe(dim=WIDTH, product_width=32, channel_width=32)
 
 
 def token_table(tokenizer):
@@ -163,9 +163,9 @@ def test_dimensions_are_at_most_asked(tokenizer):
     assert distilled(tokenizer, replace(RECIPE, dim=500)).head.spectral_dim <= WIDTH + 1
 
 
-def test_other_lags_are_read(tokenizer):
-    encoder = distilled(tokenizer, replace(RECIPE, lags=(3,)))
-    assert "pairs3" in encoder.reader.groups
+def test_products_of_another_width_are_read(tokenizer):
+    encoder = distilled(tokenizer, replace(RECIPE, product_width=48))
+    assert encoder.reader.read([Example("", "a", "b c")])[0]["products"].shape == (1, 48)
     assert encoder.encode_pool([Example("", "a", "b")]).shape == (1, encoder.dim)
 
 

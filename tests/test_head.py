@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from influcoder.head import Choice, ClosedFormHead, FeatureScale, Side, fit_weights
+from influcoder.head import Choice, ClosedFormHead, FeatureScale, RidgePath, Side, fit_weights
 from influcoder.static import CHANNELS
 
 GROUPS = {"surface": 3, "completion": 6, "prompt": 4}
@@ -56,6 +56,17 @@ def test_ridge_is_scikit_learns(rows, penalty):
     joined = side.scale.join(features)
     expected = Ridge(alpha=penalty * rows).fit(joined.astype(np.float64), targets)
     np.testing.assert_allclose(side.predict(features), expected.predict(joined), atol=2e-3)
+
+
+@pytest.mark.parametrize("rows", [40, 13, 9])
+def test_a_path_is_ridge_whichever_gram_is_smaller(rows):
+    features, targets = normal(rows, 13), normal(rows, 5, seed=1)
+    path = RidgePath.of(features, targets)
+    assert len(path.values) == min(rows, 13)
+    for penalty in PENALTIES:
+        normal_equations = features.T @ features + penalty * rows * np.eye(13)
+        expected = np.linalg.solve(normal_equations, features.T @ (targets - targets.mean(axis=0)))
+        np.testing.assert_allclose(path.basis @ path.at(penalty), expected, atol=2e-3)
 
 
 def chosen(rows=60, seed=0):

@@ -55,7 +55,7 @@ def reader(tokenizer):
 
 def make_reader(tokenizer, **settings):
     table = 3 + 2 * normal(len(tokenizer), 6)
-    return StaticReader(tokenizer.backend_tokenizer, table, **{"pair_width": 16, "channel_width": 24} | settings)
+    return StaticReader(tokenizer.backend_tokenizer, table, **{"product_width": 16, "channel_width": 24} | settings)
 
 
 def some_idf(reader):
@@ -124,34 +124,72 @@ def test_means_are_over_their_tokens(reader, group, ids):
         np.testing.assert_allclose(row, expected, atol=1e-5)
 
 
-def naive_pairs(reader, text, lag):
-    ids = reader.tokenizer.encode(text).ids
-    total = np.zeros(reader._pair_tables[0].shape[1])
-    for place in range(lag, len(ids)):
-        total += reader._pair_tables[0][ids[place]].astype(float) * reader._pair_tables[1][ids[place - lag]]
-    return total / max(len(ids), 1)
+def expecting(tokenizer, **settings):
+    """A reader that knows what a decoder expects."""
+    size = len(tokenizer)
+    return make_reader(tokenizer, predicted=normal(size, 6, seed=8), head=normal(size, 6, seed=9), **settings)
 
 
-@pytest.mark.parametrize("lag", [1, 2, 5])
-def test_pairs_are_a_double_loops(tokenizer, lag):
-    reader = make_reader(tokenizer, lags=(lag,))
+def errors_and_inputs(reader, example):
+    """(error, embedding of the token before) of each completion token that has one before it, one by one."""
+    prompt, completion = (reader.tokenizer.encode(text).ids for text in (example.prompt, example.completion))
+    whole = [*prompt, *completion]
+    centre = reader.head.mean(axis=0)
+    size = np.linalg.norm(reader.head - centre, axis=1).mean()
+    for place in range(max(len(prompt), 1), len(whole)):
+        said, before = whole[place], whole[place - 1]
+        expected = centre if reader.predicted is None else reader.predicted[before]
+        yield (expected - reader.head[said]) / size, reader.table[before]
+
+
+@pytest.mark.parametrize("make", [make_reader, expecting])
+def test_products_are_a_loops(tokenizer, make):
+    reader = make(tokenizer)
+    expected, said, seen = reader._product_tables
     read = examples(20)
-    expected = [naive_pairs(reader, example.completion, lag) for example in read]
-    np.testing.assert_allclose(reader.read(read)[0][f"pairs{lag}"], expected, atol=1e-5)
+    for row, example in zip(reader.read(read)[0]["products"], read, strict=True):
+        ids = [reader.tokenizer.encode(text).ids for text in (example.prompt, example.completion)]
+        whole = [*ids[0], *ids[1]]
+        total = np.zeros(16)
+        for place in range(max(len(ids[0]), 1), len(whole)):
+            before = whole[place - 1]
+            total += (expected[before].astype(float) - said[whole[place]]) * seen[before]
+        norm = np.linalg.norm(total)
+        np.testing.assert_allclose(row, total / norm if norm else total, atol=1e-5)
 
 
-def test_pair_inner_products_are_products_of_similarities(tokenizer):
-    reader = make_reader(tokenizer, pair_width=16384, lags=(1,))
-    read = [Example("", "", "the capital of France"), Example("", "", "hello world, the capital of Spain")]
-    one, other = reader.read(read)[0]["pairs1"]
-    ids, others = (reader.tokenizer.encode(example.completion).ids for example in read)
-    similar = reader.table @ reader.table.T
-    expected = sum(
-        similar[ids[i], others[j]] * similar[ids[i - 1], others[j - 1]]
-        for i in range(1, len(ids))
-        for j in range(1, len(others))
-    ) / (len(ids) * len(others))
+@pytest.mark.parametrize("make", [make_reader, expecting])
+def test_products_sketch_the_gradient_at_one_token_of_context(tokenizer, make):
+    reader = make(tokenizer, product_width=16384)
+    read = [Example("", "tiny", "the capital of France"), Example("", "two", "hello world, the capital of Spain")]
+    outer = [sum(np.outer(*pair) for pair in errors_and_inputs(reader, example)).ravel() for example in read]
+    one, other = reader.read(read)[0]["products"]
+    expected = outer[0] @ outer[1] / np.prod([np.linalg.norm(each) for each in outer])
     assert one @ other == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("group", ["error", "prompt_error"])
+def test_errors_are_a_loops(tokenizer, group):
+    reader = expecting(tokenizer)
+    read = [*examples(20), Example("", "", "Paris"), Example("", "Rome", "Paris")]
+    for row, example in zip(reader.read(read)[0][group], read, strict=True):
+        prompt, completion = (reader.tokenizer.encode(text).ids for text in (example.prompt, example.completion))
+        whole = [*prompt, *completion] if group == "error" else prompt
+        first = max(len(prompt), 1) if group == "error" else 1
+        total = sum((reader.predicted[whole[n - 1]] - reader.head[whole[n]] for n in range(first, len(whole))), 0.0)
+        total = total * np.ones(6)
+        norm = np.linalg.norm(total)
+        np.testing.assert_allclose(row, total / norm if norm else total, atol=1e-5)
+
+
+def test_a_single_token_has_no_product(reader):
+    assert not reader.read([Example("e", "", "a"), Example("f", "", "")])[0]["products"].any()
+
+
+def test_errors_are_not_read_without_expectations(reader):
+    assert "error" not in reader.groups
+    with pytest.raises(ConfigError, match="no table of what the decoder expects"):
+        reader.read(examples(2), ["prompt_error"])
 
 
 def test_channels_are_unit_rows(reader):
@@ -281,39 +319,14 @@ def test_surface_is_a_loop_over_the_texts_of_tokens(reader):
     }
 
 
-def with_errors(tokenizer):
-    size = len(tokenizer)
-    return make_reader(tokenizer, predicted=normal(size, 6, seed=8), head=normal(size, 6, seed=9))
-
-
-def naive_error(reader, example):
-    prompt, completion = (reader.tokenizer.encode(text).ids for text in (example.prompt, example.completion))
-    whole, total = [*prompt, *completion], np.zeros(6)
-    for place in range(max(len(prompt), 1), len(whole)):
-        total += reader.predicted[whole[place - 1]] - reader.head[whole[place]]
-    return total / max(np.linalg.norm(total), 1e-12)
-
-
-def test_error_is_a_loop_over_completion_tokens(tokenizer):
-    reader, read = with_errors(tokenizer), [*examples(30), Example("", "", "Paris"), Example("", "Rome", "Paris")]
-    expected = [naive_error(reader, example) for example in read]
-    np.testing.assert_allclose(reader.read(read, ("error",), ())[0]["error"], expected, atol=1e-5)
-
-
 def test_groups_do_not_depend_on_what_else_is_read(tokenizer):
-    reader, read = with_errors(tokenizer), examples(12)
+    reader, read = expecting(tokenizer), examples(12)
     whole, channels = reader.read(read)
     assert tuple(whole) == reader.groups
     for name in reader.groups:
-        np.testing.assert_array_equal(with_errors(tokenizer).read(read, (name,), ())[0][name], whole[name])
+        np.testing.assert_array_equal(expecting(tokenizer).read(read, (name,), ())[0][name], whole[name])
     for name in CHANNELS:
-        np.testing.assert_array_equal(with_errors(tokenizer).read(read, (), (name,))[1][name], channels[name])
-
-
-def test_error_needs_its_table(reader):
-    assert "error" not in reader.groups
-    with pytest.raises(ConfigError, match="cannot read `error`"):
-        reader.read(examples(2), ("error",), ())
+        np.testing.assert_array_equal(expecting(tokenizer).read(read, (), (name,))[1][name], channels[name])
 
 
 def test_surface_of_nothing(reader):

@@ -64,26 +64,23 @@ class ClosedFormRecipe:
 
     Attributes:
         dim: spectral dimensions.
-        pair_width: numbers in the sketch of the token pairs of each lag.
+        product_width: numbers in the sketch of errors times inputs.
         channel_width: numbers in each identity channel.
-        lags: distances of the token pairs.
         short_tokens: of a text whose gradient the short tier takes.
         seed: draws the random tables.
     """
 
     dim: int = 64
-    pair_width: int = 1024
+    product_width: int = 1024
     channel_width: int = 512
-    lags: tuple[int, ...] = (1, 2)
     short_tokens: int = 80
     seed: int = 0
 
     def reading(self) -> dict[str, Any]:
         """The settings that reading a text takes."""
         return {
-            "pair_width": self.pair_width,
+            "product_width": self.product_width,
             "channel_width": self.channel_width,
-            "lags": list(self.lags),
             "seed": self.seed,
         }
 

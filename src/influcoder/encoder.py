@@ -42,7 +42,7 @@ from influcoder.static import CHANNELS, StaticReader
 from influcoder.teachers import Role, teacher_again
 from influcoder.trust import Trust
 
-FORMAT = 3
+FORMAT = 4
 Floats = NDArray[np.float32]
 HEAD, PROJECTOR, TEACHER = "head.safetensors", "query_projector.safetensors", "teacher.safetensors"
 EXPECTED, POOL_PROJECTOR = "expected.safetensors", "pool_projector.safetensors"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from influcoder.ragged import Floats
@@ -57,6 +58,38 @@ class FeatureScale:
 
 
 @dataclass(frozen=True, slots=True)
+class RidgePath:
+    """Ridge regression at every penalty, from one eigendecomposition of the smaller Gram matrix.
+
+    Attributes:
+        values: (r,) eigenvalues; basis: (F, r) of the features; turned: (r, k) targets seen from there.
+        bias: (k,) mean of the targets.
+        rows: n; a penalty counts that often.
+    """
+
+    values: NDArray[np.float64]
+    basis: Floats
+    turned: Floats
+    bias: Floats
+    rows: int
+
+    @classmethod
+    def of(cls, joined: Floats, targets: Floats) -> "RidgePath":
+        """Of (n, F) centred features and (n, k) targets: over F x F where there are fewer features than rows."""
+        bias = targets.mean(axis=0).astype(np.float32)
+        few = joined.shape[1] < len(joined)
+        gram = joined.T @ joined if few else joined @ joined.T
+        values, vectors = np.linalg.eigh(gram.astype(np.float64))
+        basis = vectors if few else joined.T @ vectors
+        turned = vectors.T @ (joined.T @ (targets - bias) if few else targets - bias)
+        return cls(values, basis.astype(np.float32), turned.astype(np.float32), bias, len(joined))
+
+    def at(self, penalty: float) -> Floats:
+        """(r, k) the solution in the basis: min ‖F W - (targets - mean)‖² + penalty · n ‖W‖²."""
+        return np.asarray(self.turned / (self.values + penalty * self.rows)[:, None], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """Which groups of features a side reads, with which ridge penalty, and how well that does on validation.
 
@@ -95,16 +128,12 @@ class Choice:
             measured = train[MEASURED]
             belief = float((measured * targets).sum() / max(float((measured**2).sum()), 1e-30))
             targets, seen = targets - belief * measured, belief * validation[MEASURED]
-        kernels = {}
-        for name in (one for one in train if one != MEASURED):
-            scale = FeatureScale.fit(train, [name])
-            rows = scale.join(train)
-            kernels[name] = np.stack([*(rows @ rows.T), *(scale.join(validation) @ rows.T)])
+        names = [name for name in train if name != MEASURED]
         found = cls((), 1.0, judge(seen) if belief else -np.inf, belief)
-        while len(found.names) < len(kernels):
+        while len(found.names) < len(names):
             trials = [
-                cls._penalised((*found.names, name), kernels, targets, lambda mine: judge(mine + seen))
-                for name in kernels
+                cls._penalised((*found.names, name), train, validation, targets, lambda mine: judge(mine + seen))
+                for name in names
                 if name not in found.names
             ]
             best = max(trials, key=lambda one: one.agreement)
@@ -115,13 +144,17 @@ class Choice:
 
     @classmethod
     def _penalised(
-        cls, names: tuple[str, ...], kernels: Mapping[str, Floats], targets: Floats, judge: Callable[[Floats], float]
+        cls,
+        names: tuple[str, ...],
+        train: Mapping[str, Floats],
+        validation: Mapping[str, Floats],
+        targets: Floats,
+        judge: Callable[[Floats], float],
     ) -> "Choice":
-        n, bias = len(targets), targets.mean(axis=0)
-        whole = np.sum([kernels[name] for name in names], axis=0)
-        values, vectors = np.linalg.eigh(whole[:n].astype(np.float64))
-        turned, seen = vectors.T @ (targets - bias), whole[n:] @ vectors
-        scores = [judge((seen / (values + penalty * n)) @ turned + bias) for penalty in PENALTIES]
+        scale = FeatureScale.fit(train, names)
+        path = RidgePath.of(scale.join(train), targets)
+        seen = scale.join(validation) @ path.basis
+        scores = [judge(np.asarray(seen @ path.at(penalty) + path.bias, np.float32)) for penalty in PENALTIES]
         best = int(np.argmax(scores))
         return cls(names, PENALTIES[best], float(scores[best]))
 
@@ -136,17 +169,15 @@ class Side:
 
     @classmethod
     def solve(cls, features: Mapping[str, Floats], targets: Floats, choice: Choice) -> "Side":
-        """min ‖F W - (targets - mean)‖² + penalty · n ‖W‖² over the chosen groups, in closed form.
+        """The ridge solution over the chosen groups, see `RidgePath`.
 
         What was measured is taken off the targets first, and put back as features of unit weight.
         """
         if choice.belief:
             targets = targets - choice.belief * features[MEASURED]
         scale = FeatureScale.fit(features, choice.names)
-        joined, bias = scale.join(features), targets.mean(axis=0).astype(np.float32)
-        kernel = (joined @ joined.T).astype(np.float64)
-        kernel[np.diag_indices(len(kernel))] += choice.penalty * len(kernel)
-        weights = (joined.T @ np.linalg.solve(kernel, targets - bias)).astype(np.float32)
+        path = RidgePath.of(scale.join(features), targets)
+        weights, bias = path.basis @ path.at(choice.penalty), path.bias
         if choice.belief:
             k = len(bias)
             scale = FeatureScale(

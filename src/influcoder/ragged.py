@@ -81,6 +81,12 @@ class Ragged:
         ids[self.offsets[:-1][filled]] = last[filled]
         return Ragged(ids, self.offsets)
 
+    def with_contexts(self, before: "Ragged") -> tuple["Ragged", "Ragged"]:
+        """(the token before, the token) for every token that has one, a first one's being the last of `before`."""
+        contexts = self.shifted(before)
+        seen = contexts.ids >= 0
+        return contexts.kept(seen), self.kept(seen)
+
     def kept(self, chosen: NDArray[np.bool_]) -> "Ragged":
         """The chosen ones of all tokens."""
         return Ragged(self.ids[chosen], np.concatenate([[0], np.cumsum(chosen)])[self.offsets])

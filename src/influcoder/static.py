@@ -5,10 +5,11 @@ token. Its crudest likenesses need no network, only the embedding e_t of each to
 
     surface   completion and prompt length, newlines, digits, capitals ...
     means     of e over the completion, the prompt, the completion's first two tokens
-    error     unit mean over completion tokens of m(t-1) - w_t: the output error of the decoder if it saw one token
-              of context. w is its output embedding, m(v) = Σ_u p(u | v) w_u, one forward pass a vocabulary entry
-    pairs     mean over completion tokens of (A e_t) ∘ (B e_{t-lag}) with random A and B: a tensor sketch
-              (Pham & Pagh 2013) of e_t ⊗ e_{t-lag}
+    error     unit mean over completion tokens of d_t = m(t-1) - w_t: the output error of the decoder if it saw one
+              token of context. w is its output embedding, m(v) = Σ_u p(u | v) w_u, one forward pass a vocabulary entry
+    prompt_error  the same over the prompt's tokens
+    products  unit mean over completion tokens of (A d_t) ∘ (B e_{t-1}) with random A and B: a tensor sketch
+              (Pham & Pagh 2013) of Σ d_t ⊗ e_{t-1}, which is a gradient's own form at one token of context
 
 Beside these learnable features stand *identity channels*, which need no learning to recognise a name never
 seen before. A fact is stored as "this answer after these words", and two statements of it share both:
@@ -21,7 +22,7 @@ Each channel is a unit vector, so its inner product is a similarity in [-1, 1].
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse
@@ -44,7 +45,7 @@ SURFACE = (
 )
 CHANNELS = ("answer", "subject", "fact")
 TEXTS_AT_ONCE = 4
-"""in a sketch of pairs: more do not fit the caches"""
+"""in a sketch of products: more do not fit the caches"""
 
 
 class StaticReader:
@@ -53,11 +54,11 @@ class StaticReader:
     Args:
         tokenizer: the decoder's.
         table: (vocabulary, d) its embedding table.
-        predicted: (vocabulary, d) the mean output embedding it expects after each token; no `error` without.
+        predicted: (vocabulary, d) the mean output embedding it expects after each token; without, errors are not
+            read, and `products` are those of -w_t.
         head: (vocabulary, d) its output embeddings; the table when omitted.
-        pair_width: numbers in the sketch of each lag.
+        product_width: numbers in the sketch of the products.
         channel_width: numbers in each identity channel.
-        lags: distances of the token pairs.
         seed: draws the random tables.
     """
 
@@ -68,9 +69,8 @@ class StaticReader:
         *,
         predicted: Floats | None = None,
         head: Floats | None = None,
-        pair_width: int = 1024,
+        product_width: int = 1024,
         channel_width: int = 256,
-        lags: Sequence[int] = (1, 2),
         seed: int = 0,
     ) -> None:
         self.tokenizer = tokenizer
@@ -78,15 +78,14 @@ class StaticReader:
         self.table = (centred / np.linalg.norm(centred, axis=1).mean()).astype(np.float32)
         self.head = table if head is None else head
         self.predicted = predicted
-        self.lags = tuple(lags)
-        self._widths = pair_width, channel_width
+        self._widths = product_width, channel_width
         self._seed = seed
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The feature groups that can be read."""
-        error = () if self.predicted is None else ("error",)
-        return ("surface", "completion", "prompt", "opening", *error, *(f"pairs{lag}" for lag in self.lags))
+        errors = () if self.predicted is None else ("error", "prompt_error")
+        return ("surface", "completion", "prompt", "opening", *errors, "products")
 
     def tokens(self, texts: Sequence[str]) -> Ragged:
         encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -113,8 +112,9 @@ class StaticReader:
             "prompt": lambda: unit(prompt.mean_of(self.table)),
             "opening": lambda: completion.first(2).mean_of(self.table),
             "error": lambda: self._error(prompt, completion),
+            "prompt_error": lambda: self._error(prompt.first(0), prompt),
+            "products": lambda: self._products(prompt, completion),
         }
-        makers |= {f"pairs{lag}": partial(self._pairs, completion, lag) for lag in self.lags}
         features = {name: makers[name]() for name in (self.groups if groups is None else groups)}
         return features, self._channels(prompt, completion, channels, idf)
 
@@ -153,40 +153,47 @@ class StaticReader:
             )
         return rows
 
-    def _error(self, prompt: Ragged, completion: Ragged) -> Floats:
+    def _error(self, before: Ragged, text: Ragged) -> Floats:
+        """(n, d) unit mean error over the tokens of `text` that follow one, the first the last of `before`."""
         if self.predicted is None:
-            raise ConfigError("this reader has no table of what the decoder expects, so it cannot read `error`.")
-        before = completion.shifted(prompt)
-        seen = before.ids >= 0
-        contexts = before.kept(seen).bag_sum(self.predicted)
-        return unit(contexts - completion.kept(seen).bag_sum(self.head))
+            raise ConfigError("this reader has no table of what the decoder expects, so it cannot read its errors.")
+        contexts, tokens = text.with_contexts(before)
+        return unit(contexts.bag_sum(self.predicted) - tokens.bag_sum(self.head))
 
     @cached_property
-    def _pair_tables(self) -> tuple[Floats, Floats]:
-        rng, width, size = np.random.default_rng(self._seed), self._widths[0], self.table.shape[1]
-        left, right = (rng.standard_normal((size, width)).astype(np.float32) for _ in range(2))
-        return self.table @ left / np.float32(width**0.25), self.table @ right / np.float32(width**0.25)
+    def _product_tables(self) -> tuple[Floats, Floats, Floats]:
+        """(vocabulary, width) each: A m(v), A w_v and B e_v."""
+        rng, width = np.random.default_rng(self._seed), self._widths[0]
+        centre, size = self.head.mean(axis=0), np.linalg.norm(self.head - self.head.mean(axis=0), axis=1).mean()
+        left, right = (
+            rng.standard_normal((one.shape[1], width)).astype(np.float32) / np.float32(width**0.25)
+            for one in (self.head, self.table)
+        )
+        said = ((self.head - centre) / size).astype(np.float32) @ left
+        expected = np.zeros_like(said)
+        if self.predicted is not None:
+            expected = ((self.predicted - centre) / size).astype(np.float32) @ left
+        return expected, said, self.table @ right
+
+    def _products(self, prompt: Ragged, completion: Ragged) -> Floats:
+        expected, said, seen = self._product_tables
+        contexts, tokens = completion.with_contexts(prompt)
+        bounds = tokens.offsets
+        result = np.empty((len(bounds) - 1, seen.shape[1]), np.float32)
+        for start in range(0, len(result), TEXTS_AT_ONCE):
+            stop = min(start + TEXTS_AT_ONCE, len(result))
+            here = slice(bounds[start], bounds[stop])
+            values = expected[contexts.ids[here]]
+            values -= said[tokens.ids[here]]
+            values *= seen[contexts.ids[here]]
+            result[start:stop] = Ragged(tokens.ids[here], bounds[start : stop + 1] - bounds[start]).mean(values)
+        return unit(result)
 
     @cached_property
     def _signs(self) -> NDArray[np.float32]:
         """(5, vocabulary, channel width) random signs: answer, pair left and right, fact left and right."""
         rng = np.random.default_rng((self._seed, 1))
         return rng.choice(np.array([-1, 1], np.float32), (5, len(self.table), self._widths[1]))
-
-    def _pairs(self, text: Ragged, lag: int) -> Floats:
-        left, right = self._pair_tables
-        result = np.empty((len(text.offsets) - 1, left.shape[1]), np.float32)
-        for start in range(0, len(result), TEXTS_AT_ONCE):
-            stop = min(start + TEXTS_AT_ONCE, len(result))
-            part = Ragged(
-                text.ids[text.offsets[start] : text.offsets[stop]], text.offsets[start : stop + 1] - text.offsets[start]
-            )
-            values = left[part.ids]
-            values[lag:] *= right[part.ids[:-lag]] if lag < len(part.ids) else 0
-            within = np.arange(len(part.ids)) - part.offsets[:-1][part.owner()]
-            values[within < lag] = 0
-            result[start:stop] = part.mean(values)
-        return result
 
     def _channels(
         self, prompt: Ragged, completion: Ragged, names: Sequence[str], idf: Floats | None

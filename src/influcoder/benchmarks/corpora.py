@@ -13,7 +13,7 @@ subject with the true object, and another subject with the false object, so that
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +32,30 @@ POOLS = ("dolly", "benign_chat")
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many queries and pool examples there are to learn from, and how many to test on."""
+    """How many queries and pool examples there are to learn from, and how many to test on.
+
+    Attributes:
+        more_pool: further pool examples to learn from, at most; fewer where a corpus ends.
+    """
 
     train_queries: int = 500
     train_pool: int = 1000
     test_queries: int = 200
     test_pool: int = 400
+    more_pool: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Disjoint examples: (queries, pool) to learn from, validation included, and to test on."""
+    """Disjoint examples: (queries, pool) to learn from, validation included, and to test on.
+
+    Attributes:
+        more: pool examples that can be learnt from beside those of `train`.
+    """
 
     train: tuple[list[Example], list[Example]]
     test: tuple[list[Example], list[Example]]
+    more: list[Example] = field(default_factory=list)
 
 
 def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Split:
@@ -56,10 +66,12 @@ def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Split:
     """
     rng = np.random.default_rng(seed)
     queries = shuffled(bbh(data), budget.train_queries + budget.test_queries, "bbh", rng)
-    rows = shuffled(POOL_READERS[pool](data), budget.train_pool + budget.test_pool, pool, rng)
+    needed = budget.train_pool + budget.test_pool
+    rows = shuffled(POOL_READERS[pool](data), needed, pool, rng, more=budget.more_pool)
     return Split(
         (queries[: budget.train_queries], rows[: budget.train_pool]),
-        (queries[budget.train_queries :], rows[budget.train_pool :]),
+        (queries[budget.train_queries :], rows[budget.train_pool : needed]),
+        rows[needed:],
     )
 
 
@@ -70,17 +82,18 @@ def facts(data: Path, budget: Budget, seed: int) -> Split:
     A fact of the test is nowhere in the training, nor is its subject.
     """
     rng = np.random.default_rng(seed)
-    counts = [budget.train_pool * 3 // 10, budget.test_pool * 3 // 10]
+    pools = (budget.train_pool, budget.test_pool, budget.more_pool)
+    counts = [pool * 3 // 10 for pool in pools]
     chosen = _facts(counterfact(data), sum(counts), rng)
-    plain = shuffled(dolly(data), sum((budget.train_pool, budget.test_pool)) - 3 * sum(counts), "dolly", rng)
+    plain = shuffled(dolly(data), sum(pools) - 3 * sum(counts), "dolly", rng)
     sides, done, taken = [], 0, 0
-    for count, pool in zip(counts, (budget.train_pool, budget.test_pool), strict=True):
+    for count, pool in zip(counts, pools, strict=True):
         mine = chosen[done : done + count]
         rest = plain[taken : taken + pool - 3 * count]
         rows = [row for one in mine for row in _statements(one)] + rest
         sides.append(([_question(one) for one in mine], [rows[i] for i in rng.permutation(len(rows))]))
         done, taken = done + count, taken + len(rest)
-    return Split(sides[0], sides[1])
+    return Split(sides[0], sides[1], sides[2][1])
 
 
 def states(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:
@@ -149,8 +162,13 @@ def _named(name: str, row: dict[str, Any]) -> Example:
     return example_from_row(row | {"id": name})
 
 
-def shuffled(examples: Sequence[Example], count: int | None, name: str, rng: np.random.Generator) -> list[Example]:
+def shuffled(
+    examples: Sequence[Example], count: int | None, name: str, rng: np.random.Generator, *, more: int = 0
+) -> list[Example]:
     """`count` of the examples in random order, all of them when None, each text once.
+
+    Args:
+        more: examples beyond `count` that are welcome where there are any.
 
     Raises:
         DataError: there are fewer.
@@ -162,9 +180,9 @@ def shuffled(examples: Sequence[Example], count: int | None, name: str, rng: np.
         if text not in seen:
             seen.add(text)
             found.append(examples[place])
-        if len(found) == count:
+        if count is not None and len(found) == count + more:
             return found
-    if count is None:
+    if count is None or len(found) >= count:
         return found
     raise DataError(f"{name}: {len(found)} different examples, {count} are needed.")
 

@@ -44,13 +44,15 @@ class FidelitySettings:
         seeds: of splits, teachers and students alike.
         budget: how many examples there are to learn from and to test on.
         shares: of the training examples, for the scaling curve.
+        times: as many pool examples to learn from, for the same curve; as many as there are, where there are fewer.
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; left out when None.
         epochs: of the paper's recipe.
     """
 
     seeds: int = 3
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget = field(default_factory=lambda: Budget(more_pool=7000))
     shares: tuple[float, ...] = (0.125, 0.25, 0.5)
+    times: tuple[int, ...] = (4, 8)
     backbone: str | None = None
     epochs: int = 8
 
@@ -93,14 +95,13 @@ class _Students:
         self._settings = settings
 
     def closed_form(self, tier: str, share: float = 1.0) -> InfluenceEncoder:
-        """A tier of `TIERS`, from a share of the training examples."""
+        """A tier of `TIERS`, from a share of the training examples, or from so many times their pool."""
         place, decoder = self.place, self.place.teacher.decoder
-        whole = _share_of(place.train, share, place.seed)
 
         def make() -> InfluenceEncoder:
             return distil_static(
                 backbone_of(decoder),
-                *split_sample(whole, place.seed),
+                *split_sample(self._learnt_from(share), place.seed),
                 ClosedFormRecipe(seed=place.seed),
                 expected=self._expected,
                 forward=decoder if tier == "forward" else None,
@@ -108,6 +109,25 @@ class _Students:
             )
 
         return place.encoder(tier if share == 1.0 else f"{tier}-{share:g}", make, recipe=tier)
+
+    @property
+    def curve(self) -> dict[str, float]:
+        """The static students that learn from less or more, by name: from which share, see `closed_form`."""
+        found = {f"static, {share:g} of the examples": share for share in self._settings.shares}
+        most = 1 + len(self.place.split.more) / len(self.place.split.train[1])
+        return found | {
+            f"static, {min(times, most):.0f} times the pool": min(times, most)
+            for times in self._settings.times
+            if most > 1
+        }
+
+    def _learnt_from(self, share: float) -> Sample:
+        place = self.place
+        return place.enlarged(share) if share > 1 else _share_of(place.train, share, place.seed)
+
+    def _surface(self, share: float = 1.0) -> Surface:
+        learnt_from = split_sample(self._learnt_from(share), self.place.seed)
+        return Surface(self.closed_form("static")).fit(*learnt_from)
 
     def paper(self) -> InfluenceEncoder:
         """The paper's recipe on the backbone, all of the training examples."""
@@ -122,12 +142,11 @@ class _Students:
     def scorers(self) -> list[Scorer]:
         """Every method of the table, the truth's own second seed included."""
         place = self.place
-        train, validation = split_sample(place.train, place.seed)
         again = replace(place.teacher.settings, seed=place.seed + 1000)
         scorers: list[Scorer] = [
             *(EncoderScorer(tier, self.closed_form(tier)) for tier in TIERS),
             *(ExactQueryScorer(self.closed_form(tier), place.teacher, f"{tier}-exact-query") for tier in TIERS),
-            Surface(self.closed_form("static")).fit(train, validation),
+            self._surface(),
             Tfidf(),
             Bm25(),
             Random(place.seed),
@@ -136,11 +155,18 @@ class _Students:
         if self._settings.backbone is not None:
             untrained = InfluenceEncoder(sentence_transformer(self._settings.backbone), None)
             scorers += [EncoderScorer("paper-recipe", self.paper()), EncoderScorer("untrained", untrained)]
-        scorers += [
-            EncoderScorer(f"static, {share:g} of the examples", self.closed_form("static", share))
-            for share in self._settings.shares
-        ]
-        return scorers
+        scorers += [EncoderScorer(name, self.closed_form("static", share)) for name, share in self.curve.items()]
+        return scorers + self._learnt_from_most()
+
+    def _learnt_from_most(self) -> list[Scorer]:
+        """The rest of what is compared where most pool examples are learnt from."""
+        name, share = max(self.curve.items(), key=lambda one: one[1], default=("", 1.0))
+        if share <= 1:
+            return []
+        surface = self._surface(share)
+        surface.name = name.replace("static", "surface")
+        exact = name.replace("static", "static-exact-query")
+        return [surface, ExactQueryScorer(self.closed_form("static", share), self.place.teacher, exact)]
 
     def travelling(self) -> list[Scorer]:
         """What is held against another corpus than the one it learnt from."""
@@ -154,7 +180,8 @@ class _Students:
 def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> dict[str, Any]:
     """What every method did on one place's test side."""
     (queries, pool), test = place.split.test, place.test
-    overlap = sum(count_overlap(place.split.train[side], place.split.test[side]) for side in (0, 1))
+    learnt = place.split.train[0], [*place.split.train[1], *place.split.more]
+    overlap = sum(count_overlap(learnt[side], place.split.test[side]) for side in (0, 1))
     world, truth = World(pool, queries, []), test.influence
     lengths = np.array([len(one.completion) for one in pool])
     methods = students.scorers() + [scorer for one in others for scorer in one.travelling()]
@@ -180,6 +207,7 @@ def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> d
             for tier in TIERS
         },
     }
+    found["curve"] = {name: share * len(place.train.pool) for name, share in ({"static": 1.0} | students.curve).items()}
     found["trust"] = {tier: _trusted(students.closed_form(tier), test, scored[tier].scores) for tier in TIERS}
     if place.name == FACTS:
         found["recall"] = _recall(truth, scored, states(queries, pool))
@@ -241,6 +269,7 @@ def _summary(places: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         methods[name]["seeds"] = {key: [one[key] for one in mine] for key in METRICS}
     found: dict[str, Any] = {"methods": methods}
     found |= {part: _means([one[part] for one in places]) for part in ("shortlists", "trust")}
+    found["curve"] = places[0]["curve"]
     if "recall" in places[0]:
         found["recall"] = _means([one["recall"] for one in places])
     return found

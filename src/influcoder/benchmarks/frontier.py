@@ -7,7 +7,6 @@ from typing import Any
 from influcoder.benchmarks.corpora import POOLS
 
 OURS = tuple(f"{tier}{how}" for tier in ("static", "forward", "short") for how in ("", "-exact-query"))
-SHARE = " of the examples"
 
 
 def frontier(metrics: Mapping[str, Any]) -> bytes:
@@ -20,7 +19,7 @@ def frontier(metrics: Mapping[str, Any]) -> bytes:
 
     name = POOLS[0]
     corpus = metrics["corpora"][name]
-    methods = {key: one for key, one in corpus["methods"].items() if SHARE not in key and " from " not in key}
+    methods = {key: one for key, one in corpus["methods"].items() if "," not in key and " from " not in key}
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), width_ratios=(3, 2))
     for key, one in methods.items():
         low, high = one["interval_95"]["per_query_spearman"]
@@ -33,17 +32,16 @@ def frontier(metrics: Mapping[str, Any]) -> bytes:
             )
     left.margins(x=0.25)  # room for the names
     left.set(xscale="log", xlabel="ms an example (this machine)", ylabel="per query ρ with the teacher", title=name)
-    shares = {float(key.split(", ")[1].split()[0]): one for key, one in corpus["methods"].items() if SHARE in key}
-    shares[1.0] = corpus["methods"]["static"]
-    places = sorted(shares)
-    right.plot(places, [shares[place]["per_query_spearman"] for place in places], "o-", color="#2563eb", label="static")
+    learnt = sorted((rows, corpus["methods"][key]["per_query_spearman"]) for key, rows in corpus["curve"].items())
+    places = [rows for rows, _ in learnt]
+    right.plot(places, [agreed for _, agreed in learnt], "o-", color="#2563eb", label="static")
     for rival in ("paper-recipe", "surface"):
         if rival in methods:
             right.axhline(methods[rival]["per_query_spearman"], color="#57534e", ls="--", lw=1)
             right.annotate(
                 rival, (places[0], methods[rival]["per_query_spearman"]), (0, 3), textcoords="offset points", fontsize=8
             )
-    right.set(xscale="log", xlabel="share of the training examples", title="static tier and how much it learns from")
+    right.set(xscale="log", xlabel="pool examples learnt from", title="static tier and how much it learns from")
     right.minorticks_off()
     right.set_xticks(places, [f"{place:g}" for place in places])
     figure.tight_layout()

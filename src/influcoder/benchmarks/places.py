@@ -1,16 +1,19 @@
 """A place of the fidelity benchmark: one corpus with one seed, its features and encoders kept in a folder."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from influcoder.benchmarks.corpora import Split
 from influcoder.distill import Sample
-from influcoder.encoder import InfluenceEncoder
-from influcoder.samples import load_sample
-from influcoder.store import refuse_difference
+from influcoder.encoder import Floats, InfluenceEncoder
+from influcoder.examples import Example
+from influcoder.samples import load_sample, read_features
+from influcoder.store import Store, refuse_difference
 from influcoder.teachers import GradientTeacher, write_features
 
 
@@ -39,6 +42,22 @@ class Place:
     def test(self) -> Sample:
         """What nothing is chosen by."""
         return self._sample("test")
+
+    def enlarged(self, times: float) -> Sample:
+        """The training examples with more pool rows: `times` as many, or all there are."""
+        count = round((times - 1) * len(self.train.pool))
+        whole, (more, features) = self.train, self._more
+        return replace(
+            whole,
+            pool=[*whole.pool, *more[:count]],
+            pool_features=np.concatenate([whole.pool_features, features[:count]]),
+        )
+
+    @cached_property
+    def _more(self) -> tuple[list[Example], Floats]:
+        folder = self.folder / "features" / "more"
+        write_features(self.teacher, self.split.more, "pool", folder)
+        return read_features(Store(folder))
 
     def encoder(self, name: str, make: Callable[[], InfluenceEncoder], **settings: Any) -> InfluenceEncoder:
         """The encoder of that name, from disk where an earlier run made it of the same features and settings."""
