@@ -42,8 +42,9 @@ from influcoder.atomic import write_json
 from influcoder.benchmarks.corpora import benign_chat, dolly
 from influcoder.codes import Code
 from influcoder.decoder import Decoder
+from influcoder.decoder_tables import backbone_of, expected_embeddings
 from influcoder.demo.world import assets
-from influcoder.distill import backbone_of, distil_static, expected_embeddings
+from influcoder.distill import distil_static
 from influcoder.encoder import InfluenceEncoder
 from influcoder.examples import Example
 from influcoder.folder import Folder

@@ -5,7 +5,8 @@ import pytest
 from tiny import tiny_decoder
 
 from influcoder.attribution import Hit, search, verified
-from influcoder.distill import ClosedFormRecipe, Sample, distil_static, static_backbone
+from influcoder.decoder_tables import static_backbone
+from influcoder.distill import ClosedFormRecipe, Sample, distil_static
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, ModelError
 from influcoder.examples import Example

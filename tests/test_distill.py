@@ -6,13 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from influcoder.decoder_tables import backbone_of, expected_embeddings, static_backbone
 from influcoder.distill import (
     ClosedFormRecipe,
     Sample,
-    backbone_of,
     distil_static,
-    expected_embeddings,
-    static_backbone,
 )
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, InflucoderError, ModelError

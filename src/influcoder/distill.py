@@ -8,19 +8,14 @@ of queries *and* pool examples, never on the test.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
-import torch
 from numpy.typing import NDArray
 
-from influcoder.atomic import atomic_write
 from influcoder.decoder import Decoder
-from influcoder.encoder import EXPECTED, Floats, InfluenceEncoder
-from influcoder.errors import ConfigError, StoreCorrupt
+from influcoder.encoder import Floats, InfluenceEncoder
+from influcoder.errors import ConfigError
 from influcoder.examples import Example
 from influcoder.forward import ForwardReader
 from influcoder.head import LEAST_GAIN, Choice, ClosedFormHead, Side, fit_weights
@@ -30,8 +25,6 @@ from influcoder.short import ShortReader
 from influcoder.static import CHANNELS, StaticReader, inverse_document_frequency
 from influcoder.teachers import Role, Teacher, teacher_again
 from influcoder.trust import Trust
-
-CONTEXTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +129,9 @@ def distil_static(
         "pool": _SideData.read(encoder, "pool", train.pool, validation.pool),
     }
     truth = validation.influence
-    # Each side is chosen against the other side's exact coordinates.
     exact_queries = np.asarray(validation.query_features @ targets.query_projector, np.float32)
     exact_pool = np.asarray(validation.pool_features @ targets.pool_projector, np.float32)
-    choices = {
-        "query": sides["query"].choose(targets.queries, lambda mine: _agreement(truth, mine @ exact_pool.T)),
-        "pool": sides["pool"].choose(targets.pool, lambda mine: _agreement(truth, exact_queries @ mine.T)),
-    }
+    choices = _choices(sides, train, validation, targets, (exact_queries, exact_pool))
     queries, pool = (
         Side.solve(sides[role].train, mine, choices[role]).predict(sides[role].validation)
         for role, mine in (("query", targets.queries), ("pool", targets.pool))
@@ -194,6 +183,27 @@ class _SideData:
         return Side.solve(both, np.concatenate([train, validation]), choice)
 
 
+def _choices(
+    sides: Mapping[str, _SideData],
+    train: Sample,
+    validation: Sample,
+    targets: SpectralTargets,
+    exact: tuple[Floats, Floats],
+) -> dict[str, Choice]:
+    """What each side reads. Validation examples are judged against the whole other side: few of them tell little.
+
+    Args:
+        exact: coordinates of the validation queries and pool examples.
+    """
+    queries, pool = np.concatenate([targets.queries, exact[0]]), np.concatenate([targets.pool, exact[1]])
+    of_queries = np.concatenate([validation.query_features @ train.pool_features.T, validation.influence], axis=1)
+    of_pool = np.concatenate([train.query_features @ validation.pool_features.T, validation.influence], axis=0)
+    return {
+        "query": sides["query"].choose(targets.queries, lambda mine: _agreement(of_queries, mine @ pool.T)),
+        "pool": sides["pool"].choose(targets.pool, lambda mine: _agreement(of_pool, queries @ mine.T)),
+    }
+
+
 def _as_kept(projector: NDArray[Any]) -> Floats:
     """As it is read again from its file, in half precision."""
     return np.asarray(projector.astype(np.float16), np.float32)
@@ -217,66 +227,6 @@ def _worthwhile(truth: Floats, parts: list[Floats]) -> Floats:
         for rows in (spearman_rows, ndcg_rows)
     ]
     return weights if weights[0] == 0 or max(gains) > LEAST_GAIN else alone
-
-
-def backbone_of(decoder: Decoder) -> Any:
-    """The static backbone of a decoder: its own tokenizer and embedding table."""
-    return static_backbone(decoder.tokenizer, decoder.model.get_input_embeddings().weight.float().cpu().numpy())
-
-
-def static_backbone(tokenizer: Any, table: Floats) -> Any:
-    """A Sentence Transformers model that looks tokens up in a decoder's embedding table.
-
-    Args:
-        tokenizer: the decoder's, a fast one.
-        table: (vocabulary, d) its input embeddings.
-    """
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-
-    module = StaticEmbedding(tokenizer, embedding_weights=np.asarray(table, np.float32).copy())
-    return SentenceTransformer(modules=[module], device="cpu")
-
-
-def write_tables(decoder: Decoder, folder: Path) -> None:
-    """Write what a student reads of a decoder: `backbone/`, its table and tokenizer, and what it expects."""
-    backbone_of(decoder).save(str(folder / "backbone"), create_model_card=False)
-    atomic_write(folder / EXPECTED, safetensors.numpy.save(expected_embeddings(decoder)))
-
-
-def read_expected(folder: Path) -> dict[str, Floats]:
-    """What `write_tables` wrote of a decoder's expectation; nothing where an earlier version wrote the folder.
-
-    Raises:
-        StoreCorrupt: it is damaged.
-    """
-    path = folder / EXPECTED
-    if not path.exists():
-        return {}
-    try:
-        return dict(safetensors.numpy.load_file(path))
-    except (safetensors.SafetensorError, OSError) as error:
-        raise StoreCorrupt(f"{path}: cannot be read ({error}). Make the features again.") from error
-
-
-@torch.no_grad()
-def expected_embeddings(decoder: Decoder) -> dict[str, Floats]:
-    """What a decoder expects after each token of its vocabulary, seen alone: tables for the `error` features.
-
-    Returns:
-        predicted: (vocabulary, d) Σ_u p(u | v) w_u, with w the output embeddings.
-        head: (vocabulary, d) w, where it is not the input embedding's own table.
-    """
-    table, head = decoder.model.get_input_embeddings().weight, decoder.model.get_output_embeddings().weight
-    rows = []
-    for start in range(0, len(table), CONTEXTS_AT_ONCE):
-        ids = torch.arange(start, min(start + CONTEXTS_AT_ONCE, len(table)), device=decoder.device)
-        logits = decoder.model(input_ids=ids[:, None], use_cache=False).logits[:, 0]
-        rows.append((torch.softmax(logits.float(), dim=-1)[:, : len(head)] @ head.float()).cpu())
-    found = {"predicted": torch.cat(rows).numpy()}
-    if head.data_ptr() != table.data_ptr():
-        found["head"] = head.float().cpu().numpy()
-    return {name: one.astype(np.float16) for name, one in found.items()}
 
 
 def _idf(reader: StaticReader, pool: Sequence[Example]) -> Floats:

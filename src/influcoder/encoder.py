@@ -64,7 +64,7 @@ class InfluenceEncoder:
         made_by: teacher, data and seed it was distilled from.
         measured: its validation results, for the model card.
         teacher_state: what its teacher learnt from a sample, for exact queries and re-checks.
-        expected: what the decoder expects after each token (`influcoder.distill.expected_embeddings`).
+        expected: what the decoder expects after each token (`influcoder.decoder_tables.expected_embeddings`).
         pool_projector: the short tier's, (width, spectral dim), as the query projector for pool examples.
         beside: what reads texts with the decoder, in the forward and the short tier.
         trust: how far to trust rankings of queries from "text" and of "exact" ones.

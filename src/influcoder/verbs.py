@@ -19,8 +19,8 @@ from influcoder.attribution import search as search_index
 from influcoder.backbone import sentence_transformer
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
 from influcoder.decoder import Decoder
-from influcoder.decoder_tables import check_decoder_tables, write_decoder_tables
-from influcoder.distill import ClosedFormRecipe, distil_static, measured, read_expected
+from influcoder.decoder_tables import check_decoder_tables, read_expected, write_decoder_tables
+from influcoder.distill import ClosedFormRecipe, distil_static, measured
 from influcoder.encoder import DECODER_TIERS, InfluenceEncoder
 from influcoder.errors import ConfigError, StoreCorrupt
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, evaluate

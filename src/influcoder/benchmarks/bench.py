@@ -10,7 +10,8 @@ import numpy as np
 from influcoder.backbone import sentence_transformer
 from influcoder.benchmarks.cost import Parts
 from influcoder.decoder import Decoder
-from influcoder.distill import ClosedFormRecipe, Sample, backbone_of, distil_static, expected_embeddings
+from influcoder.decoder_tables import backbone_of, expected_embeddings
+from influcoder.distill import ClosedFormRecipe, Sample, distil_static
 from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.examples import Example, data_fingerprint

@@ -21,7 +21,8 @@ from influcoder.benchmarks.corpora import POOLS, Budget, facts, states, tasks
 from influcoder.benchmarks.methods import Scored, World, kept, of_scorer
 from influcoder.benchmarks.places import Place
 from influcoder.decoder import Decoder
-from influcoder.distill import ClosedFormRecipe, Sample, backbone_of, distil_static, expected_embeddings
+from influcoder.decoder_tables import backbone_of, expected_embeddings
+from influcoder.distill import ClosedFormRecipe, Sample, distil_static
 from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, count_overlap
 from influcoder.metrics import METRICS, agreement, retrieval, spearman_rows, top_overlap_rows

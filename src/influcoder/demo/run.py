@@ -13,8 +13,9 @@ from influcoder.atomic import write_json
 from influcoder.attribution import Hit, query_vectors, search
 from influcoder.baselines import Bm25, Random, Scorer, Scores, Tfidf
 from influcoder.decoder import Decoder
+from influcoder.decoder_tables import backbone_of, expected_embeddings
 from influcoder.demo.world import SPLITS, World, assets, planted_for
-from influcoder.distill import ClosedFormRecipe, Sample, backbone_of, distil_static, expected_embeddings
+from influcoder.distill import ClosedFormRecipe, Sample, distil_static
 from influcoder.encoder import InfluenceEncoder
 from influcoder.evaluation import (
     EncoderScorer,
