@@ -9,7 +9,7 @@ import pytest
 from tiny import tiny_decoder
 
 from influcoder.benchmarks.corpora import Budget, facts, states, tasks
-from influcoder.benchmarks.fidelity import FidelitySettings, fidelity
+from influcoder.benchmarks.fidelity import FidelitySettings, _places, fidelity
 from influcoder.benchmarks.frontier import frontier
 from influcoder.benchmarks.tables import fidelity_tables
 from influcoder.errors import DataError
@@ -124,6 +124,16 @@ def test_the_curve_goes_beyond_the_training_pool_as_far_as_the_corpus(run):
     assert corpora["facts"]["curve"]["static, 3 times the pool"] == 180
     methods = corpora["dolly"]["methods"]
     assert {"surface, 3 times the pool", "static-exact-query, 3 times the pool", *names} <= set(methods)
+
+
+def test_an_enlarged_sample_begins_with_the_training_pool(run, data):
+    _, decoder, folder, settings = run
+    place = next(one for one in _places(decoder, data, folder, settings, 0) if one.name == "dolly")
+    twice = place.enlarged(2)
+    assert [one.id for one in twice.pool] == [one.id for one in [*place.train.pool, *place.split.more[:60]]]
+    np.testing.assert_array_equal(twice.pool_features[:60], place.train.pool_features)
+    assert len(twice.pool_features) == 120
+    assert twice.queries == place.train.queries
 
 
 def test_longer_shortlists_keep_more(run):
