@@ -7,7 +7,7 @@ training side; 15 % of it chooses between models; every number is of the test si
     facts    paraphrases of false facts, on a pool of their statements and look-alikes: recall@10 of the statement
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -126,10 +126,6 @@ class _Students:
         place = self.place
         return place.enlarged(share) if share > 1 else _share_of(place.train, share, place.seed)
 
-    def _surface(self, share: float = 1.0) -> Surface:
-        learnt_from = split_sample(self._learnt_from(share), self.place.seed)
-        return Surface(self.closed_form("static")).fit(*learnt_from)
-
     def paper(self) -> InfluenceEncoder:
         """The paper's recipe on the backbone, all of the training examples."""
         place, recipe = self.place, PaperRecipe(seed=self.place.seed, epochs=self._settings.epochs)
@@ -140,42 +136,51 @@ class _Students:
 
         return place.encoder("paper-recipe", make, recipe="paper")
 
-    def scorers(self) -> list[Scorer]:
-        """Every method of the table, the truth's own second seed included."""
-        place = self.place
+    def scorers(self) -> dict[str, Callable[[], Scorer]]:
+        """Every method of the table by name, the truth's own second seed included; made where it is asked for."""
+        place, decoder, backbone = self.place, self.place.teacher.decoder, self._settings.backbone
         again = replace(place.teacher.settings, seed=place.seed + 1000)
-        scorers: list[Scorer] = [
-            *(EncoderScorer(tier, self.closed_form(tier)) for tier in TIERS),
-            *(ExactQueryScorer(self.closed_form(tier), place.teacher, f"{tier}-exact-query") for tier in TIERS),
-            self._surface(),
-            Tfidf(),
-            Bm25(),
-            Random(place.seed),
-            TeacherScorer(GradientTeacher(place.teacher.decoder, again)),
-        ]
-        if self._settings.backbone is not None:
-            untrained = InfluenceEncoder(sentence_transformer(self._settings.backbone), None)
-            scorers += [EncoderScorer("paper-recipe", self.paper()), EncoderScorer("untrained", untrained)]
-        scorers += [EncoderScorer(name, self.closed_form("static", share)) for name, share in self.curve.items()]
-        return scorers + self._learnt_from_most()
+        found: dict[str, Callable[[], Scorer]] = {tier: partial(self._as_text, tier, tier) for tier in TIERS}
+        found |= {f"{tier}-exact-query": partial(self._exact, f"{tier}-exact-query", tier) for tier in TIERS}
+        found |= {
+            "surface": self._surface,
+            "tfidf": Tfidf,
+            "bm25": Bm25,
+            "random": partial(Random, place.seed),
+            "exact": lambda: TeacherScorer(GradientTeacher(decoder, again)),
+        }
+        if backbone is not None:
+            found["paper-recipe"] = lambda: EncoderScorer("paper-recipe", self.paper())
+            found["untrained"] = lambda: EncoderScorer(
+                "untrained", InfluenceEncoder(sentence_transformer(backbone), None)
+            )
+        found |= {name: partial(self._as_text, name, "static", share) for name, share in self.curve.items()}
+        most, share = max(self.curve.items(), key=lambda one: one[1], default=("", 1.0))
+        if share > 1:
+            exact = most.replace("static", "static-exact-query")
+            found |= {exact: partial(self._exact, exact, "static", share)}
+            found |= {most.replace("static", "surface"): partial(self._surface, share)}
+        return found
 
-    def _learnt_from_most(self) -> list[Scorer]:
-        """The rest of what is compared where most pool examples are learnt from."""
-        name, share = max(self.curve.items(), key=lambda one: one[1], default=("", 1.0))
-        if share <= 1:
-            return []
-        surface = self._surface(share)
-        surface.name = name.replace("static", "surface")
-        exact = name.replace("static", "static-exact-query")
-        return [surface, ExactQueryScorer(self.closed_form("static", share), self.place.teacher, exact)]
-
-    def travelling(self) -> list[Scorer]:
+    def travelling(self) -> dict[str, Callable[[], Scorer]]:
         """What is held against another corpus than the one it learnt from."""
         name = self.place.name
-        scorers = [EncoderScorer(f"static from {name}", self.closed_form("static"))]
+        found: dict[str, Callable[[], Scorer]] = {
+            f"static from {name}": partial(self._as_text, f"static from {name}", "static")
+        }
         if self._settings.backbone is not None:
-            scorers.append(EncoderScorer(f"paper-recipe from {name}", self.paper()))
-        return list(scorers)
+            found[f"paper-recipe from {name}"] = lambda: EncoderScorer(f"paper-recipe from {name}", self.paper())
+        return found
+
+    def _as_text(self, name: str, tier: str, share: float = 1.0) -> Scorer:
+        return EncoderScorer(name, self.closed_form(tier, share))
+
+    def _exact(self, name: str, tier: str, share: float = 1.0) -> Scorer:
+        return ExactQueryScorer(self.closed_form(tier, share), self.place.teacher, name)
+
+    def _surface(self, share: float = 1.0) -> Scorer:
+        learnt_from = split_sample(self._learnt_from(share), self.place.seed)
+        return Surface(self.closed_form("static")).fit(*learnt_from)
 
 
 def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> dict[str, Any]:
@@ -185,10 +190,12 @@ def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> d
     overlap = sum(count_overlap(learnt[side], place.split.test[side]) for side in (0, 1))
     world, truth = World(pool, queries, []), test.influence
     lengths = np.array([len(one.completion) for one in pool])
-    methods = students.scorers() + [scorer for one in others for scorer in one.travelling()]
+    methods = students.scorers()
+    for one in others:
+        methods |= one.travelling()
+    kept_in = place.folder / "scores"
     scored = {
-        one.name: kept(place.folder / "scores" / one.name.replace(".", "-"), partial(of_scorer, one, world))
-        for one in methods
+        name: kept(kept_in / name.replace(".", "-"), partial(_made, make, world)) for name, make in methods.items()
     }
     for tier in TIERS:
         exact = scored[f"{tier}-exact-query"]
@@ -213,6 +220,10 @@ def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> d
     if place.name == FACTS:
         found["recall"] = _recall(truth, scored, states(queries, pool))
     return found
+
+
+def _made(make: Callable[[], Scorer], world: World) -> Scored:
+    return of_scorer(make(), world)
 
 
 def _in_int8(exact: Scored, encoder: InfluenceEncoder, test: Sample) -> Scored:
