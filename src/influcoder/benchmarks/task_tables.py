@@ -107,7 +107,7 @@ def not_reached(
     lines += [f"**Not ahead of {', '.join(behind)}.**"] if behind else []
     cascade = (
         f"The cascade has {share}exact Grad-Cos's score ({values['cascade']:.3f} of {values[EXACT]:.3f}) "
-        f"at {cost:.0%} of its cost a question"
+        f"at {cost:.1%} of its cost a question"
     )
     lines.append(f"{cascade}." if enough else f"**{cascade}: wanted {LEAST_SHARE:.0%} at {MOST_COST:.0%}.**")
     best = max(values, key=values.__getitem__)
