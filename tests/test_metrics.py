@@ -10,6 +10,7 @@ from sklearn.metrics import ndcg_score
 from influcoder.metrics import (
     METRICS,
     agreement,
+    agreement_with,
     length_controlled_rows,
     ndcg_rows,
     retrieval,
@@ -53,6 +54,7 @@ def test_spearman_is_scipys(seed, ties, columns):
     truth, scores = draw(seed, columns=columns, ties=ties), draw(seed + 1, columns=columns)
     expected = [spearmanr(a, b).statistic if len(set(a)) > 1 else 0.0 for a, b in zip(truth, scores, strict=True)]
     np.testing.assert_allclose(spearman_rows(truth, scores), expected, atol=1e-12)
+    assert agreement_with(truth)(scores) == pytest.approx(np.mean(expected), abs=1e-12)
 
 
 @given(seed=seeds)

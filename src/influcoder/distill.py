@@ -20,7 +20,7 @@ from influcoder.examples import Example
 from influcoder.forward import ForwardReader
 from influcoder.head import LEAST_GAIN, Choice, ClosedFormHead, Side, fit_weights
 from influcoder.influence import SpectralTargets, cross_influence
-from influcoder.metrics import agreement, ndcg_rows, spearman_rows
+from influcoder.metrics import agreement, agreement_with, ndcg_rows, spearman_rows
 from influcoder.short import ShortReader
 from influcoder.static import CHANNELS, StaticReader, inverse_document_frequency
 from influcoder.teachers import Role, Teacher, teacher_again
@@ -198,19 +198,16 @@ def _choices(
     queries, pool = np.concatenate([targets.queries, exact[0]]), np.concatenate([targets.pool, exact[1]])
     of_queries = np.concatenate([validation.query_features @ train.pool_features.T, validation.influence], axis=1)
     of_pool = np.concatenate([train.query_features @ validation.pool_features.T, validation.influence], axis=0)
+    judges = agreement_with(of_queries), agreement_with(of_pool)
     return {
-        "query": sides["query"].choose(targets.queries, lambda mine: _agreement(of_queries, mine @ pool.T)),
-        "pool": sides["pool"].choose(targets.pool, lambda mine: _agreement(of_pool, queries @ mine.T)),
+        "query": sides["query"].choose(targets.queries, lambda mine: judges[0](mine @ pool.T)),
+        "pool": sides["pool"].choose(targets.pool, lambda mine: judges[1](queries @ mine.T)),
     }
 
 
 def _as_kept(projector: NDArray[Any]) -> Floats:
     """As it is read again from its file, in half precision."""
     return np.asarray(projector.astype(np.float16), np.float32)
-
-
-def _agreement(truth: Floats, scores: NDArray[Any]) -> float:
-    return float(spearman_rows(truth, scores).mean())
 
 
 def _summed(weights: Floats, parts: Sequence[Floats]) -> Floats:

@@ -11,6 +11,7 @@
 A query whose truth or score is constant has no ranking; it counts as 0 agreement.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,12 @@ def row_correlations(a: Matrix, b: Matrix) -> Matrix:
 def spearman_rows(truth: Matrix, scores: Matrix) -> Matrix:
     """Spearman's ρ of each row, (n_queries,)."""
     return row_correlations(rankdata(truth, axis=1), rankdata(scores, axis=1))
+
+
+def agreement_with(truth: Matrix) -> Callable[[Matrix], float]:
+    """Gives the mean of `spearman_rows` of scores with one truth, whose ranks are made once."""
+    ranks = rankdata(truth, axis=1)
+    return lambda scores: float(row_correlations(ranks, rankdata(scores, axis=1)).mean())
 
 
 def length_controlled_rows(truth: Matrix, scores: Matrix, lengths: Matrix) -> Matrix:
