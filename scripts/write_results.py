@@ -61,9 +61,9 @@ The paper's recipe stands in the next section: an earlier run on the same splits
 80 tokens was settled after 64 were tested on these very splits (.597, .678 and .957 with exact queries), not on
 validation.
 
-What is short of what we want: text alone learns from a thousand gradients to rank tasks at ρ .2, from eight thousand
-at .32 and .36, and there is no end in sight of that curve; a shortlist of a quarter of the pool, from any tier, does
-not keep 95 % of the exact top tenth on tasks; why is in [the log](log.md).
+What is short of what we want: text alone learns little from a thousand gradients, more from eight thousand, with no end
+in sight of that curve; a shortlist of a quarter of the pool, from any tier, does not keep 95 % of the exact top tenth
+on tasks; why is in [the log](log.md).
 
 ![Agreement against cost, and against how much is learnt](runs/frontier.svg)
 

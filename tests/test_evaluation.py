@@ -13,13 +13,12 @@ from influcoder.evaluation import (
     ExactQueryScorer,
     Surface,
     TeacherScorer,
-    agreement_of,
     count_overlap,
     evaluate,
     normalised,
 )
 from influcoder.examples import Example
-from influcoder.metrics import METRICS, agreement, spearman_rows
+from influcoder.metrics import METRICS, agreement, agreement_with, spearman_rows
 from influcoder.teachers import GradientTeacher, TeacherSettings
 
 
@@ -159,10 +158,10 @@ def test_exact_query_scorer_projects_features(encoder, teachers):
     np.testing.assert_allclose(found, vectors @ exact.encode_pool(pool).T, rtol=1e-4, atol=1e-4)
 
 
-def test_agreement_of_is_the_mean_over_queries():
+def test_agreement_with_a_truth_is_the_mean_over_queries():
     rng = np.random.default_rng(0)
     truth, scores = rng.standard_normal((2, 6, 20))
-    assert agreement_of(truth, scores) == pytest.approx(spearman_rows(truth, scores).mean())
+    assert agreement_with(truth)(scores) == pytest.approx(spearman_rows(truth, scores).mean())
 
 
 def test_disjoint_splits_overlap_in_nothing():

@@ -149,7 +149,8 @@ class Decoder:
             ConfigError: it was made in memory.
         """
         if self._again is None:
-            raise ConfigError(f"{self.name} was made in memory, where no worker finds it: save and Decoder.load it.")
+            remedy = "Save it and take it from there with Decoder.load."
+            raise ConfigError(f"{self.name} was made in memory, where no worker finds it. {remedy}")
         return self._again
 
     def shortened(self, tokens: int) -> "Decoder":

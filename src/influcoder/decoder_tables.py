@@ -20,6 +20,7 @@ from influcoder.decoder import Decoder
 from influcoder.encoder import EXPECTED, Floats
 from influcoder.errors import StoreCorrupt, StoreError
 from influcoder.sealed import read_sealed, write_sealed
+from influcoder.teachers.learnt import read_tensors
 
 FORMAT = 1
 _RECORD = "tables.json"
@@ -107,13 +108,7 @@ def read_expected(folder: Path) -> dict[str, Floats]:
     Raises:
         StoreCorrupt: it is damaged.
     """
-    path = folder / EXPECTED
-    if not path.exists():
-        return {}
-    try:
-        return dict(safetensors.numpy.load_file(path))
-    except (safetensors.SafetensorError, OSError) as error:
-        raise StoreCorrupt(f"{path}: cannot be read ({error}). Make the features again.") from error
+    return {name: one.numpy() for name, one in read_tensors(folder / EXPECTED).items()}
 
 
 @torch.no_grad()

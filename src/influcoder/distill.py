@@ -131,7 +131,7 @@ def distil_static(
     truth = validation.influence
     exact_queries = np.asarray(validation.query_features @ targets.query_projector, np.float32)
     exact_pool = np.asarray(validation.pool_features @ targets.pool_projector, np.float32)
-    choices = _choices(sides, train, validation, targets, (exact_queries, exact_pool))
+    choices = _choices(sides, train, validation, targets, (exact_queries, exact_pool), truth)
     queries, pool = (
         Side.solve(sides[role].train, mine, choices[role]).predict(sides[role].validation)
         for role, mine in (("query", targets.queries), ("pool", targets.pool))
@@ -189,15 +189,17 @@ def _choices(
     validation: Sample,
     targets: SpectralTargets,
     exact: tuple[Floats, Floats],
+    truth: Floats,
 ) -> dict[str, Choice]:
     """What each side reads. Validation examples are judged against the whole other side: few of them tell little.
 
     Args:
         exact: coordinates of the validation queries and pool examples.
+        truth: the influences between them.
     """
     queries, pool = np.concatenate([targets.queries, exact[0]]), np.concatenate([targets.pool, exact[1]])
-    of_queries = np.concatenate([validation.query_features @ train.pool_features.T, validation.influence], axis=1)
-    of_pool = np.concatenate([train.query_features @ validation.pool_features.T, validation.influence], axis=0)
+    of_queries = np.concatenate([validation.query_features @ train.pool_features.T, truth], axis=1)
+    of_pool = np.concatenate([train.query_features @ validation.pool_features.T, truth], axis=0)
     judges = agreement_with(of_queries), agreement_with(of_pool)
     return {
         "query": sides["query"].choose(targets.queries, lambda mine: judges[0](mine @ pool.T)),

@@ -19,7 +19,7 @@ from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import DataError
 from influcoder.examples import Example, content_id
 from influcoder.influence import SpectralTargets, cross_influence
-from influcoder.metrics import agreement, spearman_rows
+from influcoder.metrics import agreement, agreement_with
 from influcoder.teachers import Teacher
 
 
@@ -81,7 +81,7 @@ class Surface:
     def fit(self, train: Sample, validation: Sample) -> "Surface":
         """Fit on one split; width and penalty of the kernel are chosen on the other, a side at a time."""
         targets = SpectralTargets.of(train.query_features, train.pool_features, self.dim)
-        truth = validation.influence
+        judge = agreement_with(validation.influence)
         exact_queries = validation.query_features @ targets.query_projector
         sides = {"query": (train.queries, targets.queries), "pool": (train.pool, targets.pool)}
         read = {role: self._read(examples) for role, (examples, _) in sides.items()}
@@ -89,11 +89,11 @@ class Surface:
         self._scale = {role: values.std(axis=0) + 1e-6 for role, values in read.items()}
         self._models: dict[str, Any] = {}
         self._models["pool"] = self._best(
-            "pool", read["pool"], targets.pool, validation.pool, lambda x: agreement_of(truth, exact_queries @ x.T)
+            "pool", read["pool"], targets.pool, validation.pool, lambda x: judge(exact_queries @ x.T)
         )
         predicted = self._models["pool"].predict(self._scaled("pool", validation.pool))
         self._models["query"] = self._best(
-            "query", read["query"], targets.queries, validation.queries, lambda x: agreement_of(truth, x @ predicted.T)
+            "query", read["query"], targets.queries, validation.queries, lambda x: judge(x @ predicted.T)
         )
         return self
 
@@ -121,11 +121,6 @@ class Surface:
 
     def _read(self, examples: Sequence[Example]) -> Floats:
         return self.reader.read(examples, ("surface",), ())[0]["surface"]
-
-
-def agreement_of(truth: Scores, scores: Scores) -> float:
-    """Mean per-query Spearman: what models are chosen by, on validation."""
-    return float(spearman_rows(truth, scores).mean())
 
 
 def evaluate(

@@ -164,7 +164,8 @@ class StaticReader:
     def _product_tables(self) -> tuple[Floats, Floats, Floats]:
         """(vocabulary, width) each: A m(v), A w_v and B e_v."""
         rng, width = np.random.default_rng(self._seed), self._widths[0]
-        centre, size = self.head.mean(axis=0), np.linalg.norm(self.head - self.head.mean(axis=0), axis=1).mean()
+        centre = self.head.mean(axis=0)
+        size = np.linalg.norm(self.head - centre, axis=1).mean()
         left, right = (
             rng.standard_normal((one.shape[1], width)).astype(np.float32) / np.float32(width**0.25)
             for one in (self.head, self.table)

@@ -35,7 +35,7 @@ class Budget:
     """How many queries and pool examples there are to learn from, and how many to test on.
 
     Attributes:
-        more_pool: further pool examples to learn from, at most; fewer where a corpus ends.
+        more_pool: further pool examples to learn from; of tasks fewer where their pool ends.
     """
 
     train_queries: int = 500

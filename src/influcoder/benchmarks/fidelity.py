@@ -140,8 +140,8 @@ class _Students:
         """Every method of the table by name, the truth's own second seed included; made where it is asked for."""
         place, decoder, backbone = self.place, self.place.teacher.decoder, self._settings.backbone
         again = replace(place.teacher.settings, seed=place.seed + 1000)
-        found: dict[str, Callable[[], Scorer]] = {tier: partial(self._as_text, tier, tier) for tier in TIERS}
-        found |= {f"{tier}-exact-query": partial(self._exact, f"{tier}-exact-query", tier) for tier in TIERS}
+        found: dict[str, Callable[[], Scorer]] = {tier: partial(self._as_text, tier) for tier in TIERS}
+        found |= {f"{tier}-exact-query": partial(self._exact, tier) for tier in TIERS}
         found |= {
             "surface": self._surface,
             "tfidf": Tfidf,
@@ -150,33 +150,33 @@ class _Students:
             "exact": lambda: TeacherScorer(GradientTeacher(decoder, again)),
         }
         if backbone is not None:
-            found["paper-recipe"] = lambda: EncoderScorer("paper-recipe", self.paper())
+            found["paper-recipe"] = self._paper_as_text
             found["untrained"] = lambda: EncoderScorer(
                 "untrained", InfluenceEncoder(sentence_transformer(backbone), None)
             )
-        found |= {name: partial(self._as_text, name, "static", share) for name, share in self.curve.items()}
+        found |= {name: partial(self._as_text, "static", share) for name, share in self.curve.items()}
         most, share = max(self.curve.items(), key=lambda one: one[1], default=("", 1.0))
         if share > 1:
-            exact = most.replace("static", "static-exact-query")
-            found |= {exact: partial(self._exact, exact, "static", share)}
-            found |= {most.replace("static", "surface"): partial(self._surface, share)}
+            found[most.replace("static", "static-exact-query")] = partial(self._exact, "static", share)
+            found[most.replace("static", "surface")] = partial(self._surface, share)
         return found
 
     def travelling(self) -> dict[str, Callable[[], Scorer]]:
         """What is held against another corpus than the one it learnt from."""
         name = self.place.name
-        found: dict[str, Callable[[], Scorer]] = {
-            f"static from {name}": partial(self._as_text, f"static from {name}", "static")
-        }
+        found: dict[str, Callable[[], Scorer]] = {f"static from {name}": partial(self._as_text, "static")}
         if self._settings.backbone is not None:
-            found[f"paper-recipe from {name}"] = lambda: EncoderScorer(f"paper-recipe from {name}", self.paper())
+            found[f"paper-recipe from {name}"] = self._paper_as_text
         return found
 
-    def _as_text(self, name: str, tier: str, share: float = 1.0) -> Scorer:
-        return EncoderScorer(name, self.closed_form(tier, share))
+    def _as_text(self, tier: str, share: float = 1.0) -> Scorer:
+        return EncoderScorer(tier, self.closed_form(tier, share))
 
-    def _exact(self, name: str, tier: str, share: float = 1.0) -> Scorer:
-        return ExactQueryScorer(self.closed_form(tier, share), self.place.teacher, name)
+    def _paper_as_text(self) -> Scorer:
+        return EncoderScorer("paper-recipe", self.paper())
+
+    def _exact(self, tier: str, share: float = 1.0) -> Scorer:
+        return ExactQueryScorer(self.closed_form(tier, share), self.place.teacher)
 
     def _surface(self, share: float = 1.0) -> Scorer:
         learnt_from = split_sample(self._learnt_from(share), self.place.seed)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 from influcoder.benchmarks.corpora import POOLS
@@ -21,7 +22,7 @@ def frontier(metrics: Mapping[str, Any]) -> bytes:
     corpus = metrics["corpora"][name]
     methods = {key: one for key, one in corpus["methods"].items() if "," not in key and " from " not in key}
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), width_ratios=(3, 2))
-    labels = 0
+    heights = cycle((-9, 3))  # neighbours' names below and above
     for key, one in sorted(methods.items(), key=lambda item: item[1]["per_query_spearman"]):
         low, high = one["interval_95"]["per_query_spearman"]
         colour = "#2563eb" if key.removesuffix("-int8") in OURS else "#9a3412" if key == "exact" else "#57534e"
@@ -29,8 +30,7 @@ def frontier(metrics: Mapping[str, Any]) -> bytes:
         left.plot(one["ms_per_example"], one["per_query_spearman"], "o", color=colour, ms=4)
         if not key.endswith("-int8"):
             place = one["ms_per_example"], one["per_query_spearman"]
-            left.annotate(key, place, (4, 3 if labels % 2 else -9), textcoords="offset points", fontsize=8)
-            labels += 1  # neighbours' names above and below
+            left.annotate(key, place, (4, next(heights)), textcoords="offset points", fontsize=8)
     left.margins(x=0.3)  # room for the names
     left.set(xscale="log", xlabel="ms an example (this machine)", ylabel="per query ρ with the teacher", title=name)
     learnt = sorted((rows, corpus["methods"][key]["per_query_spearman"]) for key, rows in corpus["curve"].items())

@@ -29,20 +29,24 @@ class Failed(Generic[Task]):
     why: str
 
 
-def refuse_given_up(failed: Sequence[Failed[Task]], place: Callable[[Task], Path], remedy: str) -> None:
+def refuse_given_up(
+    failed: Sequence[Failed[Task]], place: Callable[[Task], Path], remedy: str, total: int | None = None
+) -> None:
     """Stop where shards were given up.
 
     Args:
         place: where a task's shard would be.
         remedy: what to take less of if memory ran out.
+        total: how many tasks there were, where that is known.
 
     Raises:
         WorkerError: some were; the message names the first five.
     """
     if failed:
         named = "; ".join(f"{place(one.task)}: {one.why}" for one in failed[:5])
+        many = str(len(failed)) if total is None else f"{len(failed)} of {total}"
         raise WorkerError(
-            f"{len(failed)} shards were given up after their workers died again and again, the others are written. "
+            f"{many} shards were given up after their workers died again and again, the others are written. "
             f"{named}{'; ...' if len(failed) > 5 else ''}. Run the same command with --resume, and with {remedy} if "
             "memory ran out."
         )

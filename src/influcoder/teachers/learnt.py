@@ -48,7 +48,15 @@ def read_fitted(folder: Path) -> dict[str, Tensor]:
     Raises:
         StoreCorrupt: it is damaged.
     """
-    path = folder / FITTED
+    return read_tensors(folder / FITTED)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file beside the stores of features; nothing where there is no such file.
+
+    Raises:
+        StoreCorrupt: it is damaged.
+    """
     if not path.exists():
         return {}
     try:

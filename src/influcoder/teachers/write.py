@@ -80,6 +80,7 @@ def write_sides(
         failed,
         lambda part: job.writers[part.role].folder / part.shard.name,
         "fewer --workers or a smaller --token-budget",
+        len(parts),
     )
     stores: list[Store | None] = []
     for writer in writers:
