@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tiny import FAMILIES, tiny_decoder
 
 from influcoder.examples import Example
 from influcoder.forward import GROUPS, SURPRISING, ForwardReader
@@ -25,7 +26,8 @@ def by_hand(decoder, example):
     first, ids = max(one.start, 1), torch.from_numpy(one.ids)
     head = decoder.model.get_output_embeddings().weight.float()
     with torch.no_grad():
-        hidden = decoder.model.base_model(input_ids=ids[None]).last_hidden_state[0, first - 1 : -1].float()
+        states = decoder.model.base_model(input_ids=ids[None], output_hidden_states=True).hidden_states
+        inner, hidden = (one[0, first - 1 : -1].float() for one in (states[1], states[-1]))  # of two layers
         shares = torch.softmax(hidden @ head.T, dim=-1)
     told = shares[torch.arange(len(hidden)), ids[first:]]
     error = torch.stack(
@@ -36,8 +38,8 @@ def by_hand(decoder, example):
     ).mean(dim=0)
     losses = -told.log()
     loss = [losses.mean(), losses.square().mean(), (losses > SURPRISING).float().mean(), told.mean()]
-    state = hidden.mean(dim=0)
-    return error / error.norm(), torch.stack(loss), state / state.norm()
+    state, middle = hidden.mean(dim=0), inner.mean(dim=0)
+    return error / error.norm(), torch.stack(loss), state / state.norm(), middle / middle.norm()
 
 
 def test_features_are_their_formulas(decoder, reader):
@@ -62,6 +64,14 @@ def test_bfloat16_is_close(decoder):
     exact.bf16, rough.bf16 = False, True
     one, other = (reader.read(made(12))["decoder_error"] for reader in (exact, rough))
     assert (one * other).sum(axis=1).min() > 0.99
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_shows_its_middle(family, tokenizer):
+    found = ForwardReader(tiny_decoder(family, tokenizer)).read(made(5))
+    assert set(found) == set(GROUPS)
+    np.testing.assert_allclose(np.linalg.norm(found["decoder_middle"], axis=1), 1, atol=1e-4)
+    assert not np.allclose(found["decoder_middle"], found["decoder_state"], atol=1e-2)
 
 
 def test_nothing_to_read(reader):
