@@ -12,7 +12,7 @@ from influcoder.benchmarks.corpora import Budget, facts, states, tasks
 from influcoder.benchmarks.fidelity import FidelitySettings, _places, fidelity
 from influcoder.benchmarks.frontier import frontier
 from influcoder.benchmarks.tables import fidelity_tables
-from influcoder.errors import DataError
+from influcoder.errors import ConfigError, DataError
 from influcoder.evaluation import count_overlap
 
 BUDGET = Budget(train_queries=30, train_pool=60, test_queries=10, test_pool=30, more_pool=120)
@@ -114,6 +114,19 @@ def test_every_method_on_every_corpus(run):
         assert all(len(one["seeds"]["per_query_spearman"]) == 2 for one in corpus["methods"].values())
     assert "static from dolly" in found["corpora"]["benign_chat"]["methods"]
     assert set(found["corpora"]["facts"]["recall"]) >= {"static", "cascade", "teacher", "random"}
+
+
+def test_some_of_the_corpora(run, data):
+    found, decoder, folder, settings = run
+    some = fidelity(decoder, data, folder, replace(settings, corpora=("benign_chat", "facts")))["corpora"]
+    assert list(some) == ["benign_chat", "facts"]
+    assert some["facts"] == found["corpora"]["facts"]
+    assert set(found["corpora"]["benign_chat"]["methods"]) - set(some["benign_chat"]["methods"]) == {
+        "static from dolly"
+    }
+    for wrong in ((), ("dolly", "pile")):
+        with pytest.raises(ConfigError, match="expected some of dolly, benign_chat, facts"):
+            replace(settings, corpora=wrong)
 
 
 def test_the_curve_goes_beyond_the_training_pool_as_far_as_the_corpus(run):

@@ -119,6 +119,18 @@ def test_selection_crosses_representations_with_rules(work, data, call):
     assert set(found["beside"]) == {"untouched", "all"}
 
 
+def test_methods_that_are_asked_for_are_compared_with_those_all_is_held_against(work, data, call, tmp_path):
+    asked = [*words("selection", work, data, tmp_path / "few"), "--methods", "rds+", "tfidf"]
+    status, out, err = call(*asked, "--json")
+    assert status == 0, err
+    found = orjson.loads(out)
+    assert set(found["methods"]) == {"random", "tfidf", "gradient-cosine", "randomised", "rds+"}
+    assert set(found["crossed"]) == {"tfidf", "gradient-cosine", "rds+"}
+    assert found["methods"]["tfidf"]["loss"] == numbers(calm("selection", work, data, call))["methods"]["tfidf"]["loss"]
+    unknown = [*words("selection", work, data, tmp_path / "none"), "--methods", "tf-idf"]
+    refused(call(*unknown), "methods: tf-idf, expected some of random, tfidf")
+
+
 def test_a_killed_run_is_resumed_to_the_same_numbers(work, data, call, tmp_path):
     killed = tmp_path / "killed"
     command = [str(PROGRAM), *words("counterfact", work, data, killed)]

@@ -46,6 +46,7 @@ class CounterfactSettings:
         train: facts that students learn from; a quarter as many more choose between models.
         knowing, tuning: how the true facts are taught, then the false ones.
         backbone, epochs: of the paper's recipe.
+        methods: that are compared.
         learnt: queries and pool rows that students learn from where DATE-LM's own set is tested.
     """
 
@@ -56,6 +57,7 @@ class CounterfactSettings:
     tuning: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(2, 8e-4, 16))
     backbone: str | None = None
     epochs: int = 8
+    methods: tuple[str, ...] = TASK_METHODS
     learnt: tuple[int, int] = (300, 1500)
 
     def __post_init__(self) -> None:
@@ -77,7 +79,7 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: CounterfactS
         model, checkpoints = trained(known, world.pool, place / "model", tuning)
         own = tuning, seed, settings.backbone, settings.epochs
         bench = Bench(known, model, checkpoints, world.pool, world, place, *own)
-        found.append(all_methods(bench, TASK_METHODS))
+        found.append(all_methods(bench, settings.methods))
         checks.append(sanity_of(found[-1], world))
         taught.append(kept_scores(place / "losses", partial(_losses, known, model, world, tuning)))
         worlds.append(world)

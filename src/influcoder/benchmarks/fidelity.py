@@ -17,22 +17,25 @@ import numpy as np
 
 from influcoder.backbone import sentence_transformer
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
-from influcoder.benchmarks.corpora import POOLS, Budget, facts, states, tasks
+from influcoder.benchmarks.corpora import POOLS, Budget, Split, facts, states, tasks
 from influcoder.benchmarks.methods import Scored, World, kept, of_scorer
 from influcoder.benchmarks.places import Place
 from influcoder.decoder import Decoder
 from influcoder.decoder_tables import backbone_of, expected_embeddings
 from influcoder.distill import ClosedFormRecipe, Sample, distil_static
 from influcoder.encoder import Floats, InfluenceEncoder
+from influcoder.errors import ConfigError
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, count_overlap
 from influcoder.metrics import METRICS, agreement, retrieval, spearman_rows, top_overlap_rows
 from influcoder.paper import PaperRecipe, distil_paper
 from influcoder.progress import progress
 from influcoder.samples import split_sample
 from influcoder.teachers import GradientTeacher, TeacherSettings
+from influcoder.wording import some_of
 
 SHORTLISTS = (0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75)
 FACTS = "facts"
+CORPORA = (*POOLS, FACTS)
 TIERS = ("static", "forward", "short")
 """that are solved in closed form"""
 
@@ -48,6 +51,7 @@ class FidelitySettings:
         times: as many pool examples to learn from, for the same curve; as many as there are, where there are fewer.
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; left out when None.
         epochs: of the paper's recipe.
+        corpora: of `CORPORA`.
     """
 
     seeds: int = 3
@@ -56,19 +60,25 @@ class FidelitySettings:
     times: tuple[int, ...] = (4, 8)
     backbone: str | None = None
     epochs: int = 8
+    corpora: tuple[str, ...] = CORPORA
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.corpora if name not in CORPORA]
+        if unknown or not self.corpora:
+            raise ConfigError(f"corpora: {some_of(unknown) or 'none'}, expected some of {', '.join(CORPORA)}.")
 
 
 def fidelity(decoder: Decoder, data: Path, folder: Path, settings: FidelitySettings) -> dict[str, Any]:
     """Run the benchmark in `folder`, which the caller has claimed; a killed run goes on where it stopped."""
     expected = expected_embeddings(decoder)
     found: dict[str, list[dict[str, Any]]] = {}
-    total = settings.seeds * (len(POOLS) + 1)
-    with progress("corpora and seeds", total) as advance:
+    with progress("corpora and seeds", settings.seeds * len(settings.corpora)) as advance:
         for seed in range(settings.seeds):
             places = _places(decoder, data, folder, settings, seed)
             students = {one.name: _Students(one, expected, settings) for one in places}
             for place in places:
-                others = [students[pool] for pool in POOLS if pool != place.name] if place.name in POOLS else []
+                pools = {name: one for name, one in students.items() if {name, place.name} <= set(POOLS)}
+                others = [one for name, one in pools.items() if name != place.name]
                 found.setdefault(place.name, []).append(_judged(place, students[place.name], others))
                 advance(1)
     return {
@@ -82,9 +92,12 @@ def fidelity(decoder: Decoder, data: Path, folder: Path, settings: FidelitySetti
 
 def _places(decoder: Decoder, data: Path, folder: Path, settings: FidelitySettings, seed: int) -> list[Place]:
     teacher = GradientTeacher(decoder, TeacherSettings(seed=seed))
-    splits = {pool: tasks(data, pool, settings.budget, seed) for pool in POOLS}
-    splits[FACTS] = facts(data, settings.budget, seed)
+    splits = {name: _split(data, name, settings.budget, seed) for name in settings.corpora}
     return [Place(name, seed, folder / f"{name}-{seed}", split, teacher) for name, split in splits.items()]
+
+
+def _split(data: Path, corpus: str, budget: Budget, seed: int) -> Split:
+    return facts(data, budget, seed) if corpus == FACTS else tasks(data, corpus, budget, seed)
 
 
 class _Students:

@@ -5,21 +5,18 @@ from collections.abc import Mapping
 from itertools import cycle
 from typing import Any
 
-from influcoder.benchmarks.corpora import POOLS
-
 OURS = tuple(f"{tier}{how}" for tier in ("static", "forward", "short") for how in ("", "-exact-query"))
 
 
 def frontier(metrics: Mapping[str, Any]) -> bytes:
-    """An SVG for the first pool of tasks: agreement against ms an example (log axis), and against training share."""
+    """An SVG for the first corpus: agreement against ms an example (log axis), and against training share."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "influcoder"
     from matplotlib import pyplot
 
-    name = POOLS[0]
-    corpus = metrics["corpora"][name]
+    name, corpus = next(iter(metrics["corpora"].items()))
     methods = {key: one for key, one in corpus["methods"].items() if "," not in key and " from " not in key}
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), width_ratios=(3, 2))
     heights = cycle((-9, 3))  # neighbours' names below and above

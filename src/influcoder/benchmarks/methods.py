@@ -16,21 +16,34 @@ import safetensors.numpy
 
 from influcoder.atomic import atomic_write, write_json
 from influcoder.baselines import Bm25, Random, Scorer, Scores, Tfidf
-from influcoder.benchmarks.bench import Bench, World
+from influcoder.benchmarks.bench import EXACT, Bench, World
 from influcoder.benchmarks.cost import memory_taken
 from influcoder.benchmarks.groups import GroupStudent
 from influcoder.benchmarks.proxy import first_layers
 from influcoder.benchmarks.rivals import Cascade, PointwiseRegressor, Reading, with_shuffled_weights
 from influcoder.distill import Sample
 from influcoder.encoder import DECODER_TIERS
+from influcoder.errors import ConfigError
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer
 from influcoder.finetune import finetune
 from influcoder.paper import PaperRecipe, distil_paper
 from influcoder.progress import progress
 from influcoder.store import refuse_difference
 from influcoder.teachers import TEACHERS, TeacherSettings, make_teacher
+from influcoder.wording import some_of
 
-__all__ = ["METHODS", "TASK_METHODS", "Bench", "Scored", "World", "all_methods", "kept", "left_out", "of_scorer"]
+__all__ = [
+    "METHODS",
+    "TASK_METHODS",
+    "Bench",
+    "Scored",
+    "World",
+    "all_methods",
+    "chosen",
+    "kept",
+    "left_out",
+    "of_scorer",
+]
 SHUFFLED = "randomised"
 """the exact teacher on shuffled weights: sanity checks hold the two against each other"""
 
@@ -124,6 +137,9 @@ METHODS: dict[str, Maker] = {
 TASK_METHODS = tuple(name for name in METHODS if name not in ("tracin", "logra-raw", "rrinf"))
 """what the tasks compare: all but three that the causal benchmark holds beside their kin"""
 
+ALWAYS = ("random", EXACT, SHUFFLED)
+"""what gains, costs and sanity checks are held against"""
+
 LEARNERS = (
     "paper-recipe",
     "airrep",
@@ -133,6 +149,21 @@ LEARNERS = (
     "cascade",
 )
 """methods that learn from a training split"""
+
+
+def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
+    """Those of `TASK_METHODS` that are asked for, all of them when None; `ALWAYS` are among them.
+
+    Raises:
+        ConfigError: there is no such method.
+
+    >>> chosen(["tfidf"])
+    ('random', 'tfidf', 'gradient-cosine', 'randomised')
+    """
+    unknown = [name for name in names or () if name not in TASK_METHODS]
+    if unknown:
+        raise ConfigError(f"methods: {some_of(unknown)}, expected some of {', '.join(TASK_METHODS)}.")
+    return tuple(name for name in TASK_METHODS if names is None or name in (*names, *ALWAYS))
 
 
 def left_out(bench: Bench) -> dict[str, str]:

@@ -14,8 +14,9 @@ from influcoder.benchmarks.counterfact import benchmark as counterfact
 from influcoder.benchmarks.experiment import PaperSettings
 from influcoder.benchmarks.experiment import benchmark as paper
 from influcoder.benchmarks.facts import FactBudget
-from influcoder.benchmarks.fidelity import FidelitySettings, fidelity
+from influcoder.benchmarks.fidelity import CORPORA, FidelitySettings, fidelity
 from influcoder.benchmarks.frontier import frontier
+from influcoder.benchmarks.methods import chosen
 from influcoder.benchmarks.selection import SelectionSettings
 from influcoder.benchmarks.selection import benchmark as selection
 from influcoder.benchmarks.tables import causal_tables, fidelity_tables
@@ -49,13 +50,16 @@ def benchmark_fidelity(
     data: Path,
     *,
     backbone: str | None = None,
+    corpora: Sequence[str] = CORPORA,
+    more_pool: int = 7000,
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
     """Run `influcoder.benchmarks.fidelity` on the corpora in `data`."""
-    settings = FidelitySettings(seeds=seeds, backbone=backbone)
+    named = tuple(dict.fromkeys(corpora))
+    settings = FidelitySettings(seeds, Budget(more_pool=more_pool), backbone=backbone, corpora=named)
     if quick:
-        settings = FidelitySettings(seeds=1, backbone=backbone, budget=QUICK_BUDGET, shares=(0.5,), epochs=1)
+        settings = FidelitySettings(1, QUICK_BUDGET, (0.5,), backbone=backbone, epochs=1, corpora=named)
 
     def run(path: Path) -> dict[str, Any]:
         found = fidelity(decoder, data, path, settings)
@@ -102,14 +106,16 @@ def benchmark_toxicity(
     data: Path,
     *,
     backbone: str | None = None,
+    methods: Sequence[str] | None = None,
     benign: int = 808,
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
     """Run `influcoder.benchmarks.toxicity` on the corpora in `data`."""
-    settings = ToxicitySettings(seeds=seeds, benign=benign, tuning=FINETUNE, backbone=backbone)
+    compared = chosen(methods)
+    settings = ToxicitySettings(seeds=seeds, benign=benign, tuning=FINETUNE, backbone=backbone, methods=compared)
     if quick:
-        settings = ToxicitySettings(1, 101, 4, 18, 48, replace(FINETUNE, epochs=1), backbone, 1)
+        settings = ToxicitySettings(1, 101, 4, 18, 48, replace(FINETUNE, epochs=1), backbone, 1, methods=compared)
     return _finished(decoder, folder, quick, lambda path: toxicity(decoder, data, path, settings), toxicity_tables)
 
 
@@ -119,14 +125,16 @@ def benchmark_counterfact(
     data: Path,
     *,
     backbone: str | None = None,
+    methods: Sequence[str] | None = None,
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
     """Run `influcoder.benchmarks.counterfact` on the corpus in `data`."""
-    settings = CounterfactSettings(seeds=seeds, backbone=backbone)
+    compared = chosen(methods)
+    settings = CounterfactSettings(seeds=seeds, backbone=backbone, methods=compared)
     if quick:
         budgets = FactBudget(2, 4, 1, 3), FactBudget(3, 4, 2, 5)
-        settings = CounterfactSettings(1, *budgets, backbone=backbone, epochs=1, learnt=(18, 48))
+        settings = CounterfactSettings(1, *budgets, backbone=backbone, epochs=1, learnt=(18, 48), methods=compared)
     return _finished(
         decoder, folder, quick, lambda path: counterfact(decoder, data, path, settings), counterfact_tables
     )
@@ -138,16 +146,18 @@ def benchmark_selection(
     data: Path,
     *,
     backbone: str | None = None,
+    methods: Sequence[str] | None = None,
     tasks: Sequence[str] = ("math", "paraphrase"),
     pool: int = 240,
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
     """Run `influcoder.benchmarks.selection` on the corpora in `data`."""
-    settings = SelectionSettings(seeds, tuple(tasks), pool, backbone=backbone)
+    compared = chosen(methods)
+    settings = SelectionSettings(seeds, tuple(tasks), pool, backbone=backbone, methods=compared)
     if quick:
         tuning = replace(settings.tuning, epochs=1)
-        settings = SelectionSettings(1, tuple(tasks), 60, 0.1, 3, 6, 18, 48, tuning, backbone, 1)
+        settings = SelectionSettings(1, tuple(tasks), 60, 0.1, 3, 6, 18, 48, tuning, backbone, 1, methods=compared)
     return _finished(decoder, folder, quick, lambda path: selection(decoder, data, path, settings), selection_tables)
 
 

@@ -53,6 +53,7 @@ class SelectionSettings:
         train_queries, train_pool: what students learn from; a sixth of each chooses between models.
         tuning: how the chosen rows are trained on, and the decoder is warmed up.
         backbone, epochs: of the paper's recipe.
+        methods: that are compared.
     """
 
     seeds: int = 3
@@ -66,6 +67,7 @@ class SelectionSettings:
     tuning: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(2, 2e-4, 4))
     backbone: str | None = None
     epochs: int = 8
+    methods: tuple[str, ...] = TASK_METHODS
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -91,7 +93,7 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: SelectionSet
         model, checkpoints = trained(decoder, rows, place / "model", tuning)
         own = tuning, seed, settings.backbone, settings.epochs
         bench = Bench(decoder, model, checkpoints, rows, world, place, *own)
-        found.append(all_methods(bench, TASK_METHODS))
+        found.append(all_methods(bench, settings.methods))
         checks.append(sanity_of(found[-1], world))
         losses.append(_all_losses(decoder, world, test, found[-1], place, settings, tuning))
     methods: dict[str, Any] = costs(found, world)
@@ -104,7 +106,11 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: SelectionSet
         "audit": leaks,
         "sanity": mean_sanity(checks),
         "methods": methods,
-        "crossed": {name: {rule: _by_task(losses, f"{name}, {rule}", settings) for rule in RULES} for name in CROSSED},
+        "crossed": {
+            name: {rule: _by_task(losses, f"{name}, {rule}", settings) for rule in RULES}
+            for name in CROSSED
+            if name in methods
+        },
         "beside": {name: _by_task(losses, name, settings) for name in ("untouched", "all")},
         "skipped": left_out(bench),
     }

@@ -51,6 +51,7 @@ class ToxicitySettings:
         train_queries, train_pool: what students learn from; a sixth of each chooses between models.
         tuning: how decoders are trained.
         backbone, epochs: of the paper's recipe.
+        methods: that are compared.
     """
 
     seeds: int = 3
@@ -61,6 +62,7 @@ class ToxicitySettings:
     tuning: FinetuneSettings = field(default_factory=FinetuneSettings)
     backbone: str | None = None
     epochs: int = 8
+    methods: tuple[str, ...] = TASK_METHODS
 
     def __post_init__(self) -> None:
         if self.benign < ONE_UNSAFE_IN:
@@ -79,7 +81,7 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: ToxicitySett
         model, checkpoints = trained(decoder, world.pool, place / "model", tuning)
         own = tuning, seed, settings.backbone, settings.epochs
         bench = Bench(decoder, model, checkpoints, world.pool, world, place, *own)
-        found.append(all_methods(bench, TASK_METHODS))
+        found.append(all_methods(bench, settings.methods))
         checks.append(sanity_of(found[-1], world))
         labels.append(np.array([one.metadata.get("label", "benign") for one in world.pool]))
     return {

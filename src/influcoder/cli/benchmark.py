@@ -50,6 +50,8 @@ def fidelity(
     decoder: str,
     data: Path,
     backbone: str | None = None,
+    corpora: Files = ["dolly", "benign_chat", "facts"],  # noqa: B006 - never changed
+    more_pool: int = 7000,
     seeds: int = 3,
     max_length: int = 512,
     quick: Flag = False,
@@ -60,6 +62,8 @@ def fidelity(
         decoder: the model whose gradients are the truth
         data: the folder of the corpora: bbh, dolly, benign_chat and counterfact
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
+        corpora: those to measure on
+        more_pool: pool rows beside the thousand to learn from, for the scaling curve; 0 where gradients are dear
         seeds: splits, teachers and students
         max_length: tokens of an example that are read
         quick: the same protocol, small: no number worth keeping
@@ -70,7 +74,16 @@ def fidelity(
     from influcoder.decoder import Decoder
 
     loaded = Decoder.load(decoder, max_length=max_length)
-    found = benchmark_fidelity(loaded, output.folder(arguments), data, backbone=backbone, seeds=seeds, quick=quick)
+    found = benchmark_fidelity(
+        loaded,
+        output.folder(arguments),
+        data,
+        backbone=backbone,
+        corpora=corpora,
+        more_pool=more_pool,
+        seeds=seeds,
+        quick=quick,
+    )
     finish("benchmark fidelity", arguments, found, output, shown=fidelity_tables(found))
 
 
@@ -81,6 +94,7 @@ def toxicity(
     decoder: str,
     data: str,
     backbone: str | None = None,
+    methods: Files | None = None,
     benign: int = 808,
     seeds: int = 3,
     max_length: int = 64,
@@ -92,6 +106,7 @@ def toxicity(
         decoder: the model that is fine-tuned, as it was before
         data: the folder of the corpora: dolly, benign_chat and toxicity; or the hub id of DATE-LM's set, with :SUBSET
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
+        methods: those to compare, all when omitted; random, the exact teacher and its sanity check are always there
         benign: benign rows of the pool; one unsafe row is hidden for every 101, and two refusals that look alike
         seeds: draws of everything, models and methods
         max_length: tokens of an example that are read
@@ -103,7 +118,9 @@ def toxicity(
     from influcoder.decoder import Decoder
 
     loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
-    found = benchmark_toxicity(loaded, place, Path(data), backbone=backbone, benign=benign, seeds=seeds, quick=quick)
+    found = benchmark_toxicity(
+        loaded, place, Path(data), backbone=backbone, methods=methods, benign=benign, seeds=seeds, quick=quick
+    )
     finish("benchmark toxicity", arguments, found, output, shown=toxicity_tables(found))
 
 
@@ -114,6 +131,7 @@ def counterfact(
     decoder: str,
     data: str,
     backbone: str | None = None,
+    methods: Files | None = None,
     seeds: int = 3,
     max_length: int = 64,
     quick: Flag = False,
@@ -124,6 +142,7 @@ def counterfact(
         decoder: the model that is taught, as it was before
         data: the folder of the corpora: counterfact, with its templates; or the hub id of DATE-LM's set, with :SUBSET
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
+        methods: those to compare, all when omitted; random, the exact teacher and its sanity check are always there
         seeds: draws of everything, models and methods
         max_length: tokens of an example that are read
         quick: the same protocol, small, whatever --seeds says: a minute, and no number worth keeping
@@ -134,7 +153,9 @@ def counterfact(
     from influcoder.decoder import Decoder
 
     loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
-    found = benchmark_counterfact(loaded, place, Path(data), backbone=backbone, seeds=seeds, quick=quick)
+    found = benchmark_counterfact(
+        loaded, place, Path(data), backbone=backbone, methods=methods, seeds=seeds, quick=quick
+    )
     finish("benchmark counterfact", arguments, found, output, shown=counterfact_tables(found))
 
 
@@ -145,6 +166,7 @@ def selection(
     decoder: str,
     data: str,
     backbone: str | None = None,
+    methods: Files | None = None,
     tasks: Files = ["math", "paraphrase"],  # noqa: B006 - never changed
     rows: int = 240,
     seeds: int = 3,
@@ -157,6 +179,7 @@ def selection(
         decoder: the model that is fine-tuned, as it was before
         data: the folder of the corpora: dolly and benign_chat
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
+        methods: those to compare, all when omitted; random, the exact teacher and its sanity check are always there
         tasks: genres of benign_chat
         rows: what there is to choose from, half of them Dolly's
         seeds: draws of everything, models and methods
@@ -170,7 +193,7 @@ def selection(
 
     loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
     found = benchmark_selection(
-        loaded, place, Path(data), backbone=backbone, tasks=tasks, pool=rows, seeds=seeds, quick=quick
+        loaded, place, Path(data), backbone=backbone, methods=methods, tasks=tasks, pool=rows, seeds=seeds, quick=quick
     )
     finish("benchmark selection", arguments, found, output, shown=selection_tables(found))
 
