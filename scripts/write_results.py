@@ -56,14 +56,15 @@ the teacher with another seed: the ceiling. `exact-query`: the query's own gradi
 `int8`: pool vectors of one byte a number. `short` reads the gradient of 80 tokens of a text, `forward` a forward
 pass of all of it. `static, 0.25 of the examples` learnt from a quarter of the queries and of the pool, `static, 8 times
 the pool` from the same queries and eight times as many pool rows' gradients, as far as a corpus goes; `from X` learnt
-on pool X. The cascade of the facts re-scores the static tier's first 10 %. Times on one core beside other work.
-The paper's recipe stands in the next section: an earlier run on the same splits, seeds and teacher. That `short` reads
-80 tokens was settled after 64 were tested on these very splits (.597, .678 and .957 with exact queries), not on
-validation.
+on pool X. `static-from-short` learnt from no more gradients than `static`, and from what the short tier says of 2,000
+further queries and 7,000 further pool rows, as far as a corpus goes. The cascade of the facts re-scores the static
+tier's first 10 %. Times on one core beside other work. The paper's recipe stands in the next section: an earlier run on
+the same splits, seeds and teacher. That `short` reads 80 tokens was settled after 64 were tested on these very splits
+(.597, .678 and .957 with exact queries), not on validation.
 
-What is short of what we want: text alone learns little from a thousand gradients, more from eight thousand, with no end
-in sight of that curve; a shortlist of a quarter of the pool, from any tier, does not keep 95 % of the exact top tenth
-on tasks; why is in [the log](log.md).
+What is short of what we want: text alone learns little from a thousand gradients, more from eight thousand or from the
+short tier's labels, with no end in sight of that curve; a shortlist of a quarter of the pool, from any tier, does not
+keep 95 % of the exact top tenth on tasks; why is in [the log](log.md).
 
 ![Agreement against cost, and against how much is learnt](runs/frontier.svg)
 

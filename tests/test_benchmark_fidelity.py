@@ -15,7 +15,8 @@ from influcoder.benchmarks.tables import fidelity_tables
 from influcoder.errors import ConfigError, DataError
 from influcoder.evaluation import count_overlap
 
-BUDGET = Budget(train_queries=30, train_pool=60, test_queries=10, test_pool=30, more_pool=120)
+BUDGET = Budget(train_queries=30, train_pool=60, test_queries=10, test_pool=30, more_queries=40, more_pool=120)
+WITHOUT_MORE = replace(BUDGET, more_queries=0, more_pool=0)
 WORDS = ["Paris", "Rome", "Madrid", "capital", "France", "Italy", "two", "four", "seven", "hello", "world", "is"]
 
 
@@ -66,14 +67,14 @@ def test_tasks_do_not_overlap(data, pool):
 
 
 def test_more_is_what_the_corpus_still_has(data):
-    split, without = (tasks(data, "dolly", replace(BUDGET, more_pool=more), seed=1) for more in (120, 0))
-    assert (split.train, split.test, without.more) == (without.train, without.test, [])
-    assert len(split.more) == 110
-    assert count_overlap(split.more, [*split.train[1], *split.test[1]]) == 0
-    split, without = (facts(data, replace(BUDGET, more_pool=more), seed=1) for more in (120, 0))
-    assert (split.train, split.test) == (without.train, without.test)
-    assert len(split.more) == 120
-    assert count_overlap(split.more, [*split.train[1], *split.test[1]]) == 0
+    split, without = (tasks(data, "dolly", budget, seed=1) for budget in (BUDGET, WITHOUT_MORE))
+    assert (split.train, split.test, without.more) == (without.train, without.test, ([], []))
+    assert [len(side) for side in split.more] == [40, 110]
+    assert not any(count_overlap(split.more[side], [*split.train[side], *split.test[side]]) for side in (0, 1))
+    split, without = (facts(data, budget, seed=1) for budget in (BUDGET, WITHOUT_MORE))
+    assert (split.train, split.test, without.more) == (without.train, without.test, ([], []))
+    assert [len(side) for side in split.more] == [36, 120]
+    assert not any(count_overlap(split.more[side], [*split.train[side], *split.test[side]]) for side in (0, 1))
 
 
 def test_facts_have_their_statement_and_look_alikes_in_the_pool(data):
@@ -107,7 +108,15 @@ def test_every_method_on_every_corpus(run):
     found = run[0]
     assert found["splits"]["overlap"] == 0
     assert set(found["corpora"]) == {"dolly", "benign_chat", "facts"}
-    ours = {"static", "static-exact-query", "static-exact-query-int8", "forward", "forward-exact-query"}
+    ours = {
+        "static-from-short",
+        "static-from-short-exact-query",
+        "static",
+        "static-exact-query",
+        "static-exact-query-int8",
+        "forward",
+        "forward-exact-query",
+    }
     for corpus in found["corpora"].values():
         assert ours | {"surface", "tfidf", "bm25", "random", "exact"} <= set(corpus["methods"])
         assert corpus["methods"]["exact"]["per_query_spearman"] > 0.8
@@ -143,7 +152,7 @@ def test_an_enlarged_sample_begins_with_the_training_pool(run, data):
     _, decoder, folder, settings = run
     place = next(one for one in _places(decoder, data, folder, settings, 0) if one.name == "dolly")
     twice = place.enlarged(2)
-    assert [one.id for one in twice.pool] == [one.id for one in [*place.train.pool, *place.split.more[:60]]]
+    assert [one.id for one in twice.pool] == [one.id for one in [*place.train.pool, *place.split.more[1][:60]]]
     np.testing.assert_array_equal(twice.pool_features[:60], place.train.pool_features)
     assert len(twice.pool_features) == 120
     assert twice.queries == place.train.queries

@@ -13,9 +13,11 @@ from influcoder import feature_verbs, index_verbs, samples, verbs
 from influcoder.decoder import Decoder
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, DataError, InflucoderError, ModelError, StoreError, StoreMismatch
+from influcoder.evaluation import normalised
 from influcoder.folder import Folder
 from influcoder.index import Index
 from influcoder.metrics import METRICS
+from influcoder.samples import load_sample, refuse_trained_on
 from influcoder.store import Store
 from influcoder.summary import query_summary
 from influcoder.teachers import TeacherSettings
@@ -370,3 +372,40 @@ def test_another_seed_of_the_student_leaves_its_teacher_as_it_was(decoder, train
     assert encoder.made_by["student_seed"] == 5
     of_features = Store(train / "pool").manifest["made_by"]["seed"]
     assert verbs.teacher_of(encoder, decoder).settings.seed == of_features != 5
+
+
+@pytest.mark.parametrize("recipe", ["static", "forward"])
+def test_from_features_and_unlabelled_files_to_an_encoder(decoder, train, tmp_path, recipe):
+    known = load_sample(train)
+    asked, pool = sentences(4, 90, "asked"), [*sentences(30, 91, "more"), *known.pool[:5]]
+    found = verbs.distil(train, Folder(tmp_path / "e"), recipe=recipe, decoder=decoder, unlabelled=(asked, pool))
+    assert found["tier"] == recipe
+    assert (found["splits"]["pseudo_queries"], found["splits"]["pseudo_pool"]) == (4, 30)
+    encoder = InfluenceEncoder.load(tmp_path / "e", decoder=decoder if recipe == "forward" else None)
+    assert encoder.made_by["pseudo_labels_by"] == "short"
+    assert np.isfinite(encoder.encode_pool(pool)).all()
+    seen = set(pq.read_table(tmp_path / "e" / "training.parquet")["text"].to_pylist())
+    assert {normalised(one) for one in (*asked, *pool)} <= seen
+    with pytest.raises(DataError, match="seen in training or model selection"):
+        refuse_trained_on(tmp_path / "e", replace(known, queries=asked, pool=[]))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "with_decoder", "message"),
+    [
+        ("static", False, "give --decoder with one of them"),
+        ("short", True, "goes with --recipe static or forward"),
+        ("paper", True, "goes with --recipe static or forward"),
+    ],
+)
+def test_recipes_that_take_no_labels(decoder, train, tmp_path, recipe, with_decoder, message):
+    backbone = "somewhere" if recipe == "paper" else None
+    with pytest.raises(ConfigError, match=message):
+        verbs.distil(
+            train,
+            Folder(tmp_path / "e"),
+            recipe=recipe,
+            backbone=backbone,
+            decoder=decoder if with_decoder else None,
+            unlabelled=([], sentences(5, 92, "more")),
+        )

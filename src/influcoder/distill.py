@@ -21,6 +21,7 @@ from influcoder.forward import ForwardReader
 from influcoder.head import LEAST_GAIN, Choice, ClosedFormHead, Side, fit_weights
 from influcoder.influence import SpectralTargets, cross_influence
 from influcoder.metrics import agreement, agreement_with, ndcg_rows, spearman_rows
+from influcoder.pseudo import PseudoLabels
 from influcoder.short import ShortReader
 from influcoder.static import CHANNELS, StaticReader, inverse_document_frequency
 from influcoder.teachers import Role, Teacher, teacher_again
@@ -87,6 +88,7 @@ def distil_static(
     expected: Mapping[str, Floats] | None = None,
     forward: Decoder | None = None,
     short: Teacher | None = None,
+    pseudo: PseudoLabels | None = None,
     made_by: dict[str, Any] | None = None,
 ) -> InfluenceEncoder:
     """The closed-form student of a teacher: the static tier, or the forward or short tier.
@@ -102,9 +104,11 @@ def distil_static(
         expected: what the decoder expects after each token (`expected_embeddings`).
         forward: the decoder whose forward pass is read as well.
         short: the teacher, whose gradients of shortened texts are read as well.
+        pseudo: further examples to learn from, labelled by a slower student of the same splits.
 
     Raises:
-        ConfigError: the splits share an example, or one is too small; or two slow tiers are asked for at once.
+        ConfigError: the splits share an example, or one is too small; two slow tiers are asked for at once; or the
+            pseudo-labels come from a student of other splits.
     """
     recipe = recipe or ClosedFormRecipe()
     _refuse_overlap(train, validation)
@@ -124,35 +128,46 @@ def distil_static(
         encoder.beside = ShortReader(again, *projectors)
     encoder.settings["reading"] = recipe.reading()
     encoder.made_by["recipe"] = encoder.tier
+    queries, pool, labels = train.queries, train.pool, {"query": targets.queries, "pool": targets.pool}
+    if pseudo is not None:
+        pseudo.refuse_other_basis(projectors[0])
+        queries, pool = [*queries, *pseudo.queries], [*pool, *pseudo.pool]
+        told = {"query": pseudo.query_coordinates, "pool": pseudo.pool_coordinates}
+        labels = {role: np.concatenate([mine, told[role]]) for role, mine in labels.items()}
+        encoder.made_by |= {
+            "pseudo_labels_by": pseudo.student.tier,
+            "pseudo_queries": len(pseudo.queries),
+            "pseudo_pool": len(pseudo.pool),
+        }
     sides = {
-        "query": _SideData.read(encoder, "query", train.queries, validation.queries),
-        "pool": _SideData.read(encoder, "pool", train.pool, validation.pool),
+        "query": _SideData.read(encoder, "query", queries, validation.queries, labels["query"]),
+        "pool": _SideData.read(encoder, "pool", pool, validation.pool, labels["pool"]),
     }
     truth = validation.influence
     exact_queries = np.asarray(validation.query_features @ targets.query_projector, np.float32)
     exact_pool = np.asarray(validation.pool_features @ targets.pool_projector, np.float32)
     choices = _choices(sides, train, validation, targets, (exact_queries, exact_pool), truth)
-    queries, pool = (
-        Side.solve(sides[role].train, mine, choices[role]).predict(sides[role].validation)
-        for role, mine in (("query", targets.queries), ("pool", targets.pool))
-    )
+    guessed = {
+        role: Side.solve(side.train, side.labels, choices[role]).predict(side.validation)
+        for role, side in sides.items()
+    }
     idf = _idf(encoder.reader, train.pool)
     channels = encoder.channels(validation.queries, idf), encoder.channels(validation.pool, idf)
-    parts = [queries @ pool.T, *(channels[0][name] @ channels[1][name].T for name in CHANNELS)]
+    parts = [guessed["query"] @ guessed["pool"].T, *(channels[0][name] @ channels[1][name].T for name in CHANNELS)]
     weights = _worthwhile(truth, parts)
     scores = _summed(weights, parts)
     encoder.settings["groups"] = {role: list(choice.groups) for role, choice in choices.items()}
     encoder.head = ClosedFormHead(
-        **sides["query"].solve(targets.queries, exact_queries, choices["query"]).tensors("query"),
-        **sides["pool"].solve(targets.pool, exact_pool, choices["pool"]).tensors("pool"),
+        **sides["query"].solve(exact_queries, choices["query"]).tensors("query"),
+        **sides["pool"].solve(exact_pool, choices["pool"]).tensors("pool"),
         idf=idf,
         spectral_weight=weights[:1],
         channel_weights=weights[1:],
     )
     encoder.measured = measured_scores(validation, scores)
     known = {
-        "text": (queries, scores),
-        "exact": (exact_queries, _summed(weights, [exact_queries @ pool.T, *parts[1:]])),
+        "text": (guessed["query"], scores),
+        "exact": (exact_queries, _summed(weights, [exact_queries @ guessed["pool"].T, *parts[1:]])),
     }
     encoder.trust = {
         how: Trust.fit(encoder.head.vectors(coordinates, channels[0]), spearman_rows(truth, found))
@@ -163,24 +178,30 @@ def distil_static(
 
 @dataclass(frozen=True, slots=True)
 class _SideData:
-    """What is read of one side's examples in both splits, by group."""
+    """What is read of one side's examples in both splits, by group, and where the training examples lie."""
 
     train: dict[str, Floats]
     validation: dict[str, Floats]
+    labels: Floats
 
     @classmethod
     def read(
-        cls, encoder: InfluenceEncoder, role: Role, train: Sequence[Example], validation: Sequence[Example]
+        cls,
+        encoder: InfluenceEncoder,
+        role: Role,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        labels: Floats,
     ) -> "_SideData":
-        return cls(encoder.features(train, role), encoder.features(validation, role))
+        return cls(encoder.features(train, role), encoder.features(validation, role), labels)
 
-    def choose(self, targets: Floats, judge: Callable[[Floats], float]) -> Choice:
-        return Choice.best(self.train, self.validation, targets, judge)
+    def choose(self, judge: Callable[[Floats], float]) -> Choice:
+        return Choice.best(self.train, self.validation, self.labels, judge)
 
-    def solve(self, train: Floats, validation: Floats, choice: Choice) -> Side:
-        """The ridge solution on both splits, whose coordinates are given."""
+    def solve(self, validation: Floats, choice: Choice) -> Side:
+        """The ridge solution on both splits; the validation's coordinates are given."""
         both = {name: np.concatenate([self.train[name], self.validation[name]]) for name in choice.groups}
-        return Side.solve(both, np.concatenate([train, validation]), choice)
+        return Side.solve(both, np.concatenate([self.labels, validation]), choice)
 
 
 def _choices(
@@ -202,8 +223,8 @@ def _choices(
     of_pool = np.concatenate([train.query_features @ validation.pool_features.T, truth], axis=0)
     judges = agreement_with(of_queries), agreement_with(of_pool)
     return {
-        "query": sides["query"].choose(targets.queries, lambda mine: judges[0](mine @ pool.T)),
-        "pool": sides["pool"].choose(targets.pool, lambda mine: judges[1](queries @ mine.T)),
+        "query": sides["query"].choose(lambda mine: judges[0](mine @ pool.T)),
+        "pool": sides["pool"].choose(lambda mine: judges[1](queries @ mine.T)),
     }
 
 

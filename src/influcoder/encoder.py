@@ -146,6 +146,17 @@ class InfluenceEncoder:
         channels = self.channels(examples, self.head.idf, self.head.channels)
         return self.head.vectors((features @ self.query_projector).astype(np.float32), channels)
 
+    def coordinates(self, examples: Sequence[Example], role: Role) -> Floats:
+        """(n, k) predicted spectral coordinates of examples, without the identity channels.
+
+        Raises:
+            ModelError: the encoder was not solved in closed form, or runs a decoder that it was loaded without.
+        """
+        if self.head is None:
+            raise ModelError("this encoder was not solved in closed form, so it has no spectral coordinates.")
+        read = self.features(examples, role, self.settings["groups"][role])
+        return self.head.coordinates(role, np.concatenate(list(read.values()), axis=1))
+
     def features(
         self, examples: Sequence[Example], role: Role, groups: Sequence[str] | None = None
     ) -> dict[str, Floats]:
@@ -268,9 +279,8 @@ class InfluenceEncoder:
 
     def _encode(self, examples: Sequence[Example], role: Role) -> Floats:
         if self.head is not None:
-            joined = np.concatenate(list(self.features(examples, role, self.settings["groups"][role]).values()), axis=1)
             channels = self.channels(examples, self.head.idf, self.head.channels)
-            return self.head.vectors(self.head.coordinates(role, joined), channels)
+            return self.head.vectors(self.coordinates(examples, role), channels)
         prompt = QUERY_PROMPT if role == "query" else ""
         return self._embedder([prompt + plain_text(example) for example in examples])
 

@@ -1,5 +1,6 @@
 """A features folder as a sample: how it is read, split, and remembered, so that no test is held on it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,16 @@ def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
     return whole.rows(q_train, p_train), whole.rows(q_validation, p_validation)
 
 
-def write_training(folder: Path, whole: Sample) -> None:
+def not_in(known: Sequence[Example], examples: Sequence[Example]) -> list[Example]:
+    """Those of some examples whose text is not that of a known one, each text once."""
+    seen = {normalised(one) for one in known}
+    found = {normalised(one): one for one in reversed(examples)}
+    return [one for text, one in reversed(found.items()) if text not in seen]
+
+
+def write_training(folder: Path, whole: Sample, unlabelled: Sequence[Example] = ()) -> None:
     """Write `training.parquet`: the ids and text hashes of everything training and model selection saw."""
-    examples = [*whole.queries, *whole.pool]
+    examples = [*whole.queries, *whole.pool, *unlabelled]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"id": [one.id for one in examples], "text": [normalised(one) for one in examples]}), sink)
     atomic_write(folder / "training.parquet", sink.getvalue().to_pybytes())

@@ -7,6 +7,7 @@ Each writes into one output folder, which it claims (`influcoder.atomic.claim`),
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -30,7 +31,8 @@ from influcoder.imports import Imported
 from influcoder.index import Index
 from influcoder.paper import PaperRecipe, distil_paper, steps
 from influcoder.progress import progress
-from influcoder.samples import load_sample, refuse_trained_on, split_sample, write_training
+from influcoder.pseudo import PSEUDO_COUNTS, PseudoLabels
+from influcoder.samples import load_sample, not_in, refuse_trained_on, split_sample, write_training
 from influcoder.selection import Selection
 from influcoder.store import Store, refuse_difference
 from influcoder.teachers import Checkpoint, Teacher, make_teacher, read_fitted, teacher_again
@@ -56,21 +58,29 @@ def distil(
     recipe: Recipe = "static",
     backbone: str | None = None,
     decoder: Decoder | None = None,
+    unlabelled: tuple[Sequence[Example], Sequence[Example]] = ((), ()),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Distil the features in `source` into an encoder; a seeded 15 % of both sides choose between models.
 
     Args:
         backbone: for the paper's recipe: a Sentence Transformers folder or hub id.
-        decoder: for the forward and the short recipe: the one that the features come from.
+        decoder: for the forward and the short recipe, and for pseudo-labels: the one that the features come from.
+        unlabelled: queries and pool examples without features, for the static and the forward recipe: a short tier is
+            distilled first and labels them. Those whose text stands in `source` are left out.
     """
     if recipe not in get_args(Recipe):
         raise ConfigError(f"recipe is {recipe!r}, expected one of {', '.join(get_args(Recipe))}.")
     if recipe != "paper" and backbone:
         raise ConfigError(f"the {recipe} recipe reads the decoder's own table; --encoder goes with --recipe paper.")
-    if (recipe in DECODER_TIERS) != (decoder is not None):
+    if any(unlabelled) and recipe not in ("static", "forward"):
         raise ConfigError(
-            "the forward and the short recipe, and no other, run the decoder: give --decoder with one of them."
+            f"--unlabelled goes with --recipe static or forward: the {recipe} recipe reads no such labels."
+        )
+    if (recipe in DECODER_TIERS or any(unlabelled)) != (decoder is not None):
+        raise ConfigError(
+            "the forward and the short recipe, and --unlabelled, run the decoder, nothing else does: give --decoder "
+            "with one of them."
         )
     if recipe == "paper" and not backbone:
         raise ConfigError("the paper's recipe trains a Sentence Transformers model: name it with --encoder.")
@@ -86,17 +96,27 @@ def distil(
     made_by = _teacher_of(source) | {"student_seed": seed}
     student = sentence_transformer(backbone or source / "backbone")
     learnt = _learnt(source, made_by)
-    teacher = teacher_again(made_by, learnt, decoder) if decoder is not None and recipe == "short" else None
+    further = not_in(whole.queries, unlabelled[0]), not_in(whole.pool, unlabelled[1])
+    teacher = None
+    if decoder is not None and (recipe == "short" or any(further)):
+        teacher = teacher_again(made_by, learnt, decoder)
     with folder.claim() as path:
         if recipe != "paper":
-            encoder = distil_static(
+            solve = partial(
+                distil_static,
                 student,
                 train,
                 validation,
                 ClosedFormRecipe(seed=seed),
                 expected=read_expected(source),
+            )
+            labels = None
+            if any(further):
+                labels = PseudoLabels.by(solve(short=teacher), *further)
+            encoder = solve(
                 forward=decoder if recipe == "forward" else None,
-                short=teacher,
+                short=teacher if recipe == "short" else None,
+                pseudo=labels,
                 made_by=made_by,
             )
         else:
@@ -105,19 +125,16 @@ def distil(
             with progress("the paper's recipe", steps(len(train.queries), len(train.pool), settings)) as advance:
                 encoder = distil_paper(student, *taught, settings, advance=advance, made_by=made_by)
             encoder.measured = measured(encoder, validation)
-        write_training(path, whole)
+        write_training(path, whole, [*further[0], *further[1]])
         encoder.teacher_state = {name: tensor.numpy() for name, tensor in learnt.items()}
         encoder.save(path)
-        metrics = {
-            "tier": encoder.tier,
-            "validation": encoder.measured,
-            "splits": {
-                "train_queries": len(train.queries),
-                "train_pool": len(train.pool),
-                "validation_queries": len(validation.queries),
-                "validation_pool": len(validation.pool),
-            },
-        }
+        splits = {
+            "train_queries": len(train.queries),
+            "train_pool": len(train.pool),
+            "validation_queries": len(validation.queries),
+            "validation_pool": len(validation.pool),
+        } | {key: encoder.made_by[key] for key in PSEUDO_COUNTS if key in encoder.made_by}
+        metrics = {"tier": encoder.tier, "validation": encoder.measured, "splits": splits}
         write_json(path / "metrics.json", metrics)
     return metrics
 

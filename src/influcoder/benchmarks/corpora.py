@@ -35,13 +35,15 @@ class Budget:
     """How many queries and pool examples there are to learn from, and how many to test on.
 
     Attributes:
-        more_pool: further pool examples to learn from; of tasks fewer where their pool ends.
+        more_queries, more_pool: further examples to learn from; of tasks fewer where their corpus ends, of facts
+            no more queries than there are among the further pool examples.
     """
 
     train_queries: int = 500
     train_pool: int = 1000
     test_queries: int = 200
     test_pool: int = 400
+    more_queries: int = 0
     more_pool: int = 0
 
 
@@ -50,12 +52,12 @@ class Split:
     """Disjoint examples: (queries, pool) to learn from, validation included, and to test on.
 
     Attributes:
-        more: pool examples that can be learnt from beside those of `train`.
+        more: what can be learnt from beside `train`.
     """
 
     train: tuple[list[Example], list[Example]]
     test: tuple[list[Example], list[Example]]
-    more: list[Example] = field(default_factory=list)
+    more: tuple[list[Example], list[Example]] = field(default_factory=lambda: ([], []))
 
 
 def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Split:
@@ -65,13 +67,13 @@ def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Split:
         DataError: a corpus is missing, or too small for the budget.
     """
     rng = np.random.default_rng(seed)
-    queries = shuffled(bbh(data), budget.train_queries + budget.test_queries, "bbh", rng)
-    needed = budget.train_pool + budget.test_pool
+    asked, needed = budget.train_queries + budget.test_queries, budget.train_pool + budget.test_pool
+    queries = shuffled(bbh(data), asked, "bbh", rng, more=budget.more_queries)
     rows = shuffled(POOL_READERS[pool](data), needed, pool, rng, more=budget.more_pool)
     return Split(
         (queries[: budget.train_queries], rows[: budget.train_pool]),
-        (queries[budget.train_queries :], rows[budget.train_pool : needed]),
-        rows[needed:],
+        (queries[budget.train_queries : asked], rows[budget.train_pool : needed]),
+        (queries[asked:], rows[needed:]),
     )
 
 
@@ -93,7 +95,7 @@ def facts(data: Path, budget: Budget, seed: int) -> Split:
         rows = [row for one in mine for row in _statements(one)] + rest
         sides.append(([_question(one) for one in mine], [rows[i] for i in rng.permutation(len(rows))]))
         done, taken = done + count, taken + len(rest)
-    return Split(sides[0], sides[1], sides[2][1])
+    return Split(sides[0], sides[1], (sides[2][0][: budget.more_queries], sides[2][1]))
 
 
 def states(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:

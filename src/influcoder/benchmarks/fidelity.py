@@ -29,6 +29,7 @@ from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, Teac
 from influcoder.metrics import METRICS, agreement, retrieval, spearman_rows, top_overlap_rows
 from influcoder.paper import PaperRecipe, distil_paper
 from influcoder.progress import progress
+from influcoder.pseudo import PseudoLabels
 from influcoder.samples import split_sample
 from influcoder.teachers import GradientTeacher, TeacherSettings
 from influcoder.wording import some_of
@@ -38,6 +39,8 @@ FACTS = "facts"
 CORPORA = (*POOLS, FACTS)
 TIERS = ("static", "forward", "short")
 """that are solved in closed form"""
+PSEUDO = "static-from-short"
+"""the static tier that learns from the short tier's pseudo-labels of `Split.more` as well"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class FidelitySettings:
     """
 
     seeds: int = 3
-    budget: Budget = field(default_factory=lambda: Budget(more_pool=7000))
+    budget: Budget = field(default_factory=lambda: Budget(more_queries=2000, more_pool=7000))
     shares: tuple[float, ...] = (0.125, 0.25, 0.5)
     times: tuple[int, ...] = (4, 8)
     backbone: str | None = None
@@ -108,8 +111,13 @@ class _Students:
         self._expected = expected
         self._settings = settings
 
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """`TIERS`, and `PSEUDO` where there is something to label."""
+        return (*TIERS, PSEUDO) if any(self.place.split.more) else TIERS
+
     def closed_form(self, tier: str, share: float = 1.0) -> InfluenceEncoder:
-        """A tier of `TIERS`, from a share of the training examples, or from so many times their pool."""
+        """One of `tiers`, from a share of the training examples, or from so many times their pool."""
         place, decoder = self.place, self.place.teacher.decoder
 
         def make() -> InfluenceEncoder:
@@ -120,6 +128,7 @@ class _Students:
                 expected=self._expected,
                 forward=decoder if tier == "forward" else None,
                 short=place.teacher if tier == "short" else None,
+                pseudo=PseudoLabels.by(self.closed_form("short"), *place.split.more) if tier == PSEUDO else None,
             )
 
         return place.encoder(tier if share == 1.0 else f"{tier}-{share:g}", make, recipe=tier)
@@ -128,7 +137,7 @@ class _Students:
     def curve(self) -> dict[str, float]:
         """The static students that learn from less or more, by name: from which share, see `closed_form`."""
         found = {f"static, {share:g} of the examples": share for share in self._settings.shares}
-        most = 1 + len(self.place.split.more) / len(self.place.split.train[1])
+        most = 1 + len(self.place.split.more[1]) / len(self.place.split.train[1])
         return found | {
             f"static, {min(times, most):.0f} times the pool": min(times, most)
             for times in self._settings.times
@@ -153,8 +162,8 @@ class _Students:
         """Every method of the table by name, the truth's own second seed included; made where it is asked for."""
         place, decoder, backbone = self.place, self.place.teacher.decoder, self._settings.backbone
         again = replace(place.teacher.settings, seed=place.seed + 1000)
-        found: dict[str, Callable[[], Scorer]] = {tier: partial(self._as_text, tier) for tier in TIERS}
-        found |= {f"{tier}-exact-query": partial(self._exact, tier) for tier in TIERS}
+        found: dict[str, Callable[[], Scorer]] = {tier: partial(self._as_text, tier) for tier in self.tiers}
+        found |= {f"{tier}-exact-query": partial(self._exact, tier) for tier in self.tiers}
         found |= {
             "surface": self._surface,
             "tfidf": Tfidf,
@@ -199,8 +208,8 @@ class _Students:
 def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> dict[str, Any]:
     """What every method did on one place's test side."""
     (queries, pool), test = place.split.test, place.test
-    learnt = place.split.train[0], [*place.split.train[1], *place.split.more]
-    overlap = sum(count_overlap(learnt[side], place.split.test[side]) for side in (0, 1))
+    split = place.split
+    overlap = sum(count_overlap([*split.train[side], *split.more[side]], split.test[side]) for side in (0, 1))
     world, truth = World(pool, queries, []), test.influence
     lengths = np.array([len(one.completion) for one in pool])
     methods = students.scorers()
@@ -210,7 +219,7 @@ def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> d
     scored = {
         name: kept(kept_in / name.replace(".", "-"), partial(_made, make, world)) for name, make in methods.items()
     }
-    for tier in TIERS:
+    for tier in students.tiers:
         exact = scored[f"{tier}-exact-query"]
         scored[f"{tier}-exact-query-int8"] = _in_int8(exact, students.closed_form(tier), test)
     found: dict[str, Any] = {
@@ -225,11 +234,11 @@ def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> d
         },
         "shortlists": {
             tier: {f"{share:g}": _kept_by(truth, scored[f"{tier}-exact-query"].scores, share) for share in SHORTLISTS}
-            for tier in TIERS
+            for tier in students.tiers
         },
     }
     found["curve"] = {name: share * len(place.train.pool) for name, share in ({"static": 1.0} | students.curve).items()}
-    found["trust"] = {tier: _trusted(students.closed_form(tier), test, scored[tier].scores) for tier in TIERS}
+    found["trust"] = {tier: _trusted(students.closed_form(tier), test, scored[tier].scores) for tier in students.tiers}
     if place.name == FACTS:
         found["recall"] = _recall(truth, scored, states(queries, pool))
     return found

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from itertools import cycle
 from typing import Any
 
-OURS = tuple(f"{tier}{how}" for tier in ("static", "forward", "short") for how in ("", "-exact-query"))
+OURS = tuple(
+    f"{tier}{how}" for tier in ("static", "static-from-short", "forward", "short") for how in ("", "-exact-query")
+)
 
 
 def frontier(metrics: Mapping[str, Any]) -> bytes:

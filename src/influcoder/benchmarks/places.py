@@ -56,7 +56,7 @@ class Place:
     @cached_property
     def _more(self) -> tuple[list[Example], Floats]:
         folder = self.folder / "features" / "more"
-        write_features(self.teacher, self.split.more, "pool", folder)
+        write_features(self.teacher, self.split.more[1], "pool", folder)
         return read_features(Store(folder))
 
     def encoder(self, name: str, make: Callable[[], InfluenceEncoder], **settings: Any) -> InfluenceEncoder:

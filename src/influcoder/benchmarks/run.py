@@ -51,13 +51,14 @@ def benchmark_fidelity(
     *,
     backbone: str | None = None,
     corpora: Sequence[str] = CORPORA,
+    more_queries: int = 2000,
     more_pool: int = 7000,
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
     """Run `influcoder.benchmarks.fidelity` on the corpora in `data`."""
-    named = tuple(dict.fromkeys(corpora))
-    settings = FidelitySettings(seeds, Budget(more_pool=more_pool), backbone=backbone, corpora=named)
+    named, budget = tuple(dict.fromkeys(corpora)), Budget(more_queries=more_queries, more_pool=more_pool)
+    settings = FidelitySettings(seeds, budget, backbone=backbone, corpora=named)
     if quick:
         settings = FidelitySettings(1, QUICK_BUDGET, (0.5,), backbone=backbone, epochs=1, corpora=named)
 

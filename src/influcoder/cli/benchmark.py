@@ -51,6 +51,7 @@ def fidelity(
     data: Path,
     backbone: str | None = None,
     corpora: Files = ["dolly", "benign_chat", "facts"],  # noqa: B006 - never changed
+    more_queries: int = 2000,
     more_pool: int = 7000,
     seeds: int = 3,
     max_length: int = 512,
@@ -63,7 +64,8 @@ def fidelity(
         data: the folder of the corpora: bbh, dolly, benign_chat and counterfact
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
         corpora: those to measure on
-        more_pool: pool rows beside the thousand to learn from, for the scaling curve; 0 where gradients are dear
+        more_queries: queries beside the 500 to learn from, for pseudo-labels; facts have no more than 0.3 of more_pool
+        more_pool: pool rows beside the 1,000, for pseudo-labels and the scaling curve; 0 where gradients are dear
         seeds: splits, teachers and students
         max_length: tokens of an example that are read
         quick: the same protocol, small: no number worth keeping
@@ -80,6 +82,7 @@ def fidelity(
         data,
         backbone=backbone,
         corpora=corpora,
+        more_queries=more_queries,
         more_pool=more_pool,
         seeds=seeds,
         quick=quick,

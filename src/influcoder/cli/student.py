@@ -27,6 +27,8 @@ def distill(
     encoder: str | None = None,
     decoder: str | None = None,
     adapter: str | None = None,
+    unlabelled: Files | None = None,
+    unlabelled_queries: Files | None = None,
     seed: Seed = 0,
 ) -> None:
     """Distil teacher features into an encoder that reads text alone.
@@ -37,18 +39,31 @@ def distill(
             as well, nearest to the teacher; forward: a forward pass instead; paper: a Sentence Transformers model
             trained as in the paper
         encoder: for the paper's recipe: a Sentence Transformers folder or hub id
-        decoder: for the short and the forward recipe: the model that the features come from
+        decoder: for the short and the forward recipe, and for --unlabelled: the model that the features come from
         adapter: its LoRA adapter, if it had one
+        unlabelled: pool examples without features, for the static recipe: a short tier is distilled first, places them
+            at a third of a gradient each, and the student learns from them too. Worth most where features are few
+        unlabelled_queries: the same of queries
     """
     arguments = dict(locals())
     from influcoder import verbs
+    from influcoder.reading import read_examples
     from influcoder.store import Store
 
     refuse_without_decoder(decoder, adapter=adapter)
     loaded = None
     if decoder is not None:
         loaded = decoder_of(Store(features / "pool").manifest["made_by"], decoder, adapter)
-    found = verbs.distil(features, output.folder(arguments), recipe=recipe, backbone=encoder, decoder=loaded, seed=seed)
+    further = [read_examples(files) if files else [] for files in (unlabelled_queries, unlabelled)]
+    found = verbs.distil(
+        features,
+        output.folder(arguments),
+        recipe=recipe,
+        backbone=encoder,
+        decoder=loaded,
+        unlabelled=(further[0], further[1]),
+        seed=seed,
+    )
     finish("distill", arguments, found, output)
 
 
