@@ -128,7 +128,7 @@ class _Students:
                 expected=self._expected,
                 forward=decoder if tier == "forward" else None,
                 short=place.teacher if tier == "short" else None,
-                pseudo=PseudoLabels.by(self.closed_form("short"), *place.split.more) if tier == PSEUDO else None,
+                pseudo=PseudoLabels.by(self.closed_form("short", share), *place.split.more) if tier == PSEUDO else None,
             )
 
         return place.encoder(tier if share == 1.0 else f"{tier}-{share:g}", make, recipe=tier)
