@@ -5,23 +5,26 @@ from collections.abc import Mapping
 from itertools import cycle
 from typing import Any
 
+from influcoder.benchmarks.corpora import POOLS
+
 OURS = tuple(
     f"{tier}{how}" for tier in ("static", "static-from-short", "forward", "short") for how in ("", "-exact-query")
 )
 
 
 def frontier(metrics: Mapping[str, Any]) -> bytes:
-    """An SVG for the first corpus: agreement against ms an example (log axis), and against training share."""
+    """An SVG for the first pool of tasks, or the first corpus: agreement against ms an example, against examples."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "influcoder"
     from matplotlib import pyplot
 
-    name, corpus = next(iter(metrics["corpora"].items()))
+    name = POOLS[0] if POOLS[0] in metrics["corpora"] else next(iter(metrics["corpora"]))
+    corpus = metrics["corpora"][name]
     methods = {key: one for key, one in corpus["methods"].items() if "," not in key and " from " not in key}
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), width_ratios=(3, 2))
-    heights = cycle((-9, 3))  # neighbours' names below and above
+    sides = cycle((((-4, 3), "right"), ((4, -9), "left")))  # neighbours' names above to the left, below to the right
     for key, one in sorted(methods.items(), key=lambda item: item[1]["per_query_spearman"]):
         low, high = one["interval_95"]["per_query_spearman"]
         colour = "#2563eb" if key.removesuffix("-int8") in OURS else "#9a3412" if key == "exact" else "#57534e"
@@ -29,8 +32,9 @@ def frontier(metrics: Mapping[str, Any]) -> bytes:
         left.plot(one["ms_per_example"], one["per_query_spearman"], "o", color=colour, ms=4)
         if not key.endswith("-int8"):
             place = one["ms_per_example"], one["per_query_spearman"]
-            left.annotate(key, place, (4, next(heights)), textcoords="offset points", fontsize=8)
-    left.margins(x=0.3)  # room for the names
+            offset, aligned = next(sides)
+            left.annotate(key, place, offset, textcoords="offset points", fontsize=8, ha=aligned)
+    left.margins(x=0.4)  # room for the names
     left.set(xscale="log", xlabel="ms an example (this machine)", ylabel="per query ρ with the teacher", title=name)
     learnt = sorted((rows, corpus["methods"][key]["per_query_spearman"]) for key, rows in corpus["curve"].items())
     places = [rows for rows, _ in learnt]
