@@ -9,8 +9,9 @@ import pytest
 from tiny import tiny_decoder
 
 from influcoder.benchmarks.corpora import Budget, facts, states, tasks
-from influcoder.benchmarks.fidelity import FidelitySettings, _places, fidelity
+from influcoder.benchmarks.fidelity import _places, fidelity
 from influcoder.benchmarks.frontier import frontier
+from influcoder.benchmarks.students import FidelitySettings
 from influcoder.benchmarks.tables import fidelity_tables
 from influcoder.errors import ConfigError, DataError
 from influcoder.evaluation import count_overlap

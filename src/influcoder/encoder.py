@@ -147,11 +147,7 @@ class InfluenceEncoder:
         return self.head.vectors((features @ self.query_projector).astype(np.float32), channels)
 
     def coordinates(self, examples: Sequence[Example], role: Role) -> Floats:
-        """(n, k) predicted spectral coordinates of examples, without the identity channels.
-
-        Raises:
-            ModelError: the encoder was not solved in closed form, or runs a decoder that it was loaded without.
-        """
+        """(n, k) spectral coordinates of examples; ModelError where the encoder was not solved in closed form."""
         if self.head is None:
             raise ModelError("this encoder was not solved in closed form, so it has no spectral coordinates.")
         read = self.features(examples, role, self.settings["groups"][role])
@@ -281,8 +277,7 @@ class InfluenceEncoder:
         if self.head is not None:
             channels = self.channels(examples, self.head.idf, self.head.channels)
             return self.head.vectors(self.coordinates(examples, role), channels)
-        prompt = QUERY_PROMPT if role == "query" else ""
-        return self._embedder([prompt + plain_text(example) for example in examples])
+        return self._embedder([QUERY_PROMPT * (role == "query") + plain_text(example) for example in examples])
 
     @cached_property
     def _embedder(self) -> Embedder:

@@ -8,67 +8,28 @@ training side; 15 % of it chooses between models; every number is of the test si
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from influcoder.backbone import sentence_transformer
-from influcoder.baselines import Bm25, Random, Scorer, Tfidf
+from influcoder.baselines import Scorer
 from influcoder.benchmarks.corpora import POOLS, Budget, Split, facts, states, tasks
 from influcoder.benchmarks.methods import Scored, World, kept, of_scorer
 from influcoder.benchmarks.places import Place
+from influcoder.benchmarks.students import FACTS, FidelitySettings, Students
 from influcoder.decoder import Decoder
-from influcoder.decoder_tables import backbone_of, expected_embeddings
-from influcoder.distill import ClosedFormRecipe, Sample, distil_static
+from influcoder.decoder_tables import expected_embeddings
+from influcoder.distill import Sample
 from influcoder.encoder import Floats, InfluenceEncoder
-from influcoder.errors import ConfigError
-from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, count_overlap
+from influcoder.evaluation import count_overlap
 from influcoder.metrics import METRICS, agreement, retrieval, spearman_rows, top_overlap_rows
-from influcoder.paper import PaperRecipe, distil_paper
 from influcoder.progress import progress
-from influcoder.pseudo import PseudoLabels
-from influcoder.samples import split_sample
 from influcoder.teachers import GradientTeacher, TeacherSettings
-from influcoder.wording import some_of
 
 SHORTLISTS = (0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75)
-FACTS = "facts"
-CORPORA = (*POOLS, FACTS)
-TIERS = ("static", "forward", "short")
-"""that are solved in closed form"""
-PSEUDO = "static-from-short"
-"""the static tier that learns from the short tier's pseudo-labels of `Split.more` as well"""
-
-
-@dataclass(frozen=True, slots=True)
-class FidelitySettings:
-    """How much is learnt and measured.
-
-    Attributes:
-        seeds: of splits, teachers and students alike.
-        budget: how many examples there are to learn from and to test on.
-        shares: of the training examples, for the scaling curve.
-        times: as many pool examples to learn from, for the same curve; as many as there are, where there are fewer.
-        backbone: a Sentence Transformers folder or hub id for the paper's recipe; left out when None.
-        epochs: of the paper's recipe.
-        corpora: of `CORPORA`.
-    """
-
-    seeds: int = 3
-    budget: Budget = field(default_factory=lambda: Budget(more_queries=2000, more_pool=7000))
-    shares: tuple[float, ...] = (0.125, 0.25, 0.5)
-    times: tuple[int, ...] = (4, 8)
-    backbone: str | None = None
-    epochs: int = 8
-    corpora: tuple[str, ...] = CORPORA
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.corpora if name not in CORPORA]
-        if unknown or not self.corpora:
-            raise ConfigError(f"corpora: {some_of(unknown) or 'none'}, expected some of {', '.join(CORPORA)}.")
 
 
 def fidelity(decoder: Decoder, data: Path, folder: Path, settings: FidelitySettings) -> dict[str, Any]:
@@ -78,7 +39,7 @@ def fidelity(decoder: Decoder, data: Path, folder: Path, settings: FidelitySetti
     with progress("corpora and seeds", settings.seeds * len(settings.corpora)) as advance:
         for seed in range(settings.seeds):
             places = _places(decoder, data, folder, settings, seed)
-            students = {one.name: _Students(one, expected, settings) for one in places}
+            students = {one.name: Students(one, expected, settings) for one in places}
             for place in places:
                 pools = {name: one for name, one in students.items() if {name, place.name} <= set(POOLS)}
                 others = [one for name, one in pools.items() if name != place.name]
@@ -103,109 +64,7 @@ def _split(data: Path, corpus: str, budget: Budget, seed: int) -> Split:
     return facts(data, budget, seed) if corpus == FACTS else tasks(data, corpus, budget, seed)
 
 
-class _Students:
-    """Every student of one place, made when it is asked for."""
-
-    def __init__(self, place: Place, expected: Mapping[str, Floats], settings: FidelitySettings) -> None:
-        self.place = place
-        self._expected = expected
-        self._settings = settings
-
-    @property
-    def tiers(self) -> tuple[str, ...]:
-        """`TIERS`, and `PSEUDO` where there is something to label."""
-        return (*TIERS, PSEUDO) if any(self.place.split.more) else TIERS
-
-    def closed_form(self, tier: str, share: float = 1.0) -> InfluenceEncoder:
-        """One of `tiers`, from a share of the training examples, or from so many times their pool."""
-        place, decoder = self.place, self.place.teacher.decoder
-
-        def make() -> InfluenceEncoder:
-            return distil_static(
-                backbone_of(decoder),
-                *split_sample(self._learnt_from(share), place.seed),
-                ClosedFormRecipe(seed=place.seed),
-                expected=self._expected,
-                forward=decoder if tier == "forward" else None,
-                short=place.teacher if tier == "short" else None,
-                pseudo=PseudoLabels.by(self.closed_form("short", share), *place.split.more) if tier == PSEUDO else None,
-            )
-
-        return place.encoder(tier if share == 1.0 else f"{tier}-{share:g}", make, recipe=tier)
-
-    @property
-    def curve(self) -> dict[str, float]:
-        """The static students that learn from less or more, by name: from which share, see `closed_form`."""
-        found = {f"static, {share:g} of the examples": share for share in self._settings.shares}
-        most = 1 + len(self.place.split.more[1]) / len(self.place.split.train[1])
-        return found | {
-            f"static, {min(times, most):.0f} times the pool": min(times, most)
-            for times in self._settings.times
-            if most > 1
-        }
-
-    def _learnt_from(self, share: float) -> Sample:
-        place = self.place
-        return place.enlarged(share) if share > 1 else _share_of(place.train, share, place.seed)
-
-    def paper(self) -> InfluenceEncoder:
-        """The paper's recipe on the backbone, all of the training examples."""
-        place, recipe = self.place, PaperRecipe(seed=self.place.seed, epochs=self._settings.epochs)
-
-        def make() -> InfluenceEncoder:
-            backbone = sentence_transformer(str(self._settings.backbone))
-            return distil_paper(backbone, place.train.queries, place.train.pool, place.train.influence, recipe)
-
-        return place.encoder("paper-recipe", make, recipe="paper")
-
-    def scorers(self) -> dict[str, Callable[[], Scorer]]:
-        """Every method of the table by name, the truth's own second seed included; made where it is asked for."""
-        place, decoder, backbone = self.place, self.place.teacher.decoder, self._settings.backbone
-        again = replace(place.teacher.settings, seed=place.seed + 1000)
-        found: dict[str, Callable[[], Scorer]] = {tier: partial(self._as_text, tier) for tier in self.tiers}
-        found |= {f"{tier}-exact-query": partial(self._exact, tier) for tier in self.tiers}
-        found |= {
-            "surface": self._surface,
-            "tfidf": Tfidf,
-            "bm25": Bm25,
-            "random": partial(Random, place.seed),
-            "exact": lambda: TeacherScorer(GradientTeacher(decoder, again)),
-        }
-        if backbone is not None:
-            found["paper-recipe"] = self._paper_as_text
-            found["untrained"] = lambda: EncoderScorer(
-                "untrained", InfluenceEncoder(sentence_transformer(backbone), None)
-            )
-        found |= {name: partial(self._as_text, "static", share) for name, share in self.curve.items()}
-        most, share = max(self.curve.items(), key=lambda one: one[1], default=("", 1.0))
-        if share > 1:
-            found[most.replace("static", "static-exact-query")] = partial(self._exact, "static", share)
-            found[most.replace("static", "surface")] = partial(self._surface, share)
-        return found
-
-    def travelling(self) -> dict[str, Callable[[], Scorer]]:
-        """What is held against another corpus than the one it learnt from."""
-        name = self.place.name
-        found: dict[str, Callable[[], Scorer]] = {f"static from {name}": partial(self._as_text, "static")}
-        if self._settings.backbone is not None:
-            found[f"paper-recipe from {name}"] = self._paper_as_text
-        return found
-
-    def _as_text(self, tier: str, share: float = 1.0) -> Scorer:
-        return EncoderScorer(tier, self.closed_form(tier, share))
-
-    def _paper_as_text(self) -> Scorer:
-        return EncoderScorer("paper-recipe", self.paper())
-
-    def _exact(self, tier: str, share: float = 1.0) -> Scorer:
-        return ExactQueryScorer(self.closed_form(tier, share), self.place.teacher)
-
-    def _surface(self, share: float = 1.0) -> Scorer:
-        learnt_from = split_sample(self._learnt_from(share), self.place.seed)
-        return Surface(self.closed_form("static")).fit(*learnt_from)
-
-
-def _judged(place: Place, students: _Students, others: Sequence[_Students]) -> dict[str, Any]:
+def _judged(place: Place, students: Students, others: Sequence[Students]) -> dict[str, Any]:
     """What every method did on one place's test side."""
     (queries, pool), test = place.split.test, place.test
     split = place.split
@@ -314,10 +173,3 @@ def _means(each: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[
         name: {key: float(np.mean([one[name][key] for one in each])) for key in values}
         for name, values in each[0].items()
     }
-
-
-def _share_of(whole: Sample, share: float, seed: int) -> Sample:
-    """A drawn share of both sides."""
-    rng = np.random.default_rng(seed)
-    kept = [np.sort(rng.permutation(len(side))[: round(share * len(side))]) for side in (whole.queries, whole.pool)]
-    return whole.rows(kept[0], kept[1])

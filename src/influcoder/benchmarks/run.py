@@ -14,11 +14,12 @@ from influcoder.benchmarks.counterfact import benchmark as counterfact
 from influcoder.benchmarks.experiment import PaperSettings
 from influcoder.benchmarks.experiment import benchmark as paper
 from influcoder.benchmarks.facts import FactBudget
-from influcoder.benchmarks.fidelity import CORPORA, FidelitySettings, fidelity
+from influcoder.benchmarks.fidelity import fidelity
 from influcoder.benchmarks.frontier import frontier
 from influcoder.benchmarks.methods import chosen
 from influcoder.benchmarks.selection import SelectionSettings
 from influcoder.benchmarks.selection import benchmark as selection
+from influcoder.benchmarks.students import CORPORA, FidelitySettings
 from influcoder.benchmarks.tables import causal_tables, fidelity_tables
 from influcoder.benchmarks.task_tables import (
     counterfact_tables,

@@ -1,0 +1,166 @@
+"""The students of the fidelity benchmark, and how much they learn from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from influcoder.backbone import sentence_transformer
+from influcoder.baselines import Bm25, Random, Scorer, Tfidf
+from influcoder.benchmarks.corpora import POOLS, Budget
+from influcoder.benchmarks.places import Place
+from influcoder.decoder_tables import backbone_of
+from influcoder.distill import ClosedFormRecipe, Sample, distil_static
+from influcoder.encoder import Floats, InfluenceEncoder
+from influcoder.errors import ConfigError
+from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer
+from influcoder.paper import PaperRecipe, distil_paper
+from influcoder.pseudo import PseudoLabels
+from influcoder.samples import split_sample
+from influcoder.teachers import GradientTeacher
+from influcoder.wording import some_of
+
+FACTS = "facts"
+CORPORA = (*POOLS, FACTS)
+TIERS = ("static", "forward", "short")
+"""that are solved in closed form"""
+PSEUDO = "static-from-short"
+"""the static tier that learns from the short tier's pseudo-labels of `Split.more` as well"""
+
+
+@dataclass(frozen=True, slots=True)
+class FidelitySettings:
+    """How much is learnt and measured.
+
+    Attributes:
+        seeds: of splits, teachers and students alike.
+        budget: how many examples there are to learn from and to test on.
+        shares: of the training examples, for the scaling curve.
+        times: as many pool examples to learn from, for the same curve; as many as there are, where there are fewer.
+        backbone: a Sentence Transformers folder or hub id for the paper's recipe; left out when None.
+        epochs: of the paper's recipe.
+        corpora: of `CORPORA`.
+    """
+
+    seeds: int = 3
+    budget: Budget = field(default_factory=lambda: Budget(more_queries=2000, more_pool=7000))
+    shares: tuple[float, ...] = (0.125, 0.25, 0.5)
+    times: tuple[int, ...] = (4, 8)
+    backbone: str | None = None
+    epochs: int = 8
+    corpora: tuple[str, ...] = CORPORA
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.corpora if name not in CORPORA]
+        if unknown or not self.corpora:
+            raise ConfigError(f"corpora: {some_of(unknown) or 'none'}, expected some of {', '.join(CORPORA)}.")
+
+
+class Students:
+    """Every student of one place, made when it is asked for."""
+
+    def __init__(self, place: Place, expected: Mapping[str, Floats], settings: FidelitySettings) -> None:
+        self.place = place
+        self._expected = expected
+        self._settings = settings
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """`TIERS`, and `PSEUDO` where there is something to label."""
+        return (*TIERS, PSEUDO) if any(self.place.split.more) else TIERS
+
+    def closed_form(self, tier: str, share: float = 1.0) -> InfluenceEncoder:
+        """One of `tiers`, from a share of the training examples, or from so many times their pool."""
+        place, decoder = self.place, self.place.teacher.decoder
+
+        def make() -> InfluenceEncoder:
+            return distil_static(
+                backbone_of(decoder),
+                *split_sample(self._learnt_from(share), place.seed),
+                ClosedFormRecipe(seed=place.seed),
+                expected=self._expected,
+                forward=decoder if tier == "forward" else None,
+                short=place.teacher if tier == "short" else None,
+                pseudo=PseudoLabels.by(self.closed_form("short", share), *place.split.more) if tier == PSEUDO else None,
+            )
+
+        return place.encoder(tier if share == 1.0 else f"{tier}-{share:g}", make, recipe=tier)
+
+    @property
+    def curve(self) -> dict[str, float]:
+        """The static students that learn from less or more, by name: from which share, see `closed_form`."""
+        found = {f"static, {share:g} of the examples": share for share in self._settings.shares}
+        most = 1 + len(self.place.split.more[1]) / len(self.place.split.train[1])
+        return found | {
+            f"static, {min(times, most):.0f} times the pool": min(times, most)
+            for times in self._settings.times
+            if most > 1
+        }
+
+    def _learnt_from(self, share: float) -> Sample:
+        place = self.place
+        return place.enlarged(share) if share > 1 else _share_of(place.train, share, place.seed)
+
+    def paper(self) -> InfluenceEncoder:
+        """The paper's recipe on the backbone, all of the training examples."""
+        place, recipe = self.place, PaperRecipe(seed=self.place.seed, epochs=self._settings.epochs)
+
+        def make() -> InfluenceEncoder:
+            backbone = sentence_transformer(str(self._settings.backbone))
+            return distil_paper(backbone, place.train.queries, place.train.pool, place.train.influence, recipe)
+
+        return place.encoder("paper-recipe", make, recipe="paper")
+
+    def scorers(self) -> dict[str, Callable[[], Scorer]]:
+        """Every method of the table by name, the truth's own second seed included; made where it is asked for."""
+        place, decoder, backbone = self.place, self.place.teacher.decoder, self._settings.backbone
+        again = replace(place.teacher.settings, seed=place.seed + 1000)
+        found: dict[str, Callable[[], Scorer]] = {tier: partial(self._as_text, tier) for tier in self.tiers}
+        found |= {f"{tier}-exact-query": partial(self._exact, tier) for tier in self.tiers}
+        found |= {
+            "surface": self._surface,
+            "tfidf": Tfidf,
+            "bm25": Bm25,
+            "random": partial(Random, place.seed),
+            "exact": lambda: TeacherScorer(GradientTeacher(decoder, again)),
+        }
+        if backbone is not None:
+            found["paper-recipe"] = self._paper_as_text
+            found["untrained"] = lambda: EncoderScorer(
+                "untrained", InfluenceEncoder(sentence_transformer(backbone), None)
+            )
+        found |= {name: partial(self._as_text, "static", share) for name, share in self.curve.items()}
+        most, share = max(self.curve.items(), key=lambda one: one[1], default=("", 1.0))
+        if share > 1:
+            found[most.replace("static", "static-exact-query")] = partial(self._exact, "static", share)
+            found[most.replace("static", "surface")] = partial(self._surface, share)
+        return found
+
+    def travelling(self) -> dict[str, Callable[[], Scorer]]:
+        """What is held against another corpus than the one it learnt from."""
+        name = self.place.name
+        found: dict[str, Callable[[], Scorer]] = {f"static from {name}": partial(self._as_text, "static")}
+        if self._settings.backbone is not None:
+            found[f"paper-recipe from {name}"] = self._paper_as_text
+        return found
+
+    def _as_text(self, tier: str, share: float = 1.0) -> Scorer:
+        return EncoderScorer(tier, self.closed_form(tier, share))
+
+    def _paper_as_text(self) -> Scorer:
+        return EncoderScorer("paper-recipe", self.paper())
+
+    def _exact(self, tier: str, share: float = 1.0) -> Scorer:
+        return ExactQueryScorer(self.closed_form(tier, share), self.place.teacher)
+
+    def _surface(self, share: float = 1.0) -> Scorer:
+        learnt_from = split_sample(self._learnt_from(share), self.place.seed)
+        return Surface(self.closed_form("static")).fit(*learnt_from)
+
+
+def _share_of(whole: Sample, share: float, seed: int) -> Sample:
+    """A drawn share of both sides."""
+    rng = np.random.default_rng(seed)
+    kept = [np.sort(rng.permutation(len(side))[: round(share * len(side))]) for side in (whole.queries, whole.pool)]
+    return whole.rows(kept[0], kept[1])
