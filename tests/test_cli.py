@@ -210,13 +210,15 @@ def test_evaluation_as_text(work, evaluated, call):
     assert "not run: exact (give --decoder)" in out
 
 
-def test_distill_learns_from_files_without_features(work, distilled, call, tmp_path):
+def test_distill_learns_from_files_without_features(work, distilled, call, tmp_path, monkeypatch):
+    monkeypatch.chdir(work)
     flags = ["--features", work / "features", "--decoder", work / "decoder", "--json"]
-    more = ["--unlabelled", work / "test-pool.jsonl", "--unlabelled-queries", work / "test-queries.jsonl"]
+    more = ["--unlabelled", "test-pool.jsonl", "--unlabelled-queries", "test-queries.jsonl"]
     status, out, err = call("distill", *flags, *more, "--output-dir", tmp_path / "e")
     assert status == 0, err
     splits = orjson.loads(out)["splits"]
     assert (splits["pseudo_queries"], splits["pseudo_pool"]) == (10, 30)
+    assert str(work / "test-pool.jsonl") in (tmp_path / "e" / "config.toml").read_text()
     refused(call("distill", *flags, "--output-dir", tmp_path / "f"), "give --decoder with one of them")
     refused(call("distill", *flags[:2], *more, "--output-dir", tmp_path / "f"), "give --decoder with one of them")
 

@@ -29,6 +29,8 @@ INPUTS = (
     "queries",
     "pool",
     "add",
+    "unlabelled",
+    "unlabelled_queries",
     "features",
     "train_features",
     "encoder",
