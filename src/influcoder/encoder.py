@@ -118,7 +118,8 @@ class InfluenceEncoder:
         """SHA-256 of everything that changes its vectors."""
         digest = hashlib.sha256(orjson.dumps(self.settings, option=orjson.OPT_SORT_KEYS))
         digest.update(tokenizer_of(self.backbone).to_str().encode())
-        for name, tensor in sorted((self._tensors() | weights_of(self.backbone)).items()):
+        beside = {name: tensor for tensors in self._files().values() for name, tensor in tensors.items()}
+        for name, tensor in sorted((beside | weights_of(self.backbone)).items()):
             digest.update(name.encode() + np.ascontiguousarray(tensor).tobytes())
         return digest.hexdigest()
 
@@ -277,15 +278,13 @@ class InfluenceEncoder:
         if self.head is not None:
             channels = self.channels(examples, self.head.idf, self.head.channels)
             return self.head.vectors(self.coordinates(examples, role), channels)
-        return self._embedder([QUERY_PROMPT * (role == "query") + plain_text(example) for example in examples])
+        prompt = QUERY_PROMPT if role == "query" else ""
+        return self._embedder([prompt + plain_text(example) for example in examples])
 
     @cached_property
     def _embedder(self) -> Embedder:
         self.backbone = sentence_transformer(self.backbone)
         return Embedder(self.backbone, precision=self.settings.get("precision", "auto"))
-
-    def _tensors(self) -> dict[str, Floats]:
-        return {name: tensor for tensors in self._files().values() for name, tensor in tensors.items()}
 
     def _files(self) -> dict[str, dict[str, Any]]:
         """The tensors that are saved beside the backbone, by file."""

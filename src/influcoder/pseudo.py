@@ -18,8 +18,6 @@ from influcoder.ragged import Floats
 from influcoder.teachers import Role
 
 AT_ONCE = 512
-PSEUDO_COUNTS = ("pseudo_queries", "pseudo_pool")
-"""how many there were, in `made_by` of an encoder"""
 
 
 @dataclass(frozen=True, slots=True)

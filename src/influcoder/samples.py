@@ -80,8 +80,10 @@ def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
 def not_in(known: Sequence[Example], examples: Sequence[Example]) -> list[Example]:
     """Those of some examples whose text is not that of a known one, each text once."""
     seen = {normalised(one) for one in known}
-    found = {normalised(one): one for one in reversed(examples)}
-    return [one for text, one in reversed(found.items()) if text not in seen]
+    found: dict[str, Example] = {}
+    for one in examples:
+        found.setdefault(normalised(one), one)
+    return [one for text, one in found.items() if text not in seen]
 
 
 def write_training(folder: Path, whole: Sample, unlabelled: Sequence[Example] = ()) -> None:

@@ -31,7 +31,7 @@ from influcoder.imports import Imported
 from influcoder.index import Index
 from influcoder.paper import PaperRecipe, distil_paper, steps
 from influcoder.progress import progress
-from influcoder.pseudo import PSEUDO_COUNTS, PseudoLabels
+from influcoder.pseudo import PseudoLabels
 from influcoder.samples import load_sample, not_in, refuse_trained_on, split_sample, write_training
 from influcoder.selection import Selection
 from influcoder.store import Store, refuse_difference
@@ -133,7 +133,9 @@ def distil(
             "train_pool": len(train.pool),
             "validation_queries": len(validation.queries),
             "validation_pool": len(validation.pool),
-        } | {key: encoder.made_by[key] for key in PSEUDO_COUNTS if key in encoder.made_by}
+        }
+        if any(further):
+            splits |= {"pseudo_queries": len(further[0]), "pseudo_pool": len(further[1])}
         metrics = {"tier": encoder.tier, "validation": encoder.measured, "splits": splits}
         write_json(path / "metrics.json", metrics)
     return metrics

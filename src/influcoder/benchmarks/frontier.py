@@ -6,10 +6,9 @@ from itertools import cycle
 from typing import Any
 
 from influcoder.benchmarks.corpora import POOLS
+from influcoder.benchmarks.students import PSEUDO, TIERS
 
-OURS = tuple(
-    f"{tier}{how}" for tier in ("static", "static-from-short", "forward", "short") for how in ("", "-exact-query")
-)
+OURS = tuple(f"{tier}{how}" for tier in (*TIERS, PSEUDO) for how in ("", "-exact-query"))
 
 
 def frontier(metrics: Mapping[str, Any]) -> bytes:

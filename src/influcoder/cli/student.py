@@ -41,8 +41,8 @@ def distill(
         encoder: for the paper's recipe: a Sentence Transformers folder or hub id
         decoder: for the short and the forward recipe, and for --unlabelled: the model that the features come from
         adapter: its LoRA adapter, if it had one
-        unlabelled: pool examples without features, for the static recipe: a short tier is distilled first, places them
-            at a third of a gradient each, and the student learns from them too. Worth most where features are few
+        unlabelled: pool examples without features, for the static and the forward recipe: a short tier is distilled
+            first, places them at a third to a half of a gradient each, and the student learns from them too
         unlabelled_queries: the same of queries
     """
     arguments = dict(locals())
