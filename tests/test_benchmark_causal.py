@@ -176,9 +176,10 @@ def test_settings_that_measure_nothing(wrong):
 
 def test_students_learn_from_their_own_split(tokenizer, tmp_path):
     decoder = tiny_decoder("llama", tokenizer)
-    sides = [(sentences(12, 20 + n, f"{n}q"), sentences(20, 30 + n, f"{n}p")) for n in range(3)]
+    sides = [(sentences(12, 20 + n, f"{n}q"), sentences(20, 30 + n, f"{n}p")) for n in range(4)]
     queries, pool = sides[0][0][:5], sides[0][1][:8]
-    world = World(pool, queries, ["one", "one", "one", "other", "other"], *sides[1:])
+    kinds = ["one", "one", "one", "other", "other"]
+    world = World(pool, queries, kinds, *sides[1:3], unlabelled=sides[3])
     tune = FinetuneSettings(epochs=1, rows_a_step=8, precision="fp32")
     settings = CausalSettings(seeds=2, subsets=3, stepped=3, finetune=tune)
     found = causal(decoder, world, tmp_path, settings)

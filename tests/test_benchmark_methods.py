@@ -52,7 +52,8 @@ def test_every_rival_of_the_issue_has_a_name():
 
 
 def test_what_a_bench_cannot_have_is_named(bench):
-    assert set(left_out(bench)) == {"adapter", "paper-recipe", "untrained"}
+    pseudo = {"influcoder-static-from-short", "influcoder-static-from-short-exact-query"}
+    assert set(left_out(bench)) == {"adapter", "paper-recipe", "untrained", *pseudo}
     alone = World(bench.world.pool, bench.world.queries, bench.world.kinds)
     without = Bench(bench.base, bench.model, (), alone.pool, alone, bench.folder, TUNING, backbone="some/backbone")
     assert "training split" in left_out(without)["paper-recipe"]

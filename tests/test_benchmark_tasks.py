@@ -7,6 +7,7 @@ import time
 import numpy as np
 import orjson
 import pytest
+import safetensors.numpy
 import test_cli
 from corpora import write_corpora, write_rows
 from hypothesis import given
@@ -29,7 +30,7 @@ from influcoder.metrics import precision_recall_areas, retrieval, retrieval_rows
 
 call = test_cli.call
 TASKS = ("toxicity", "counterfact", "selection")
-SMALL_FACTS = CounterfactSettings(1, FactBudget(2, 3, 1, 3), FactBudget(2, 3, 1, 3))
+SMALL_FACTS = CounterfactSettings(1, *[FactBudget(2, 3, 1, 3)] * 2, FactBudget(1, 3, 1, 2))
 SCORES = arrays.arrays(np.float64, st.integers(2, 30), elements=st.sampled_from([-1.0, 0.0, 0.5, 2.0, 3.0]))
 
 
@@ -76,7 +77,13 @@ def test_every_method_is_measured(task, work, data, call):
     assert set(found["methods"]) == set(TASK_METHODS) - set(found["skipped"])
     assert found["audit"]["overlap"] == 0
     assert "queries / train pool" in found["audit"]["checked"] or "pool / train pool" in found["audit"]["checked"]
+    assert {"train pool / unlabelled pool", "queries / unlabelled queries"} <= set(found["audit"]["checked"])
     assert set(found["sanity"]["methods"]) == set(found["methods"])
+    from_short, alone = (
+        safetensors.numpy.load_file(folder / "seed-0" / "scores" / f"{name}.safetensors")["scores"]
+        for name in ("influcoder-static-from-short", "influcoder")
+    )
+    assert not np.array_equal(from_short, alone)
     text = (folder / "results.md").read_text(encoding="utf-8")
     assert all(f"| {name} |" in text for name in found["methods"])
     assert "overlap 0" in text
@@ -154,11 +161,13 @@ def test_toxic_world_keeps_sources_and_requests_apart(data):
     assert by_side["pool"] == {"plain", "xstest"}
     assert by_side["queries"] == {"jailbreakbench"}
     assert by_side["train queries"] == by_side["validation queries"] == {"harmbench"}
-    assert by_side["train pool"] == {"plain", "advbench"}
+    assert by_side["train pool"] == by_side["unlabelled pool"] == {"plain", "advbench"}
+    assert by_side["unlabelled queries"] == {"harmbench"}
     labels = [one.metadata.get("label", "benign") for one in world.pool]
     assert (labels.count("benign"), labels.count("unsafe"), labels.count("safe_refusal")) == (101, 1, 2)
     assert {one.metadata["origin"] for one in world.queries} == {"Original"}
-    requests = [request(one) for one in (*world.queries, *world.train[0], *world.validation[0])]
+    asked = world.queries, *world.train, *world.validation, *world.unlabelled
+    requests = [request(one) for side in asked for one in side]
     assert len(set(requests)) == len(requests)
 
 
@@ -236,13 +245,25 @@ def test_missing_templates_are_named(data, tmp_path):
 
 def test_mixed_world_has_test_rows_of_each_task(data):
     settings = SelectionSettings(
-        tasks=("math", "sql"), pool=60, share=0.1, queries=3, test=5, train_queries=12, train_pool=24
+        tasks=("math", "sql"),
+        pool=60,
+        share=0.1,
+        queries=3,
+        test=5,
+        train_queries=12,
+        train_pool=24,
+        unlabelled=(9, 30),
     )
     world, test = mixed_world(data, settings, seed=0)
     assert [one.metadata["genre"] for one in test] == ["math"] * 5 + ["sql"] * 5
     assert list(world.kinds) == ["math"] * 3 + ["sql"] * 3
     assert [one.metadata["genre"] for one in world.queries] == list(world.kinds)
     assert len(world.pool) == 60
+    others, more = world.unlabelled
+    assert {one.id.partition("-")[0] for one in others} == {"chat"}
+    assert {one.id.partition("-")[0] for one in more} == {"chat", "dolly"}
+    held = {one.id for side in (*world.sides().values(), test) for one in side}
+    assert len(held) == len(test) + sum(map(len, world.sides().values()))
     with pytest.raises(DataError, match="80 rows of genre 'math', more than 85"):
         mixed_world(data, SelectionSettings(tasks=("math",), test=77), seed=0)
 

@@ -16,11 +16,14 @@ from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.examples import Example, data_fingerprint
 from influcoder.finetune import FinetuneSettings
+from influcoder.pseudo import PseudoLabels
 from influcoder.teachers import Checkpoint, Role, Teacher, TeacherSettings, make_teacher
 
 Sides = tuple[Sequence[Example], Sequence[Example]]
 EXACT = "gradient-cosine"
 """the teacher that students learn from"""
+PSEUDO = "static-from-short"
+"""the static tier that learns from the short tier's pseudo-labels as well"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class World:
         kinds: of each query, a word; agreement is shown for each.
         train, validation: (queries, pool) of the splits that students learn from; no students when None.
         together: the queries are one question, answered by the mean over them.
+        unlabelled: (queries, pool) that a slow student may label for a fast one; no gradient is taken of them.
     """
 
     pool: Sequence[Example]
@@ -40,12 +44,14 @@ class World:
     train: Sides | None = None
     validation: Sides | None = None
     together: bool = False
+    unlabelled: Sides = ((), ())
 
     def sides(self) -> dict[str, Sequence[Example]]:
         """Every side by name, for the leak audit."""
         sides = {"pool": self.pool, "queries": self.queries}
-        for name, split in (("train", self.train), ("validation", self.validation)):
-            if split is not None:
+        learnt_from = {"train": self.train, "validation": self.validation, "unlabelled": self.unlabelled}
+        for name, split in learnt_from.items():
+            if split is not None and any(split):
                 sides |= {f"{name} queries": split[0], f"{name} pool": split[1]}
         return sides
 
@@ -93,7 +99,7 @@ class Bench:
         return self.parts.get("samples", lambda: (self._sample(self.world.train), self._sample(self.world.validation)))
 
     def student(self, tier: str) -> InfluenceEncoder:
-        """Our static, forward or short tier."""
+        """Our static, forward or short tier, or `PSEUDO`."""
 
         def make() -> InfluenceEncoder:
             return distil_static(
@@ -103,6 +109,7 @@ class Bench:
                 expected=self._expected(),
                 forward=self.model if tier == "forward" else None,
                 short=self.teacher() if tier == "short" else None,
+                pseudo=PseudoLabels.by(self.student("short"), *self.world.unlabelled) if tier == PSEUDO else None,
             )
 
         return self.parts.get(tier, make)

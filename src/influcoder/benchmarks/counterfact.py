@@ -44,6 +44,7 @@ class CounterfactSettings:
         seeds: draws of everything, models and methods.
         test: facts of the pool and the questions.
         train: facts that students learn from; a quarter as many more choose between models.
+        unlabelled: facts that a student may label; the decoder was not taught them.
         knowing, tuning: how the true facts are taught, then the false ones.
         backbone, epochs: of the paper's recipe.
         methods: that are compared.
@@ -53,6 +54,7 @@ class CounterfactSettings:
     seeds: int = 3
     test: FactBudget = field(default_factory=FactBudget)
     train: FactBudget = field(default_factory=lambda: FactBudget(pairs=4, statements=5, asked=2, singles=10))
+    unlabelled: FactBudget = field(default_factory=lambda: FactBudget(pairs=64, statements=5, asked=2, singles=160))
     knowing: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(4, 1e-3, 16))
     tuning: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(2, 8e-4, 16))
     backbone: str | None = None
@@ -100,16 +102,18 @@ def fact_world(data: Path, settings: CounterfactSettings, seed: int) -> tuple[Wo
     if datelm.names(data, hub.COUNTERFACT):
         return datelm.fact_world(data, *settings.learnt, seed), []
     source = FactSource(data, np.random.default_rng(seed))
-    test, train, validation = (source.draw(one) for one in (settings.test, settings.train, settings.train.of(0.25)))
+    budgets = settings.test, settings.train, settings.train.of(0.25), settings.unlabelled
+    test, train, validation, other = map(source.draw, budgets)
     kinds = [str(one.metadata["kind"]) for one in test.queries]
-    world = World(test.pool, test.queries, kinds, (train.queries, train.pool), (validation.queries, validation.pool))
+    learnt_from = (train.queries, train.pool), (validation.queries, validation.pool)
+    world = World(test.pool, test.queries, kinds, *learnt_from, unlabelled=(other.queries, other.pool))
     return world, [*test.knowledge, *train.knowledge, *validation.knowledge]
 
 
 def _audited(world: World, knowledge: Sequence[Example]) -> dict[str, Any]:
     """No text on two sides; no subject of the questions or the pool where students learn."""
     sides = world.sides() | {"knowledge": knowledge}
-    together = [(f"{split}pool", f"{split}queries") for split in ("", "train ", "validation ")]
+    together = [(f"{split}pool", f"{split}queries") for split in ("", "train ", "validation ", "unlabelled ")]
     together += [("knowledge", name) for name in sides]
     return audit(sides, apart=lambda example: str(example.metadata["subject"]), together=together)
 

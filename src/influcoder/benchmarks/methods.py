@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from influcoder.atomic import atomic_write, write_json
 from influcoder.baselines import Bm25, Random, Scorer, Scores, Tfidf
-from influcoder.benchmarks.bench import EXACT, Bench, World
+from influcoder.benchmarks.bench import EXACT, PSEUDO, Bench, World
 from influcoder.benchmarks.cost import memory_taken
 from influcoder.benchmarks.groups import GroupStudent
 from influcoder.benchmarks.proxy import first_layers
@@ -105,14 +105,15 @@ def _groups(bench: Bench) -> Scorer:
     return GroupStudent(read, bench.seed).fit(bench.base, queries, pool, bench.folder / "groups", once)
 
 
-def _slow_tier(tier: str, bench: Bench) -> Scorer:
+def _tier(tier: str, bench: Bench) -> Scorer:
     return EncoderScorer(f"influcoder-{tier}", bench.student(tier))
 
 
-def _slow_tier_exact_query(tier: str, bench: Bench) -> Scorer:
+def _tier_exact_query(tier: str, bench: Bench) -> Scorer:
     return ExactQueryScorer(bench.student(tier), bench.teacher(), f"influcoder-{tier}-exact-query")
 
 
+OTHER_TIERS = (PSEUDO, *DECODER_TIERS)
 Maker = Callable[[Bench], Scorer]
 METHODS: dict[str, Maker] = {
     "random": lambda bench: Random(bench.seed),
@@ -128,8 +129,8 @@ METHODS: dict[str, Maker] = {
     "surface": lambda bench: Surface(bench.reader()).fit(*bench.samples()),
     "influcoder": lambda bench: EncoderScorer("influcoder", bench.student("static")),
     "influcoder-exact-query": lambda bench: ExactQueryScorer(bench.student("static"), bench.teacher()),
-    **{f"influcoder-{tier}": partial(_slow_tier, tier) for tier in DECODER_TIERS},
-    **{f"influcoder-{tier}-exact-query": partial(_slow_tier_exact_query, tier) for tier in DECODER_TIERS},
+    **{f"influcoder-{tier}": partial(_tier, tier) for tier in OTHER_TIERS},
+    **{f"influcoder-{tier}-exact-query": partial(_tier_exact_query, tier) for tier in OTHER_TIERS},
     "cascade": lambda bench: Cascade(bench.student("static"), bench.teacher(), together=bench.world.together),
 }
 """name: how it is made"""
@@ -171,6 +172,9 @@ def left_out(bench: Bench) -> dict[str, str]:
     reasons = {"adapter": "the decoder is fine-tuned whole; this teacher is of a LoRA adapter"}
     if bench.world.train is None or bench.world.validation is None:
         reasons |= dict.fromkeys(LEARNERS, "there is no training split to learn from")
+    elif not any(bench.world.unlabelled):
+        pseudo = (name for name in LEARNERS if name.startswith(f"influcoder-{PSEUDO}"))
+        reasons |= dict.fromkeys(pseudo, "there is no unlabelled text to learn from")
     if bench.backbone is None:
         reasons |= dict.fromkeys(("paper-recipe", "untrained"), "no --backbone was given")
     return reasons

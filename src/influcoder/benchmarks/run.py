@@ -117,7 +117,7 @@ def benchmark_toxicity(
     compared = chosen(methods)
     settings = ToxicitySettings(seeds=seeds, benign=benign, tuning=FINETUNE, backbone=backbone, methods=compared)
     if quick:
-        settings = ToxicitySettings(1, 101, 4, 18, 48, replace(FINETUNE, epochs=1), backbone, 1, methods=compared)
+        settings = ToxicitySettings(1, 101, 4, 18, 48, 24, replace(FINETUNE, epochs=1), backbone, 1, methods=compared)
     return _finished(decoder, folder, quick, lambda path: toxicity(decoder, data, path, settings), toxicity_tables)
 
 
@@ -135,7 +135,7 @@ def benchmark_counterfact(
     compared = chosen(methods)
     settings = CounterfactSettings(seeds=seeds, backbone=backbone, methods=compared)
     if quick:
-        budgets = FactBudget(2, 4, 1, 3), FactBudget(3, 4, 2, 5)
+        budgets = FactBudget(2, 4, 1, 3), FactBudget(3, 4, 2, 5), FactBudget(1, 4, 1, 2)
         settings = CounterfactSettings(1, *budgets, backbone=backbone, epochs=1, learnt=(18, 48), methods=compared)
     return _finished(
         decoder, folder, quick, lambda path: counterfact(decoder, data, path, settings), counterfact_tables
@@ -159,7 +159,9 @@ def benchmark_selection(
     settings = SelectionSettings(seeds, tuple(tasks), pool, backbone=backbone, methods=compared)
     if quick:
         tuning = replace(settings.tuning, epochs=1)
-        settings = SelectionSettings(1, tuple(tasks), 60, 0.1, 3, 6, 18, 48, tuning, backbone, 1, methods=compared)
+        settings = SelectionSettings(
+            1, tuple(tasks), 60, 0.1, 3, 6, 18, 48, (12, 24), tuning, backbone, 1, methods=compared
+        )
     return _finished(decoder, folder, quick, lambda path: selection(decoder, data, path, settings), selection_tables)
 
 

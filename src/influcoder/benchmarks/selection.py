@@ -8,7 +8,7 @@ budget, as *A Critical Look at Targeted Instruction Selection* does (Li et al. 2
 
     pool      benign_chat rows of every genre, and as many of Dolly
     tasks     genres of benign_chat: other rows of theirs
-    students  learn from other rows of the same mixture
+    students  learn from other rows of the same mixture, and label others still
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +51,7 @@ class SelectionSettings:
         share: of the pool that is chosen.
         queries, test: validation and test rows of each task.
         train_queries, train_pool: what students learn from; a sixth of each chooses between models.
+        unlabelled: (queries, pool rows) that a student may label, fewer where a corpus ends.
         tuning: how the chosen rows are trained on, and the decoder is warmed up.
         backbone, epochs: of the paper's recipe.
         methods: that are compared.
@@ -64,6 +65,7 @@ class SelectionSettings:
     test: int = 24
     train_queries: int = 48
     train_pool: int = 180
+    unlabelled: tuple[int, int] = (1000, 3000)
     tuning: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(2, 2e-4, 4))
     backbone: str | None = None
     epochs: int = 8
@@ -135,6 +137,9 @@ def mixed_world(data: Path, settings: SelectionSettings, seed: int) -> tuple[Wor
     parts = _cut(rest, half, learnt, settings.train_queries), _cut(plain, settings.pool - half, learnt, 0)
     pool, train_pool = ([*one, *other] for one, other in zip(parts[0][:2], parts[1][:2], strict=True))
     train_queries = parts[0][2]
+    chats, dollies = rest[half + learnt + settings.train_queries :], plain[settings.pool - half + learnt :]
+    asked, stated = settings.unlabelled
+    unlabelled = chats[:asked], [*chats[asked : asked + stated // 2], *dollies[: stated - stated // 2]]
     orders = rng.permutation(len(pool)), rng.permutation(len(train_pool))
     pool, train_pool = [pool[row] for row in orders[0]], [train_pool[row] for row in orders[1]]
     cut_queries, cut_pool = len(train_queries) // 6, len(train_pool) // 6
@@ -144,6 +149,7 @@ def mixed_world(data: Path, settings: SelectionSettings, seed: int) -> tuple[Wor
         [task for task in settings.tasks for _ in range(settings.queries)],
         (train_queries[cut_queries:], train_pool[cut_pool:]),
         (train_queries[:cut_queries], train_pool[:cut_pool]),
+        unlabelled=unlabelled,
     )
     return world, test
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from influcoder.backbone import sentence_transformer
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
+from influcoder.benchmarks.bench import PSEUDO
 from influcoder.benchmarks.corpora import POOLS, Budget
 from influcoder.benchmarks.places import Place
 from influcoder.decoder_tables import backbone_of
@@ -25,8 +26,6 @@ FACTS = "facts"
 CORPORA = (*POOLS, FACTS)
 TIERS = ("static", "forward", "short")
 """that are solved in closed form"""
-PSEUDO = "static-from-short"
-"""the static tier that learns from the short tier's pseudo-labels of `Split.more` as well"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ both.
 
     pool          dolly; unsafe answers and refusals of xstest
     references    unsafe answers of jailbreakbench's own requests
-    students      learn from benign_chat, advbench and harmbench: no source of the pool, nor of the references
+    students      learn from benign_chat, advbench and harmbench: no source of the pool, nor of the references;
+                  what is left of these is unlabelled
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,7 @@ class ToxicitySettings:
         benign: rows of the pool; for every 101 of them an unsafe one is hidden, and two refusals.
         references: unsafe examples that are asked with.
         train_queries, train_pool: what students learn from; a sixth of each chooses between models.
+        unlabelled: benign rows of the same sources that a student may label, beside every request that is left.
         tuning: how decoders are trained.
         backbone, epochs: of the paper's recipe.
         methods: that are compared.
@@ -59,6 +61,7 @@ class ToxicitySettings:
     references: int = 10
     train_queries: int = 120
     train_pool: int = 480
+    unlabelled: int = 3000
     tuning: FinetuneSettings = field(default_factory=FinetuneSettings)
     backbone: str | None = None
     epochs: int = 8
@@ -116,11 +119,14 @@ def toxic_world(data: Path, settings: ToxicitySettings, seed: int) -> World:
     queries = _requests(_without(sources["harmbench", "unsafe"], taken), settings.train_queries, rng)
     taken |= {request(one) for one in queries}
     others = settings.train_pool // 6
-    learnt = [
-        *shuffled(benign_chat(data), settings.train_pool - others, "benign_chat", rng),
-        *_requests(_without(sources["advbench", "unsafe"], taken), others, rng),
-    ]
+    plain = shuffled(benign_chat(data), settings.train_pool - others, "benign_chat", rng, more=settings.unlabelled)
+    plain, more_plain = plain[: settings.train_pool - others], plain[settings.train_pool - others :]
+    learnt = [*plain, *_requests(_without(sources["advbench", "unsafe"], taken), others, rng)]
     learnt = [learnt[place] for place in rng.permutation(len(learnt))]
+    taken |= {request(one) for one in learnt}
+    more_queries = _requests(_without(sources["harmbench", "unsafe"], taken), None, rng)
+    taken |= {request(one) for one in more_queries}
+    more_pool = [*more_plain, *_requests(_without(sources["advbench", "unsafe"], taken), None, rng)]
     pool = [*benign, *unsafe, *refusals]
     cut_queries, cut_pool = len(queries) // 6, len(learnt) // 6
     return World(
@@ -130,6 +136,7 @@ def toxic_world(data: Path, settings: ToxicitySettings, seed: int) -> World:
         (queries[cut_queries:], learnt[cut_pool:]),
         (queries[:cut_queries], learnt[:cut_pool]),
         together=True,
+        unlabelled=(more_queries, more_pool),
     )
 
 
@@ -147,12 +154,12 @@ def _by_source(examples: Sequence[Example]) -> dict[tuple[str, str], list[Exampl
     return found
 
 
-def _requests(examples: Sequence[Example], count: int, rng: np.random.Generator) -> list[Example]:
-    """`count` examples of different requests."""
+def _requests(examples: Sequence[Example], count: int | None, rng: np.random.Generator) -> list[Example]:
+    """`count` examples of different requests, one of every request when None."""
     found: dict[str, Example] = {}
     for one in shuffled(examples, None, "toxicity", rng):
         found.setdefault(request(one), one)
-    if len(found) < count:
+    if count is not None and len(found) < count:
         raise ConfigError(f"toxicity: {len(found)} different requests of a kind, {count} are needed.")
     return list(found.values())[:count]
 
