@@ -128,61 +128,34 @@ def distil_static(
         encoder.beside = ShortReader(again, *projectors)
     encoder.settings["reading"] = recipe.reading()
     encoder.made_by["recipe"] = encoder.tier
-    queries, pool, labels = train.queries, train.pool, {"query": targets.queries, "pool": targets.pool}
     if pseudo is not None:
         pseudo.refuse_other_basis(projectors[0])
-        queries, pool = [*queries, *pseudo.queries], [*pool, *pseudo.pool]
-        told = {"query": pseudo.query_coordinates, "pool": pseudo.pool_coordinates}
-        labels = {role: np.concatenate([mine, told[role]]) for role, mine in labels.items()}
-        encoder.made_by |= {
-            "pseudo_labels_by": pseudo.student.tier,
-            "pseudo_queries": len(pseudo.queries),
-            "pseudo_pool": len(pseudo.pool),
-        }
-    sides = {
-        "query": _SideData.read(encoder, "query", queries, validation.queries, labels["query"]),
-        "pool": _SideData.read(encoder, "pool", pool, validation.pool, labels["pool"]),
-    }
-    truth = validation.influence
+        encoder.made_by |= pseudo.made_by
     exact_queries = np.asarray(validation.query_features @ targets.query_projector, np.float32)
     exact_pool = np.asarray(validation.pool_features @ targets.pool_projector, np.float32)
-    choices = _choices(sides, train, validation, targets, (exact_queries, exact_pool), truth)
-    guessed = {
-        role: Side.solve(side.train, side.labels, choices[role]).predict(side.validation)
-        for role, side in sides.items()
+    sides: _Sides = {
+        "query": _SideData.read(
+            encoder, "query", train.queries, targets.queries, validation.queries, exact_queries, pseudo
+        ),
+        "pool": _SideData.read(encoder, "pool", train.pool, targets.pool, validation.pool, exact_pool, pseudo),
     }
-    idf = _idf(encoder.reader, train.pool)
-    channels = encoder.channels(validation.queries, idf), encoder.channels(validation.pool, idf)
-    parts = [guessed["query"] @ guessed["pool"].T, *(channels[0][name] @ channels[1][name].T for name in CHANNELS)]
-    weights = _worthwhile(truth, parts)
-    scores = _summed(weights, parts)
-    encoder.settings["groups"] = {role: list(choice.groups) for role, choice in choices.items()}
-    encoder.head = ClosedFormHead(
-        **sides["query"].solve(exact_queries, choices["query"]).tensors("query"),
-        **sides["pool"].solve(exact_pool, choices["pool"]).tensors("pool"),
-        idf=idf,
-        spectral_weight=weights[:1],
-        channel_weights=weights[1:],
-    )
-    encoder.measured = measured_scores(validation, scores)
-    known = {
-        "text": (guessed["query"], scores),
-        "exact": (exact_queries, _summed(weights, [exact_queries @ guessed["pool"].T, *parts[1:]])),
-    }
-    encoder.trust = {
-        how: Trust.fit(encoder.head.vectors(coordinates, channels[0]), spearman_rows(truth, found))
-        for how, (coordinates, found) in known.items()
-    }
+    _solve(encoder, sides, _choices(sides, train, validation, targets), train, validation)
     return encoder
 
 
 @dataclass(frozen=True, slots=True)
 class _SideData:
-    """What is read of one side's examples in both splits, by group, and where the training examples lie."""
+    """What is read of one side's examples in both splits, by group, and where they lie.
+
+    Attributes:
+        train, validation: features by group.
+        labels, exact: (n, k) coordinates of the training and of the validation examples.
+    """
 
     train: dict[str, Floats]
     validation: dict[str, Floats]
     labels: Floats
+    exact: Floats
 
     @classmethod
     def read(
@@ -190,41 +163,72 @@ class _SideData:
         encoder: InfluenceEncoder,
         role: Role,
         train: Sequence[Example],
-        validation: Sequence[Example],
         labels: Floats,
+        validation: Sequence[Example],
+        exact: Floats,
+        pseudo: PseudoLabels | None,
     ) -> "_SideData":
-        return cls(encoder.features(train, role), encoder.features(validation, role), labels)
+        if pseudo is not None:
+            more, told = pseudo.of(role)
+            train, labels = [*train, *more], np.concatenate([labels, told])
+        return cls(encoder.features(train, role), encoder.features(validation, role), labels, exact)
 
     def choose(self, judge: Callable[[Floats], float]) -> Choice:
         return Choice.best(self.train, self.validation, self.labels, judge)
 
-    def solve(self, validation: Floats, choice: Choice) -> Side:
-        """The ridge solution on both splits; the validation's coordinates are given."""
+    def guess(self, choice: Choice) -> Floats:
+        """The validation examples' coordinates as they are told from the training examples."""
+        return Side.solve(self.train, self.labels, choice).predict(self.validation)
+
+    def solve(self, choice: Choice) -> Side:
+        """The ridge solution on both splits."""
         both = {name: np.concatenate([self.train[name], self.validation[name]]) for name in choice.groups}
-        return Side.solve(both, np.concatenate([self.labels, validation]), choice)
+        return Side.solve(both, np.concatenate([self.labels, self.exact]), choice)
 
 
-def _choices(
-    sides: Mapping[str, _SideData],
-    train: Sample,
-    validation: Sample,
-    targets: SpectralTargets,
-    exact: tuple[Floats, Floats],
-    truth: Floats,
-) -> dict[str, Choice]:
-    """What each side reads. Validation examples are judged against the whole other side: few of them tell little.
+_Sides = dict[Role, _SideData]
+_Choices = dict[Role, Choice]
 
-    Args:
-        exact: coordinates of the validation queries and pool examples.
-        truth: the influences between them.
-    """
-    queries, pool = np.concatenate([targets.queries, exact[0]]), np.concatenate([targets.pool, exact[1]])
+
+def _choices(sides: _Sides, train: Sample, validation: Sample, targets: SpectralTargets) -> _Choices:
+    """What each side reads. Validation examples are judged against the whole other side: few of them tell little."""
+    truth = validation.influence
+    queries = np.concatenate([targets.queries, sides["query"].exact])
+    pool = np.concatenate([targets.pool, sides["pool"].exact])
     of_queries = np.concatenate([validation.query_features @ train.pool_features.T, truth], axis=1)
     of_pool = np.concatenate([train.query_features @ validation.pool_features.T, truth], axis=0)
     judges = agreement_with(of_queries), agreement_with(of_pool)
     return {
         "query": sides["query"].choose(lambda mine: judges[0](mine @ pool.T)),
         "pool": sides["pool"].choose(lambda mine: judges[1](queries @ mine.T)),
+    }
+
+
+def _solve(encoder: InfluenceEncoder, sides: _Sides, choices: _Choices, train: Sample, validation: Sample) -> None:
+    """Give the encoder its head, solved on both splits, and what validation examples say of it."""
+    truth, query, pool = validation.influence, sides["query"], sides["pool"]
+    guessed_queries, guessed_pool = query.guess(choices["query"]), pool.guess(choices["pool"])
+    idf = _idf(encoder.reader, train.pool)
+    channels = encoder.channels(validation.queries, idf), encoder.channels(validation.pool, idf)
+    parts = [guessed_queries @ guessed_pool.T, *(channels[0][name] @ channels[1][name].T for name in CHANNELS)]
+    weights = _worthwhile(truth, parts)
+    scores = _summed(weights, parts)
+    encoder.settings["groups"] = {role: list(choice.groups) for role, choice in choices.items()}
+    encoder.head = ClosedFormHead(
+        **query.solve(choices["query"]).tensors("query"),
+        **pool.solve(choices["pool"]).tensors("pool"),
+        idf=idf,
+        spectral_weight=weights[:1],
+        channel_weights=weights[1:],
+    )
+    encoder.measured = measured_scores(validation, scores)
+    known = {
+        "text": (guessed_queries, scores),
+        "exact": (query.exact, _summed(weights, [query.exact @ guessed_pool.T, *parts[1:]])),
+    }
+    encoder.trust = {
+        how: Trust.fit(encoder.head.vectors(coordinates, channels[0]), spearman_rows(truth, found))
+        for how, (coordinates, found) in known.items()
     }
 
 

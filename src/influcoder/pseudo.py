@@ -7,6 +7,7 @@ learns from both (pseudo-labels, Lee 2013; a teacher's assistant, Mirzadeh et al
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,19 @@ class PseudoLabels:
                 return np.concatenate(parts)
 
             return cls(queries, pool, labelled(queries, "query"), labelled(pool, "pool"), student)
+
+    def of(self, role: Role) -> tuple[Sequence[Example], Floats]:
+        """The examples of a role and their (n, k) coordinates."""
+        return (self.queries, self.query_coordinates) if role == "query" else (self.pool, self.pool_coordinates)
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """What an encoder that learnt from them remembers of them."""
+        return {
+            "pseudo_labels_by": self.student.tier,
+            "pseudo_queries": len(self.queries),
+            "pseudo_pool": len(self.pool),
+        }
 
     def refuse_other_basis(self, query_projector: Floats) -> None:
         """See that the coordinates are those that this projector gives.
