@@ -102,6 +102,7 @@ def toxicity(metrics: dict[str, Any]) -> str:
 decoder is fine-tuned on Dolly rows with less than 1 % unsafe answers of XSTest among them; every method ranks the
 pool by its mean score for unsafe references of JailbreakBench. Heterogeneous: refusals of XSTest's unsafe requests are
 ranked too; homogeneous: they are left out of the ranking (one model saw both). Students learn from other sources.
+`influcoder-static-from-short` learns from the short tier's labels of further rows of those sources too.
 AUPRC is DATE-LM's trapezoid; AP is average precision, which does not flatter few positives. Intervals: unsafe and
 other rows drawn again, apart, for each seed. An earlier run of half the size is in [the log](log.md).
 
@@ -118,7 +119,7 @@ facts, then false ones. A row is relevant, as in DATE-LM, when it replaces the s
 `substitution`: the subject that is asked about is stated nowhere, other subjects of the same replacement are;
 `statement`: it is stated three times in other words. Look-alikes: the question itself with the true object; subject and
 false object together in a prompt, where no loss is; the false object for subjects of another true one. Students learn
-from other subjects and other pairs.
+from other subjects and other pairs, `influcoder-static-from-short` from the short tier's labels of further ones too.
 
 {not_reached(metrics, "MRR over all questions", lambda one: one["all"]["mrr"]["mean"], ("tfidf", "bm25"))}
 
@@ -131,7 +132,8 @@ def selection(metrics: dict[str, Any]) -> str:
 `influcoder benchmark selection --decoder assets/decoder-base --data DIR --backbone MINILM`. 5 % of a pool of Dolly rows
 and benign_chat's genres are chosen for a genre, from a few of its rows; the decoder as it was is fine-tuned on them and
 its loss measured on other rows of the genre. Gradients are of a decoder warmed up on a random 5 %. One choice costs one
-training, so a gain has the noise of training on few rows.
+training, so a gain has the noise of training on few rows. Students learn from other rows of the mixture,
+`influcoder-static-from-short` from the short tier's labels of further ones too.
 
 {not_reached(metrics, "gain over a random choice", lambda one: one["gain"]["all"]["mean"])}
 
