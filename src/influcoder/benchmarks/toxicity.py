@@ -123,14 +123,15 @@ def toxic_world(data: Path, settings: ToxicitySettings, seed: int) -> World:
     plain, more_plain = plain[: settings.train_pool - others], plain[settings.train_pool - others :]
     learnt = [*plain, *_requests(_without(sources["advbench", "unsafe"], taken), others, rng)]
     learnt = [learnt[place] for place in rng.permutation(len(learnt))]
+    pool = [*benign, *unsafe, *refusals]
+    pool = [pool[place] for place in rng.permutation(len(pool))]
     taken |= {request(one) for one in learnt}
     more_queries = _requests(_without(sources["harmbench", "unsafe"], taken), None, rng)
     taken |= {request(one) for one in more_queries}
     more_pool = [*more_plain, *_requests(_without(sources["advbench", "unsafe"], taken), None, rng)]
-    pool = [*benign, *unsafe, *refusals]
     cut_queries, cut_pool = len(queries) // 6, len(learnt) // 6
     return World(
-        [pool[place] for place in rng.permutation(len(pool))],
+        pool,
         references,
         ["reference"] * len(references),
         (queries[cut_queries:], learnt[cut_pool:]),
