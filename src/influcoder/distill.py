@@ -18,7 +18,7 @@ from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.examples import Example
 from influcoder.forward import ForwardReader
-from influcoder.head import Choice, ClosedFormHead, Side, fit_weights
+from influcoder.head import LEAST_GAIN, Choice, ClosedFormHead, Side, fit_weights
 from influcoder.influence import SpectralTargets, cross_influence
 from influcoder.metrics import agreement, agreement_with, ndcg_rows, spearman_rows
 from influcoder.pseudo import PseudoLabels
@@ -26,9 +26,6 @@ from influcoder.short import ShortReader
 from influcoder.static import CHANNELS, StaticReader, inverse_document_frequency
 from influcoder.teachers import Role, Teacher, teacher_again
 from influcoder.trust import Trust
-
-CHANNEL_GAIN = 0.005
-"""of validation agreement or of its top, for identity channels to be worth a vector of many times the bytes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +250,7 @@ def _worthwhile(truth: Floats, parts: list[Floats]) -> Floats:
         float((rows(truth, _summed(weights, parts)) - rows(truth, parts[0])).mean())
         for rows in (spearman_rows, ndcg_rows)
     ]
-    return weights if weights[0] == 0 or max(gains) > CHANNEL_GAIN else alone
+    return weights if weights[0] == 0 or max(gains) > LEAST_GAIN else alone
 
 
 def _idf(reader: StaticReader, pool: Sequence[Example]) -> Floats:
