@@ -139,7 +139,8 @@ def distil_static(
         ),
         "pool": _SideData.read(encoder, "pool", train.pool, targets.pool, validation.pool, exact_pool, pseudo),
     }
-    _solve(encoder, sides, _choices(sides, train, validation, targets), train, validation)
+    truth = validation.influence
+    _solve(encoder, sides, _choices(sides, train, validation, targets, truth), train, validation, truth)
     return encoder
 
 
@@ -190,9 +191,8 @@ _Sides = dict[Role, _SideData]
 _Choices = dict[Role, Choice]
 
 
-def _choices(sides: _Sides, train: Sample, validation: Sample, targets: SpectralTargets) -> _Choices:
+def _choices(sides: _Sides, train: Sample, validation: Sample, targets: SpectralTargets, truth: Floats) -> _Choices:
     """What each side reads. Validation examples are judged against the whole other side: few of them tell little."""
-    truth = validation.influence
     queries = np.concatenate([targets.queries, sides["query"].exact])
     pool = np.concatenate([targets.pool, sides["pool"].exact])
     of_queries = np.concatenate([validation.query_features @ train.pool_features.T, truth], axis=1)
@@ -204,9 +204,11 @@ def _choices(sides: _Sides, train: Sample, validation: Sample, targets: Spectral
     }
 
 
-def _solve(encoder: InfluenceEncoder, sides: _Sides, choices: _Choices, train: Sample, validation: Sample) -> None:
+def _solve(
+    encoder: InfluenceEncoder, sides: _Sides, choices: _Choices, train: Sample, validation: Sample, truth: Floats
+) -> None:
     """Give the encoder its head, solved on both splits, and what validation examples say of it."""
-    truth, query, pool = validation.influence, sides["query"], sides["pool"]
+    query, pool = sides["query"], sides["pool"]
     guessed_queries, guessed_pool = query.guess(choices["query"]), pool.guess(choices["pool"])
     idf = _idf(encoder.reader, train.pool)
     channels = encoder.channels(validation.queries, idf), encoder.channels(validation.pool, idf)

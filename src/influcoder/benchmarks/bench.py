@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from influcoder.backbone import sentence_transformer
+from influcoder.benchmarks.closed_form import distilled
 from influcoder.benchmarks.cost import Parts
 from influcoder.decoder import Decoder
 from influcoder.decoder_tables import backbone_of, expected_embeddings
-from influcoder.distill import ClosedFormRecipe, Sample, distil_static
+from influcoder.distill import ClosedFormRecipe, Sample
 from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.examples import Example, data_fingerprint
@@ -22,8 +23,6 @@ from influcoder.teachers import Checkpoint, Role, Teacher, TeacherSettings, make
 Sides = tuple[Sequence[Example], Sequence[Example]]
 EXACT = "gradient-cosine"
 """the teacher that students learn from"""
-PSEUDO = "static-from-short"
-"""the static tier that learns from the short tier's pseudo-labels as well"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +98,13 @@ class Bench:
         return self.parts.get("samples", lambda: (self._sample(self.world.train), self._sample(self.world.validation)))
 
     def student(self, tier: str) -> InfluenceEncoder:
-        """Our static, forward or short tier, or `PSEUDO`."""
+        """Our student of a tier, see `distilled`."""
+
+        def labels() -> PseudoLabels:
+            return PseudoLabels.by(self.student("short"), *self.world.unlabelled)
 
         def make() -> InfluenceEncoder:
-            return distil_static(
-                backbone_of(self.model),
-                *self.samples(),
-                ClosedFormRecipe(seed=self.seed),
-                expected=self._expected(),
-                forward=self.model if tier == "forward" else None,
-                short=self.teacher() if tier == "short" else None,
-                pseudo=PseudoLabels.by(self.student("short"), *self.world.unlabelled) if tier == PSEUDO else None,
-            )
+            return distilled(tier, self.teacher(), self.samples(), self.seed, self._expected(), labels)
 
         return self.parts.get(tier, make)
 

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from itertools import cycle
 from typing import Any
 
-from influcoder.benchmarks.bench import PSEUDO
+from influcoder.benchmarks.closed_form import PSEUDO, TIERS
 from influcoder.benchmarks.corpora import POOLS
-from influcoder.benchmarks.students import TIERS
 
 OURS = tuple(f"{tier}{how}" for tier in (*TIERS, PSEUDO) for how in ("", "-exact-query"))
 

@@ -16,7 +16,8 @@ import safetensors.numpy
 
 from influcoder.atomic import atomic_write, write_json
 from influcoder.baselines import Bm25, Random, Scorer, Scores, Tfidf
-from influcoder.benchmarks.bench import EXACT, PSEUDO, Bench, World
+from influcoder.benchmarks.bench import EXACT, Bench, World
+from influcoder.benchmarks.closed_form import PSEUDO
 from influcoder.benchmarks.cost import memory_taken
 from influcoder.benchmarks.groups import GroupStudent
 from influcoder.benchmarks.proxy import first_layers

@@ -8,11 +8,10 @@ import numpy as np
 
 from influcoder.backbone import sentence_transformer
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
-from influcoder.benchmarks.bench import PSEUDO
+from influcoder.benchmarks.closed_form import PSEUDO, TIERS, distilled
 from influcoder.benchmarks.corpora import POOLS, Budget
 from influcoder.benchmarks.places import Place
-from influcoder.decoder_tables import backbone_of
-from influcoder.distill import ClosedFormRecipe, Sample, distil_static
+from influcoder.distill import Sample
 from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer
@@ -24,8 +23,6 @@ from influcoder.wording import some_of
 
 FACTS = "facts"
 CORPORA = (*POOLS, FACTS)
-TIERS = ("static", "forward", "short")
-"""that are solved in closed form"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +68,14 @@ class Students:
 
     def closed_form(self, tier: str, share: float = 1.0) -> InfluenceEncoder:
         """One of `tiers`, from a share of the training examples, or from so many times their pool."""
-        place, decoder = self.place, self.place.teacher.decoder
+        place = self.place
+
+        def labels() -> PseudoLabels:
+            return PseudoLabels.by(self.closed_form("short", share), *place.split.more)
 
         def make() -> InfluenceEncoder:
-            return distil_static(
-                backbone_of(decoder),
-                *split_sample(self._learnt_from(share), place.seed),
-                ClosedFormRecipe(seed=place.seed),
-                expected=self._expected,
-                forward=decoder if tier == "forward" else None,
-                short=place.teacher if tier == "short" else None,
-                pseudo=PseudoLabels.by(self.closed_form("short", share), *place.split.more) if tier == PSEUDO else None,
-            )
+            samples = split_sample(self._learnt_from(share), place.seed)
+            return distilled(tier, place.teacher, samples, place.seed, self._expected, labels)
 
         return place.encoder(tier if share == 1.0 else f"{tier}-{share:g}", make, recipe=tier)
 

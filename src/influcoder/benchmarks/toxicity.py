@@ -119,16 +119,17 @@ def toxic_world(data: Path, settings: ToxicitySettings, seed: int) -> World:
     queries = _requests(_without(sources["harmbench", "unsafe"], taken), settings.train_queries, rng)
     taken |= {request(one) for one in queries}
     others = settings.train_pool // 6
-    plain = shuffled(benign_chat(data), settings.train_pool - others, "benign_chat", rng, more=settings.unlabelled)
-    plain, more_plain = plain[: settings.train_pool - others], plain[settings.train_pool - others :]
-    learnt = [*plain, *_requests(_without(sources["advbench", "unsafe"], taken), others, rng)]
+    harmless = settings.train_pool - others
+    chats = shuffled(benign_chat(data), harmless, "benign_chat", rng, more=settings.unlabelled)
+    learnt = [*chats[:harmless], *_requests(_without(sources["advbench", "unsafe"], taken), others, rng)]
     learnt = [learnt[place] for place in rng.permutation(len(learnt))]
     pool = [*benign, *unsafe, *refusals]
     pool = [pool[place] for place in rng.permutation(len(pool))]
+    # After all else, so that the rest is drawn as it would be without them.
     taken |= {request(one) for one in learnt}
     more_queries = _requests(_without(sources["harmbench", "unsafe"], taken), None, rng)
     taken |= {request(one) for one in more_queries}
-    more_pool = [*more_plain, *_requests(_without(sources["advbench", "unsafe"], taken), None, rng)]
+    more_pool = [*chats[harmless:], *_requests(_without(sources["advbench", "unsafe"], taken), None, rng)]
     cut_queries, cut_pool = len(queries) // 6, len(learnt) // 6
     return World(
         pool,
