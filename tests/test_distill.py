@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from influcoder.decoder_tables import backbone_of, expected_embeddings, static_backbone
-from influcoder.distill import ClosedFormRecipe, Sample, _worthwhile, distil_static
+from influcoder.distill import ClosedFormRecipe, Sample, distil_static
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, InflucoderError, ModelError
 from influcoder.evaluation import Surface
@@ -168,15 +168,6 @@ def test_what_tells_influence_is_what_is_read(tokenizer, learnt):
     assert learnt.settings["groups"]["pool"][0] == "completion"
     assert learnt.settings["groups"]["query"][0] == "completion"
     assert "prompt" not in learnt.settings["groups"]["pool"]
-
-
-@pytest.mark.parametrize(("noise", "kept"), [(8, True), (16, False)])
-def test_channels_are_kept_for_what_is_worth_their_bytes(noise, kept):
-    """Of a channel with so much noise .0025 of agreement is won, or .0009, which is real and not worth it."""
-    rng = np.random.default_rng(0)
-    truth, first, second = rng.standard_normal((3, 75, 150)).astype(np.float32)
-    weights = _worthwhile(truth, [truth + first, truth + noise * second])
-    assert (weights[1] > 0) == kept
 
 
 def test_channels_that_do_not_help_take_no_room(learnt):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from influcoder.head import Choice, ClosedFormHead, FeatureScale, RidgePath, Side, fit_weights
+from influcoder.head import Choice, ClosedFormHead, FeatureScale, RidgePath, Side, fit_weights, worthwhile_weights
 from influcoder.static import CHANNELS
 
 GROUPS = {"surface": 3, "completion": 6, "prompt": 4}
@@ -155,12 +155,14 @@ def test_planted_weights_are_found(planted, seed):
     parts = [normal(15, 20, seed=seed + number) for number in range(len(planted))]
     offsets = normal(15, 1, seed=seed + 50)
     truth = sum(weight * part for weight, part in zip(planted, parts, strict=True)) + offsets
-    np.testing.assert_allclose(fit_weights(truth, parts), planted, atol=1e-3)
+    weights, left = fit_weights(truth, parts)
+    np.testing.assert_allclose(weights, planted, atol=1e-3)
+    assert left < 1e-4
 
 
 def test_what_would_be_negative_is_zero():
     parts = [normal(15, 20, seed=number) for number in range(3)]
-    found = fit_weights(2 * parts[0] - parts[1] + parts[2], parts)
+    found, _ = fit_weights(2 * parts[0] - parts[1] + parts[2], parts)
     assert found[1] == 0
     assert found[[0, 2]] == pytest.approx([2, 1], abs=0.2)
 
@@ -173,13 +175,37 @@ def test_weights_are_the_least_squares_among_the_non_negative():
         gap = truth - sum(w * part for w, part in zip(weights, parts, strict=True))
         return float(((gap - gap.mean(axis=1, keepdims=True)) ** 2).sum())
 
-    found = fit_weights(truth, parts)
+    found, left = fit_weights(truth, parts)
+    assert left == pytest.approx(miss(found), rel=1e-5)
     nearby = np.maximum(found + 0.05 * np.random.default_rng(0).standard_normal((50, 3)), 0)
     assert all(miss(found) <= miss(other) + 1e-4 for other in nearby)
 
 
 def test_useless_part_is_no_obstacle():
     part = normal(15, 20)
-    found = fit_weights(2 * part, [part, np.zeros_like(part), part])
+    found, _ = fit_weights(2 * part, [part, np.zeros_like(part), part])
     assert np.isfinite(found).all()
     assert found[0] + found[2] == pytest.approx(2, abs=1e-3)
+
+
+@pytest.mark.parametrize("spectral", [0.5, 2.0])
+@pytest.mark.parametrize(("share", "kept"), [(0.02, True), (0.0005, False)])
+def test_channels_are_kept_for_the_share_of_what_is_left_that_they_explain(share, kept, spectral):
+    """Whatever the spectral part explains, and however large its row means are."""
+    seen, channel, noise = np.random.default_rng(0).standard_normal((3, 75, 150)).astype(np.float32)
+    truth = spectral * seen + np.float32(share**0.5) * channel + np.float32((1 - share) ** 0.5) * noise
+    weights = worthwhile_weights(truth + normal(75, 1, seed=3), [seen, channel])
+    if kept:
+        assert weights == pytest.approx([spectral, share**0.5], abs=0.05)
+    else:
+        assert weights.tolist() == [1, 0]
+
+
+def test_channels_alone_are_kept_where_coordinates_tell_nothing():
+    channel, nothing = normal(15, 20, seed=1), np.zeros((15, 20), np.float32)
+    assert worthwhile_weights(channel, [nothing, channel]) == pytest.approx([0, 1])
+
+
+def test_where_nothing_is_to_be_told_the_coordinates_stay():
+    nothing = np.ones((15, 20), np.float32)
+    assert worthwhile_weights(nothing, [normal(15, 20), normal(15, 20, seed=2)]).tolist() == [1, 0]

@@ -18,9 +18,9 @@ from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.examples import Example
 from influcoder.forward import ForwardReader
-from influcoder.head import LEAST_GAIN, Choice, ClosedFormHead, Side, fit_weights
+from influcoder.head import Choice, ClosedFormHead, Side, worthwhile_weights
 from influcoder.influence import SpectralTargets, cross_influence
-from influcoder.metrics import agreement, agreement_with, ndcg_rows, spearman_rows
+from influcoder.metrics import agreement, agreement_with, spearman_rows
 from influcoder.pseudo import PseudoLabels
 from influcoder.short import ShortReader
 from influcoder.static import CHANNELS, StaticReader, inverse_document_frequency
@@ -213,7 +213,7 @@ def _solve(
     idf = _idf(encoder.reader, train.pool)
     channels = encoder.channels(validation.queries, idf), encoder.channels(validation.pool, idf)
     parts = [guessed_queries @ guessed_pool.T, *(channels[0][name] @ channels[1][name].T for name in CHANNELS)]
-    weights = _worthwhile(truth, parts)
+    weights = worthwhile_weights(truth, parts)
     scores = _summed(weights, parts)
     encoder.settings["groups"] = {role: list(choice.groups) for role, choice in choices.items()}
     encoder.head = ClosedFormHead(
@@ -241,18 +241,6 @@ def _as_kept(projector: NDArray[Any]) -> Floats:
 
 def _summed(weights: Floats, parts: Sequence[Floats]) -> Floats:
     return np.asarray(sum(weight * part for weight, part in zip(weights, parts, strict=True)), np.float32)
-
-
-def _worthwhile(truth: Floats, parts: list[Floats]) -> Floats:
-    """The weights of spectral part and channels; without the channels where they help neither ranking nor its top."""
-    weights = fit_weights(truth, parts)
-    alone = np.zeros_like(weights)
-    alone[0] = 1.0
-    gains = [
-        float((rows(truth, _summed(weights, parts)) - rows(truth, parts[0])).mean())
-        for rows in (spearman_rows, ndcg_rows)
-    ]
-    return weights if weights[0] == 0 or max(gains) > LEAST_GAIN else alone
 
 
 def _idf(reader: StaticReader, pool: Sequence[Example]) -> Floats:

@@ -7,7 +7,9 @@ then an inner product,
     a ⟨q̂, x̂⟩ + Σ_c w_c ⟨u_c(q), u_c(x)⟩,   w ≥ 0,
 
 with q̂, x̂ the predicted coordinates and u_c the identity channels. The weights are fitted by non-negative
-least squares on examples the ridge has not seen: how much of the influence there is identity of words?
+least squares on examples the ridge has not seen: how much of the influence there is identity of words? Channels that
+explain less than `LEAST_SHARE` of what the spectral part leaves (a partial coefficient of determination, which a dozen
+queries tell where they do not tell a gain in ranks) take no room.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +27,8 @@ from influcoder.teachers import Role
 PENALTIES = tuple(10.0**power for power in np.arange(-5, 1.5, 0.5))
 LEAST_GAIN = 0.002
 """of validation agreement, for one more group of features to be worth its reading"""
+LEAST_SHARE = 0.005
+"""of what spectral coordinates leave of the influence's variance, for identity channels to be worth their bytes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,12 +255,26 @@ class ClosedFormHead:
         return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def fit_weights(truth: Floats, parts: list[Floats]) -> Floats:
-    """Non-negative least-squares weights of `parts` (n_q, n_p each) that add up to `truth`, row means aside."""
+def fit_weights(truth: Floats, parts: Sequence[Floats]) -> tuple[Floats, float]:
+    """Non-negative least-squares weights of `parts` (n_q, n_p each) that add up to `truth`, row means aside.
+
+    Returns:
+        the weights (len(parts),), and the sum of squares that they leave.
+    """
     target, *columns = (
         np.ravel(part - part.mean(axis=1, keepdims=True)).astype(np.float64) for part in (truth, *parts)
     )
     matrix = np.stack(columns, axis=1)
     # nnls on the R of a QR decomposition: the same solution, from a matrix of a few rows.
     q, r = np.linalg.qr(matrix)
-    return np.asarray(nnls(r, q.T @ target)[0], np.float32)
+    weights = nnls(r, q.T @ target)[0]
+    return np.asarray(weights, np.float32), float(((target - matrix @ weights) ** 2).sum())
+
+
+def worthwhile_weights(truth: Floats, parts: Sequence[Floats]) -> Floats:
+    """The weights of the spectral part, `parts[0]`, and the channels; 1 and zeros where the channels tell little."""
+    weights, left = fit_weights(truth, parts)
+    _, left_alone = fit_weights(truth, parts[:1])
+    alone = np.zeros_like(weights)
+    alone[0] = 1.0
+    return weights if left_alone - left > LEAST_SHARE * left_alone else alone
