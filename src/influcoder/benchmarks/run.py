@@ -19,7 +19,7 @@ from influcoder.benchmarks.frontier import frontier
 from influcoder.benchmarks.methods import chosen
 from influcoder.benchmarks.selection import SelectionSettings
 from influcoder.benchmarks.selection import benchmark as selection
-from influcoder.benchmarks.students import CORPORA, FidelitySettings
+from influcoder.benchmarks.students import CORPORA, MORE_POOL, MORE_QUERIES, FidelitySettings
 from influcoder.benchmarks.tables import causal_tables, fidelity_tables
 from influcoder.benchmarks.task_tables import (
     counterfact_tables,
@@ -52,8 +52,8 @@ def benchmark_fidelity(
     *,
     backbone: str | None = None,
     corpora: Sequence[str] = CORPORA,
-    more_queries: int = 2000,
-    more_pool: int = 7000,
+    more_queries: int = MORE_QUERIES,
+    more_pool: int = MORE_POOL,
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
@@ -117,7 +117,8 @@ def benchmark_toxicity(
     compared = chosen(methods)
     settings = ToxicitySettings(seeds=seeds, benign=benign, tuning=FINETUNE, backbone=backbone, methods=compared)
     if quick:
-        settings = ToxicitySettings(1, 101, 4, 18, 48, 24, replace(FINETUNE, epochs=1), backbone, 1, methods=compared)
+        settings = replace(settings, seeds=1, benign=101, references=4, tuning=replace(FINETUNE, epochs=1), epochs=1)
+        settings = replace(settings, train_queries=18, train_pool=48, unlabelled=24)
     return _finished(decoder, folder, quick, lambda path: toxicity(decoder, data, path, settings), toxicity_tables)
 
 
@@ -135,8 +136,8 @@ def benchmark_counterfact(
     compared = chosen(methods)
     settings = CounterfactSettings(seeds=seeds, backbone=backbone, methods=compared)
     if quick:
-        budgets = FactBudget(2, 4, 1, 3), FactBudget(3, 4, 2, 5), FactBudget(1, 4, 1, 2)
-        settings = CounterfactSettings(1, *budgets, backbone=backbone, epochs=1, learnt=(18, 48), methods=compared)
+        test, train, unlabelled = FactBudget(2, 4, 1, 3), FactBudget(3, 4, 2, 5), FactBudget(1, 4, 1, 2)
+        settings = replace(settings, seeds=1, test=test, train=train, unlabelled=unlabelled, epochs=1, learnt=(18, 48))
     return _finished(
         decoder, folder, quick, lambda path: counterfact(decoder, data, path, settings), counterfact_tables
     )
@@ -159,9 +160,8 @@ def benchmark_selection(
     settings = SelectionSettings(seeds, tuple(tasks), pool, backbone=backbone, methods=compared)
     if quick:
         tuning = replace(settings.tuning, epochs=1)
-        settings = SelectionSettings(
-            1, tuple(tasks), 60, 0.1, 3, 6, 18, 48, (12, 24), tuning, backbone, 1, methods=compared
-        )
+        settings = replace(settings, seeds=1, pool=60, share=0.1, queries=3, test=6, tuning=tuning, epochs=1)
+        settings = replace(settings, train_queries=18, train_pool=48, unlabelled=(12, 24))
     return _finished(decoder, folder, quick, lambda path: selection(decoder, data, path, settings), selection_tables)
 
 

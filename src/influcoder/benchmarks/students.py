@@ -23,6 +23,8 @@ from influcoder.wording import some_of
 
 FACTS = "facts"
 CORPORA = (*POOLS, FACTS)
+MORE_QUERIES, MORE_POOL = 2000, 7000
+"""further examples that no gradient is taken of, for pseudo-labels and the scaling curve"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class FidelitySettings:
     """
 
     seeds: int = 3
-    budget: Budget = field(default_factory=lambda: Budget(more_queries=2000, more_pool=7000))
+    budget: Budget = field(default_factory=lambda: Budget(more_queries=MORE_QUERIES, more_pool=MORE_POOL))
     shares: tuple[float, ...] = (0.125, 0.25, 0.5)
     times: tuple[int, ...] = (4, 8)
     backbone: str | None = None
