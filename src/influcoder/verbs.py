@@ -69,27 +69,7 @@ def distil(
         unlabelled: queries and pool examples without features, for the static and the forward recipe: a short tier is
             distilled first and labels them. Those whose text stands in `source` are left out.
     """
-    if recipe not in get_args(Recipe):
-        raise ConfigError(f"recipe is {recipe!r}, expected one of {', '.join(get_args(Recipe))}.")
-    if recipe != "paper" and backbone:
-        raise ConfigError(f"the {recipe} recipe reads the decoder's own table; --encoder goes with --recipe paper.")
-    if any(unlabelled) and recipe not in ("static", "forward"):
-        raise ConfigError(
-            f"--unlabelled goes with --recipe static or forward: the {recipe} recipe reads no such labels."
-        )
-    if (recipe in DECODER_TIERS or any(unlabelled)) != (decoder is not None):
-        raise ConfigError(
-            "the forward and the short recipe, and --unlabelled, run the decoder, nothing else does: give --decoder "
-            "with one of them."
-        )
-    if recipe == "paper" and not backbone:
-        raise ConfigError("the paper's recipe trains a Sentence Transformers model: name it with --encoder.")
-    if recipe != "paper" and (source / "pool" / "manifest.json").exists() and not (source / "backbone").exists():
-        raise ConfigError(
-            f"{source}: no decoder's table in backbone/, which the {recipe} recipe reads. Run `influcoder "
-            "features` again with --resume, or `influcoder import` with --decoder; or distil with --recipe paper "
-            "--encoder MODEL."
-        )
+    _refuse_recipe(source, recipe, backbone, decoder, any(unlabelled))
     check_decoder_tables(source)
     whole = load_sample(source)
     train, validation = split_sample(whole, seed)
@@ -139,6 +119,31 @@ def distil(
         metrics = {"tier": encoder.tier, "validation": encoder.measured, "splits": splits}
         write_json(path / "metrics.json", metrics)
     return metrics
+
+
+def _refuse_recipe(source: Path, recipe: str, backbone: str | None, decoder: Decoder | None, labels: bool) -> None:
+    """See that what a recipe needs is given, and nothing that it would not read."""
+    if recipe not in get_args(Recipe):
+        raise ConfigError(f"recipe is {recipe!r}, expected one of {', '.join(get_args(Recipe))}.")
+    if recipe != "paper" and backbone:
+        raise ConfigError(f"the {recipe} recipe reads the decoder's own table; --encoder goes with --recipe paper.")
+    if labels and recipe not in ("static", "forward"):
+        raise ConfigError(
+            f"--unlabelled goes with --recipe static or forward: the {recipe} recipe reads no such labels."
+        )
+    if (recipe in DECODER_TIERS or labels) != (decoder is not None):
+        raise ConfigError(
+            "the forward and the short recipe, and --unlabelled, run the decoder, nothing else does: give --decoder "
+            "with one of them."
+        )
+    if recipe == "paper" and not backbone:
+        raise ConfigError("the paper's recipe trains a Sentence Transformers model: name it with --encoder.")
+    if recipe != "paper" and (source / "pool" / "manifest.json").exists() and not (source / "backbone").exists():
+        raise ConfigError(
+            f"{source}: no decoder's table in backbone/, which the {recipe} recipe reads. Run `influcoder "
+            "features` again with --resume, or `influcoder import` with --decoder; or distil with --recipe paper "
+            "--encoder MODEL."
+        )
 
 
 def search(
