@@ -184,6 +184,16 @@ def test_head_is_solved_on_validation_examples_too(tokenizer):
     assert one.head.pool_bias.tobytes() != two.head.pool_bias.tobytes()
 
 
+def test_without_refit_validation_examples_are_for_choices_alone(tokenizer):
+    """A bias is the mean of what the head was solved on, whatever was chosen."""
+    train, validation, _ = splits(tokenizer)
+    other = replace(validation, pool_features=validation.pool_features + np.float32(0.5))
+    backbone = World(tokenizer).backbone(tokenizer)
+    one, two = (distil_static(backbone, train, part, RECIPE, refit=False) for part in (validation, other))
+    assert one.head.pool_bias.tobytes() == two.head.pool_bias.tobytes()
+    assert one.trust["text"] != two.trust["text"]
+
+
 def test_expected_embeddings_are_a_loop_over_the_vocabulary(decoder):
     import torch
 

@@ -10,17 +10,20 @@ from test_attribution import sentences
 from tiny import save_decoder, tiny_decoder
 
 from influcoder import feature_verbs, index_verbs, samples, verbs
+from influcoder.benchmarks import closed_form
 from influcoder.decoder import Decoder
+from influcoder.decoder_tables import expected_embeddings
+from influcoder.distill import distil_static
 from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, DataError, InflucoderError, ModelError, StoreError, StoreMismatch
 from influcoder.evaluation import normalised
 from influcoder.folder import Folder
 from influcoder.index import Index
 from influcoder.metrics import METRICS
-from influcoder.samples import load_sample, refuse_trained_on
+from influcoder.samples import load_sample, refuse_trained_on, split_sample
 from influcoder.store import Store
 from influcoder.summary import query_summary
-from influcoder.teachers import TeacherSettings
+from influcoder.teachers import GradientTeacher, TeacherSettings
 
 SETTINGS = TeacherSettings(rank=4, width=512, precision="fp32")
 
@@ -388,6 +391,21 @@ def test_from_features_and_unlabelled_files_to_an_encoder(decoder, train, tmp_pa
     assert {normalised(one) for one in (*asked, *pool)} <= seen
     with pytest.raises(DataError, match="seen in training or model selection"):
         refuse_trained_on(tmp_path / "e", replace(known, queries=asked, pool=[]))
+
+
+def test_who_labels_has_not_seen_what_is_chosen_by(decoder, train, tmp_path, monkeypatch):
+    made, unlabelled = [], ([], sentences(20, 93, "more"))
+
+    def noted(*given, **more):
+        made.append((more["short"] is not None, more.get("refit", True)))
+        return distil_static(*given, **more)
+
+    for module in (verbs, closed_form):
+        monkeypatch.setattr(module, "distil_static", noted)
+    verbs.distil(train, Folder(tmp_path / "e"), decoder=decoder, unlabelled=unlabelled)
+    teacher, splits = GradientTeacher(decoder, SETTINGS), split_sample(load_sample(train), 0)
+    closed_form.distilled(closed_form.PSEUDO, teacher, splits, 0, expected_embeddings(decoder), unlabelled)
+    assert made == [(True, False), (False, True)] * 2
 
 
 @pytest.mark.parametrize(

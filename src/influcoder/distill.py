@@ -89,6 +89,7 @@ def distil_static(
     forward: Decoder | None = None,
     short: Teacher | None = None,
     pseudo: PseudoLabels | None = None,
+    refit: bool = True,
     made_by: dict[str, Any] | None = None,
 ) -> InfluenceEncoder:
     """The closed-form student of a teacher: the static tier, or the forward or short tier.
@@ -105,6 +106,8 @@ def distil_static(
         forward: the decoder whose forward pass is read as well.
         short: the teacher, whose gradients of shortened texts are read as well.
         pseudo: further examples to learn from, labelled by a slower student of the same splits.
+        refit: solve the head on both splits at the end; without it the student has seen nothing of `validation` but its
+            choices, as one must that labels examples for another.
 
     Raises:
         ConfigError: the splits share an example, or one is too small; two slow tiers are asked for at once; or the
@@ -140,7 +143,8 @@ def distil_static(
         "pool": _SideData.read(encoder, "pool", train.pool, targets.pool, validation.pool, exact_pool, pseudo),
     }
     truth = validation.influence
-    _solve(encoder, sides, _choices(sides, train, validation, targets, truth), train, validation, truth)
+    choices = _choices(sides, train, validation, targets, truth)
+    _solve(encoder, sides, choices, train, validation, truth, refit)
     return encoder
 
 
@@ -177,14 +181,16 @@ class _SideData:
     def choose(self, judge: Callable[[Floats], float]) -> Choice:
         return Choice.best(self.train, self.validation, self.labels, judge)
 
-    def guess(self, choice: Choice) -> Floats:
-        """The validation examples' coordinates as they are told from the training examples."""
-        return Side.solve(self.train, self.labels, choice).predict(self.validation)
-
-    def solve(self, choice: Choice) -> Side:
-        """The ridge solution on both splits."""
+    def solve(self, choice: Choice, refit: bool) -> Side:
+        """The ridge solution on the training examples, or on both splits."""
+        if not refit:
+            return Side.solve(self.train, self.labels, choice)
         both = {name: np.concatenate([self.train[name], self.validation[name]]) for name in choice.groups}
         return Side.solve(both, np.concatenate([self.labels, self.exact]), choice)
+
+    def guess(self, choice: Choice) -> Floats:
+        """The validation examples' coordinates as they are told from the training examples."""
+        return self.solve(choice, refit=False).predict(self.validation)
 
 
 _Sides = dict[Role, _SideData]
@@ -205,9 +211,15 @@ def _choices(sides: _Sides, train: Sample, validation: Sample, targets: Spectral
 
 
 def _solve(
-    encoder: InfluenceEncoder, sides: _Sides, choices: _Choices, train: Sample, validation: Sample, truth: Floats
+    encoder: InfluenceEncoder,
+    sides: _Sides,
+    choices: _Choices,
+    train: Sample,
+    validation: Sample,
+    truth: Floats,
+    refit: bool,
 ) -> None:
-    """Give the encoder its head, solved on both splits, and what validation examples say of it."""
+    """Give the encoder its head, and what validation examples say of it."""
     query, pool = sides["query"], sides["pool"]
     guessed_queries, guessed_pool = query.guess(choices["query"]), pool.guess(choices["pool"])
     idf = _idf(encoder.reader, train.pool)
@@ -217,8 +229,8 @@ def _solve(
     scores = _summed(weights, parts)
     encoder.settings["groups"] = {role: list(choice.groups) for role, choice in choices.items()}
     encoder.head = ClosedFormHead(
-        **query.solve(choices["query"]).tensors("query"),
-        **pool.solve(choices["pool"]).tensors("pool"),
+        **query.solve(choices["query"], refit).tensors("query"),
+        **pool.solve(choices["pool"], refit).tensors("pool"),
         idf=idf,
         spectral_weight=weights[:1],
         channel_weights=weights[1:],

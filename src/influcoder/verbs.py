@@ -92,7 +92,7 @@ def distil(
             )
             labels = None
             if any(further):
-                labels = PseudoLabels.by(solve(short=teacher), *further)
+                labels = PseudoLabels.by(solve(short=teacher, refit=False), *further)
             encoder = solve(
                 forward=decoder if recipe == "forward" else None,
                 short=teacher if recipe == "short" else None,

@@ -17,7 +17,6 @@ from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.examples import Example, data_fingerprint
 from influcoder.finetune import FinetuneSettings
-from influcoder.pseudo import PseudoLabels
 from influcoder.teachers import Checkpoint, Role, Teacher, TeacherSettings, make_teacher
 
 Sides = tuple[Sequence[Example], Sequence[Example]]
@@ -100,11 +99,8 @@ class Bench:
     def student(self, tier: str) -> InfluenceEncoder:
         """Our student of a tier, see `distilled`."""
 
-        def labels() -> PseudoLabels:
-            return PseudoLabels.by(self.student("short"), *self.world.unlabelled)
-
         def make() -> InfluenceEncoder:
-            return distilled(tier, self.teacher(), self.samples(), self.seed, self._expected(), labels)
+            return distilled(tier, self.teacher(), self.samples(), self.seed, self._expected(), self.world.unlabelled)
 
         return self.parts.get(tier, make)
 

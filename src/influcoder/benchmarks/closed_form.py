@@ -1,10 +1,12 @@
 """The tiers that are solved in closed form, as the benchmarks make them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from influcoder.decoder_tables import backbone_of
 from influcoder.distill import ClosedFormRecipe, Sample, distil_static
 from influcoder.encoder import DECODER_TIERS, Floats, InfluenceEncoder
+from influcoder.examples import Example
 from influcoder.pseudo import PseudoLabels
 from influcoder.teachers import Teacher
 
@@ -19,21 +21,19 @@ def distilled(
     samples: tuple[Sample, Sample],
     seed: int,
     expected: Mapping[str, Floats],
-    labels: Callable[[], PseudoLabels],
+    unlabelled: tuple[Sequence[Example], Sequence[Example]],
 ) -> InfluenceEncoder:
     """One of `TIERS`, or `PSEUDO`, of a teacher's decoder.
 
     Args:
         samples: to train on and to choose by.
         expected: what the decoder expects after each token.
-        labels: makes the short tier's, for `PSEUDO` alone.
+        unlabelled: queries and pool examples that a short tier labels, for `PSEUDO` alone.
     """
-    return distil_static(
-        backbone_of(teacher.decoder),
-        *samples,
-        ClosedFormRecipe(seed=seed),
-        expected=expected,
+    backbone, recipe = backbone_of(teacher.decoder), ClosedFormRecipe(seed=seed)
+    solve = partial(distil_static, backbone, *samples, recipe, expected=expected)
+    return solve(
         forward=teacher.decoder if tier == "forward" else None,
         short=teacher if tier == "short" else None,
-        pseudo=labels() if tier == PSEUDO else None,
+        pseudo=PseudoLabels.by(solve(short=teacher, refit=False), *unlabelled) if tier == PSEUDO else None,
     )

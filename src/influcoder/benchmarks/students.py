@@ -16,7 +16,6 @@ from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer
 from influcoder.paper import PaperRecipe, distil_paper
-from influcoder.pseudo import PseudoLabels
 from influcoder.samples import split_sample
 from influcoder.teachers import GradientTeacher
 from influcoder.wording import some_of
@@ -72,12 +71,9 @@ class Students:
         """One of `tiers`, from a share of the training examples, or from so many times their pool."""
         place = self.place
 
-        def labels() -> PseudoLabels:
-            return PseudoLabels.by(self.closed_form("short", share), *place.split.more)
-
         def make() -> InfluenceEncoder:
             samples = split_sample(self._learnt_from(share), place.seed)
-            return distilled(tier, place.teacher, samples, place.seed, self._expected, labels)
+            return distilled(tier, place.teacher, samples, place.seed, self._expected, place.split.more)
 
         return place.encoder(tier if share == 1.0 else f"{tier}-{share:g}", make, recipe=tier)
 
