@@ -14,6 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+from contenders.agreement import TOLERANCE  # noqa: E402
 from gradients import table as speed_table  # noqa: E402
 from reliability import table as reliability_table  # noqa: E402
 
@@ -42,8 +43,8 @@ facts among look-alikes and Dolly rows. LDS: Spearman over retrained random halv
 scores of a half's rows and the loss that was measured after training on it. One step: Spearman over pool rows between
 scores and what one SGD step on the row did to the query's loss. "Retraining twice" is the ceiling of LDS: how well the
 losses of one retraining predict those of another with the same rows in another order. Speed is
-of features on the fine-tuned decoder, without what is learnt once. How well each teacher agrees with itself is in the
-next section.
+of features on the fine-tuned decoder, without what is learnt once. How well each teacher agrees with itself
+stands further down.
 
 {causal_tables(metrics)}"""
 
@@ -160,7 +161,8 @@ def speed(metrics: dict[str, Any]) -> str:
 
 `python benchmarks/gradients.py --workload {name}` on {metrics["machine"]}. The same LoRA-B gradients (rank {rank})
 of the same {examples} examples; agreement is the largest difference of cosines from the float32 loop. Ratios are
-medians over rounds, with the lowest and highest.
+medians over rounds, with the lowest and highest; a contender in bf16 is held against bergson in bf16, and against the
+float32 loop. One that differs by more than {TOLERANCE["float32"]:g} (in bf16 {TOLERANCE["bf16"]:g}) would not be timed.
 
 {speed_table(metrics["contenders"])}
 """
@@ -187,8 +189,8 @@ def scale(metrics: dict[str, Any]) -> str:
     scan, search, teacher = metrics["scan"], metrics["search"], metrics["teacher"]
     ms = {name: 1000 * seconds for name, seconds in scan["seconds"].items()}
     ratio, ivf = scan["ratio_to_read"], search["ivf_pq"]
-    (probes, recall), *before = reversed(ivf["recall_at_10"].items())
-    fewer = ", ".join(f"{name}: {value:.3f}" for name, value in reversed(before))
+    *before, (probes, recall) = sorted((int(lists), value) for lists, value in ivf["recall_at_10"].items())
+    fewer = ", ".join(f"{lists}: {value:.3f}" for lists, value in before)
     largest = max(one["rows"] for one in metrics["indexes"].values())
     times = metrics["times_faster_than_teacher_extrapolated"]
     return f"""## A million documents

@@ -13,7 +13,7 @@ from influcoder.benchmarks.fidelity import _places, fidelity
 from influcoder.benchmarks.frontier import frontier
 from influcoder.benchmarks.students import FidelitySettings
 from influcoder.benchmarks.tables import fidelity_tables
-from influcoder.errors import ConfigError, DataError
+from influcoder.errors import ConfigError, DataError, StoreMismatch
 from influcoder.evaluation import count_overlap
 
 BUDGET = Budget(train_queries=30, train_pool=60, test_queries=10, test_pool=30, more_queries=40, more_pool=120)
@@ -124,6 +124,19 @@ def test_every_method_on_every_corpus(run):
         assert all(len(one["seeds"]["per_query_spearman"]) == 2 for one in corpus["methods"].values())
     assert "static from dolly" in found["corpora"]["benign_chat"]["methods"]
     assert set(found["corpora"]["facts"]["recall"]) >= {"static", "cascade", "teacher", "random"}
+
+
+def test_sizes_are_those_that_were_drawn(run):
+    sizes = {name: one["examples"] for name, one in run[0]["corpora"].items()}
+    assert sizes["dolly"] == {"train": [30, 60], "test": [10, 30], "more": [40, 110]}
+    assert sizes["facts"] == {"train": [18, 60], "test": [9, 30], "more": [36, 120]}
+    assert "18 queries x 60 pool rows to learn from (15 % of them to choose by), 9 x 30 to" in fidelity_tables(run[0])
+
+
+def test_a_folder_of_other_settings_is_refused(run, data):
+    _, decoder, folder, settings = run
+    with pytest.raises(StoreMismatch, match=r"begun by another run: times: .2, 4. there, .2. now"):
+        fidelity(decoder, data, folder, replace(settings, times=(2,)))
 
 
 def test_some_of_the_corpora(run, data):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from influcoder.trust import COVERED, Trust
+from influcoder.trust import COVERED, LEAST_QUERIES, Trust
 
 
 def queries(seed, count, slope, noise):
@@ -30,11 +30,12 @@ def test_length_is_left_out_where_it_tells_nothing():
     assert np.mean([slope == 0 for slope in slopes]) > 0.6
 
 
+@pytest.mark.parametrize("count", [LEAST_QUERIES, 75])
 @pytest.mark.parametrize("slope", [0.0, 0.1])
-def test_band_holds_what_it_promises(slope):
+def test_band_holds_what_it_promises(slope, count):
     inside = []
     for seed in range(60):
-        trust = Trust.fit(*queries(seed, 75, slope, noise=0.08))
+        trust = Trust.fit(*queries(seed, count, slope, noise=0.08))
         vectors, truth = queries(1000 + seed, 100, slope, noise=0.08)
         _, low, high = trust.expect(vectors).T
         inside.append(np.mean((truth >= low) & (truth <= high)))
@@ -51,6 +52,13 @@ def test_bands_are_ordered_and_within_reach(seed, count, noise):
     assert (found[:, 1] <= found[:, 2]).all()
 
 
+@pytest.mark.parametrize("count", range(2, LEAST_QUERIES))
+def test_few_queries_promise_nothing(count):
+    vectors, truth = queries(3, count, slope=0.1, noise=0.05)
+    found = Trust.fit(vectors, truth).expect(vectors)
+    np.testing.assert_allclose(found, [[truth.mean(), -1, 1]] * count, atol=1e-6)
+
+
 def test_no_length_at_all_is_survived():
-    trust = Trust.fit(np.zeros((4, 3), np.float32), np.array([0.1, 0.2, 0.3, 0.4]))
+    trust = Trust.fit(np.zeros((12, 3), np.float32), np.linspace(0.1, 0.4, 12))
     assert np.isfinite(trust.expect(np.zeros((1, 3), np.float32))).all()

@@ -393,6 +393,24 @@ def test_from_features_and_unlabelled_files_to_an_encoder(decoder, train, tmp_pa
         refuse_trained_on(tmp_path / "e", replace(known, queries=asked, pool=[]))
 
 
+def test_labels_of_nothing_new_are_refused(decoder, train, tmp_path):
+    known = load_sample(train)
+    with pytest.raises(ConfigError, match="train already: nothing is left to label"):
+        verbs.distil(train, Folder(tmp_path / "e"), decoder=decoder, unlabelled=([], known.pool[:5]))
+
+
+def test_features_of_checkpoints_have_no_short_tier(decoder, train, tmp_path, monkeypatch):
+    made_by = verbs._teacher_of(train) | {"checkpoints": ["a", "b"]}
+    monkeypatch.setattr(verbs, "_teacher_of", lambda source: made_by)
+    with pytest.raises(ConfigError, match="gradients of one model"):
+        verbs.distil(train, Folder(tmp_path / "e"), recipe="short", decoder=decoder)
+
+
+def test_surface_is_not_fitted_on_the_test(distilled, test_features, tmp_path):
+    with pytest.raises(DataError, match="90 test examples were seen in training"):
+        verbs.evaluate_encoder(distilled, test_features, Folder(tmp_path / "out"), train=test_features)
+
+
 def test_who_labels_has_not_seen_what_is_chosen_by(decoder, train, tmp_path, monkeypatch):
     made, unlabelled = [], ([], sentences(20, 93, "more"))
 

@@ -63,7 +63,7 @@ class Hits(list[Hit]):
 
     Attributes:
         trust: the per-query Spearman ρ with the teacher that the encoder's ranking is expected to have, and the ends of
-            the band that holds four of five queries like it (`influcoder.trust`); None where that was not measured.
+            the band that holds about four of five queries like it (`influcoder.trust`); None where it was not measured.
     """
 
     def __init__(self, hits: Iterable[Hit], trust: tuple[float, float, float] | None = None) -> None:

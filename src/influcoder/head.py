@@ -8,8 +8,8 @@ then an inner product,
 
 with q̂, x̂ the predicted coordinates and u_c the identity channels. The weights are fitted by non-negative
 least squares on examples the ridge has not seen: how much of the influence there is identity of words? Channels that
-explain less than `LEAST_SHARE` of what the spectral part leaves (a partial coefficient of determination, which a dozen
-queries tell where they do not tell a gain in ranks) take no room.
+explain less than `LEAST_EXPLAINED` of what the spectral part leaves (a partial coefficient of determination, which a
+dozen queries tell where they do not tell a gain in ranks) take no room.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ from influcoder.teachers import Role
 PENALTIES = tuple(10.0**power for power in np.arange(-5, 1.5, 0.5))
 LEAST_GAIN = 0.002
 """of validation agreement, for one more group of features to be worth its reading"""
-LEAST_SHARE = 0.005
+LEAST_EXPLAINED = 0.005
 """of what spectral coordinates leave of the influence's variance, for identity channels to be worth their bytes"""
 
 
@@ -277,4 +277,4 @@ def worthwhile_weights(truth: Floats, parts: Sequence[Floats]) -> Floats:
     _, left_alone = fit_weights(truth, parts[:1])
     alone = np.zeros_like(weights)
     alone[0] = 1.0
-    return weights if left_alone - left > LEAST_SHARE * left_alone else alone
+    return weights if left_alone - left > LEAST_EXPLAINED * left_alone else alone

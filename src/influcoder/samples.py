@@ -1,6 +1,6 @@
 """A features folder as a sample: how it is read, split, and remembered, so that no test is held on it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +103,15 @@ def refuse_trained_on(encoder_folder: Path, test: Sample) -> None:
     path = encoder_folder / "training.parquet"
     if not path.exists():
         raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distil it again.")
-    seen = set(pq.read_table(path)["text"].to_pylist())
+    refuse_seen(set(pq.read_table(path)["text"].to_pylist()), test)
+
+
+def refuse_seen(seen: Collection[str], test: Sample) -> None:
+    """Hold a test against the `normalised` texts that something has learnt from.
+
+    Raises:
+        DataError: the test holds one of them.
+    """
     shared = [one.id for one in (*test.queries, *test.pool) if normalised(one) in seen]
     if shared:
         raise DataError(

@@ -1,9 +1,11 @@
 """How far to trust an answer: the agreement with the teacher that a query's ranking is expected to have.
 
-On validation queries, which neither training nor this has seen before, the per-query Spearman ρ of student and teacher
-is known. A query whose vector is long says more than one whose is short, so ρ is regressed on the logarithm of its
-length, where that predicts left-out queries better than their mean does. The band around it is that of split conformal
-prediction (Vovk, Gammerman, Shafer 2005): of new queries of the same kind at least `COVERED` fall inside.
+On validation queries, which the student was not solved on while this was measured, the per-query Spearman ρ of student
+and teacher is known. A query whose vector is long says more than one whose is short, so ρ is regressed on the logarithm
+of its length, where that predicts left-out queries better than their mean does. The band around it is made of the
+residuals of left-out queries, the quantiles that conformal prediction takes (Vovk, Gammerman, Shafer 2005; left out
+one by one, Barber et al. 2021): about `COVERED` of new queries of the same kind fall inside. Fewer than
+`LEAST_QUERIES` have no such quantiles: nothing is promised then but the mean.
 """
 
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from influcoder.ragged import Floats
 
 COVERED = 0.8
+LEAST_QUERIES = 9
+"""of which one is left outside at each end"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +27,9 @@ class Trust:
     Attributes:
         low, high: what is added for the ends of the band.
 
-    >>> trust = Trust.fit(np.eye(5, dtype=np.float32), np.array([0.1, 0.3, 0.3, 0.3, 0.5]))
-    >>> [f"{one:.2f}" for one in trust.expect(np.eye(1, 5, dtype=np.float32))[0]]
-    ['0.30', '0.05', '0.55']
+    >>> trust = Trust.fit(np.eye(9, dtype=np.float32), np.array([0.1, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.5]))
+    >>> [f"{one:.2f}" for one in trust.expect(np.eye(1, 9, dtype=np.float32))[0]]
+    ['0.30', '0.08', '0.52']
     """
 
     level: float
@@ -38,9 +42,11 @@ class Trust:
     def fit(cls, vectors: Floats, agreements: NDArray[np.floating]) -> "Trust":
         """From validation queries' (n, dim) vectors and their (n,) agreements."""
         logs, n = _log_lengths(vectors), len(vectors)
+        if n < LEAST_QUERIES:
+            return cls(float(agreements.mean()), 0.0, float(logs.mean()), -2.0, 2.0)
         centred = logs - logs.mean()
         around = agreements - agreements.mean()
-        alone = around * n / max(n - 1, 1)
+        alone = around * n / (n - 1)
         spread = float((centred**2).sum())
         slope, residuals = 0.0, alone
         if spread > 1e-12:
@@ -63,8 +69,7 @@ def _log_lengths(vectors: Floats) -> NDArray[np.float64]:
 
 
 def _band(residuals: NDArray[np.floating]) -> tuple[float, float]:
-    """The conformal quantiles of left-out residuals; the least and the most of them where there are few."""
+    """The conformal quantiles of left-out residuals."""
     ordered, n = np.sort(residuals), len(residuals)
-    outside = int(np.floor((1 - COVERED) / 2 * (n + 1)))
-    first = max(outside - 1, 0)
-    return float(ordered[first]), float(ordered[n - 1 - first])
+    outside = int(np.floor((1 - COVERED) / 2 * (n + 1) + 1e-9))
+    return float(ordered[outside - 1]), float(ordered[n - outside])

@@ -24,7 +24,7 @@ from influcoder.decoder_tables import check_decoder_tables, read_expected, write
 from influcoder.distill import ClosedFormRecipe, distil_static, measured
 from influcoder.encoder import DECODER_TIERS, InfluenceEncoder
 from influcoder.errors import ConfigError, StoreCorrupt
-from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, evaluate
+from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer, evaluate, normalised
 from influcoder.examples import Example
 from influcoder.folder import Folder
 from influcoder.imports import Imported
@@ -32,7 +32,7 @@ from influcoder.index import Index
 from influcoder.paper import PaperRecipe, distil_paper, steps
 from influcoder.progress import progress
 from influcoder.pseudo import PseudoLabels
-from influcoder.samples import load_sample, not_in, refuse_trained_on, split_sample, write_training
+from influcoder.samples import load_sample, not_in, refuse_seen, refuse_trained_on, split_sample, write_training
 from influcoder.selection import Selection
 from influcoder.store import Store, refuse_difference
 from influcoder.teachers import Checkpoint, Teacher, make_teacher, read_fitted, teacher_again
@@ -77,8 +77,15 @@ def distil(
     student = sentence_transformer(backbone or source / "backbone")
     learnt = _learnt(source, made_by)
     further = not_in(whole.queries, unlabelled[0]), not_in(whole.pool, unlabelled[1])
+    if any(unlabelled) and not any(further):
+        raise ConfigError(f"every unlabelled text stands in {source} already: nothing is left to label.")
     teacher = None
     if decoder is not None and (recipe == "short" or any(further)):
+        if "checkpoints" in made_by:
+            raise ConfigError(
+                f"the features in {source} are of checkpoints, and the short tier takes gradients of one model. Distil "
+                "them with --recipe static, without --unlabelled."
+            )
         teacher = teacher_again(made_by, learnt, decoder)
     with folder.claim() as path:
         if recipe != "paper":
@@ -210,7 +217,7 @@ def evaluate_encoder(
         decoder: runs the teacher with another seed (`exact`) and gives exact queries.
 
     Raises:
-        DataError: the test holds examples the encoder was trained on.
+        DataError: the test holds examples the encoder was trained on, or `train` does.
         StoreMismatch: the decoder is not the one the features in `source` come from.
     """
     made_by = _teacher_of(source)
@@ -236,7 +243,9 @@ def evaluate_encoder(
     if train is None or encoder.head is None:
         skipped["surface"] = "give --train-features and a static encoder"
     else:
-        scorers.append(Surface(encoder).fit(*split_sample(load_sample(train), seed)))
+        learnt_from = load_sample(train)
+        refuse_seen({normalised(one) for one in (*learnt_from.queries, *learnt_from.pool)}, test)
+        scorers.append(Surface(encoder).fit(*split_sample(learnt_from, seed)))
     reliability = None
     if teacher is None:
         skipped |= dict.fromkeys(("exact", "influcoder-exact-query"), "give --decoder")

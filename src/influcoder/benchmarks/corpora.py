@@ -81,7 +81,7 @@ def facts(data: Path, budget: Budget, seed: int) -> Split:
     """Facts asked for by a paraphrase, on a pool of their statements, look-alikes of them, and Dolly rows.
 
     Metadata say the `fact` of each, and the `kind` of a pool row: statement, same-subject, same-object, plain.
-    A fact of the test is nowhere in the training, nor is its subject.
+    No subject is asked about on two sides; a look-alike may be about a subject that another side asks about.
     """
     rng = np.random.default_rng(seed)
     pools = (budget.train_pool, budget.test_pool, budget.more_pool)
@@ -190,7 +190,7 @@ def shuffled(
 
 
 def _facts(rows: list[dict[str, Any]], count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Rows whose subjects are all different, their look-alikes' subjects among them, and whose texts are too."""
+    """Rows whose subjects are all different, look-alikes' aside, and whose texts are too."""
     subjects: set[str] = set()
     texts: set[str] = set()
     found: list[dict[str, Any]] = []

@@ -5,7 +5,7 @@ and every method ranks the pool for questions that the model now answers falsely
 as DATE-LM defines them. That the relevant rows did teach, and the look-alikes did not, is measured: the false
 object's loss before, after, and after the same training without the relevant rows.
 
-Students learn from other facts, with no subject and no pair of objects in common with pool and questions.
+Students learn from other facts: no subject in common with pool and questions, and no pair of objects asked about.
 """
 
 from collections.abc import Mapping, Sequence

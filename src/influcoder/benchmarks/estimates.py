@@ -23,7 +23,7 @@ def estimate(seeds: Sequence[float], interval_95: Sequence[float]) -> dict[str, 
 
 
 def costs(found: Sequence[Mapping[str, Scored]], world: World) -> dict[str, dict[str, float]]:
-    """Medians over seeds of what every method cost.
+    """Medians over seeds of what every method cost, of memory the most.
 
     `cost_share` is the time of one question asked alone as a share of exact scoring's: the cascade's gradients and
     its cheap tier, elsewhere just the ratio of the times.
@@ -38,7 +38,7 @@ def costs(found: Sequence[Mapping[str, Scored]], world: World) -> dict[str, dict
         name: {
             "examples_per_second": examples / max(seconds[name], 1e-9),
             "learning_seconds": float(np.median([one[name].learning_seconds for one in found])),
-            "bytes_per_example": found[0][name].bytes_per_example,
+            "bytes_per_example": float(np.median([one[name].bytes_per_example for one in found])),
             "memory_mb": max(one[name].memory_mb for one in found),
             "cost_share": shares[name],
         }

@@ -77,7 +77,10 @@ class FactBudget:
 
 
 class FactSource:
-    """Draws facts from the corpora, no subject and no pair of objects twice."""
+    """Draws facts from the corpora: no subject twice, no pair of objects asked about twice.
+
+    A pair that stands in a pool only as a look-alike (`object`) may be asked about in a later draw.
+    """
 
     def __init__(self, data: Path, rng: np.random.Generator) -> None:
         self._rng = rng

@@ -17,7 +17,7 @@ import numpy as np
 
 from influcoder.baselines import Scorer
 from influcoder.benchmarks.corpora import POOLS, Budget, Split, facts, states, tasks
-from influcoder.benchmarks.methods import Scored, World, kept, of_scorer
+from influcoder.benchmarks.methods import Scored, World, kept, of_scorer, refuse_other_run
 from influcoder.benchmarks.places import Place
 from influcoder.benchmarks.students import FACTS, FidelitySettings, Students
 from influcoder.decoder import Decoder
@@ -34,6 +34,7 @@ SHORTLISTS = (0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75)
 
 def fidelity(decoder: Decoder, data: Path, folder: Path, settings: FidelitySettings) -> dict[str, Any]:
     """Run the benchmark in `folder`, which the caller has claimed; a killed run goes on where it stopped."""
+    _same_run(folder, settings, decoder)
     expected = expected_embeddings(decoder)
     found: dict[str, list[dict[str, Any]]] = {}
     with progress("corpora and seeds", settings.seeds * len(settings.corpora)) as advance:
@@ -49,9 +50,15 @@ def fidelity(decoder: Decoder, data: Path, folder: Path, settings: FidelitySetti
         "schema": 1,
         "seeds": list(range(settings.seeds)),
         "settings": asdict(settings),
-        "splits": asdict(settings.budget) | {"overlap": sum(one["overlap"] for each in found.values() for one in each)},
+        "splits": {"overlap": sum(one["overlap"] for each in found.values() for one in each)},
         "corpora": {name: _summary(each) for name, each in found.items()},
     }
+
+
+def _same_run(folder: Path, settings: FidelitySettings, decoder: Decoder) -> None:
+    """Scores and encoders that are kept would be taken for those of other settings; more seeds and corpora may come."""
+    made_by = {key: value for key, value in asdict(settings).items() if key not in ("seeds", "corpora")}
+    refuse_other_run(folder / "made_by.json", made_by | decoder.fingerprint)
 
 
 def _places(decoder: Decoder, data: Path, folder: Path, settings: FidelitySettings, seed: int) -> list[Place]:
@@ -83,6 +90,7 @@ def _judged(place: Place, students: Students, others: Sequence[Students]) -> dic
         scored[f"{tier}-exact-query-int8"] = _in_int8(exact, students.closed_form(tier), test)
     found: dict[str, Any] = {
         "overlap": overlap,
+        "examples": {part: [len(side) for side in getattr(split, part)] for part in ("train", "test", "more")},
         "methods": {
             name: agreement(truth, one.scores, lengths, seed=place.seed)
             | {
@@ -162,7 +170,7 @@ def _summary(places: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         methods[name]["seeds"] = {key: [one[key] for one in mine] for key in METRICS}
     found: dict[str, Any] = {"methods": methods}
     found |= {part: _means([one[part] for one in places]) for part in ("shortlists", "trust")}
-    found["curve"] = places[0]["curve"]
+    found |= {part: places[0][part] for part in ("curve", "examples")}
     if "recall" in places[0]:
         found["recall"] = _means([one["recall"] for one in places])
     return found

@@ -5,15 +5,17 @@ one seed with its world. What making it takes is its learning time; what scoring
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 import safetensors.numpy
 
+from influcoder import __version__
 from influcoder.atomic import atomic_write, write_json
 from influcoder.baselines import Bm25, Random, Scorer, Scores, Tfidf
 from influcoder.benchmarks.bench import EXACT, Bench, World
@@ -44,6 +46,7 @@ __all__ = [
     "kept",
     "left_out",
     "of_scorer",
+    "refuse_other_run",
 ]
 SHUFFLED = "randomised"
 """the exact teacher on shuffled weights: sanity checks hold the two against each other"""
@@ -154,18 +157,21 @@ LEARNERS = (
 
 
 def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Those of `TASK_METHODS` that are asked for, all of them when None; `ALWAYS` are among them.
+    """Those of `TASK_METHODS` that are asked for, all when None; `ALWAYS` are among them, and the cascade's first pass.
 
     Raises:
         ConfigError: there is no such method.
 
     >>> chosen(["tfidf"])
     ('random', 'tfidf', 'gradient-cosine', 'randomised')
+    >>> chosen(["cascade"])
+    ('random', 'gradient-cosine', 'randomised', 'influcoder', 'cascade')
     """
     unknown = [name for name in names or () if name not in TASK_METHODS]
     if unknown:
         raise ConfigError(f"methods: {some_of(unknown)}, expected some of {', '.join(TASK_METHODS)}.")
-    return tuple(name for name in TASK_METHODS if names is None or name in (*names, *ALWAYS))
+    needed = (*ALWAYS, "influcoder") if "cascade" in (names or ()) else ALWAYS
+    return tuple(name for name in TASK_METHODS if names is None or name in (*names, *needed))
 
 
 def left_out(bench: Bench) -> dict[str, str]:
@@ -187,7 +193,7 @@ def all_methods(bench: Bench, wanted: Sequence[str] | None = None) -> dict[str, 
     Raises:
         StoreMismatch: the folder was begun with another model, other examples or other settings.
     """
-    _same_bench(bench)
+    refuse_other_run(bench.folder / "made_by.json", bench.made_by)
     names = [name for name in wanted or METHODS if name not in left_out(bench)]
     found = {}
     with progress(f"methods, seed {bench.seed}", len(names)) as advance:
@@ -198,12 +204,17 @@ def all_methods(bench: Bench, wanted: Sequence[str] | None = None) -> dict[str, 
     return found
 
 
-def _same_bench(bench: Bench) -> None:
-    path, made_by = bench.folder / "made_by.json", orjson.loads(orjson.dumps(bench.made_by))
+def refuse_other_run(path: Path, made_by: Mapping[str, Any]) -> None:
+    """Keep what everything in a folder was made by; its numbers are of one version and of one setting.
+
+    Raises:
+        StoreMismatch: an earlier run of other settings, or of another version, began there.
+    """
+    now = orjson.loads(orjson.dumps({"package": __version__, **made_by}))
     if path.exists():
-        refuse_difference(f"{path}: begun by another run", orjson.loads(path.read_bytes()), made_by)
+        refuse_difference(f"{path}: begun by another run", orjson.loads(path.read_bytes()), now)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, made_by)
+    write_json(path, now)
 
 
 def _scored(make: Maker, bench: Bench) -> Scored:

@@ -17,19 +17,24 @@ def causal_tables(metrics: Mapping[str, Any]) -> str:
 
 def fidelity_tables(metrics: Mapping[str, Any]) -> str:
     """Everything that `influcoder benchmark fidelity` has to say."""
-    splits = metrics["splits"]
     head = (
-        f"{splits['train_queries']} queries x {splits['train_pool']} pool rows to learn from (15 % of them to choose "
-        f"by), {splits['test_queries']} x {splits['test_pool']} to test on; seeds "
-        f"{', '.join(map(str, metrics['seeds']))}; overlap {splits['overlap']}. Means over seeds; in brackets the mean "
-        "of their 95 % bootstrap intervals over queries.\n"
+        f"Seeds {', '.join(map(str, metrics['seeds']))}; overlap {metrics['splits']['overlap']}. Means over seeds, of "
+        "bytes too; in brackets the mean of their 95 % bootstrap intervals over queries.\n"
     )
     parts = [head]
     for name, corpus in metrics["corpora"].items():
-        parts.append(f"### {name}\n\n{_methods_table(corpus)}\n{_shortlist_table(corpus)}")
+        parts.append(f"### {name}\n\n{_sizes(corpus)}\n{_methods_table(corpus)}\n{_shortlist_table(corpus)}")
         if "trust" in corpus:
             parts.append(_trust_table(corpus))
     return "\n".join(parts)
+
+
+def _sizes(corpus: Mapping[str, Any]) -> str:
+    (queries, pool), test, more = (corpus["examples"][part] for part in ("train", "test", "more"))
+    return (
+        f"{queries:,} queries x {pool:,} pool rows to learn from (15 % of them to choose by), {test[0]:,} x "
+        f"{test[1]:,} to test on, {more[0]:,} and {more[1]:,} further ones.\n"
+    )
 
 
 def _methods_table(corpus: Mapping[str, Any]) -> str:
@@ -82,14 +87,14 @@ def causal_table(metrics: Mapping[str, Any]) -> str:
     rows = [
         [
             name,
-            *(_with_interval(one["lds"][kind]) for kind in kinds),
-            _with_interval(one["one_step"]["all"]),
+            *(with_interval(one["lds"][kind]) for kind in kinds),
+            with_interval(one["one_step"]["all"]),
             _rounded(one["examples_per_second"]),
             f"{one['bytes_per_example']:,}",
         ]
         for name, one in methods
     ]
-    ceiling = ["retraining twice", *(_with_interval(metrics["lds_ceiling"][kind]) for kind in kinds), "", "", ""]
+    ceiling = ["retraining twice", *(with_interval(metrics["lds_ceiling"][kind]) for kind in kinds), "", "", ""]
     return markdown(head, [ceiling, *rows])
 
 
@@ -106,7 +111,8 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _with_interval(one: Mapping[str, Any]) -> str:
+def with_interval(one: Mapping[str, Any]) -> str:
+    """A number with its 95 % interval."""
     low, high = one["interval_95"]
     return f"{one['mean']:.3f} [{low:.2f}, {high:.2f}]"
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from influcoder.benchmarks.bench import EXACT
 from influcoder.benchmarks.published import COUNTERFACT, TOXICITY
-from influcoder.benchmarks.tables import markdown
+from influcoder.benchmarks.tables import markdown, with_interval
 
 COST = ["cost of a question", "examples/s", "learning s", "bytes/example", "memory MB", "hubness", "length ρ"]
-LEAST_SHARE, MOST_COST = 0.9, 0.25
+LEAST_SCORE, MOST_COST = 0.9, 0.25
 """of exact Grad-Cos, for the cascade"""
 Column = tuple[str, Callable[..., str]]
 """its head, and what it shows of a method's numbers"""
@@ -23,7 +23,7 @@ def toxicity_tables(metrics: Mapping[str, Any]) -> str:
     """Everything that `influcoder benchmark toxicity` has to say."""
     rankings = ("heterogeneous", "homogeneous")
     columns: list[Column] = [
-        (f"{measure}, {ranking[:3]}.", lambda one, r=ranking, k=key: interval(one[r][k]))
+        (f"{measure}, {ranking[:3]}.", lambda one, r=ranking, k=key: with_interval(one[r][k]))
         for ranking in rankings
         for measure, key in (("AUPRC", "auprc"), ("AP", "average_precision"))
     ]
@@ -39,12 +39,12 @@ def counterfact_tables(metrics: Mapping[str, Any]) -> str:
     """Everything that `influcoder benchmark counterfact` has to say."""
     kinds = sorted(metrics["taught"], reverse=True)
     columns: list[Column] = [
-        (f"{measure}, {kind}", lambda one, kind=kind, key=key: interval(one[kind][key]))
+        (f"{measure}, {kind}", lambda one, kind=kind, key=key: with_interval(one[kind][key]))
         for kind in kinds
         for measure, key in (("Recall@50", "recall_at_50"), ("MRR", "mrr"))
     ]
     stages = list(metrics["taught"][kinds[0]])
-    taught = [[kind, *(interval(metrics["taught"][kind][stage]) for stage in stages)] for kind in kinds]
+    taught = [[kind, *(with_interval(metrics["taught"][kind][stage]) for stage in stages)] for kind in kinds]
     published = [[name, *(f"{value:.3f}" for value in each)] for name, each in COUNTERFACT.items()]
     return (
         f"{_head(metrics)}\n{_table(metrics, columns, lambda one: one['all']['mrr']['mean'])}\n"
@@ -57,7 +57,7 @@ def counterfact_tables(metrics: Mapping[str, Any]) -> str:
 def paper_tables(metrics: Mapping[str, Any]) -> str:
     """Everything that `influcoder benchmark paper` has to say."""
     keys = {"per query ρ": "per_query_spearman", "aggregated ρ": "aggregated_spearman"}
-    columns: list[Column] = [(head, lambda one, of=key: interval(one[of])) for head, key in keys.items()]
+    columns: list[Column] = [(head, lambda one, of=key: with_interval(one[of])) for head, key in keys.items()]
     return f"{_head(metrics)}\n{_table(metrics, columns, lambda one: one['per_query_spearman']['mean'])}"
 
 
@@ -66,11 +66,12 @@ def selection_tables(metrics: Mapping[str, Any]) -> str:
     settings = metrics["settings"]
     tasks = [*settings["tasks"], "all"]
     columns: list[Column] = [(f"loss, {task}", lambda one, of=task: f"{one['loss'][of]['mean']:.3f}") for task in tasks]
-    columns += [(f"gain, {task}", lambda one, of=task: interval(one["gain"][of])) for task in tasks]
+    columns += [(f"gain, {task}", lambda one, of=task: with_interval(one["gain"][of])) for task in tasks]
     beside = [[name, *(cell(each) for _, cell in columns)] for name, each in metrics["beside"].items()]
     rules = list(next(iter(metrics["crossed"].values())))
     crossed = [
-        [name, *(interval(each[rule]["gain"]["all"]) for rule in rules)] for name, each in metrics["crossed"].items()
+        [name, *(with_interval(each[rule]["gain"]["all"]) for rule in rules)]
+        for name, each in metrics["crossed"].items()
     ]
     return (
         f"{_head(metrics)}\n{settings['budget']} rows are chosen for each task, round robin over its "
@@ -100,7 +101,7 @@ def not_reached(
     ahead = [shown[name] for name in rivals if values[ours] > values[name]]
     behind = [shown[name] for name in rivals if values[ours] <= values[name]]
     cost = metrics["methods"]["cascade"]["cost_share"]
-    enough = values["cascade"] >= LEAST_SHARE * values[EXACT] and cost <= MOST_COST
+    enough = values["cascade"] >= LEAST_SCORE * values[EXACT] and cost <= MOST_COST
     share = f"{values['cascade'] / values[EXACT]:.0%} of " if values[EXACT] > 0 else ""
     lines = [f"{what}: the best of ours is {ours} ({values[ours]:.3f})."]
     lines += [f"Ahead of {', '.join(ahead)}."] if ahead else []
@@ -109,7 +110,7 @@ def not_reached(
         f"The cascade has {share}exact Grad-Cos's score ({values['cascade']:.3f} of {values[EXACT]:.3f}) "
         f"at {cost:.1%} of its cost a question"
     )
-    lines.append(f"{cascade}." if enough else f"**{cascade}: wanted {LEAST_SHARE:.0%} at {MOST_COST:.0%}.**")
+    lines.append(f"{cascade}." if enough else f"**{cascade}: wanted {LEAST_SCORE:.0%} at {MOST_COST:.0%}.**")
     best = max(values, key=values.__getitem__)
     if values[best] > values[ours]:
         lines.append(f"Best of all: {best} ({values[best]:.3f}).")
@@ -144,16 +145,10 @@ def _table(
                 f"{one['cost_share']:.1%}",
                 f"{one['examples_per_second']:,.0f}",
                 f"{one['learning_seconds']:.1f}",
-                f"{one['bytes_per_example']:,}",
+                f"{one['bytes_per_example']:,.0f}",
                 f"{one['memory_mb']:,.0f}",
                 f"{check['hubness']:.2f}",
                 f"{check['length_rho']:.2f}",
             ]
         )
     return markdown(["method", *(head for head, _ in columns), *COST], rows)
-
-
-def interval(one: Mapping[str, Any]) -> str:
-    """A number with its 95 % interval."""
-    low, high = one["interval_95"]
-    return f"{one['mean']:.3f} [{low:.2f}, {high:.2f}]"

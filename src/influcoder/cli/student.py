@@ -42,7 +42,7 @@ def distill(
         decoder: for the short and the forward recipe, and for --unlabelled: the model that the features come from
         adapter: its LoRA adapter, if it had one
         unlabelled: pool examples without features, for the static and the forward recipe: a short tier is distilled
-            first, places them at a third to a half of a gradient each, and the student learns from them too
+            first, places them at about half of a gradient each, and the student learns from them too
         unlabelled_queries: the same of queries
     """
     arguments = dict(locals())
