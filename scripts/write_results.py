@@ -28,10 +28,13 @@ from influcoder.benchmarks.task_tables import (  # noqa: E402
 
 HEAD = """# Results
 
-Made by `make results`; every table is of one recorded run, whose numbers, settings and version are in
-[runs](runs). Intervals are 95 % bootstrap intervals over queries unless said otherwise. Absolute speeds are of a
-shared virtual machine with two cores and bf16 instructions; ratios are what counts.
+Made by `make results`; every table is of a recorded run, whose numbers and settings are in [runs](runs). Intervals are
+95 % bootstrap intervals over queries unless said otherwise. Absolute speeds are of a shared virtual machine with two
+cores and bf16 instructions; ratios are what counts.
 """
+
+BEFORE = """Our rows are of 2026-11-25, before two changes of the day after: which students keep identity channels, and
+who labels ([log](log.md))."""
 
 
 def causal(metrics: dict[str, Any]) -> str:
@@ -42,9 +45,9 @@ def causal(metrics: dict[str, Any]) -> str:
 facts among look-alikes and Dolly rows. LDS: Spearman over retrained random halves of the pool between the sum of the
 scores of a half's rows and the loss that was measured after training on it. One step: Spearman over pool rows between
 scores and what one SGD step on the row did to the query's loss. "Retraining twice" is the ceiling of LDS: how well the
-losses of one retraining predict those of another with the same rows in another order. Speed is
-of features on the fine-tuned decoder, without what is learnt once. How well each teacher agrees with itself
-stands further down.
+losses of one retraining predict those of another with the same rows in another order. Speed is of features on the
+fine-tuned decoder, without what is learnt once, of one thread beside other work. How well each teacher agrees with
+itself stands further down.
 
 {causal_tables(metrics)}"""
 
@@ -105,7 +108,7 @@ pool by its mean score for unsafe references of JailbreakBench. Heterogeneous: r
 ranked too; homogeneous: they are left out of the ranking (one model saw both). Students learn from other sources.
 `influcoder-static-from-short` learns from the short tier's labels of further rows of those sources too.
 AUPRC is DATE-LM's trapezoid; AP is average precision, which does not flatter few positives. Intervals: unsafe and
-other rows drawn again, apart, for each seed. An earlier run of half the size is in [the log](log.md).
+other rows drawn again, apart, for each seed. An earlier run of half the size is in [the log](log.md). {BEFORE}
 
 {not_reached(metrics, "AUPRC, heterogeneous", lambda one: one["heterogeneous"]["auprc"]["mean"])}
 
@@ -121,6 +124,7 @@ facts, then false ones. A row is relevant, as in DATE-LM, when it replaces the s
 `statement`: it is stated three times in other words. Look-alikes: the question itself with the true object; subject and
 false object together in a prompt, where no loss is; the false object for subjects of another true one. Students learn
 from other subjects and other pairs, `influcoder-static-from-short` from the short tier's labels of further ones too.
+{BEFORE}
 
 {not_reached(metrics, "MRR over all questions", lambda one: one["all"]["mrr"]["mean"], ("tfidf", "bm25"))}
 
@@ -135,6 +139,7 @@ and benign_chat's genres are chosen for a genre, from a few of its rows; the dec
 its loss measured on other rows of the genre. Gradients are of a decoder warmed up on a random 5 %. One choice costs one
 training, so a gain has the noise of training on few rows. Students learn from other rows of the mixture,
 `influcoder-static-from-short` from the short tier's labels of further ones too.
+{BEFORE}
 
 {not_reached(metrics, "gain over a random choice", lambda one: one["gain"]["all"]["mean"])}
 

@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One real run of the command that users run first."""
     folder = tmp_path_factory.mktemp("demo") / "run"
     command = [sys.executable, "-m", "influcoder", "demo", "--output-dir", str(folder)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=2400, check=False)
     assert finished.returncode == 0, finished.stderr
     (folder / "stdout.txt").write_text(finished.stdout)
     return folder
