@@ -33,7 +33,7 @@ def frontier(metrics: Mapping[str, Any]) -> bytes:
             place = one["ms_per_example"], one["per_query_spearman"]
             offset, aligned = next(sides)
             left.annotate(key, place, offset, textcoords="offset points", fontsize=8, ha=aligned)
-    left.margins(x=0.4)  # room for the names
+    left.margins(x=0.5)  # room for the names
     left.set(xscale="log", xlabel="ms an example (this machine)", ylabel="per query ρ with the teacher", title=name)
     learnt = sorted((rows, corpus["methods"][key]["per_query_spearman"]) for key, rows in corpus["curve"].items())
     places = [rows for rows, _ in learnt]
