@@ -46,8 +46,8 @@ facts among look-alikes and Dolly rows. LDS: Spearman over retrained random halv
 scores of a half's rows and the loss that was measured after training on it. One step: Spearman over pool rows between
 scores and what one SGD step on the row did to the query's loss. "Retraining twice" is the ceiling of LDS: how well the
 losses of one retraining predict those of another with the same rows in another order. Speed is of features on the
-fine-tuned decoder, without what is learnt once, of one thread beside other work. How well each teacher agrees with
-itself stands further down.
+fine-tuned decoder, without what is learnt once, of one thread with up to four other processes on two cores: a hint at
+most. How well each teacher agrees with itself stands further down.
 
 {causal_tables(metrics)}"""
 
