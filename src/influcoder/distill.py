@@ -181,16 +181,14 @@ class _SideData:
     def choose(self, judge: Callable[[Floats], float]) -> Choice:
         return Choice.best(self.train, self.validation, self.labels, judge)
 
-    def solve(self, choice: Choice, refit: bool) -> Side:
-        """The ridge solution on the training examples, or on both splits."""
-        if not refit:
-            return Side.solve(self.train, self.labels, choice)
+    def solve(self, choice: Choice) -> Side:
+        """The ridge solution on the training examples."""
+        return Side.solve(self.train, self.labels, choice)
+
+    def refit(self, choice: Choice) -> Side:
+        """The ridge solution on both splits."""
         both = {name: np.concatenate([self.train[name], self.validation[name]]) for name in choice.groups}
         return Side.solve(both, np.concatenate([self.labels, self.exact]), choice)
-
-    def guess(self, choice: Choice) -> Floats:
-        """The validation examples' coordinates as they are told from the training examples."""
-        return self.solve(choice, refit=False).predict(self.validation)
 
 
 _Sides = dict[Role, _SideData]
@@ -221,7 +219,10 @@ def _solve(
 ) -> None:
     """Give the encoder its head, and what validation examples say of it."""
     query, pool = sides["query"], sides["pool"]
-    guessed_queries, guessed_pool = query.guess(choices["query"]), pool.guess(choices["pool"])
+    solved = query.solve(choices["query"]), pool.solve(choices["pool"])
+    guessed_queries, guessed_pool = solved[0].predict(query.validation), solved[1].predict(pool.validation)
+    if refit:
+        solved = query.refit(choices["query"]), pool.refit(choices["pool"])
     idf = _idf(encoder.reader, train.pool)
     channels = encoder.channels(validation.queries, idf), encoder.channels(validation.pool, idf)
     parts = [guessed_queries @ guessed_pool.T, *(channels[0][name] @ channels[1][name].T for name in CHANNELS)]
@@ -229,8 +230,8 @@ def _solve(
     scores = _summed(weights, parts)
     encoder.settings["groups"] = {role: list(choice.groups) for role, choice in choices.items()}
     encoder.head = ClosedFormHead(
-        **query.solve(choices["query"], refit).tensors("query"),
-        **pool.solve(choices["pool"], refit).tensors("pool"),
+        **solved[0].tensors("query"),
+        **solved[1].tensors("pool"),
         idf=idf,
         spectral_weight=weights[:1],
         channel_weights=weights[1:],

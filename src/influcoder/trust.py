@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from influcoder.ragged import Floats
 
 COVERED = 0.8
-LEAST_QUERIES = 9
+LEAST_QUERIES = round(2 / (1 - COVERED)) - 1
 """of which one is left outside at each end"""
 
 
