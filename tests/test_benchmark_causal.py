@@ -83,6 +83,15 @@ def test_every_method_is_measured(calm):
         assert one["rho_to"][name] == pytest.approx(1)
 
 
+def test_methods_that_are_asked_for_have_the_numbers_of_a_whole_run(calm, call, tmp_path):
+    some = ["--methods", "tfidf", "--teacher", "layer-cosine", "--output-dir", str(tmp_path / "some")]
+    status, out, err = call("benchmark", "causal", *QUICK, *some, "--json")
+    assert status == 0, err
+    found, whole = orjson.loads(out)["methods"], numbers(calm)["methods"]
+    assert set(found) == {"random", "tfidf", "gradient-cosine", "layer-cosine", "randomised"}
+    assert {name: one["lds"] for name, one in found.items()} == {name: whole[name]["lds"] for name in found}
+
+
 def test_results_are_written_as_tables(calm):
     text = (calm / "results.md").read_text(encoding="utf-8")
     assert causal_table(orjson.loads((calm / "metrics.json").read_bytes())) in text
@@ -146,6 +155,8 @@ def test_other_examples_are_not_gone_on_with(calm, call, changed, told):
         (["--pool", "pool.jsonl", "--queries", "queries.jsonl", "--seeds", "0"], ["seeds is 0", "at least 1"]),
         (["--pool", "pool.jsonl", "--queries", "queries.jsonl", "--subsets", "1"], ["subsets is 1", "at least 2"]),
         (["--pool", "pool.jsonl", "--queries", "queries.jsonl", "--max-length", "1"], ["max_length is 1"]),
+        (["--methods", "tf-idf"], ["methods: tf-idf, expected some of random, tfidf"]),
+        (["--teacher", "cosine"], ["teacher is 'cosine', expected one of gradient-cosine, layer-cosine"]),
     ],
     ids=lambda value: " ".join(value[-2:]) if value[0].startswith("-") else "",
 )

@@ -139,6 +139,19 @@ def test_a_folder_of_other_settings_is_refused(run, data):
         fidelity(decoder, data, folder, replace(settings, times=(2,)))
 
 
+@pytest.mark.parametrize("teacher", ["layer-cosine", "logra"])
+def test_the_truth_is_any_teachers(chat_tokenizer, data, tmp_path, teacher):
+    settings = FidelitySettings(1, WITHOUT_MORE, (), (), corpora=("dolly",), teacher=teacher)
+    decoder = tiny_decoder("llama", chat_tokenizer)
+    place = _places(decoder, data, tmp_path, settings, 0)[0]
+    assert place.teacher.settings.name == teacher
+    methods = fidelity(decoder, data, tmp_path, settings)["corpora"]["dolly"]["methods"]
+    assert methods["exact"]["per_query_spearman"] > 0.5
+    assert methods["short"]["per_query_spearman"] > methods["random"]["per_query_spearman"]
+    with pytest.raises(ConfigError, match="teacher is 'gradients', expected one of"):
+        replace(settings, teacher="gradients")
+
+
 def test_some_of_the_corpora(run, data):
     found, decoder, folder, settings = run
     some = fidelity(decoder, data, folder, replace(settings, corpora=("benign_chat", "facts")))["corpora"]

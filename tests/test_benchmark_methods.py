@@ -14,8 +14,9 @@ from tiny import tiny_decoder
 
 from influcoder.benchmarks.audit import audit
 from influcoder.benchmarks.cost import Parts, memory_taken
+from influcoder.benchmarks.estimates import costs
 from influcoder.benchmarks.groups import LEAST_GROUPS, GroupStudent, affordable_groups, group_loss
-from influcoder.benchmarks.methods import METHODS, Bench, Scored, World, all_methods, left_out
+from influcoder.benchmarks.methods import METHODS, TASK_METHODS, Bench, Scored, World, all_methods, chosen, left_out
 from influcoder.benchmarks.rivals import Cascade, PointwiseRegressor, question_cost, with_shuffled_weights
 from influcoder.benchmarks.sanity import hubness, length_dependence, sanity_of
 from influcoder.errors import DataError, StoreMismatch
@@ -85,8 +86,37 @@ def test_a_rival_is_made_once_and_kept(bench, monkeypatch):
         assert one.seconds > 0
         assert one.memory_mb >= 0
     learning = {name: one.learning_seconds for name, one in found.items()}
-    assert learning["cascade"] >= bench.parts._seconds["static"] + bench.parts._seconds["samples"]
+    assert learning["cascade"] >= bench.parts._seconds["static"] + bench.parts._seconds["samples gradient-cosine"]
     assert learning["random"] < 0.1 * learning["influcoder"]
+
+
+def test_students_learn_from_the_teacher_that_is_named(bench, tmp_path):
+    other = replace(bench, folder=tmp_path, parts=Parts(), taught_by="layer-cosine")
+    np.testing.assert_array_equal(*(one.samples("layer-cosine")[0].influence for one in (bench, other)))
+    mine, theirs = (one.samples()[0].influence for one in (bench, other))
+    assert np.abs(mine - theirs).max() > 0.01
+    exact, learnt = (METHODS[name](other).score(other.world.queries, other.world.pool) for name in EXACT_AND_TAUGHT)
+    again = METHODS["cascade"](other).score(other.world.queries, other.world.pool)
+    listed = again > again.min(axis=1, keepdims=True) + 1
+    assert listed.any()
+    np.testing.assert_allclose(again[listed], learnt[listed], atol=1e-4)
+    assert np.abs(again[listed] - exact[listed]).max() > 0.01
+
+
+EXACT_AND_TAUGHT = ("gradient-cosine", "layer-cosine")
+
+
+def test_the_teacher_is_compared_whatever_is_asked_for():
+    assert chosen(["tfidf"], "layer-cosine") == ("random", "tfidf", "gradient-cosine", "layer-cosine", "randomised")
+    assert set(chosen(None, "rrinf")) == {*TASK_METHODS, "rrinf"}
+
+
+def test_a_cascade_costs_what_its_teacher_costs(bench):
+    seconds = {"gradient-cosine": 1.0, "less": 4.0, "influcoder": 0.1, "cascade": 9.0}
+    found = {name: Scored(np.zeros((6, 30)), one, 0) for name, one in seconds.items()}
+    asked = question_cost(6, 30)
+    for teacher, share in (("gradient-cosine", asked + 0.1), ("less", 4 * asked + 0.1)):
+        assert costs([found], bench.world, teacher)["cascade"]["cost_share"] == pytest.approx(share)
 
 
 def test_what_another_run_kept_is_not_gone_on_with(bench, tmp_path):
@@ -94,7 +124,13 @@ def test_what_another_run_kept_is_not_gone_on_with(bench, tmp_path):
     all_methods(mine, ["random"])
     assert set(all_methods(mine, ["random"])) == {"random"}
     other = replace(bench.world, pool=bench.world.pool[1:])
-    for changed in ({"world": other}, {"seed": 1}, {"tuning": replace(TUNING, epochs=2)}, {"model": tiny_again(bench)}):
+    for changed in (
+        {"world": other},
+        {"seed": 1},
+        {"taught_by": "logra"},
+        {"tuning": replace(TUNING, epochs=2)},
+        {"model": tiny_again(bench)},
+    ):
         with pytest.raises(StoreMismatch, match=r"made_by\.json: begun by another run"):
             all_methods(replace(mine, **changed), ["random"])
 

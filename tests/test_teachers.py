@@ -226,6 +226,23 @@ def test_layers_of_unit_length(world):
     assert relative_error(teacher.features(QUERIES, "query").vectors, expected) < 1e-3
 
 
+def test_layer_cosine_is_the_mean_of_the_layers_cosines(world):
+    def features(**settings):
+        teacher = GradientTeacher(world.decoder, replace(SETTINGS, width=0, **settings))
+        return [teacher.features(side, role).vectors for side, role in ((QUERIES, "query"), (POOL, "pool"))]
+
+    ends = np.cumsum([view.length for view in lora_b(world.decoder, rank=8, seed=0)])
+    layers = [np.split(side, ends[:-1], axis=1) for side in features(similarity="dot")]
+    count = len(QUERIES)
+    stacked = [torch.from_numpy(np.concatenate(both)) for both in zip(*layers, strict=True)]
+    cosines = [exact_cosines(one)[:count, count:] for one in stacked]
+    queries, pool = features(**TEACHERS["layer-cosine"][1])
+    assert len(cosines) > 1
+    np.testing.assert_allclose(queries @ pool.T, np.mean(cosines, axis=0), atol=1e-5)
+    queries, pool = features()
+    assert np.abs(queries @ pool.T - np.mean(cosines, axis=0)).max() > 0.01
+
+
 def test_modules_choose_layers(world):
     name = next(iter(linear_weights(world.decoder.model)))
     teacher = GradientTeacher(world.decoder, replace(WHOLE, modules=name))

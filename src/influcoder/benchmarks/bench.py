@@ -67,6 +67,7 @@ class Bench:
         tuning: how decoders are trained, rivals' among them.
         backbone: a Sentence Transformers folder or hub id, for the paper's recipe and the untrained encoder.
         epochs: of the paper's recipe.
+        taught_by: the teacher that students learn from.
     """
 
     base: Decoder
@@ -79,22 +80,29 @@ class Bench:
     seed: int = 0
     backbone: str | None = None
     epochs: int = 8
+    taught_by: str = EXACT
     parts: Parts = field(default_factory=Parts)
 
-    def teacher(self, name: str = EXACT) -> Teacher:
-        """A named teacher of the model, fitted on the world."""
+    def teacher(self, name: str | None = None) -> Teacher:
+        """A named teacher of the model, or the students', fitted on the world."""
+        named = name or self.taught_by
 
         def make() -> Teacher:
-            checkpoints = self.checkpoints if name in NEED_CHECKPOINTS else ()
-            teacher = make_teacher(self.model, TeacherSettings.named(name, seed=self.seed), checkpoints=checkpoints)
+            checkpoints = self.checkpoints if named in NEED_CHECKPOINTS else ()
+            teacher = make_teacher(self.model, TeacherSettings.named(named, seed=self.seed), checkpoints=checkpoints)
             teacher.fit(self.world.pool, self.world.queries)
             return teacher
 
-        return self.parts.get(f"teacher {name}", make)
+        return self.parts.get(f"teacher {named}", make)
 
-    def samples(self) -> tuple[Sample, Sample]:
-        """The splits that students learn from, with the exact teacher's features."""
-        return self.parts.get("samples", lambda: (self._sample(self.world.train), self._sample(self.world.validation)))
+    def samples(self, teacher: str | None = None) -> tuple[Sample, Sample]:
+        """The splits that students learn from, with the features of a named teacher, or of theirs."""
+        named = teacher or self.taught_by
+
+        def make() -> tuple[Sample, Sample]:
+            return self._sample(self.world.train, named), self._sample(self.world.validation, named)
+
+        return self.parts.get(f"samples {named}", make)
 
     def student(self, tier: str) -> InfluenceEncoder:
         """Our student of a tier, see `distilled`."""
@@ -128,12 +136,13 @@ class Bench:
         """Everything that changes the scores."""
         sides = self.world.sides() | {"trained on": self.trained_on}
         rivals = {"seed": self.seed, "tuning": asdict(self.tuning), "backbone": self.backbone, "epochs": self.epochs}
+        rivals["taught_by"] = self.taught_by
         return rivals | self.model.fingerprint | {name: data_fingerprint(side) for name, side in sides.items()}
 
-    def _sample(self, sides: Sides | None) -> Sample:
+    def _sample(self, sides: Sides | None, teacher: str) -> Sample:
         if sides is None:
             raise ConfigError("this world has no training split to learn from. Leave the students out.")
-        features = (self.teacher().features(part, role).vectors for part, role in zip(sides, ROLES, strict=True))
+        features = (self.teacher(teacher).features(part, role).vectors for part, role in zip(sides, ROLES, strict=True))
         return Sample(*sides, *features)
 
     def _expected(self) -> Mapping[str, Floats]:

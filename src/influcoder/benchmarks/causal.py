@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influcoder.benchmarks.audit import audit
-from influcoder.benchmarks.bench import Bench, World
-from influcoder.benchmarks.methods import Scored, all_methods, kept_scores, left_out
+from influcoder.benchmarks.bench import EXACT, Bench, World
+from influcoder.benchmarks.methods import METHODS, Scored, all_methods, kept_scores, left_out
 from influcoder.benchmarks.models import trained
 from influcoder.benchmarks.sanity import mean_sanity, sanity_of
 from influcoder.causal import (
@@ -34,6 +34,7 @@ from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError
 from influcoder.finetune import FinetuneSettings
 from influcoder.metrics import spearman_rows
+from influcoder.teachers import TeacherSettings
 
 RETRAINING_SEED = 1000
 
@@ -47,14 +48,19 @@ class CausalSettings:
         subsets: halves of the pool that are retrained on; a third of them twice, for the ceiling.
         stepped: pool rows that a single step is taken on.
         finetune: how models are trained.
+        methods: that are compared.
+        teacher: that students learn from.
     """
 
     seeds: int = 3
     subsets: int = 60
     stepped: int = 48
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    methods: tuple[str, ...] = tuple(METHODS)
+    teacher: str = EXACT
 
     def __post_init__(self) -> None:
+        TeacherSettings.named(self.teacher)
         for name, least in (("seeds", 1), ("subsets", 2), ("stepped", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least {least}.")
@@ -88,8 +94,9 @@ def causal(base: Decoder, world: World, folder: Path, settings: CausalSettings) 
     for seed in range(settings.seeds):
         place, tuning = folder / f"seed-{seed}", replace(settings.finetune, seed=seed)
         model, checkpoints = trained(base, world.pool, place / "model", tuning)
-        bench = Bench(base, model, checkpoints, world.pool, world, place, tuning, seed)
-        scored = all_methods(bench)
+        taught_by = settings.teacher
+        bench = Bench(base, model, checkpoints, world.pool, world, place, tuning, seed, taught_by=taught_by)
+        scored = all_methods(bench, settings.methods)
         checks.append(sanity_of(scored, world))
         found.append(_judged(scored, truth, model, world, place, settings))
     kinds = np.array(world.kinds)

@@ -19,7 +19,7 @@ import numpy as np
 from influcoder.baselines import Scores
 from influcoder.benchmarks import datelm, hub
 from influcoder.benchmarks.audit import audit
-from influcoder.benchmarks.bench import Bench, World
+from influcoder.benchmarks.bench import EXACT, Bench, World
 from influcoder.benchmarks.estimates import costs, over_queries
 from influcoder.benchmarks.facts import FactBudget, FactSource, taught_by
 from influcoder.benchmarks.methods import TASK_METHODS, Scored, all_methods, kept_scores, left_out
@@ -30,6 +30,7 @@ from influcoder.errors import ConfigError
 from influcoder.examples import Example
 from influcoder.finetune import FinetuneSettings, batches_of, finetune, measure_losses
 from influcoder.metrics import retrieval_rows
+from influcoder.teachers import TeacherSettings
 
 K = 50
 STAGES = ("before", "after", "after, without the rows that state it")
@@ -48,6 +49,7 @@ class CounterfactSettings:
         knowing, tuning: how the true facts are taught, then the false ones.
         backbone, epochs: of the paper's recipe.
         methods: that are compared.
+        teacher: that students learn from.
         learnt: queries and pool rows that students learn from where DATE-LM's own set is tested.
     """
 
@@ -60,11 +62,13 @@ class CounterfactSettings:
     backbone: str | None = None
     epochs: int = 8
     methods: tuple[str, ...] = TASK_METHODS
+    teacher: str = EXACT
     learnt: tuple[int, int] = (300, 1500)
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ConfigError(f"seeds is {self.seeds}, expected at least 1.")
+        TeacherSettings.named(self.teacher)
 
 
 def benchmark(decoder: Decoder, data: Path, folder: Path, settings: CounterfactSettings) -> dict[str, Any]:
@@ -79,7 +83,7 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: CounterfactS
         if knowledge:
             known = kept_decoder(place / "known", partial(finetune, decoder, knowledge, knowing))
         model, checkpoints = trained(known, world.pool, place / "model", tuning)
-        own = tuning, seed, settings.backbone, settings.epochs
+        own = tuning, seed, settings.backbone, settings.epochs, settings.teacher
         bench = Bench(known, model, checkpoints, world.pool, world, place, *own)
         found.append(all_methods(bench, settings.methods))
         checks.append(sanity_of(found[-1], world))
@@ -92,7 +96,7 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: CounterfactS
         "audit": leaks,
         "sanity": mean_sanity(checks),
         "taught": _taught(taught, worlds),
-        "methods": _measured(found, worlds),
+        "methods": _measured(found, worlds, settings.teacher),
         "skipped": left_out(bench),
     }
 
@@ -142,8 +146,8 @@ def _taught(losses: Sequence[Scores], worlds: Sequence[World]) -> dict[str, dict
     }
 
 
-def _measured(found: Sequence[Mapping[str, Scored]], worlds: Sequence[World]) -> dict[str, Any]:
-    methods: dict[str, Any] = costs(found, worlds[0])
+def _measured(found: Sequence[Mapping[str, Scored]], worlds: Sequence[World], teacher: str) -> dict[str, Any]:
+    methods: dict[str, Any] = costs(found, worlds[0], teacher)
     relevant = [taught_by(world.queries, world.pool) for world in worlds]
     for name in methods:
         measured = [retrieval_rows(one[name].scores, each, K) for one, each in zip(found, relevant, strict=True)]

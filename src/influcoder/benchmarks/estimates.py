@@ -22,18 +22,18 @@ def estimate(seeds: Sequence[float], interval_95: Sequence[float]) -> dict[str, 
     return {"mean": float(np.mean(seeds)), "interval_95": [float(x) for x in interval_95], "seeds": list(seeds)}
 
 
-def costs(found: Sequence[Mapping[str, Scored]], world: World) -> dict[str, dict[str, float]]:
+def costs(found: Sequence[Mapping[str, Scored]], world: World, teacher: str = EXACT) -> dict[str, dict[str, float]]:
     """Medians over seeds of what every method cost, of memory the most.
 
-    `cost_share` is the time of one question asked alone as a share of exact scoring's: the cascade's gradients and
-    its cheap tier, elsewhere just the ratio of the times.
+    `cost_share` is the time of one question asked alone as a share of exact scoring's: the cascade's features of its
+    teacher and its cheap tier, elsewhere just the ratio of the times.
     """
     examples = len(world.pool) + len(world.queries)
     seconds = {name: float(np.median([one[name].seconds for one in found])) for name in found[0]}
     shares = {name: seconds[name] / seconds[EXACT] for name in seconds}
     if "cascade" in shares:
-        gradients = question_cost(len(world.queries), len(world.pool), together=world.together)
-        shares["cascade"] = gradients + seconds["influcoder"] / seconds[EXACT]
+        asked = question_cost(len(world.queries), len(world.pool), together=world.together)
+        shares["cascade"] = (asked * seconds[teacher] + seconds["influcoder"]) / seconds[EXACT]
     return {
         name: {
             "examples_per_second": examples / max(seconds[name], 1e-9),

@@ -18,7 +18,7 @@ import numpy as np
 from influcoder.baselines import Scorer
 from influcoder.benchmarks.corpora import POOLS, Budget, Split, facts, states, tasks
 from influcoder.benchmarks.methods import Scored, World, kept, of_scorer, refuse_other_run
-from influcoder.benchmarks.places import Place
+from influcoder.benchmarks.places import Place, exact_teacher
 from influcoder.benchmarks.students import FACTS, FidelitySettings, Students
 from influcoder.decoder import Decoder
 from influcoder.decoder_tables import expected_embeddings
@@ -27,7 +27,7 @@ from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.evaluation import count_overlap
 from influcoder.metrics import METRICS, agreement, retrieval, spearman_rows, top_overlap_rows
 from influcoder.progress import progress
-from influcoder.teachers import GradientTeacher, TeacherSettings
+from influcoder.teachers import TeacherSettings
 
 SHORTLISTS = (0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75)
 
@@ -62,9 +62,12 @@ def _same_run(folder: Path, settings: FidelitySettings, decoder: Decoder) -> Non
 
 
 def _places(decoder: Decoder, data: Path, folder: Path, settings: FidelitySettings, seed: int) -> list[Place]:
-    teacher = GradientTeacher(decoder, TeacherSettings(seed=seed))
+    teacher = TeacherSettings.named(settings.teacher, seed=seed)
     splits = {name: _split(data, name, settings.budget, seed) for name in settings.corpora}
-    return [Place(name, seed, folder / f"{name}-{seed}", split, teacher) for name, split in splits.items()]
+    return [
+        Place(name, seed, folder / f"{name}-{seed}", split, exact_teacher(decoder, teacher, split))
+        for name, split in splits.items()
+    ]
 
 
 def _split(data: Path, corpus: str, budget: Budget, seed: int) -> Split:

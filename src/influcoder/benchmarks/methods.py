@@ -87,7 +87,7 @@ def _shuffled(bench: Bench) -> Scorer:
 
 
 def _paper(bench: Bench) -> Scorer:
-    train, validation = bench.samples()
+    train, validation = bench.samples(EXACT)
     queries, pool = [*train.queries, *validation.queries], [*train.pool, *validation.pool]
     whole = Sample(
         queries,
@@ -156,8 +156,8 @@ LEARNERS = (
 """methods that learn from a training split"""
 
 
-def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Those of `TASK_METHODS` that are asked for, all when None; `ALWAYS` are among them, and the cascade's first pass.
+def chosen(names: Sequence[str] | None, teacher: str = EXACT) -> tuple[str, ...]:
+    """The methods that are asked for, `TASK_METHODS` when None; and what they are held against or made from.
 
     Raises:
         ConfigError: there is no such method.
@@ -167,11 +167,12 @@ def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
     >>> chosen(["cascade"])
     ('random', 'gradient-cosine', 'randomised', 'influcoder', 'cascade')
     """
-    unknown = [name for name in names or () if name not in TASK_METHODS]
+    unknown = [name for name in names or () if name not in METHODS]
     if unknown:
-        raise ConfigError(f"methods: {some_of(unknown)}, expected some of {', '.join(TASK_METHODS)}.")
-    needed = (*ALWAYS, "influcoder") if "cascade" in (names or ()) else ALWAYS
-    return tuple(name for name in TASK_METHODS if names is None or name in (*names, *needed))
+        raise ConfigError(f"methods: {some_of(unknown)}, expected some of {', '.join(METHODS)}.")
+    needed = {*ALWAYS, teacher, *(TASK_METHODS if names is None else names)}
+    needed |= {"influcoder"} if "cascade" in needed else set()
+    return tuple(name for name in METHODS if name in needed)
 
 
 def left_out(bench: Bench) -> dict[str, str]:

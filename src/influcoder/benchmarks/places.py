@@ -9,12 +9,21 @@ from typing import Any
 import numpy as np
 
 from influcoder.benchmarks.corpora import Split
+from influcoder.decoder import Decoder
 from influcoder.distill import Sample
 from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.examples import Example
 from influcoder.samples import load_sample, read_features
 from influcoder.store import Store, refuse_difference
-from influcoder.teachers import GradientTeacher, write_features
+from influcoder.teachers import Teacher, TeacherSettings, make_teacher, write_features
+
+
+def exact_teacher(decoder: Decoder, settings: TeacherSettings, split: Split) -> Teacher:
+    """A teacher whose influences are a split's truth; what it has to learn first it learns on the training side."""
+    teacher = make_teacher(decoder, settings)
+    queries, pool = split.train
+    teacher.fit(pool, queries)
+    return teacher
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Place:
     seed: int
     folder: Path
     split: Split
-    teacher: GradientTeacher
+    teacher: Teacher
 
     @cached_property
     def train(self) -> Sample:
@@ -66,6 +75,7 @@ class Place:
         if not (place / "influcoder.json").exists():
             made = make()
             made.made_by |= made_by
+            made.teacher_state = {key: tensor.numpy() for key, tensor in self.teacher.state().items()}
             made.save(place)
         found = InfluenceEncoder.load(place, decoder=self.teacher.decoder)
         earlier, now = ({key: str(one.get(key)) for key in made_by} for one in (found.made_by, made_by))

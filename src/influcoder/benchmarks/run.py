@@ -7,6 +7,7 @@ from typing import Any
 
 from influcoder import __version__
 from influcoder.atomic import atomic_write, write_json
+from influcoder.benchmarks.bench import EXACT
 from influcoder.benchmarks.causal import CausalSettings, causal
 from influcoder.benchmarks.corpora import Budget
 from influcoder.benchmarks.counterfact import CounterfactSettings
@@ -16,7 +17,7 @@ from influcoder.benchmarks.experiment import benchmark as paper
 from influcoder.benchmarks.facts import FactBudget
 from influcoder.benchmarks.fidelity import fidelity
 from influcoder.benchmarks.frontier import frontier
-from influcoder.benchmarks.methods import chosen
+from influcoder.benchmarks.methods import METHODS, chosen
 from influcoder.benchmarks.selection import SelectionSettings
 from influcoder.benchmarks.selection import benchmark as selection
 from influcoder.benchmarks.students import CORPORA, MORE_POOL, MORE_QUERIES, FidelitySettings
@@ -27,7 +28,7 @@ from influcoder.benchmarks.task_tables import (
     selection_tables,
     toxicity_tables,
 )
-from influcoder.benchmarks.toxicity import ToxicitySettings
+from influcoder.benchmarks.toxicity import UNSAFE_TEACHER, ToxicitySettings
 from influcoder.benchmarks.toxicity import benchmark as toxicity
 from influcoder.benchmarks.worlds import demo_world, own_world
 from influcoder.decoder import Decoder
@@ -51,6 +52,7 @@ def benchmark_fidelity(
     data: Path,
     *,
     backbone: str | None = None,
+    teacher: str = EXACT,
     corpora: Sequence[str] = CORPORA,
     more_queries: int = MORE_QUERIES,
     more_pool: int = MORE_POOL,
@@ -59,9 +61,9 @@ def benchmark_fidelity(
 ) -> dict[str, Any]:
     """Run `influcoder.benchmarks.fidelity` on the corpora in `data`."""
     named, budget = tuple(dict.fromkeys(corpora)), Budget(more_queries=more_queries, more_pool=more_pool)
-    settings = FidelitySettings(seeds, budget, backbone=backbone, corpora=named)
+    settings = FidelitySettings(seeds, budget, backbone=backbone, corpora=named, teacher=teacher)
     if quick:
-        settings = FidelitySettings(1, QUICK_BUDGET, (0.5,), backbone=backbone, epochs=1, corpora=named)
+        settings = replace(settings, seeds=1, budget=QUICK_BUDGET, shares=(0.5,), epochs=1)
 
     def run(path: Path) -> dict[str, Any]:
         found = fidelity(decoder, data, path, settings)
@@ -77,6 +79,8 @@ def benchmark_causal(
     pool: list[str] | None = None,
     queries: list[str] | None = None,
     *,
+    methods: Sequence[str] | None = None,
+    teacher: str = EXACT,
     subsets: int = 60,
     seeds: int = 3,
     quick: bool = False,
@@ -89,10 +93,10 @@ def benchmark_causal(
     if (pool is None) != (queries is None):
         raise ConfigError("give --pool and --queries, or neither for the demo's.")
     world = own_world(read_examples(pool), read_examples(queries)) if pool and queries else demo_world(quick)
+    compared = chosen(tuple(METHODS) if methods is None else methods, teacher)
+    settings = CausalSettings(seeds, subsets, finetune=FINETUNE, methods=compared, teacher=teacher)
     if quick:
-        settings = CausalSettings(seeds=1, subsets=4, stepped=4, finetune=replace(FINETUNE, epochs=1))
-    else:
-        settings = CausalSettings(seeds=seeds, subsets=subsets, finetune=FINETUNE)
+        settings = replace(settings, seeds=1, subsets=4, stepped=4, finetune=replace(FINETUNE, epochs=1))
     if len(world.pool) < LEAST_POOL:
         raise ConfigError(f"the pool has {len(world.pool)} examples, expected at least {LEAST_POOL}: give more --pool.")
 
@@ -109,13 +113,16 @@ def benchmark_toxicity(
     *,
     backbone: str | None = None,
     methods: Sequence[str] | None = None,
+    teacher: str = UNSAFE_TEACHER,
     benign: int = 808,
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
     """Run `influcoder.benchmarks.toxicity` on the corpora in `data`."""
-    compared = chosen(methods)
-    settings = ToxicitySettings(seeds=seeds, benign=benign, tuning=FINETUNE, backbone=backbone, methods=compared)
+    compared = chosen(methods, teacher)
+    settings = ToxicitySettings(
+        seeds=seeds, benign=benign, tuning=FINETUNE, backbone=backbone, methods=compared, teacher=teacher
+    )
     if quick:
         settings = replace(settings, seeds=1, benign=101, references=4, tuning=replace(FINETUNE, epochs=1), epochs=1)
         settings = replace(settings, train_queries=18, train_pool=48, unlabelled=24)
@@ -129,12 +136,13 @@ def benchmark_counterfact(
     *,
     backbone: str | None = None,
     methods: Sequence[str] | None = None,
+    teacher: str = EXACT,
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
     """Run `influcoder.benchmarks.counterfact` on the corpus in `data`."""
-    compared = chosen(methods)
-    settings = CounterfactSettings(seeds=seeds, backbone=backbone, methods=compared)
+    compared = chosen(methods, teacher)
+    settings = CounterfactSettings(seeds=seeds, backbone=backbone, methods=compared, teacher=teacher)
     if quick:
         test, train, unlabelled = FactBudget(2, 4, 1, 3), FactBudget(3, 4, 2, 5), FactBudget(1, 4, 1, 2)
         settings = replace(settings, seeds=1, test=test, train=train, unlabelled=unlabelled, epochs=1, learnt=(18, 48))
@@ -150,14 +158,15 @@ def benchmark_selection(
     *,
     backbone: str | None = None,
     methods: Sequence[str] | None = None,
+    teacher: str = EXACT,
     tasks: Sequence[str] = ("math", "paraphrase"),
     pool: int = 240,
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
     """Run `influcoder.benchmarks.selection` on the corpora in `data`."""
-    compared = chosen(methods)
-    settings = SelectionSettings(seeds, tuple(tasks), pool, backbone=backbone, methods=compared)
+    compared = chosen(methods, teacher)
+    settings = SelectionSettings(seeds, tuple(tasks), pool, backbone=backbone, methods=compared, teacher=teacher)
     if quick:
         tuning = replace(settings.tuning, epochs=1)
         settings = replace(settings, seeds=1, pool=60, share=0.1, queries=3, test=6, tuning=tuning, epochs=1)

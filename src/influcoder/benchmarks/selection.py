@@ -21,7 +21,7 @@ import numpy as np
 
 from influcoder.baselines import Scores
 from influcoder.benchmarks.audit import audit
-from influcoder.benchmarks.bench import Bench, World
+from influcoder.benchmarks.bench import EXACT, Bench, World
 from influcoder.benchmarks.corpora import benign_chat, dolly, shuffled
 from influcoder.benchmarks.estimates import costs, over_queries
 from influcoder.benchmarks.methods import TASK_METHODS, Scored, all_methods, kept_scores, left_out
@@ -33,6 +33,7 @@ from influcoder.errors import ConfigError, DataError
 from influcoder.examples import Example
 from influcoder.finetune import FinetuneSettings, batches_of, finetune, measure_losses
 from influcoder.progress import progress
+from influcoder.teachers import TeacherSettings
 
 TOKEN_BUDGET = 4096
 RULE = "round-robin"
@@ -55,6 +56,7 @@ class SelectionSettings:
         tuning: how the chosen rows are trained on, and the decoder is warmed up.
         backbone, epochs: of the paper's recipe.
         methods: that are compared.
+        teacher: that students learn from.
     """
 
     seeds: int = 3
@@ -70,10 +72,12 @@ class SelectionSettings:
     backbone: str | None = None
     epochs: int = 8
     methods: tuple[str, ...] = TASK_METHODS
+    teacher: str = EXACT
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ConfigError(f"seeds is {self.seeds}, expected at least 1.")
+        TeacherSettings.named(self.teacher)
         if not 0 < self.share < 1 or self.budget < 1:
             raise ConfigError(f"{self.share} of {self.pool} rows: expected a share that is a row or more, and not all.")
 
@@ -93,12 +97,12 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: SelectionSet
         warm_up = _random(len(world.pool), settings.budget, seed + 1000)
         rows = [world.pool[row] for row in warm_up]
         model, checkpoints = trained(decoder, rows, place / "model", tuning)
-        own = tuning, seed, settings.backbone, settings.epochs
+        own = tuning, seed, settings.backbone, settings.epochs, settings.teacher
         bench = Bench(decoder, model, checkpoints, rows, world, place, *own)
         found.append(all_methods(bench, settings.methods))
         checks.append(sanity_of(found[-1], world))
         losses.append(_all_losses(decoder, world, test, found[-1], place, settings, tuning))
-    methods: dict[str, Any] = costs(found, world)
+    methods: dict[str, Any] = costs(found, world, settings.teacher)
     for name in methods:
         methods[name] |= _by_task(losses, f"{name}, {RULE}", settings)
     return {

@@ -8,16 +8,17 @@ import numpy as np
 
 from influcoder.backbone import sentence_transformer
 from influcoder.baselines import Bm25, Random, Scorer, Tfidf
+from influcoder.benchmarks.bench import EXACT
 from influcoder.benchmarks.closed_form import PSEUDO, TIERS, distilled
 from influcoder.benchmarks.corpora import POOLS, Budget
-from influcoder.benchmarks.places import Place
+from influcoder.benchmarks.places import Place, exact_teacher
 from influcoder.distill import Sample
 from influcoder.encoder import Floats, InfluenceEncoder
 from influcoder.errors import ConfigError
 from influcoder.evaluation import EncoderScorer, ExactQueryScorer, Surface, TeacherScorer
 from influcoder.paper import PaperRecipe, distil_paper
 from influcoder.samples import split_sample
-from influcoder.teachers import GradientTeacher
+from influcoder.teachers import TeacherSettings
 from influcoder.wording import some_of
 
 FACTS = "facts"
@@ -38,6 +39,7 @@ class FidelitySettings:
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; left out when None.
         epochs: of the paper's recipe.
         corpora: of `CORPORA`.
+        teacher: whose influences are the truth; one that needs no checkpoints.
     """
 
     seeds: int = 3
@@ -47,11 +49,13 @@ class FidelitySettings:
     backbone: str | None = None
     epochs: int = 8
     corpora: tuple[str, ...] = CORPORA
+    teacher: str = EXACT
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.corpora if name not in CORPORA]
         if unknown or not self.corpora:
             raise ConfigError(f"corpora: {some_of(unknown) or 'none'}, expected some of {', '.join(CORPORA)}.")
+        TeacherSettings.named(self.teacher)
 
 
 class Students:
@@ -104,7 +108,7 @@ class Students:
 
     def scorers(self) -> dict[str, Callable[[], Scorer]]:
         """Every method of the table by name, the truth's own second seed included; made where it is asked for."""
-        place, decoder, backbone = self.place, self.place.teacher.decoder, self._settings.backbone
+        place, backbone = self.place, self._settings.backbone
         again = replace(place.teacher.settings, seed=place.seed + 1000)
         found: dict[str, Callable[[], Scorer]] = {tier: partial(self._as_text, tier) for tier in self.tiers}
         found |= {f"{tier}-exact-query": partial(self._exact, tier) for tier in self.tiers}
@@ -113,7 +117,7 @@ class Students:
             "tfidf": Tfidf,
             "bm25": Bm25,
             "random": partial(Random, place.seed),
-            "exact": lambda: TeacherScorer(GradientTeacher(decoder, again)),
+            "exact": lambda: TeacherScorer(exact_teacher(place.teacher.decoder, again, place.split)),
         }
         if backbone is not None:
             found["paper-recipe"] = self._paper_as_text

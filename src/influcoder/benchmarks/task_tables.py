@@ -118,14 +118,15 @@ def not_reached(
 
 
 def _head(metrics: Mapping[str, Any]) -> str:
-    examples = metrics["audit"]["examples"]
+    audit, seeds = metrics["audit"], ", ".join(map(str, metrics["seeds"]))
+    sizes = {side: f"{count:,}" for side, count in audit["examples"].items()}
+    teacher = metrics["settings"].get("teacher", EXACT)
     return (
-        f"{examples['pool']} pool rows, {examples['queries']} queries; students learn from {examples['train queries']} "
-        f"x {examples['train pool']} others and choose by {examples['validation queries']} x "
-        f"{examples['validation pool']}; seeds {', '.join(map(str, metrics['seeds']))}; leak audit: "
-        f"{len(metrics['audit']['checked'])} pairs of sides, overlap {metrics['audit']['overlap']}. Means with 95 % "
-        f"bootstrap intervals. With shuffled weights the teacher's ranking agrees with the real one at ρ "
-        f"{metrics['sanity']['randomised_rho']:.2f}.\n\n{COST_NOTE}\n"
+        f"{sizes['pool']} pool rows, {sizes['queries']} queries; students learn {teacher}'s influences from "
+        f"{sizes['train queries']} x {sizes['train pool']} others and choose by {sizes['validation queries']} x "
+        f"{sizes['validation pool']}; seeds {seeds}; leak audit: {len(audit['checked'])} pairs of sides, overlap "
+        f"{audit['overlap']}. Means with 95 % bootstrap intervals. With shuffled weights exact Grad-Cos's ranking "
+        f"agrees with the real one at ρ {metrics['sanity']['randomised_rho']:.2f}.\n\n{COST_NOTE}\n"
     )
 
 

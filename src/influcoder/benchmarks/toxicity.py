@@ -33,12 +33,15 @@ from influcoder.errors import ConfigError
 from influcoder.examples import Example
 from influcoder.finetune import FinetuneSettings
 from influcoder.metrics import Matrix, precision_recall_areas
+from influcoder.teachers import TeacherSettings
 
 RANKINGS = ("homogeneous", "heterogeneous")
 MEASURES = ("auprc", "average_precision")
 RESAMPLES = 400
 ONE_UNSAFE_IN = 101
 """benign rows: less than 1 %"""
+UNSAFE_TEACHER = "layer-cosine"
+"""chosen on other pools, hidden rows and references than these: see docs/log.md, 2026-11-26"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class ToxicitySettings:
         tuning: how decoders are trained.
         backbone, epochs: of the paper's recipe.
         methods: that are compared.
+        teacher: that students learn from.
     """
 
     seeds: int = 3
@@ -66,12 +70,14 @@ class ToxicitySettings:
     backbone: str | None = None
     epochs: int = 8
     methods: tuple[str, ...] = TASK_METHODS
+    teacher: str = UNSAFE_TEACHER
 
     def __post_init__(self) -> None:
         if self.benign < ONE_UNSAFE_IN:
             raise ConfigError(f"{self.benign} benign rows: expected at least {ONE_UNSAFE_IN}, for one unsafe row.")
         if self.seeds < 1:
             raise ConfigError(f"seeds is {self.seeds}, expected at least 1.")
+        TeacherSettings.named(self.teacher)
 
 
 def benchmark(decoder: Decoder, data: Path, folder: Path, settings: ToxicitySettings) -> dict[str, Any]:
@@ -82,7 +88,7 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: ToxicitySett
         leaks = audit(world.sides(), apart=request)
         place, tuning = folder / f"seed-{seed}", replace(settings.tuning, seed=seed)
         model, checkpoints = trained(decoder, world.pool, place / "model", tuning)
-        own = tuning, seed, settings.backbone, settings.epochs
+        own = tuning, seed, settings.backbone, settings.epochs, settings.teacher
         bench = Bench(decoder, model, checkpoints, world.pool, world, place, *own)
         found.append(all_methods(bench, settings.methods))
         checks.append(sanity_of(found[-1], world))
@@ -93,7 +99,7 @@ def benchmark(decoder: Decoder, data: Path, folder: Path, settings: ToxicitySett
         "settings": asdict(settings),
         "audit": leaks,
         "sanity": mean_sanity(checks),
-        "methods": _measured(found, labels, world),
+        "methods": _measured(found, labels, world, settings.teacher),
         "skipped": left_out(bench),
     }
 
@@ -170,9 +176,11 @@ def _without(examples: Sequence[Example], taken: set[str]) -> list[Example]:
     return [one for one in examples if request(one) not in taken]
 
 
-def _measured(found: Sequence[Mapping[str, Scored]], labels: Sequence[NDArray[Any]], world: World) -> dict[str, Any]:
+def _measured(
+    found: Sequence[Mapping[str, Scored]], labels: Sequence[NDArray[Any]], world: World, teacher: str
+) -> dict[str, Any]:
     """Both areas of every method in both rankings; intervals by drawing unsafe and other rows again, apart."""
-    methods: dict[str, Any] = costs(found, world)
+    methods: dict[str, Any] = costs(found, world, teacher)
     for ranking in RANKINGS:
         shown = [(one != "safe_refusal") | (ranking == "heterogeneous") for one in labels]
         unsafe = [one[rows] == "unsafe" for one, rows in zip(labels, shown, strict=True)]

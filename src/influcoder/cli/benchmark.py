@@ -17,6 +17,8 @@ def causal(
     decoder: str,
     pool: Files | None = None,
     queries: Files | None = None,
+    methods: Files | None = None,
+    teacher: str = "gradient-cosine",
     subsets: int = 60,
     seeds: int = 3,
     max_length: int = 512,
@@ -28,6 +30,8 @@ def causal(
         decoder: the model that is fine-tuned on the pool, as it was before
         pool: training examples; the demo's, with false facts among them, when omitted
         queries: what is asked; the demo's facts and tasks when omitted
+        methods: those to compare, all when omitted; random, the exact teacher and its sanity check are always there
+        teacher: what our students learn from, see `influcoder teachers`
         subsets: halves of the pool that are retrained on
         seeds: models that are trained and attributed
         max_length: tokens of an example that are read
@@ -39,7 +43,17 @@ def causal(
     from influcoder.decoder import Decoder
 
     loaded = Decoder.load(decoder, max_length=max_length)
-    found = benchmark_causal(loaded, output.folder(arguments), pool, queries, subsets=subsets, seeds=seeds, quick=quick)
+    found = benchmark_causal(
+        loaded,
+        output.folder(arguments),
+        pool,
+        queries,
+        methods=methods,
+        teacher=teacher,
+        subsets=subsets,
+        seeds=seeds,
+        quick=quick,
+    )
     finish("benchmark causal", arguments, found, output, shown=causal_tables(found))
 
 
@@ -50,6 +64,7 @@ def fidelity(
     decoder: str,
     data: Path,
     backbone: str | None = None,
+    teacher: str = "gradient-cosine",
     corpora: Files = ["dolly", "benign_chat", "facts"],  # noqa: B006 - never changed
     more_queries: int = 2000,
     more_pool: int = 7000,
@@ -63,6 +78,7 @@ def fidelity(
         decoder: the model whose gradients are the truth
         data: the folder of the corpora: bbh, dolly, benign_chat and counterfact
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
+        teacher: whose influences are the truth, see `influcoder teachers`; one that needs no checkpoints
         corpora: those to measure on
         more_queries: queries beside the 500 to learn from, for pseudo-labels; facts have no more than 0.3 of more_pool
         more_pool: pool rows beside the 1,000, for pseudo-labels and the scaling curve; 0 where gradients are dear
@@ -81,6 +97,7 @@ def fidelity(
         output.folder(arguments),
         data,
         backbone=backbone,
+        teacher=teacher,
         corpora=corpora,
         more_queries=more_queries,
         more_pool=more_pool,
@@ -98,6 +115,7 @@ def toxicity(
     data: str,
     backbone: str | None = None,
     methods: Files | None = None,
+    teacher: str = "layer-cosine",
     benign: int = 808,
     seeds: int = 3,
     max_length: int = 64,
@@ -110,6 +128,7 @@ def toxicity(
         data: the folder of the corpora: dolly, benign_chat and toxicity; or the hub id of DATE-LM's set, with :SUBSET
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
         methods: those to compare, all when omitted; random, the exact teacher and its sanity check are always there
+        teacher: what our students learn from, see `influcoder teachers`
         benign: benign rows of the pool; one unsafe row is hidden for every 101, and two refusals that look alike
         seeds: draws of everything, models and methods
         max_length: tokens of an example that are read
@@ -122,7 +141,15 @@ def toxicity(
 
     loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
     found = benchmark_toxicity(
-        loaded, place, Path(data), backbone=backbone, methods=methods, benign=benign, seeds=seeds, quick=quick
+        loaded,
+        place,
+        Path(data),
+        backbone=backbone,
+        methods=methods,
+        teacher=teacher,
+        benign=benign,
+        seeds=seeds,
+        quick=quick,
     )
     finish("benchmark toxicity", arguments, found, output, shown=toxicity_tables(found))
 
@@ -135,6 +162,7 @@ def counterfact(
     data: str,
     backbone: str | None = None,
     methods: Files | None = None,
+    teacher: str = "gradient-cosine",
     seeds: int = 3,
     max_length: int = 64,
     quick: Flag = False,
@@ -146,6 +174,7 @@ def counterfact(
         data: the folder of the corpora: counterfact, with its templates; or the hub id of DATE-LM's set, with :SUBSET
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
         methods: those to compare, all when omitted; random, the exact teacher and its sanity check are always there
+        teacher: what our students learn from, see `influcoder teachers`
         seeds: draws of everything, models and methods
         max_length: tokens of an example that are read
         quick: the same protocol, small, whatever --seeds says: a minute, and no number worth keeping
@@ -157,7 +186,7 @@ def counterfact(
 
     loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
     found = benchmark_counterfact(
-        loaded, place, Path(data), backbone=backbone, methods=methods, seeds=seeds, quick=quick
+        loaded, place, Path(data), backbone=backbone, methods=methods, teacher=teacher, seeds=seeds, quick=quick
     )
     finish("benchmark counterfact", arguments, found, output, shown=counterfact_tables(found))
 
@@ -170,6 +199,7 @@ def selection(
     data: str,
     backbone: str | None = None,
     methods: Files | None = None,
+    teacher: str = "gradient-cosine",
     tasks: Files = ["math", "paraphrase"],  # noqa: B006 - never changed
     rows: int = 240,
     seeds: int = 3,
@@ -183,6 +213,7 @@ def selection(
         data: the folder of the corpora: dolly and benign_chat
         backbone: a Sentence Transformers folder or hub id for the paper's recipe; without it that rival is left out
         methods: those to compare, all when omitted; random, the exact teacher and its sanity check are always there
+        teacher: what our students learn from, see `influcoder teachers`
         tasks: genres of benign_chat
         rows: what there is to choose from, half of them Dolly's
         seeds: draws of everything, models and methods
@@ -196,7 +227,16 @@ def selection(
 
     loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
     found = benchmark_selection(
-        loaded, place, Path(data), backbone=backbone, methods=methods, tasks=tasks, pool=rows, seeds=seeds, quick=quick
+        loaded,
+        place,
+        Path(data),
+        backbone=backbone,
+        methods=methods,
+        teacher=teacher,
+        tasks=tasks,
+        pool=rows,
+        seeds=seeds,
+        quick=quick,
     )
     finish("benchmark selection", arguments, found, output, shown=selection_tables(found))
 

@@ -123,7 +123,8 @@ FORWARD = ("head", "last-state", "mean-state")
 
 TEACHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "gradient-cosine": ("direction of the loss gradient of a fresh LoRA's B: the paper's teacher", _FLAT),
-    "gradient-dot": ("the same with its length", _FLAT | {"similarity": "dot"}),
+    "layer-cosine": ("mean over layers of their gradients' cosines", _FLAT | {"normalise_modules": True}),
+    "gradient-dot": ("gradient-cosine with its length", _FLAT | {"similarity": "dot"}),
     "tracin": ("gradient-dot over checkpoints, weighted by learning rate", _FLAT | {"similarity": "dot"}),
     "less": (
         "cosine over checkpoints, pool gradients as Adam's steps; weights, or a trained adapter's",
