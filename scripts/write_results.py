@@ -33,9 +33,6 @@ Made by `make results`; every table is of a recorded run, whose numbers and sett
 cores and bf16 instructions; ratios are what counts.
 """
 
-BEFORE = """Our rows are of 2026-11-25, before two changes of the day after: which students keep identity channels, and
-who labels ([log](log.md))."""
-
 
 def causal(metrics: dict[str, Any]) -> str:
     quick = " (a quick run, no number of which is worth keeping)" if metrics["quick"] else ""
@@ -48,6 +45,16 @@ scores and what one SGD step on the row did to the query's loss. "Retraining twi
 losses of one retraining predict those of another with the same rows in another order. Speed is of features on the
 fine-tuned decoder, without what is learnt once, of one thread with up to four other processes on two cores: a hint at
 most. How well each teacher agrees with itself stands further down.
+
+{causal_tables(metrics)}"""
+
+
+def causal_layers(metrics: dict[str, Any]) -> str:
+    return f"""## What training does, and a teacher in which every layer counts
+
+`influcoder benchmark causal --decoder assets/decoder-base --teacher layer-cosine --subsets 30` with some of the
+methods: the world and the models above, half as many retrainings. `layer-cosine` is the mean over layers of their
+gradients' cosines ([decision 16](decisions/0016-every-layer-counts.md)); students, surface and exact queries are of it.
 
 {causal_tables(metrics)}"""
 
@@ -108,7 +115,21 @@ pool by its mean score for unsafe references of JailbreakBench. Heterogeneous: r
 ranked too; homogeneous: they are left out of the ranking (one model saw both). Students learn from other sources.
 `influcoder-static-from-short` learns from the short tier's labels of further rows of those sources too.
 AUPRC is DATE-LM's trapezoid; AP is average precision, which does not flatter few positives. Intervals: unsafe and
-other rows drawn again, apart, for each seed. An earlier run of half the size is in [the log](log.md). {BEFORE}
+other rows drawn again, apart, for each seed. An earlier run of half the size is in [the log](log.md).
+What students learn here is rds+, a teacher of hidden states: of gradient-cosine, layer-cosine and rds+ the best on
+other pools, hidden rows and references than these (AUPRC .087, .154, .173; [how](log.md)). The short tier
+reads all of such short texts, so it is its teacher in few numbers; students of gradients stand in the next section.
+There are 24 unsafe rows in all: most intervals overlap.
+
+{not_reached(metrics, "AUPRC, heterogeneous", lambda one: one["heterogeneous"]["auprc"]["mean"])}
+
+{toxicity_tables(metrics)}"""
+
+
+def toxicity_of_gradients(metrics: dict[str, Any]) -> str:
+    return f"""## The same from gradients
+
+As above, with `--teacher layer-cosine`: ours learn from gradients. The same models, pools and references.
 
 {not_reached(metrics, "AUPRC, heterogeneous", lambda one: one["heterogeneous"]["auprc"]["mean"])}
 
@@ -124,7 +145,6 @@ facts, then false ones. A row is relevant, as in DATE-LM, when it replaces the s
 `statement`: it is stated three times in other words. Look-alikes: the question itself with the true object; subject and
 false object together in a prompt, where no loss is; the false object for subjects of another true one. Students learn
 from other subjects and other pairs, `influcoder-static-from-short` from the short tier's labels of further ones too.
-{BEFORE}
 
 {not_reached(metrics, "MRR over all questions", lambda one: one["all"]["mrr"]["mean"], ("tfidf", "bm25"))}
 
@@ -139,7 +159,6 @@ and benign_chat's genres are chosen for a genre, from a few of its rows; the dec
 its loss measured on other rows of the genre. Gradients are of a decoder warmed up on a random 5 %. One choice costs one
 training, so a gain has the noise of training on few rows. Students learn from other rows of the mixture,
 `influcoder-static-from-short` from the short tier's labels of further ones too.
-{BEFORE}
 
 {not_reached(metrics, "gain over a random choice", lambda one: one["gain"]["all"]["mean"])}
 
@@ -229,7 +248,9 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "fidelity-with-paper": fidelity_with_paper,
     "tiers": tiers,
     "causal": causal,
+    "causal-layers": causal_layers,
     "toxicity": toxicity,
+    "toxicity-gradients": toxicity_of_gradients,
     "counterfact": counterfact,
     "selection": selection,
     "scale": scale,

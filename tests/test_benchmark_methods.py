@@ -107,7 +107,13 @@ EXACT_AND_TAUGHT = ("gradient-cosine", "layer-cosine")
 
 
 def test_the_teacher_is_compared_whatever_is_asked_for():
-    assert chosen(["tfidf"], "layer-cosine") == ("random", "tfidf", "gradient-cosine", "layer-cosine", "randomised")
+    assert set(chosen(["tfidf"], "layer-cosine")) == {
+        "random",
+        "tfidf",
+        "gradient-cosine",
+        "layer-cosine",
+        "randomised",
+    }
     assert set(chosen(None, "rrinf")) == {*TASK_METHODS, "rrinf"}
 
 

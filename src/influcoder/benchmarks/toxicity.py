@@ -40,7 +40,7 @@ MEASURES = ("auprc", "average_precision")
 RESAMPLES = 400
 ONE_UNSAFE_IN = 101
 """benign rows: less than 1 %"""
-UNSAFE_TEACHER = "layer-cosine"
+UNSAFE_TEACHER = "rds+"
 """chosen on other pools, hidden rows and references than these: see docs/log.md, 2026-11-26"""
 
 

@@ -115,7 +115,7 @@ def toxicity(
     data: str,
     backbone: str | None = None,
     methods: Files | None = None,
-    teacher: str = "layer-cosine",
+    teacher: str = "rds+",
     benign: int = 808,
     seeds: int = 3,
     max_length: int = 64,
