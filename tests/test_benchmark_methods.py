@@ -72,14 +72,12 @@ def test_a_rival_is_made_once_and_kept(bench, monkeypatch):
         return make
 
     METHODS_BEFORE = dict(METHODS)
-    for name in METHODS_BEFORE:
-        if name in ("cascade", "influcoder", "mates", "airrep", "gradient-cosine", "random"):
-            monkeypatch.setitem(METHODS, name, one_of(name))
-        else:
-            monkeypatch.delitem(METHODS, name)
-    found = all_methods(bench)
-    assert all_methods(bench).keys() == found.keys() == set(METHODS)
-    assert len(made) == len(METHODS)
+    some = ("cascade", "influcoder", "mates", "airrep", "gradient-cosine", "random")
+    for name in some:
+        monkeypatch.setitem(METHODS, name, one_of(name))
+    found = all_methods(bench, some)
+    assert all_methods(bench, some).keys() == found.keys() == set(some)
+    assert len(made) == len(some)
     for name, one in found.items():
         assert one.scores.shape == (6, 30)
         assert np.isfinite(one.scores).all(), name
@@ -107,13 +105,7 @@ EXACT_AND_TAUGHT = ("gradient-cosine", "layer-cosine")
 
 
 def test_the_teacher_is_compared_whatever_is_asked_for():
-    assert set(chosen(["tfidf"], "layer-cosine")) == {
-        "random",
-        "tfidf",
-        "gradient-cosine",
-        "layer-cosine",
-        "randomised",
-    }
+    assert chosen(["tfidf"], "layer-cosine") == ("random", "tfidf", "gradient-cosine", "layer-cosine", "randomised")
     assert set(chosen(None, "rrinf")) == {*TASK_METHODS, "rrinf"}
 
 
