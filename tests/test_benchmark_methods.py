@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 from test_attribution import sentences
 from tiny import tiny_decoder
 
+from influcoder.benchmarks import methods
 from influcoder.benchmarks.audit import audit
 from influcoder.benchmarks.cost import Parts, memory_taken
 from influcoder.benchmarks.estimates import costs
@@ -102,6 +104,20 @@ def test_students_learn_from_the_teacher_that_is_named(bench, tmp_path):
 
 
 EXACT_AND_TAUGHT = ("gradient-cosine", "layer-cosine")
+
+
+def test_the_papers_recipe_keeps_the_papers_teacher(bench, tmp_path, monkeypatch):
+    taught = []
+
+    def learn(backbone, queries, pool, influence, recipe):
+        taught.append(influence)
+        return SimpleNamespace(dim=1)
+
+    monkeypatch.setattr(Bench, "untrained", lambda self: SimpleNamespace(backbone=None))
+    monkeypatch.setattr(methods, "distil_paper", learn)
+    for teacher in EXACT_AND_TAUGHT:
+        METHODS["paper-recipe"](replace(bench, folder=tmp_path, parts=Parts(), taught_by=teacher))
+    np.testing.assert_array_equal(*taught)
 
 
 def test_the_teacher_is_compared_whatever_is_asked_for():
