@@ -156,6 +156,7 @@ def test_other_examples_are_not_gone_on_with(calm, call, changed, told):
         (["--pool", "pool.jsonl", "--queries", "queries.jsonl", "--subsets", "1"], ["subsets is 1", "at least 2"]),
         (["--pool", "pool.jsonl", "--queries", "queries.jsonl", "--max-length", "1"], ["max_length is 1"]),
         (["--methods", "tf-idf"], ["methods: tf-idf, expected some of random, tfidf"]),
+        (["--teacher", "adapter"], ["teacher is adapter", "Name another one"]),
         (["--teacher", "cosine"], ["teacher is 'cosine', expected one of gradient-cosine, layer-cosine"]),
     ],
     ids=lambda value: " ".join(value[-2:]) if value[0].startswith("-") else "",

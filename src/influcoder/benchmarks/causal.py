@@ -34,7 +34,6 @@ from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError
 from influcoder.finetune import FinetuneSettings
 from influcoder.metrics import spearman_rows
-from influcoder.teachers import TeacherSettings
 
 RETRAINING_SEED = 1000
 
@@ -60,7 +59,6 @@ class CausalSettings:
     teacher: str = EXACT
 
     def __post_init__(self) -> None:
-        TeacherSettings.named(self.teacher)
         for name, least in (("seeds", 1), ("subsets", 2), ("stepped", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least {least}.")

@@ -30,7 +30,6 @@ from influcoder.errors import ConfigError
 from influcoder.examples import Example
 from influcoder.finetune import FinetuneSettings, batches_of, finetune, measure_losses
 from influcoder.metrics import retrieval_rows
-from influcoder.teachers import TeacherSettings
 
 K = 50
 STAGES = ("before", "after", "after, without the rows that state it")
@@ -68,7 +67,6 @@ class CounterfactSettings:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ConfigError(f"seeds is {self.seeds}, expected at least 1.")
-        TeacherSettings.named(self.teacher)
 
 
 def benchmark(decoder: Decoder, data: Path, folder: Path, settings: CounterfactSettings) -> dict[str, Any]:

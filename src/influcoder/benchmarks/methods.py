@@ -160,7 +160,7 @@ def chosen(names: Sequence[str] | None, teacher: str = EXACT) -> tuple[str, ...]
     """The methods that are asked for, `TASK_METHODS` when None; and what they are held against or made from.
 
     Raises:
-        ConfigError: there is no such method.
+        ConfigError: there is no such method or teacher, or the teacher is of an adapter, which no benchmark trains.
 
     >>> chosen(["tfidf"])
     ('random', 'tfidf', 'gradient-cosine', 'randomised')
@@ -170,6 +170,8 @@ def chosen(names: Sequence[str] | None, teacher: str = EXACT) -> tuple[str, ...]
     unknown = [name for name in names or () if name not in METHODS]
     if unknown:
         raise ConfigError(f"methods: {some_of(unknown)}, expected some of {', '.join(METHODS)}.")
+    if TeacherSettings.named(teacher).source == "adapter":
+        raise ConfigError(f"teacher is {teacher}, but benchmarks fine-tune the decoder whole. Name another one.")
     needed = {*ALWAYS, teacher, *(TASK_METHODS if names is None else names)}
     needed |= {"influcoder"} if "cascade" in needed else set()
     return tuple(name for name in METHODS if name in needed)

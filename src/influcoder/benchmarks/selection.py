@@ -33,7 +33,6 @@ from influcoder.errors import ConfigError, DataError
 from influcoder.examples import Example
 from influcoder.finetune import FinetuneSettings, batches_of, finetune, measure_losses
 from influcoder.progress import progress
-from influcoder.teachers import TeacherSettings
 
 TOKEN_BUDGET = 4096
 RULE = "round-robin"
@@ -77,7 +76,6 @@ class SelectionSettings:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ConfigError(f"seeds is {self.seeds}, expected at least 1.")
-        TeacherSettings.named(self.teacher)
         if not 0 < self.share < 1 or self.budget < 1:
             raise ConfigError(f"{self.share} of {self.pool} rows: expected a share that is a row or more, and not all.")
 

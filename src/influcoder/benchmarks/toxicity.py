@@ -33,7 +33,6 @@ from influcoder.errors import ConfigError
 from influcoder.examples import Example
 from influcoder.finetune import FinetuneSettings
 from influcoder.metrics import Matrix, precision_recall_areas
-from influcoder.teachers import TeacherSettings
 
 RANKINGS = ("homogeneous", "heterogeneous")
 MEASURES = ("auprc", "average_precision")
@@ -77,7 +76,6 @@ class ToxicitySettings:
             raise ConfigError(f"{self.benign} benign rows: expected at least {ONE_UNSAFE_IN}, for one unsafe row.")
         if self.seeds < 1:
             raise ConfigError(f"seeds is {self.seeds}, expected at least 1.")
-        TeacherSettings.named(self.teacher)
 
 
 def benchmark(decoder: Decoder, data: Path, folder: Path, settings: ToxicitySettings) -> dict[str, Any]:
