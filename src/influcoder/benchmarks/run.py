@@ -160,13 +160,13 @@ def benchmark_selection(
     methods: Sequence[str] | None = None,
     teacher: str = EXACT,
     tasks: Sequence[str] = ("math", "paraphrase"),
-    pool: int = 240,
+    rows: int = 240,
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
     """Run `influcoder.benchmarks.selection` on the corpora in `data`."""
     compared = chosen(methods, teacher)
-    settings = SelectionSettings(seeds, tuple(tasks), pool, backbone=backbone, methods=compared, teacher=teacher)
+    settings = SelectionSettings(seeds, tuple(tasks), rows, backbone=backbone, methods=compared, teacher=teacher)
     if quick:
         tuning = replace(settings.tuning, epochs=1)
         settings = replace(settings, seeds=1, pool=60, share=0.1, queries=3, test=6, tuning=tuning, epochs=1)

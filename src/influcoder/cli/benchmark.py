@@ -1,6 +1,8 @@
 """The verb `benchmark NAME`: a protocol with every method in it, side by side."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import cyclopts
 
@@ -40,21 +42,8 @@ def causal(
     arguments = dict(locals())
     from influcoder.benchmarks.run import benchmark_causal
     from influcoder.benchmarks.tables import causal_tables
-    from influcoder.decoder import Decoder
 
-    loaded = Decoder.load(decoder, max_length=max_length)
-    found = benchmark_causal(
-        loaded,
-        output.folder(arguments),
-        pool,
-        queries,
-        methods=methods,
-        teacher=teacher,
-        subsets=subsets,
-        seeds=seeds,
-        quick=quick,
-    )
-    finish("benchmark causal", arguments, found, output, shown=causal_tables(found))
+    _run("causal", arguments, output, benchmark_causal, causal_tables)
 
 
 @benchmarks.command
@@ -89,22 +78,8 @@ def fidelity(
     arguments = dict(locals())
     from influcoder.benchmarks.run import benchmark_fidelity
     from influcoder.benchmarks.tables import fidelity_tables
-    from influcoder.decoder import Decoder
 
-    loaded = Decoder.load(decoder, max_length=max_length)
-    found = benchmark_fidelity(
-        loaded,
-        output.folder(arguments),
-        data,
-        backbone=backbone,
-        teacher=teacher,
-        corpora=corpora,
-        more_queries=more_queries,
-        more_pool=more_pool,
-        seeds=seeds,
-        quick=quick,
-    )
-    finish("benchmark fidelity", arguments, found, output, shown=fidelity_tables(found))
+    _run("fidelity", arguments, output, benchmark_fidelity, fidelity_tables)
 
 
 @benchmarks.command
@@ -137,21 +112,8 @@ def toxicity(
     arguments = dict(locals())
     from influcoder.benchmarks.run import benchmark_toxicity
     from influcoder.benchmarks.task_tables import toxicity_tables
-    from influcoder.decoder import Decoder
 
-    loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
-    found = benchmark_toxicity(
-        loaded,
-        place,
-        Path(data),
-        backbone=backbone,
-        methods=methods,
-        teacher=teacher,
-        benign=benign,
-        seeds=seeds,
-        quick=quick,
-    )
-    finish("benchmark toxicity", arguments, found, output, shown=toxicity_tables(found))
+    _run("toxicity", arguments, output, benchmark_toxicity, toxicity_tables)
 
 
 @benchmarks.command
@@ -182,13 +144,8 @@ def counterfact(
     arguments = dict(locals())
     from influcoder.benchmarks.run import benchmark_counterfact
     from influcoder.benchmarks.task_tables import counterfact_tables
-    from influcoder.decoder import Decoder
 
-    loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
-    found = benchmark_counterfact(
-        loaded, place, Path(data), backbone=backbone, methods=methods, teacher=teacher, seeds=seeds, quick=quick
-    )
-    finish("benchmark counterfact", arguments, found, output, shown=counterfact_tables(found))
+    _run("counterfact", arguments, output, benchmark_counterfact, counterfact_tables)
 
 
 @benchmarks.command
@@ -223,22 +180,8 @@ def selection(
     arguments = dict(locals())
     from influcoder.benchmarks.run import benchmark_selection
     from influcoder.benchmarks.task_tables import selection_tables
-    from influcoder.decoder import Decoder
 
-    loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
-    found = benchmark_selection(
-        loaded,
-        place,
-        Path(data),
-        backbone=backbone,
-        methods=methods,
-        teacher=teacher,
-        tasks=tasks,
-        pool=rows,
-        seeds=seeds,
-        quick=quick,
-    )
-    finish("benchmark selection", arguments, found, output, shown=selection_tables(found))
+    _run("selection", arguments, output, benchmark_selection, selection_tables)
 
 
 @benchmarks.command
@@ -265,8 +208,23 @@ def paper(
     arguments = dict(locals())
     from influcoder.benchmarks.run import benchmark_paper
     from influcoder.benchmarks.task_tables import paper_tables
+
+    _run("paper", arguments, output, benchmark_paper, paper_tables)
+
+
+def _run(
+    name: str,
+    arguments: Mapping[str, Any],
+    output: ResumableOutput,
+    benchmark: Callable[..., dict[str, Any]],
+    tables: Callable[[Mapping[str, Any]], str],
+) -> None:
+    """Load the decoder and run a benchmark on it; what is neither of the two nor the folder is the benchmark's own."""
     from influcoder.decoder import Decoder
 
-    loaded, place = Decoder.load(decoder, max_length=max_length), output.folder(arguments)
-    found = benchmark_paper(loaded, place, Path(data), backbones, seeds=seeds, quick=quick)
-    finish("benchmark paper", arguments, found, output, shown=paper_tables(found))
+    own = {key: value for key, value in arguments.items() if key not in ("output", "decoder", "max_length")}
+    if "data" in own:
+        own["data"] = Path(own["data"])
+    loaded = Decoder.load(arguments["decoder"], max_length=arguments["max_length"])
+    found = benchmark(loaded, output.folder(arguments), **own)
+    finish(f"benchmark {name}", arguments, found, output, shown=tables(found))
