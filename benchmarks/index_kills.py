@@ -19,13 +19,14 @@ from pathlib import Path
 
 os.environ["RAYON_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
-from influcoder import indexing
-from influcoder.atomic import claim, write_json
-from influcoder.benchmarks.corpora import dolly
-from influcoder.encoder import InfluenceEncoder
+from influcoder.benchmarks.corpora.corpora import dolly
+from influcoder.data.examples import Example
 from influcoder.errors import StoreIncomplete
-from influcoder.examples import Example
-from influcoder.index import Index
+from influcoder.indexes import build as indexing
+from influcoder.indexes.index import Index
+from influcoder.store.files import write_json
+from influcoder.store.output_folder import claim
+from influcoder.student.encoder import InfluenceEncoder
 
 SHARD_ROWS = 128
 

@@ -24,12 +24,13 @@ import orjson
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from influcoder import cli, feature_verbs
-from influcoder.atomic import write_json
+from influcoder import cli
+from influcoder.data.reading import read_rows
 from influcoder.demo.world import assets
 from influcoder.errors import StoreError
-from influcoder.reading import read_rows
-from influcoder.store import Store
+from influcoder.store.files import write_json
+from influcoder.store.store import Store
+from influcoder.verbs import features as feature_verbs
 
 ROWS = 700
 _LOADED = (feature_verbs,)

@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 
 from influcoder import __version__
-from influcoder.benchmarks.tables import markdown
-from influcoder.decoder import Decoder
+from influcoder.benchmarks.results.tables import markdown
+from influcoder.data.examples import Example
 from influcoder.demo.world import World, assets
-from influcoder.examples import Example
-from influcoder.metrics import spearman_rows
-from influcoder.teachers import TeacherSettings, make_teacher
+from influcoder.maths.metrics import spearman_rows
+from influcoder.model.decoder import Decoder
+from influcoder.teachers.make import make_teacher
+from influcoder.teachers.settings import TeacherSettings
 
 RANKS, WIDTHS = (8, 16, 32, 64, 128), (8192, 16384, 32768, 65536)
 PRINCIPAL_RANKS = (8, 16, 32, 64)

@@ -37,23 +37,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from influcoder import index_verbs
-from influcoder.atomic import write_json
-from influcoder.benchmarks.corpora import benign_chat, dolly
-from influcoder.codes import Code
-from influcoder.decoder import Decoder
-from influcoder.decoder_tables import backbone_of, expected_embeddings
+from influcoder.benchmarks.corpora.corpora import benign_chat, dolly
+from influcoder.data.examples import Example
 from influcoder.demo.world import assets
-from influcoder.distill import distil_static
-from influcoder.encoder import InfluenceEncoder
-from influcoder.examples import Example
-from influcoder.folder import Folder
-from influcoder.index import Index
-from influcoder.indexing import measure_codes
-from influcoder.samples import load_sample, split_sample
-from influcoder.sealed import write_sealed
-from influcoder.stream import StreamWriter, write_stored
-from influcoder.teachers import GradientTeacher, TeacherSettings, write_features
+from influcoder.indexes.build import measure_codes
+from influcoder.indexes.index import Index
+from influcoder.model.decoder import Decoder
+from influcoder.store.codes import Code
+from influcoder.store.files import write_json, write_sealed
+from influcoder.store.output_folder import Folder
+from influcoder.store.stream import StreamWriter, write_stored
+from influcoder.student.decoder_tables import backbone_of, expected_embeddings
+from influcoder.student.distill import distil_static
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.sample import load_sample, split_sample
+from influcoder.teachers.gradient import GradientTeacher
+from influcoder.teachers.settings import TeacherSettings
+from influcoder.teachers.write import write_features
+from influcoder.verbs import index as index_verbs
 
 QUERIES, POOL, PROBE, ASKED = 300, 900, 256, 64
 MAX_LENGTH = 512

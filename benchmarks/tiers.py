@@ -17,15 +17,14 @@ os.environ["RAYON_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import torch
 
-from influcoder.atomic import write_json
-from influcoder.backbone import sentence_transformer
-from influcoder.benchmarks.corpora import dolly
-from influcoder.decoder import Decoder
-from influcoder.embedding import Embedder
-from influcoder.encoder import InfluenceEncoder
-from influcoder.examples import plain_text
-from influcoder.metrics import spearman_rows
-from influcoder.samples import load_sample
+from influcoder.benchmarks.corpora.corpora import dolly
+from influcoder.data.examples import plain_text
+from influcoder.maths.metrics import spearman_rows
+from influcoder.model.decoder import Decoder
+from influcoder.store.files import write_json
+from influcoder.student.backbone import Embedder, sentence_transformer
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.sample import load_sample
 
 REPEATS = 4
 

@@ -18,8 +18,8 @@ from contenders.agreement import TOLERANCE  # noqa: E402
 from gradients import table as speed_table  # noqa: E402
 from reliability import table as reliability_table  # noqa: E402
 
-from influcoder.benchmarks.tables import causal_tables, fidelity_tables, markdown  # noqa: E402
-from influcoder.benchmarks.task_tables import (  # noqa: E402
+from influcoder.benchmarks.results.tables import causal_tables, fidelity_tables, markdown  # noqa: E402
+from influcoder.benchmarks.results.task_tables import (  # noqa: E402
     counterfact_tables,
     not_reached,
     selection_tables,

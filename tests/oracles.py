@@ -8,9 +8,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from influcoder.decoder import Decoder
-from influcoder.layers import View
-from influcoder.tokens import Tokens
+from influcoder.model.batches import Tokens
+from influcoder.model.decoder import Decoder
+from influcoder.model.layers import View
 
 
 def exact_copy(model: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:

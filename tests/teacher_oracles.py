@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from influcoder.examples import Example
+from influcoder.data.examples import Example
 
 ADAM = {"lr": 1e-2, "betas": (0.8, 0.95), "weight_decay": 0.1}
 
@@ -149,7 +149,7 @@ def trained_checkpoints(folder: Path, decoder, rates=(1e-2, 3e-3)):
 
 def trained_adapter(folder: Path, tokenizer, family="llama", steps=2, rate=1e-2):
     """(base folder, adapter folder) with moments, after real steps."""
-    from influcoder.decoder import Decoder
+    from influcoder.model.decoder import Decoder
 
     base = save_decoder(folder / "base", tokenizer, family)
     decoder = Decoder.load(base, device="cpu")

@@ -9,13 +9,14 @@ import filelock
 import numpy as np
 import pytest
 
-from influcoder.atomic import atomic_write, claim, sha256, write_json
 from influcoder.errors import ConfigError, StoreError
+from influcoder.store.files import atomic_write, sha256, write_json
+from influcoder.store.output_folder import claim
 
 HOLDER = """
 import sys
 from pathlib import Path
-from influcoder.atomic import claim
+from influcoder.store.files import claim
 with claim(Path(sys.argv[1]), resume=True):
     print("held", flush=True)
     sys.stdin.read()

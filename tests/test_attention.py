@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tiny import tiny_model
 from transformers import FalconConfig, FalconForCausalLM
 
-from influcoder import attention
-from influcoder.attention import causal_attention, fast_attention
+from influcoder.model import attention
+from influcoder.model.attention import causal_attention, fast_attention
 
 fused_attention = attention.ALL_ATTENTION_FUNCTIONS["sdpa"]
 

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 from tiny import tiny_decoder
 
-from influcoder.attribution import Hit, search, verified
-from influcoder.decoder_tables import static_backbone
-from influcoder.distill import ClosedFormRecipe, Sample, distil_static
-from influcoder.encoder import InfluenceEncoder
+from influcoder.attribution.search import Hit, search, verified
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError
-from influcoder.examples import Example
-from influcoder.index import Index
-from influcoder.teachers import GradientTeacher, TeacherSettings
+from influcoder.indexes.index import Index
+from influcoder.student.decoder_tables import static_backbone
+from influcoder.student.distill import ClosedFormRecipe, distil_static
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.sample import Sample
+from influcoder.teachers.gradient import GradientTeacher
+from influcoder.teachers.settings import TeacherSettings
 
 SETTINGS = TeacherSettings(rank=4, width=1024, precision="fp32")
 WORDS = ["Paris", "Rome", "Madrid", "capital", "France", "Italy", "two", "four", "seven", "hello", "world", "tiny"]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from influcoder.baselines import Bm25, Random, Tfidf, plain_text
-from influcoder.examples import Example
+from influcoder.data.examples import Example
+from influcoder.evaluation.scorers import Bm25, Random, Tfidf, plain_text
 
 POOL = [
     Example("a", "Which river runs through Paris?", "The Seine runs through Paris."),

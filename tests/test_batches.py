@@ -5,11 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import some_examples
 
-from influcoder.batches import in_batches, make_batches
 from influcoder.errors import ModelError
-from influcoder.gradients import LayerGradients
-from influcoder.layers import lora_b
-from influcoder.tokens import Tokens
+from influcoder.model.batches import Tokens, in_batches, make_batches
+from influcoder.model.gradients import LayerGradients
+from influcoder.model.layers import lora_b
 
 CPU = torch.device("cpu")
 texts = st.lists(

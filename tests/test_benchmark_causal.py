@@ -14,15 +14,15 @@ from test_cli import PROGRAM, as_rows, refused, write_jsonl
 from tiny import FAMILIES, save_decoder, tiny_decoder
 
 from influcoder import cli
-from influcoder.benchmarks.causal import CausalSettings, causal
-from influcoder.benchmarks.methods import LEARNERS, World
-from influcoder.benchmarks.proxy import first_layers
-from influcoder.benchmarks.tables import causal_table, causal_tables
-from influcoder.benchmarks.worlds import demo_world
+from influcoder.benchmarks.corpora.worlds import demo_world
+from influcoder.benchmarks.methods.registry import LEARNERS, World
+from influcoder.benchmarks.methods.rivals import first_layers
+from influcoder.benchmarks.results.tables import causal_table, causal_tables
+from influcoder.benchmarks.tasks.causal import CausalSettings, causal
 from influcoder.errors import ConfigError, ModelError
-from influcoder.evaluation import count_overlap
-from influcoder.finetune import FinetuneSettings
-from influcoder.teachers import TEACHERS
+from influcoder.evaluation.evaluate import count_overlap
+from influcoder.model.finetune import FinetuneSettings
+from influcoder.teachers.settings import TEACHERS
 
 call = test_cli.call
 BASELINES = {"tfidf", "bm25", "random", "proxy", "randomised"}

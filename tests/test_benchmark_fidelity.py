@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from tiny import tiny_decoder
 
-from influcoder.benchmarks.corpora import Budget, facts, states, tasks
-from influcoder.benchmarks.fidelity import _places, fidelity
-from influcoder.benchmarks.frontier import frontier
-from influcoder.benchmarks.students import FidelitySettings
-from influcoder.benchmarks.tables import fidelity_tables
+from influcoder.benchmarks.corpora.corpora import Budget, facts, states, tasks
+from influcoder.benchmarks.results.frontier import frontier
+from influcoder.benchmarks.results.tables import fidelity_tables
+from influcoder.benchmarks.tasks.fidelity import _places, fidelity
+from influcoder.benchmarks.tasks.fidelity_students import FidelitySettings
 from influcoder.errors import ConfigError, DataError, StoreMismatch
-from influcoder.evaluation import count_overlap
+from influcoder.evaluation.evaluate import count_overlap
 
 BUDGET = Budget(train_queries=30, train_pool=60, test_queries=10, test_pool=30, more_queries=40, more_pool=120)
 WITHOUT_MORE = replace(BUDGET, more_queries=0, more_pool=0)

@@ -13,18 +13,27 @@ from hypothesis.extra import numpy as arrays
 from test_attribution import sentences
 from tiny import tiny_decoder
 
-from influcoder.benchmarks import methods
-from influcoder.benchmarks.audit import audit
-from influcoder.benchmarks.cost import Parts, memory_taken
-from influcoder.benchmarks.estimates import costs
-from influcoder.benchmarks.groups import LEAST_GROUPS, GroupStudent, affordable_groups, group_loss
-from influcoder.benchmarks.methods import METHODS, TASK_METHODS, Bench, Scored, World, all_methods, chosen, left_out
-from influcoder.benchmarks.rivals import Cascade, PointwiseRegressor, question_cost, with_shuffled_weights
-from influcoder.benchmarks.sanity import hubness, length_dependence, sanity_of
+from influcoder.benchmarks.methods import registry as methods
+from influcoder.benchmarks.methods.airrep import LEAST_GROUPS, GroupStudent, affordable_groups, group_loss
+from influcoder.benchmarks.methods.cost import Parts, memory_taken
+from influcoder.benchmarks.methods.registry import (
+    METHODS,
+    TASK_METHODS,
+    Bench,
+    Scored,
+    World,
+    all_methods,
+    chosen,
+    left_out,
+)
+from influcoder.benchmarks.methods.rivals import Cascade, PointwiseRegressor, question_cost, with_shuffled_weights
+from influcoder.benchmarks.results.audit import audit
+from influcoder.benchmarks.results.estimates import costs
+from influcoder.benchmarks.results.sanity import hubness, length_dependence, sanity_of
+from influcoder.data.examples import Example
 from influcoder.errors import DataError, StoreMismatch
-from influcoder.examples import Example
-from influcoder.finetune import FinetuneSettings
-from influcoder.metrics import spearman_rows
+from influcoder.maths.metrics import spearman_rows
+from influcoder.model.finetune import FinetuneSettings
 
 TUNING = FinetuneSettings(epochs=1, rows_a_step=8, precision="fp32")
 

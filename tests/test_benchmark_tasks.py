@@ -17,16 +17,16 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 from test_cli import PROGRAM, refused
 from tiny import save_decoder
 
-from influcoder.benchmarks.corpora import toxicity
-from influcoder.benchmarks.counterfact import CounterfactSettings, fact_world
-from influcoder.benchmarks.facts import FactBudget, FactSource, taught_by
-from influcoder.benchmarks.methods import TASK_METHODS
-from influcoder.benchmarks.rules import RULES, diverse, highest, round_robin, top
-from influcoder.benchmarks.selection import CROSSED, SelectionSettings, mixed_world
-from influcoder.benchmarks.task_tables import not_reached
-from influcoder.benchmarks.toxicity import ToxicitySettings, request, toxic_world
+from influcoder.benchmarks.corpora.corpora import toxicity
+from influcoder.benchmarks.corpora.facts import FactBudget, FactSource, taught_by
+from influcoder.benchmarks.methods.registry import TASK_METHODS
+from influcoder.benchmarks.results.task_tables import not_reached
+from influcoder.benchmarks.tasks.counterfact import CounterfactSettings, fact_world
+from influcoder.benchmarks.tasks.selection import CROSSED, SelectionSettings, mixed_world
+from influcoder.benchmarks.tasks.selection_rules import RULES, diverse, highest, round_robin, top
+from influcoder.benchmarks.tasks.toxicity import ToxicitySettings, request, toxic_world
 from influcoder.errors import ConfigError, DataError
-from influcoder.metrics import precision_recall_areas, retrieval, retrieval_rows
+from influcoder.maths.metrics import precision_recall_areas, retrieval, retrieval_rows
 
 call = test_cli.call
 TASKS = ("toxicity", "counterfact", "selection")

@@ -11,9 +11,10 @@ import pytest
 import torch
 from tiny import save_decoder, some_examples, tiny_decoder, tiny_tokenizer
 
-from influcoder import causal
-from influcoder.atomic import claim
-from influcoder.causal import (
+from influcoder.data.examples import Example
+from influcoder.errors import ConfigError, ModelError, StoreCorrupt, StoreMismatch
+from influcoder.evaluation import retraining as causal
+from influcoder.evaluation.retraining import (
     draw_subsets,
     interval,
     lds,
@@ -22,10 +23,9 @@ from influcoder.causal import (
     retrained_losses,
     step_agreement,
 )
-from influcoder.decoder import Decoder
-from influcoder.errors import ConfigError, ModelError, StoreCorrupt, StoreMismatch
-from influcoder.examples import Example
-from influcoder.finetune import FinetuneSettings
+from influcoder.model.decoder import Decoder
+from influcoder.model.finetune import FinetuneSettings
+from influcoder.store.output_folder import claim
 
 TESTS = Path(__file__).parent
 SETTINGS = FinetuneSettings(epochs=1, learning_rate=1e-3, rows_a_step=4, precision="fp32")
@@ -198,7 +198,7 @@ SLOW = """
 import sys, time
 sys.path.insert(0, sys.argv[3])
 import test_causal
-from influcoder.store import StoreWriter
+from influcoder.store.store import StoreWriter
 
 write = StoreWriter.write
 StoreWriter.write = lambda *arguments: (write(*arguments), time.sleep(0.3))

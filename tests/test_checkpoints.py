@@ -29,14 +29,15 @@ from teacher_oracles import (
 from tiny import save_decoder, some_examples, tiny_decoder, tiny_model
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments, default_data_collator
 
-from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError, ModelError
-from influcoder.layers import adapter as adapter_views
-from influcoder.layers import weights as weight_views
-from influcoder.teachers import Checkpoint, GradientTeacher, TeacherSettings
-from influcoder.teachers.checkpoints import AdamMoments, plain_name
+from influcoder.model.decoder import Decoder
+from influcoder.model.layers import adapter as adapter_views
+from influcoder.model.layers import weights as weight_views
+from influcoder.teachers.checkpoints import AdamMoments, Checkpoint, plain_name
+from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.kronecker import FittedViews
 from influcoder.teachers.raw import RawFeatures
+from influcoder.teachers.settings import TeacherSettings
 
 SETTINGS = TeacherSettings(source="weights", width=0, similarity="dot", adam=True, precision="fp32", token_budget=60)
 WIDE = 2**20  # so wide that hardly two numbers of a tiny model share a place

@@ -18,10 +18,11 @@ from rich.console import Console
 from test_attribution import WORDS, sentences
 from tiny import save_decoder, tiny_model
 
-from influcoder import __version__, cli, tables
+from influcoder import __version__, cli
 from influcoder.cli.flags import local, share
 from influcoder.cli.output import words_of, write_config
 from influcoder.errors import ConfigError, StoreError
+from influcoder.report import console as tables
 
 PROGRAM = Path(sys.executable).parent / "influcoder"
 VERBS = sorted(

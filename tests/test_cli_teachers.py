@@ -16,16 +16,16 @@ from test_attribution import sentences
 from test_cli import PROGRAM, as_rows, contents, refused, write_jsonl
 from tiny import save_adapter, save_decoder, tiny_model
 
-from influcoder import verbs
-from influcoder.atomic import claim
-from influcoder.decoder import Decoder
-from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, StoreError
-from influcoder.finetune import FinetuneSettings, finetune
-from influcoder.metrics import spearman_rows
-from influcoder.runners import Share
-from influcoder.samples import load_sample
-from influcoder.teachers import TEACHERS
+from influcoder.maths.metrics import spearman_rows
+from influcoder.model.decoder import Decoder
+from influcoder.model.finetune import FinetuneSettings, finetune
+from influcoder.runners.share import Share
+from influcoder.store.output_folder import claim
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.encoder_folder import teacher_of
+from influcoder.student.sample import load_sample
+from influcoder.teachers.settings import TEACHERS
 
 call = test_cli.call
 CHECKPOINTS = ["--checkpoints", "run/checkpoint-2", "run/checkpoint-4"]
@@ -179,7 +179,7 @@ def test_exact_queries_are_in_the_basis_the_encoder_was_distilled_in(made, call,
     status, out, err = call("evaluate", *where, "--decoder", "decoder", "--overwrite", "--json")
     assert status == 0, err
     encoder, test = InfluenceEncoder.load(folder / "encoder"), load_sample(folder / "test")
-    teacher = verbs.teacher_of(encoder, Decoder.load("decoder", device="cpu", max_length=96))
+    teacher = teacher_of(encoder, Decoder.load("decoder", device="cpu", max_length=96))
     vectors = encoder.project_query(test.queries, teacher.features(test.queries, "query").vectors)
     expected = spearman_rows(test.influence, vectors @ encoder.encode_pool(test.pool).T).mean()
     found = orjson.loads(out)["methods"]["influcoder-exact-query"]["per_query_spearman"]

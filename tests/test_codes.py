@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from influcoder.codes import Code
 from influcoder.errors import ConfigError
+from influcoder.store.codes import Code
 
 NAMES = ("float16", "int8", "int4")
 MATRICES = arrays.arrays(

@@ -13,7 +13,7 @@ from test_cli import refused
 from test_paper import bert_backbone, tiny_bert  # noqa: F401
 from tiny import save_decoder
 
-from influcoder.benchmarks import hub
+from influcoder.benchmarks.corpora import hub
 from influcoder.cli.output import words_of
 
 call = test_cli.call

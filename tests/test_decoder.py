@@ -12,10 +12,10 @@ from tiny import END, VOCABULARY, save_decoder, tiny_decoder, tiny_model, tiny_t
 from tokenizers import processors
 from transformers import BertConfig, BertLMHeadModel, BertModel
 
-from influcoder.decoder import Decoder
+from influcoder.data.examples import Example, example_from_row
 from influcoder.errors import ConfigError, ModelError
-from influcoder.examples import Example, example_from_row
-from influcoder.tokens import Tokens
+from influcoder.model.batches import Tokens
+from influcoder.model.decoder import Decoder
 
 LONG = "The capital of France is Paris, and the capital of Italy is Rome. "
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from influcoder.decoder import Decoder
+from influcoder.data.examples import normalised
 from influcoder.demo.world import SPLITS, World, assets, planted_for
-from influcoder.evaluation import count_overlap, normalised
-from influcoder.index import Index
+from influcoder.evaluation.evaluate import count_overlap
+from influcoder.indexes.index import Index
+from influcoder.model.decoder import Decoder
 
 TASK_RIVALS = ("paper-recipe", "untrained", "surface", "tfidf", "bm25")
 

@@ -6,17 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from influcoder.decoder_tables import backbone_of, expected_embeddings, static_backbone
-from influcoder.distill import ClosedFormRecipe, Sample, distil_static
-from influcoder.encoder import InfluenceEncoder
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, InflucoderError, ModelError
-from influcoder.evaluation import Surface
-from influcoder.examples import Example
-from influcoder.forward import ForwardReader
-from influcoder.head import PENALTIES
-from influcoder.metrics import spearman_rows
-from influcoder.ragged import Ragged
-from influcoder.teachers import GradientTeacher, TeacherSettings
+from influcoder.evaluation.scorers import Surface
+from influcoder.maths.metrics import spearman_rows
+from influcoder.student.decoder_tables import backbone_of, expected_embeddings, static_backbone
+from influcoder.student.distill import ClosedFormRecipe, distil_static
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.forward_reader import ForwardReader
+from influcoder.student.ridge import PENALTIES
+from influcoder.student.sample import Sample
+from influcoder.student.token_bags import Ragged
+from influcoder.teachers.gradient import GradientTeacher
+from influcoder.teachers.settings import TeacherSettings
 
 WIDTH = 12
 FEATURES = 40

@@ -7,10 +7,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding, Transformer
 from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
-from influcoder.backbone import sentence_transformer
-from influcoder.embedding import TOKENS_AT_ONCE, Embedder, embed
-from influcoder.encoder import InfluenceEncoder
-from influcoder.examples import Example
+from influcoder.data.examples import Example
+from influcoder.student.backbone import TOKENS_AT_ONCE, Embedder, embed, sentence_transformer
+from influcoder.student.encoder import InfluenceEncoder
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 

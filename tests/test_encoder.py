@@ -7,10 +7,11 @@ import orjson
 import pytest
 import test_distill
 
-from influcoder.card import model_card
-from influcoder.encoder import FORMAT, QUERY_PROMPT, InfluenceEncoder
+from influcoder.data.examples import Example
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
-from influcoder.examples import Example
+from influcoder.student.encoder import QUERY_PROMPT, InfluenceEncoder
+from influcoder.student.encoder_folder import FORMAT
+from influcoder.student.encoder_folder import model_card
 
 
 @pytest.fixture(scope="module")

@@ -5,21 +5,14 @@ import pytest
 import test_distill
 from tiny import tiny_decoder
 
-from influcoder.baselines import Bm25, Random, Tfidf
-from influcoder.encoder import InfluenceEncoder
+from influcoder.data.examples import Example, normalised
 from influcoder.errors import DataError
-from influcoder.evaluation import (
-    EncoderScorer,
-    ExactQueryScorer,
-    Surface,
-    TeacherScorer,
-    count_overlap,
-    evaluate,
-    normalised,
-)
-from influcoder.examples import Example
-from influcoder.metrics import METRICS, agreement, agreement_with, spearman_rows
-from influcoder.teachers import GradientTeacher, TeacherSettings
+from influcoder.evaluation.evaluate import count_overlap, evaluate
+from influcoder.evaluation.scorers import Bm25, EncoderScorer, ExactQueryScorer, Random, Surface, TeacherScorer, Tfidf
+from influcoder.maths.metrics import METRICS, agreement, agreement_with, spearman_rows
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.teachers.gradient import GradientTeacher
+from influcoder.teachers.settings import TeacherSettings
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from influcoder.examples import (
-    Columns,
-    Example,
-    RowError,
-    checked,
-    content_id,
-    example_from_row,
-    from_columns,
-    to_columns,
-)
+from influcoder.data.columns import from_columns, to_columns
+from influcoder.data.examples import Columns, Example, RowError, checked, content_id, example_from_row
 
 USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 CHAT = (("user", "q"),)

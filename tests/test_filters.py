@@ -9,10 +9,10 @@ import test_index
 from hypothesis import given
 from hypothesis import strategies as st
 
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.examples import Example
-from influcoder.filters import metadata_columns, parse_filter
-from influcoder.index import Index
+from influcoder.indexes.filters import metadata_columns, parse_filter
+from influcoder.indexes.index import Index
 
 GENRES = ("code", "prose", "a,b", 'it"s'.replace('"', "'"))
 

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 from tiny import some_examples, tiny_decoder
 
-from influcoder.batches import make_batches
-from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError, DataError, ModelError, StoreError
-from influcoder.finetune import FinetuneSettings, batches_of, completion_losses, finetune, measure_losses
+from influcoder.model.batches import make_batches
+from influcoder.model.decoder import Decoder
+from influcoder.model.finetune import FinetuneSettings, batches_of, completion_losses, finetune, measure_losses
 
 PLAIN = FinetuneSettings(epochs=2, learning_rate=1e-3, rows_a_step=4, seed=3, precision="fp32", token_budget=64)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from tiny import FAMILIES, tiny_decoder
 
-from influcoder.examples import Example
-from influcoder.forward import GROUPS, SURPRISING, ForwardReader
+from influcoder.data.examples import Example
+from influcoder.student.forward_reader import GROUPS, SURPRISING, ForwardReader
 
 
 @pytest.fixture

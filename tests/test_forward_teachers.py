@@ -10,10 +10,13 @@ from teacher_oracles import facts, mean_loss, relative_error
 from tiny import VOCABULARY, some_examples, tiny_decoder
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from influcoder.decoder import Decoder
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError
-from influcoder.examples import Example
-from influcoder.teachers import Checkpoint, ForwardTeacher, TeacherSettings, make_teacher
+from influcoder.model.decoder import Decoder
+from influcoder.teachers.checkpoints import Checkpoint
+from influcoder.teachers.forward import ForwardTeacher
+from influcoder.teachers.make import make_teacher
+from influcoder.teachers.settings import TeacherSettings
 
 EXAMPLES = [*some_examples(), *facts(3)]
 FAMILIES = ("llama", "llama-tied", "gpt2")

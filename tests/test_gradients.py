@@ -45,15 +45,14 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from influcoder import attention, gradients
-from influcoder.batches import make_batches
-from influcoder.decoder import Decoder
+from influcoder.data.examples import Example
 from influcoder.errors import ModelError
-from influcoder.examples import Example
-from influcoder.gradients import Backward, LayerGradients
-from influcoder.layers import View, adapter, linear_layers, lora_b, two_sided, weights
-from influcoder.loss import margin
-from influcoder.tokens import Tokens
+from influcoder.model import attention, gradients
+from influcoder.model.batches import Tokens, make_batches
+from influcoder.model.decoder import Decoder
+from influcoder.model.gradients import Backward, LayerGradients
+from influcoder.model.layers import View, adapter, linear_layers, lora_b, two_sided, weights
+from influcoder.model.loss import margin
 
 CPU = torch.device("cpu")
 SMALL = {

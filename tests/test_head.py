@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from influcoder.head import Choice, ClosedFormHead, FeatureScale, RidgePath, Side, fit_weights, worthwhile_weights
-from influcoder.static import CHANNELS
+from influcoder.student.head import ClosedFormHead, fit_weights, worthwhile_weights
+from influcoder.student.ridge import Choice, FeatureScale, RidgePath, Side
+from influcoder.student.static_reader import CHANNELS
 
 GROUPS = {"surface": 3, "completion": 6, "prompt": 4}
 PENALTIES = [1e-4, 1e-2, 1.0, 10.0]

@@ -18,11 +18,11 @@ from test_cli import as_rows, call, contents, refused, write_jsonl  # noqa: F401
 from test_matrices import save_bergson, save_lists, save_wide
 from tiny import save_decoder
 
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, DataError, StoreMismatch
-from influcoder.examples import Example
-from influcoder.imports import factored, from_bergson, from_features, from_scores
-from influcoder.samples import load_sample
-from influcoder.store import Store
+from influcoder.store.store import Store
+from influcoder.student.sample import load_sample
+from influcoder.teachers.imported import factored, from_bergson, from_features, from_scores
 
 QUERIES, POOL = sentences(30, 1, "q"), sentences(60, 2, "p")
 Q, P = [one.id for one in QUERIES], [one.id for one in POOL]

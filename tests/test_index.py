@@ -8,11 +8,12 @@ import test_distill
 from hypothesis import given
 from hypothesis import strategies as st
 
-from influcoder import index_job, indexing
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, InflucoderError, StoreCorrupt, StoreError, StoreMismatch
-from influcoder.examples import Example
-from influcoder.index import Index
-from influcoder.store import StoreWriter
+from influcoder.indexes import build as index_job
+from influcoder.indexes import build as indexing
+from influcoder.indexes.index import Index
+from influcoder.store.store import StoreWriter
 
 DIM = 5
 

@@ -11,12 +11,12 @@ from test_indexing import Hashed
 from tiny_features import contents
 from tiny_index import index_sentences, save_encoder
 
-from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, StoreMismatch, WorkerError
-from influcoder.index import Index
-from influcoder.index_job import IndexJob, parts_of
-from influcoder.runners import Failed, InProcess
+from influcoder.indexes.build import IndexJob, parts_of
+from influcoder.indexes.index import Index
 from influcoder.runners.processes import Processes
+from influcoder.runners.runner import Failed, InProcess
+from influcoder.student.encoder import InfluenceEncoder
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 from test_indexing import ROWS, contents, holds, pool
 
 from influcoder.errors import StoreIncomplete
-from influcoder.index import Index
-from influcoder.store import Store
+from influcoder.indexes.index import Index
+from influcoder.store.store import Store
 
 TESTS = Path(__file__).parent
 # Everything is loaded once; every run is a process forked from there.
@@ -23,8 +23,9 @@ import os, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_indexing
-from influcoder import atomic, index_verbs
-from influcoder.atomic import claim
+from influcoder.store import files
+from influcoder.store.output_folder import claim
+from influcoder.verbs import index as index_verbs
 
 class Slow(test_indexing.Hashed):
     def encode_pool(self, examples):
@@ -32,7 +33,7 @@ class Slow(test_indexing.Hashed):
         return super().encode_pool(examples)
 
 replace = os.replace
-atomic.os.replace = lambda *names: (time.sleep(0.002), replace(*names), time.sleep(0.002))
+files.os.replace = lambda *names: (time.sleep(0.002), replace(*names), time.sleep(0.002))
 index_verbs.Index.encoder = Slow()
 
 def work(what, folder):

@@ -11,13 +11,12 @@ import test_index
 import test_indexing
 from test_indexing import Hashed, build, contents, holds, pool
 
-from influcoder import index_verbs
-from influcoder.atomic import claim
-from influcoder.attribution import search
+from influcoder.attribution.search import search
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, StoreCorrupt, StoreError, StoreMismatch
-from influcoder.examples import Example
-from influcoder.folder import Folder
-from influcoder.index import Index
+from influcoder.indexes.index import Index
+from influcoder.store.output_folder import Folder, claim
+from influcoder.verbs import index as index_verbs
 
 LARGE = 10_000
 
@@ -58,7 +57,7 @@ def test_faiss_index_of_forgotten_rows_is_gone_before_they_are(built, monkeypatc
         assert not (built / "index.faiss").exists()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("influcoder.indexing.change", stopped)
+    monkeypatch.setattr("influcoder.indexes.build.change", stopped)
     with pytest.raises(KeyboardInterrupt):
         index_verbs.change_index(built, remove=["id-3"])
 

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from influcoder import indexing
+from influcoder.data.examples import Example
 from influcoder.errors import StoreCorrupt, StoreError, StoreMismatch
-from influcoder.examples import Example
-from influcoder.index import Index
-from influcoder.runners import Share
-from influcoder.store import Store
+from influcoder.indexes import build as indexing
+from influcoder.indexes.index import Index
+from influcoder.runners.share import Share
+from influcoder.store.store import Store
 
 DIM, ROWS, SHARD_ROWS = 6, 100, 16
 

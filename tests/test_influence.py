@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from influcoder.influence import SpectralTargets, cross_influence
+from influcoder.maths.influence import SpectralTargets, cross_influence
 
 
 def features(rows, width, seed):

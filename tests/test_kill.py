@@ -10,18 +10,20 @@ from pathlib import Path
 
 from tiny import save_decoder, tiny_tokenizer
 
-from influcoder.atomic import claim
-from influcoder.decoder import Decoder
-from influcoder.examples import Example
-from influcoder.store import Store
-from influcoder.teachers import GradientTeacher, TeacherSettings, write_features
+from influcoder.data.examples import Example
+from influcoder.model.decoder import Decoder
+from influcoder.store.output_folder import claim
+from influcoder.store.store import Store
+from influcoder.teachers.gradient import GradientTeacher
+from influcoder.teachers.settings import TeacherSettings
+from influcoder.teachers.write import write_features
 
 SLOW_WRITER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from influcoder.atomic import claim
-from influcoder.store import StoreWriter
+from influcoder.store.files import claim
+from influcoder.store.store import StoreWriter
 
 with claim(Path(sys.argv[1]), resume=True) as folder:
     writer = StoreWriter(folder, kind="features", dim=2000, dtype="float32", ids=[f"i{n}" for n in range(240)],
@@ -38,7 +40,7 @@ TEACHER_WRITER = """
 import sys, time
 sys.path.insert(0, sys.argv[3])
 import test_kill
-from influcoder.store import StoreWriter
+from influcoder.store.store import StoreWriter
 
 write = StoreWriter.write
 StoreWriter.write = lambda *arguments: (write(*arguments), time.sleep(0.3))

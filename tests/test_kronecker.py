@@ -10,13 +10,14 @@ from teacher_oracles import facts, influence, linear_weights, mean_loss, relativ
 from tiny import some_examples, tiny_decoder
 from torch import nn
 
-from influcoder.batches import make_batches
 from influcoder.errors import ConfigError
-from influcoder.layers import two_sided, weights
-from influcoder.loss import Sampled
-from influcoder.teachers import GradientTeacher, TeacherSettings
+from influcoder.model.batches import make_batches
+from influcoder.model.layers import two_sided, weights
+from influcoder.model.loss import Sampled
 from influcoder.teachers import kronecker as learnt
+from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.kronecker import FittedViews, fit_kronecker, fit_normalised, fit_principal, normalise_views
+from influcoder.teachers.settings import TeacherSettings
 
 HOW = {"bf16": False, "token_budget": 60}
 FAMILIES = ("llama", "gpt2")
@@ -30,7 +31,7 @@ class ArgmaxTarget:
         pass
 
     def __call__(self, logits, targets):
-        from influcoder.loss import cross_entropy
+        from influcoder.model.loss import cross_entropy
 
         return cross_entropy(logits, logits.argmax(dim=1))
 

@@ -10,14 +10,15 @@ from test_attribution import sentences
 from test_cli import refused
 from tiny_index import save_encoder
 
-from influcoder import indexing, verbs
-from influcoder import lance as exporting
-from influcoder.encoder import InfluenceEncoder
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, MissingDependency, StoreCorrupt, StoreError, StoreMismatch
-from influcoder.examples import Example
-from influcoder.folder import Folder
-from influcoder.index import Index
-from influcoder.lance import LanceIndex, export, open_index
+from influcoder.indexes import build as indexing
+from influcoder.indexes import lance as exporting
+from influcoder.indexes.index import Index
+from influcoder.indexes.lance import LanceIndex, export, open_index
+from influcoder.store.output_folder import Folder
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.verbs.search import search
 
 call = test_cli.call
 ROWS = 300
@@ -103,7 +104,7 @@ def test_key_of_two_kinds_is_text_there(there, queries):
 
 def test_search_verb_asks_either(here, there):
     asked = sentences(3, 60, "asked")
-    mine, its = (verbs.search(index, asked, k=5, opponents=False, verify=0, decoder=None) for index in (here, there))
+    mine, its = (search(index, asked, k=5, opponents=False, verify=0, decoder=None) for index in (here, there))
     assert [[hit.example.id for hit in hits] for hits in its] == [[hit.example.id for hit in hits] for hits in mine]
     assert [hits.trust for hits in its] == [hits.trust for hits in mine]
 

@@ -10,9 +10,19 @@ from tiny import FAMILIES, save_adapter, save_decoder, tiny_decoder, tiny_model,
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError, ModelError
-from influcoder.layers import View, _orthogonal, adapter, inputs, linear_layers, lora_b, outputs, two_sided, weights
+from influcoder.model.decoder import Decoder
+from influcoder.model.layers import (
+    View,
+    _orthogonal,
+    adapter,
+    inputs,
+    linear_layers,
+    lora_b,
+    outputs,
+    two_sided,
+    weights,
+)
 
 SEEDS = 400
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from influcoder.loss import Sampled, cross_entropy, margin
+from influcoder.model.loss import Sampled, cross_entropy, margin
 
 CPU = torch.device("cpu")
 seeds = st.integers(0, 2**31)

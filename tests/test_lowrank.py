@@ -8,8 +8,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from influcoder.errors import StoreMismatch
-from influcoder.lowrank import LowRankCode, factors
-from influcoder.store import Store, StoreWriter
+from influcoder.maths.lowrank import LowRankCode, factors
+from influcoder.store.store import Store, StoreWriter
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 10), st.integers(0, 1000))
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 
-from influcoder.bergson import read_bergson
 from influcoder.errors import DataError, InflucoderError
-from influcoder.matrices import places_of, read_ids, read_matrix
+from influcoder.teachers.bergson import read_bergson
+from influcoder.teachers.matrices import places_of, read_ids, read_matrix
 
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 ARRAYS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7), elements=FINITE)

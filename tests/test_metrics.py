@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import ndcg_score
 
-from influcoder.metrics import (
+from influcoder.maths.metrics import (
     METRICS,
     agreement,
     agreement_with,

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 from transformers import BertConfig, BertModel
 
-from influcoder.encoder import QUERY_PROMPT, InfluenceEncoder
-from influcoder.examples import Example
-from influcoder.metrics import spearman_rows
-from influcoder.paper import PaperRecipe, _blocks, _share, block_loss, distil_paper, steps
+from influcoder.data.examples import Example
+from influcoder.maths.metrics import spearman_rows
+from influcoder.student.encoder import QUERY_PROMPT, InfluenceEncoder
+from influcoder.student.paper import PaperRecipe, _blocks, _share, block_loss, distil_paper, steps
 
 FAST = PaperRecipe(learning_rate=2e-2, epochs=25)
 

@@ -13,14 +13,14 @@ from test_cli import as_rows, refused, write_jsonl
 from test_indexing import Hashed
 from tiny import save_decoder
 
-from influcoder import plan as plans
-from influcoder import room
-from influcoder.encoder import InfluenceEncoder
+from influcoder.data.examples import Columns
+from influcoder.data.preview import Glance, glance
 from influcoder.errors import DataError, StoreError
-from influcoder.examples import Columns
-from influcoder.glance import Glance, glance
-from influcoder.plan import plan_index
-from influcoder.room import held_bytes
+from influcoder.store import disk_space as room
+from influcoder.store.disk_space import held_bytes
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.verbs import plan as plans
+from influcoder.verbs.plan import plan_index
 
 call = test_cli.call
 SMALL = ["--rank", "4", "--width", "1024", "--precision", "fp32", "--max-length", "96"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from teacher_oracles import damping_of, inverse_fisher, mean_of_inverses, relative_error, second_moment
 
 from influcoder.errors import ModelError
-from influcoder.precondition import TASK_SHARE, Preconditioner
+from influcoder.maths.precondition import TASK_SHARE, Preconditioner
 
 KINDS = ("fisher", "datainf", "mixed")
 shapes = st.tuples(st.integers(2, 14), st.integers(1, 14), st.integers(0, 10_000))

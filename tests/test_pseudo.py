@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from test_distill import RECIPE, World, bytes_of, mean_spearman
 
-from influcoder import pseudo as module
-from influcoder.distill import distil_static
-from influcoder.encoder import InfluenceEncoder
 from influcoder.errors import ConfigError, ModelError
-from influcoder.influence import SpectralTargets
-from influcoder.pseudo import PseudoLabels
-from influcoder.samples import not_in
+from influcoder.maths.influence import SpectralTargets
+from influcoder.student import pseudo_labels as module
+from influcoder.student.distill import distil_static
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.pseudo_labels import PseudoLabels
+from influcoder.student.sample import not_in
 
 SIZES = ((24, 30), (10, 20), (20, 80))
 

@@ -14,9 +14,9 @@ from tiny_index import index_sentences, save_encoder
 
 import influcoder
 from influcoder.errors import ConfigError, DataError
-from influcoder.runners import InProcess
 from influcoder.runners.actors import RayActors
 from influcoder.runners.crew import TRIES
+from influcoder.runners.runner import InProcess
 
 ray = pytest.importorskip("ray")
 PATH = os.pathsep.join([str(Path(influcoder.__file__).parents[1]), str(Path(__file__).parent)])

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from influcoder.data.examples import Columns, Example, content_id
+from influcoder.data.reading import find_files, read_examples, stream_examples
 from influcoder.errors import ConfigError, DataError
-from influcoder.examples import Columns, Example, content_id
-from influcoder.reading import find_files, read_examples, stream_examples
 
 CHAT_ROW = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 ROWS = [

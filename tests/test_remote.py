@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from influcoder.data.reading import read_examples
 from influcoder.errors import DataError, MissingDependency
-from influcoder.reading import read_examples
 
 ROWS = [{"id": f"r{number}", "prompt": f"q{number}", "completion": f"a{number}"} for number in range(50)]
 LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)

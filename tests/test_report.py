@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from influcoder.errors import StoreError
-from influcoder.figures import Point, forest, histogram, scatter
-from influcoder.report import write_report
-from influcoder.visible import visible
+from influcoder.report.figures import Point, forest, histogram, scatter
+from influcoder.report.page import write_report
+from influcoder.report.visible import visible
 
 METHODS = {"influcoder": 0.6, "surface": 0.2, "random": -0.01, "exact": 0.9, "bm25": 0.1}
 HOSTILE = (
@@ -145,7 +145,9 @@ def test_both_glyphs_and_the_band(tmp_path):
 
 def test_same_input_same_bytes(tmp_path):
     assert render(tmp_path, details=example_details()) == render(tmp_path, details=example_details())
-    code = "import sys, pathlib; from influcoder.report import write_report; write_report(pathlib.Path(sys.argv[1]))"
+    code = (
+        "import sys, pathlib; from influcoder.report.page import write_report; write_report(pathlib.Path(sys.argv[1]))"
+    )
     before = (tmp_path / "report.html").read_bytes()
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     assert (tmp_path / "report.html").read_bytes() == before
@@ -327,6 +329,8 @@ def test_figures_without_anything_to_draw():
 
 
 def test_importing_is_cheap():
-    code = "import sys, influcoder.report; print([m for m in ('matplotlib', 'jinja2', 'torch') if m in sys.modules])"
+    code = (
+        "import sys, influcoder.report.page; print([m for m in ('matplotlib', 'jinja2', 'torch') if m in sys.modules])"
+    )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"

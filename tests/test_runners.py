@@ -17,12 +17,12 @@ from jobs import ROWS, Files
 from tiny import save_decoder, some_examples, tiny_decoder
 from tiny_features import contents, write_both_sides
 
-from influcoder.decoder import Decoder
 from influcoder.errors import ConfigError, DataError, MissingDependency, StoreMismatch, WorkerError
-from influcoder.runners import InProcess
+from influcoder.model.decoder import Decoder
 from influcoder.runners.actors import RayActors
 from influcoder.runners.crew import TRIES
 from influcoder.runners.processes import Processes, cores
+from influcoder.runners.runner import InProcess
 
 TESTS = Path(__file__).parent
 
@@ -189,7 +189,7 @@ class Killed(InProcess):
     """Gives up some tasks, as a crew does whose workers die of them."""
 
     def run(self, job, tasks, advance):
-        from influcoder.runners import Failed
+        from influcoder.runners.runner import Failed
 
         work = job.make()
         for task in tasks:

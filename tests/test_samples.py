@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from test_attribution import sentences
 
-from influcoder.distill import Sample
+from influcoder.data.columns import to_columns
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, DataError, StoreError, StoreMismatch
-from influcoder.examples import Example, to_columns
-from influcoder.samples import load_sample, refuse_trained_on, split_sample, write_training
-from influcoder.store import StoreWriter
+from influcoder.store.store import StoreWriter
+from influcoder.student.sample import Sample, load_sample, refuse_trained_on, split_sample, write_training
 
 
 def write_store(folder, examples, *, kind="features"):

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from influcoder import scan
-from influcoder.codes import Code
-from influcoder.scan import Block
+from influcoder.indexes import scan
+from influcoder.indexes.scan import Block
+from influcoder.store.codes import Code
 
 NAMES = ("float16", "int8", "int4")
 

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from influcoder import seen
-from influcoder.seen import SeenIds
+from influcoder.data import seen_ids as seen
+from influcoder.data.seen_ids import SeenIds
 
 
 @given(st.lists(st.text(max_size=3), max_size=200))

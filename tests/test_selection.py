@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from influcoder.attribution.selection import Selection
 from influcoder.errors import ConfigError
-from influcoder.selection import Selection
 
 IDS = ["a", "b", "c", "d", "e"]
 SCORES = np.array([0.5, -0.25, 0.75, 0.5, 0.0], np.float32)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from influcoder.sketch import CountSketch
+from influcoder.maths.sketch import CountSketch
 
 SHAPES = [([7], 16), ([16], 16), ([40], 16), ([3, 50, 16, 1], 8), ([5, 5], 1)]
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=4)

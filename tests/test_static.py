@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.examples import Example
-from influcoder.ragged import Ragged
-from influcoder.static import CHANNELS, SURFACE, StaticReader, inverse_document_frequency, unit
+from influcoder.student.static_reader import CHANNELS, SURFACE, StaticReader, inverse_document_frequency, unit
+from influcoder.student.token_bags import Ragged
 
 VOCABULARY = 20
 token_rows = st.lists(st.lists(st.integers(0, VOCABULARY - 1), max_size=9), min_size=1, max_size=12)

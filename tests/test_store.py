@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from influcoder.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMismatch
-from influcoder.store import FORMAT, Store, StoreWriter
+from influcoder.store.store import FORMAT, Store, StoreWriter
 
 ROWS, DIM, SHARD_ROWS = 10, 4, 4
 MADE_BY = {"teacher": "t", "seed": 7, "nested": {"layers": [1, 2]}}

@@ -7,9 +7,9 @@ from teacher_oracles import facts, trained_checkpoints
 from tiny import some_examples, tiny_decoder
 
 from influcoder.errors import ModelError
-from influcoder.teachers import TEACHERS, Checkpoint, TeacherSettings
 from influcoder.teachers.check import reliability, self_check
-from influcoder.teachers.settings import FORWARD
+from influcoder.teachers.checkpoints import Checkpoint
+from influcoder.teachers.settings import FORWARD, TEACHERS, TeacherSettings
 
 SETTINGS = TeacherSettings(rank=8, width=2048, precision="fp32", token_budget=200)
 EXAMPLES, POOL = some_examples(), facts(24)

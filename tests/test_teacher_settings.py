@@ -3,10 +3,10 @@ from dataclasses import asdict, replace
 import pytest
 
 from influcoder.errors import ConfigError
-from influcoder.teachers import TEACHERS, TeacherSettings, make_teacher
 from influcoder.teachers.forward import ForwardTeacher
 from influcoder.teachers.gradient import GradientTeacher
-from influcoder.teachers.settings import FORWARD
+from influcoder.teachers.make import make_teacher
+from influcoder.teachers.settings import FORWARD, TEACHERS, TeacherSettings
 
 
 @pytest.mark.parametrize("name", TEACHERS)

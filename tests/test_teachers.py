@@ -21,12 +21,16 @@ from teacher_oracles import (
 )
 from tiny import some_examples, tiny_decoder
 
-from influcoder.attribution import search
-from influcoder.decoder import Decoder
+from influcoder.attribution.search import search
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError
-from influcoder.examples import Example
-from influcoder.layers import lora_b, two_sided
-from influcoder.teachers import TEACHERS, Checkpoint, Features, GradientTeacher, TeacherSettings, make_teacher
+from influcoder.model.decoder import Decoder
+from influcoder.model.layers import lora_b, two_sided
+from influcoder.teachers.checkpoints import Checkpoint
+from influcoder.teachers.gradient import GradientTeacher
+from influcoder.teachers.make import make_teacher
+from influcoder.teachers.settings import TEACHERS, TeacherSettings
+from influcoder.teachers.teacher import Features
 
 SETTINGS = TeacherSettings(rank=8, width=2048, seed=0, precision="fp32", token_budget=60)
 WHOLE = replace(SETTINGS, source="weights", width=0, similarity="dot")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from influcoder.trust import COVERED, LEAST_QUERIES, Trust
+from influcoder.student.trust import COVERED, LEAST_QUERIES, Trust
 
 
 def queries(seed, count, slope, noise):

@@ -9,21 +9,29 @@ import pytest
 from test_attribution import sentences
 from tiny import save_decoder, tiny_decoder
 
-from influcoder import feature_verbs, index_verbs, samples, verbs
-from influcoder.benchmarks import closed_form
-from influcoder.decoder import Decoder
-from influcoder.decoder_tables import expected_embeddings
-from influcoder.distill import distil_static
-from influcoder.encoder import InfluenceEncoder
+from influcoder.benchmarks.methods import bench as closed_form
+from influcoder.data.examples import normalised
 from influcoder.errors import ConfigError, DataError, InflucoderError, ModelError, StoreError, StoreMismatch
-from influcoder.evaluation import normalised
-from influcoder.folder import Folder
-from influcoder.index import Index
-from influcoder.metrics import METRICS
-from influcoder.samples import load_sample, refuse_trained_on, split_sample
-from influcoder.store import Store
-from influcoder.summary import query_summary
-from influcoder.teachers import GradientTeacher, TeacherSettings
+from influcoder.indexes.index import Index
+from influcoder.maths.metrics import METRICS
+from influcoder.model.decoder import Decoder
+from influcoder.report.summary import query_summary
+from influcoder.store.output_folder import Folder
+from influcoder.store.store import Store
+from influcoder.student import sample as samples
+from influcoder.student.decoder_tables import expected_embeddings
+from influcoder.student.distill import distil_static
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.encoder_folder import teacher_of
+from influcoder.student.sample import _teacher_of, load_sample, refuse_trained_on, split_sample
+from influcoder.teachers.gradient import GradientTeacher
+from influcoder.teachers.settings import TeacherSettings
+from influcoder.verbs import distill as distill_verb
+from influcoder.verbs import features as feature_verbs
+from influcoder.verbs import index as index_verbs
+from influcoder.verbs import search as search_verb
+from influcoder.verbs.distill import distill
+from influcoder.verbs.evaluate import evaluate
 
 SETTINGS = TeacherSettings(rank=4, width=512, precision="fp32")
 
@@ -57,7 +65,7 @@ def test_features(work, decoder):
 
 @pytest.fixture(scope="module")
 def distilled(work, train):
-    verbs.distil(train, Folder(work / "encoder"))
+    distill(train, Folder(work / "encoder"))
     return work / "encoder"
 
 
@@ -69,7 +77,7 @@ def built(work, distilled):
 
 @pytest.fixture(scope="module")
 def paper(work, train):
-    verbs.distil(train, Folder(work / "paper"), recipe="paper", backbone=str(train / "backbone"))
+    distill(train, Folder(work / "paper"), recipe="paper", backbone=str(train / "backbone"))
     return work / "paper"
 
 
@@ -109,12 +117,12 @@ def test_training_rows_are_remembered(distilled, train):
 
 
 def test_same_seed_same_files(train, distilled, tmp_path):
-    verbs.distil(train, Folder(tmp_path / "again"))
+    distill(train, Folder(tmp_path / "again"))
     assert contents(tmp_path / "again") == contents(distilled)
 
 
 def test_another_seed_other_files(train, distilled, tmp_path):
-    verbs.distil(train, Folder(tmp_path / "other"), seed=1)
+    distill(train, Folder(tmp_path / "other"), seed=1)
     assert InfluenceEncoder.load(tmp_path / "other").fingerprint != InfluenceEncoder.load(distilled).fingerprint
 
 
@@ -138,7 +146,7 @@ def test_index_counts_its_rows(built):
 
 def search(built, **options):
     asked = {"k": 5, "opponents": False, "verify": 0, "decoder": None} | options
-    return verbs.search(built, sentences(2, 50, "asked"), **asked)
+    return search_verb.search(built, sentences(2, 50, "asked"), **asked)
 
 
 def test_search_with_and_without_the_decoder(built, decoder):
@@ -165,11 +173,11 @@ def test_another_decoder_is_refused(built, tokenizer, chat_tokenizer):
 
 
 def test_teacher_is_made_as_it_was(built, decoder):
-    assert verbs.teacher_of(built.encoder, decoder).settings == SETTINGS
+    assert teacher_of(built.encoder, decoder).settings == SETTINGS
 
 
 def select(built, folder, **rule):
-    return verbs.select(built, sentences(4, 50, "asked"), Folder(folder), **rule)
+    return search_verb.select(built, sentences(4, 50, "asked"), Folder(folder), **rule)
 
 
 @pytest.mark.parametrize(
@@ -202,15 +210,13 @@ def test_bad_rule_leaves_the_folder_alone(built, tmp_path, rule):
     select(built, tmp_path, top=0.2)
     before = contents(tmp_path)
     with pytest.raises(ConfigError):
-        verbs.select(built, sentences(4, 50, "asked"), Folder(tmp_path, overwrite=True), **rule)
+        search_verb.select(built, sentences(4, 50, "asked"), Folder(tmp_path, overwrite=True), **rule)
     assert contents(tmp_path) == before
 
 
 @pytest.fixture(scope="module")
 def evaluated(work, distilled, test_features, train, decoder):
-    found = verbs.evaluate_encoder(
-        distilled, test_features, Folder(work / "evaluated"), train=train, decoder=decoder, seed=3
-    )
+    found = evaluate(distilled, test_features, Folder(work / "evaluated"), train=train, decoder=decoder, seed=3)
     assert orjson.loads(orjson.dumps(found)) == numbers(work / "evaluated")
     return found
 
@@ -236,21 +242,21 @@ def test_two_seeds_of_the_teacher_agree_best(evaluated):
 
 
 def test_without_decoder_and_training_data_rivals_are_skipped(distilled, test_features, tmp_path):
-    found = verbs.evaluate_encoder(distilled, test_features, Folder(tmp_path / "out"))
+    found = evaluate(distilled, test_features, Folder(tmp_path / "out"))
     assert {"exact", "influcoder-exact-query", "surface"} <= set(found["skipped"])
     assert not set(found["skipped"]) & set(found["methods"])
     assert found["teacher"]["reliability"] is None
 
 
 def test_papers_encoder_is_evaluated(paper, test_features, train, decoder, tmp_path):
-    found = verbs.evaluate_encoder(paper, test_features, Folder(tmp_path / "out"), train=train, decoder=decoder)
+    found = evaluate(paper, test_features, Folder(tmp_path / "out"), train=train, decoder=decoder)
     assert "influcoder-exact-query" not in found["methods"]
     assert "exact" in found["methods"]
 
 
 def test_training_data_is_refused(distilled, train, tmp_path):
     with pytest.raises(DataError, match="90 test examples were seen in training or model selection"):
-        verbs.evaluate_encoder(distilled, train, Folder(tmp_path / "out"))
+        evaluate(distilled, train, Folder(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -260,20 +266,20 @@ def test_one_training_row_in_other_words_case_is_refused(distilled, decoder, tra
     pool = [*sentences(20, 70, "p"), loud]
     feature_verbs.features(decoder, sentences(6, 71, "q"), pool, Folder(tmp_path / "test"), SETTINGS)
     with pytest.raises(DataError, match=r"1 test examples were seen .* 'new' among them"):
-        verbs.evaluate_encoder(distilled, tmp_path / "test", Folder(tmp_path / "out"))
+        evaluate(distilled, tmp_path / "test", Folder(tmp_path / "out"))
 
 
 def test_encoder_that_tells_no_training_data_is_refused(distilled, test_features, tmp_path):
     InfluenceEncoder.load(distilled).save(tmp_path / "bare")
     with pytest.raises(DataError, match=r"training\.parquet"):
-        verbs.evaluate_encoder(tmp_path / "bare", test_features, Folder(tmp_path / "out"))
+        evaluate(tmp_path / "bare", test_features, Folder(tmp_path / "out"))
 
 
 def test_evaluation_with_another_decoder_is_refused(distilled, test_features, tokenizer, tmp_path):
     """Its agreement with itself would be shown as the ceiling of another model's influences."""
     other = tiny_decoder("llama", tokenizer, seed=9)
     with pytest.raises(StoreMismatch, match=r"test were computed from a decoder with decoder \w{12}, .* has \w{12}"):
-        verbs.evaluate_encoder(distilled, test_features, Folder(tmp_path / "out"), decoder=other)
+        evaluate(distilled, test_features, Folder(tmp_path / "out"), decoder=other)
     assert not (tmp_path / "out").exists()
 
 
@@ -283,7 +289,7 @@ def test_evaluation_with_another_decoder_is_refused(distilled, test_features, to
 )
 def test_recipe_and_backbone_must_fit(train, tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
-        verbs.distil(train, Folder(tmp_path / "out"), **options)
+        distill(train, Folder(tmp_path / "out"), **options)
 
 
 @pytest.mark.parametrize(
@@ -300,19 +306,19 @@ def test_recipe_and_backbone_must_fit(train, tmp_path, options, message):
 def test_refused_recipe_does_not_empty_the_folder(train, tmp_path, options):
     (tmp_path / "earlier").write_text("precious")
     with pytest.raises(InflucoderError):
-        verbs.distil(train, Folder(tmp_path, overwrite=True), **options)
+        distill(train, Folder(tmp_path, overwrite=True), **options)
     assert (tmp_path / "earlier").read_text() == "precious"
 
 
 def test_backbone_that_is_none(train, tmp_path):
     with pytest.raises(InflucoderError, match="nowhere"):
-        verbs.distil(train, Folder(tmp_path / "out"), recipe="paper", backbone=str(tmp_path / "nowhere"))
+        distill(train, Folder(tmp_path / "out"), recipe="paper", backbone=str(tmp_path / "nowhere"))
 
 
 def test_folder_in_use_is_refused(train, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="not empty"):
-        verbs.distil(train, Folder(tmp_path))
+        distill(train, Folder(tmp_path))
 
 
 def test_features_are_resumed(decoder, train, tmp_path, monkeypatch):
@@ -344,17 +350,17 @@ def test_summary_of_a_query(built):
 
 @pytest.mark.parametrize("recipe", ["forward", "short"])
 def test_tiers_that_run_the_decoder_from_features_to_search(decoder, train, tmp_path, recipe):
-    found = verbs.distil(train, Folder(tmp_path / "e"), recipe=recipe, decoder=decoder)
+    found = distill(train, Folder(tmp_path / "e"), recipe=recipe, decoder=decoder)
     assert found["tier"] == recipe
     encoder = InfluenceEncoder.load(tmp_path / "e", decoder=decoder)
     pool = sentences(8, 70, "x")
     index_verbs.index(encoder, pool, Folder(tmp_path / "i"))
     asked = sentences(1, 71, "q")
     opened = Index(tmp_path / "i", decoder=decoder)
-    hits = verbs.search(opened, asked, k=3, opponents=False, verify=0, decoder=decoder)
+    hits = search_verb.search(opened, asked, k=3, opponents=False, verify=0, decoder=decoder)
     assert len(hits[0]) == 3
     with pytest.raises(ModelError, match="give it with --decoder"):
-        verbs.search(Index(tmp_path / "i"), asked, k=3, opponents=False, verify=0, decoder=None)
+        search_verb.search(Index(tmp_path / "i"), asked, k=3, opponents=False, verify=0, decoder=None)
 
 
 @pytest.mark.parametrize(
@@ -363,25 +369,25 @@ def test_tiers_that_run_the_decoder_from_features_to_search(decoder, train, tmp_
 def test_decoder_goes_with_the_recipes_that_run_it_alone(decoder, train, tmp_path, recipe, with_decoder):
     backbone = "somewhere" if recipe == "paper" else None
     with pytest.raises(ConfigError, match="give --decoder with one of them"):
-        verbs.distil(
+        distill(
             train, Folder(tmp_path / "e"), recipe=recipe, backbone=backbone, decoder=decoder if with_decoder else None
         )
 
 
 def test_another_seed_of_the_student_leaves_its_teacher_as_it_was(decoder, train, tmp_path):
     """Its exact queries would live in another space."""
-    verbs.distil(train, Folder(tmp_path / "e"), seed=5)
+    distill(train, Folder(tmp_path / "e"), seed=5)
     encoder = InfluenceEncoder.load(tmp_path / "e")
     assert encoder.made_by["student_seed"] == 5
     of_features = Store(train / "pool").manifest["made_by"]["seed"]
-    assert verbs.teacher_of(encoder, decoder).settings.seed == of_features != 5
+    assert teacher_of(encoder, decoder).settings.seed == of_features != 5
 
 
 @pytest.mark.parametrize("recipe", ["static", "forward"])
 def test_from_features_and_unlabelled_files_to_an_encoder(decoder, train, tmp_path, recipe):
     known = load_sample(train)
     asked, pool = sentences(4, 90, "asked"), [*sentences(30, 91, "more"), *known.pool[:5]]
-    found = verbs.distil(train, Folder(tmp_path / "e"), recipe=recipe, decoder=decoder, unlabelled=(asked, pool))
+    found = distill(train, Folder(tmp_path / "e"), recipe=recipe, decoder=decoder, unlabelled=(asked, pool))
     assert found["tier"] == recipe
     assert (found["splits"]["pseudo_queries"], found["splits"]["pseudo_pool"]) == (4, 30)
     encoder = InfluenceEncoder.load(tmp_path / "e", decoder=decoder if recipe == "forward" else None)
@@ -396,19 +402,19 @@ def test_from_features_and_unlabelled_files_to_an_encoder(decoder, train, tmp_pa
 def test_labels_of_nothing_new_are_refused(decoder, train, tmp_path):
     known = load_sample(train)
     with pytest.raises(ConfigError, match="train already: nothing is left to label"):
-        verbs.distil(train, Folder(tmp_path / "e"), decoder=decoder, unlabelled=([], known.pool[:5]))
+        distill(train, Folder(tmp_path / "e"), decoder=decoder, unlabelled=([], known.pool[:5]))
 
 
 def test_features_of_checkpoints_have_no_short_tier(decoder, train, tmp_path, monkeypatch):
-    made_by = verbs._teacher_of(train) | {"checkpoints": ["a", "b"]}
-    monkeypatch.setattr(verbs, "_teacher_of", lambda source: made_by)
+    made_by = _teacher_of(train) | {"checkpoints": ["a", "b"]}
+    monkeypatch.setattr(distill_verb, "_teacher_of", lambda source: made_by)
     with pytest.raises(ConfigError, match="gradients of one model"):
-        verbs.distil(train, Folder(tmp_path / "e"), recipe="short", decoder=decoder)
+        distill(train, Folder(tmp_path / "e"), recipe="short", decoder=decoder)
 
 
 def test_surface_is_not_fitted_on_the_test(distilled, test_features, tmp_path):
     with pytest.raises(DataError, match="90 test examples were seen in training"):
-        verbs.evaluate_encoder(distilled, test_features, Folder(tmp_path / "out"), train=test_features)
+        evaluate(distilled, test_features, Folder(tmp_path / "out"), train=test_features)
 
 
 def test_who_labels_has_not_seen_what_is_chosen_by(decoder, train, tmp_path, monkeypatch):
@@ -418,9 +424,9 @@ def test_who_labels_has_not_seen_what_is_chosen_by(decoder, train, tmp_path, mon
         made.append((more["short"] is not None, more.get("refit", True)))
         return distil_static(*given, **more)
 
-    for module in (verbs, closed_form):
+    for module in (distill_verb, closed_form):
         monkeypatch.setattr(module, "distil_static", noted)
-    verbs.distil(train, Folder(tmp_path / "e"), decoder=decoder, unlabelled=unlabelled)
+    distill(train, Folder(tmp_path / "e"), decoder=decoder, unlabelled=unlabelled)
     teacher, splits = GradientTeacher(decoder, SETTINGS), split_sample(load_sample(train), 0)
     closed_form.distilled(closed_form.PSEUDO, teacher, splits, 0, expected_embeddings(decoder), unlabelled)
     assert made == [(True, False), (False, True)] * 2
@@ -437,7 +443,7 @@ def test_who_labels_has_not_seen_what_is_chosen_by(decoder, train, tmp_path, mon
 def test_recipes_that_take_no_labels(decoder, train, tmp_path, recipe, with_decoder, message):
     backbone = "somewhere" if recipe == "paper" else None
     with pytest.raises(ConfigError, match=message):
-        verbs.distil(
+        distill(
             train,
             Folder(tmp_path / "e"),
             recipe=recipe,

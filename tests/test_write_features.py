@@ -13,16 +13,20 @@ import torch
 from teacher_oracles import facts, influence, relative_error, trained_adapter
 from tiny import save_decoder, some_examples, tiny_decoder, tiny_tokenizer
 
-from influcoder.atomic import claim
-from influcoder.decoder import Decoder
+from influcoder.data.columns import data_fingerprint
+from influcoder.data.examples import Example
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
-from influcoder.examples import Example, data_fingerprint
-from influcoder.runners import Share
-from influcoder.samples import read_features
-from influcoder.store import Store
-from influcoder.teachers import GradientTeacher, TeacherSettings, fitted, make_teacher, read_fitted
+from influcoder.model.decoder import Decoder
+from influcoder.runners.share import Share
+from influcoder.store.output_folder import claim
+from influcoder.store.store import Store
+from influcoder.student.sample import read_features
 from influcoder.teachers import write as writing
+from influcoder.teachers.fitted import fitted, read_fitted
+from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.kronecker import FittedViews
+from influcoder.teachers.make import make_teacher
+from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.write import write_features
 
 SETTINGS = TeacherSettings(rank=8, width=1024, precision="fp32", token_budget=120)
@@ -31,7 +35,7 @@ PROCESS = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 import test_write_features as own
-from influcoder.store import StoreWriter
+from influcoder.store.store import StoreWriter
 
 write, pause = StoreWriter.write, float(sys.argv[6])
 StoreWriter.write = lambda *arguments: (write(*arguments), time.sleep(pause))

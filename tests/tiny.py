@@ -19,8 +19,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from influcoder.decoder import Decoder
-from influcoder.examples import Example
+from influcoder.data.examples import Example
+from influcoder.model.decoder import Decoder
 
 END = "<eos>"
 SENTENCES = [

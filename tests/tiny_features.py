@@ -1,9 +1,12 @@
 """Both sides of the features of a tiny teacher that learns, in shards of eight, by any runner."""
 
-from influcoder.decoder import Decoder
-from influcoder.examples import Example
-from influcoder.teachers import Side, TeacherSettings, fitted, make_teacher, write_sides
+from influcoder.data.examples import Example
+from influcoder.model.decoder import Decoder
 from influcoder.teachers import write as writing
+from influcoder.teachers.fitted import fitted
+from influcoder.teachers.make import make_teacher
+from influcoder.teachers.settings import TeacherSettings
+from influcoder.teachers.write import Side, write_sides
 
 SETTINGS = TeacherSettings.named("logra", rank=4, precision="fp32", fit_examples=32, token_budget=400)
 

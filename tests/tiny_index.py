@@ -5,11 +5,13 @@ from pathlib import Path
 from test_attribution import sentences
 from tiny import save_decoder
 
-from influcoder import feature_verbs, indexing, verbs
-from influcoder.decoder import Decoder
-from influcoder.encoder import InfluenceEncoder
-from influcoder.folder import Folder
-from influcoder.teachers import TeacherSettings
+from influcoder.indexes import build as indexing
+from influcoder.model.decoder import Decoder
+from influcoder.store.output_folder import Folder
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.teachers.settings import TeacherSettings
+from influcoder.verbs import features as feature_verbs
+from influcoder.verbs.distill import distill
 
 SETTINGS = TeacherSettings(rank=4, width=512, precision="fp32")
 
@@ -18,7 +20,7 @@ def save_encoder(folder, tokenizer, tier="static"):
     """(its folder, its decoder)"""
     decoder = Decoder.load(save_decoder(folder / "decoder", tokenizer), device="cpu")
     feature_verbs.features(decoder, sentences(30, 1, "q"), sentences(60, 2, "p"), Folder(folder / "train"), SETTINGS)
-    verbs.distil(folder / "train", Folder(folder / tier), recipe=tier, decoder=None if tier == "static" else decoder)
+    distill(folder / "train", Folder(folder / tier), recipe=tier, decoder=None if tier == "static" else decoder)
     return folder / tier, decoder
 
 

@@ -9,11 +9,10 @@ import torch
 from serving import Contender, Job, Receive, serve
 from torch import Tensor
 
-from influcoder.batches import make_batches
-from influcoder.decoder import Decoder
-from influcoder.gradients import LayerGradients
-from influcoder.layers import lora_b
-from influcoder.tokens import Tokens
+from influcoder.model.batches import Tokens, make_batches
+from influcoder.model.decoder import Decoder
+from influcoder.model.gradients import LayerGradients
+from influcoder.model.layers import lora_b
 
 
 def prepare(job: Job) -> Contender:

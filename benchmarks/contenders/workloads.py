@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from influcoder.decoder import Decoder
-from influcoder.layers import lora_b
-from influcoder.reading import read_examples
+from influcoder.data.reading import read_examples
+from influcoder.model.decoder import Decoder
+from influcoder.model.layers import lora_b
 
 DEMO = Path(__file__).parents[2] / "src/influcoder/demo"
 SHAPES = {

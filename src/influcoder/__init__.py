@@ -8,40 +8,44 @@ The names below are loaded when they are first used, so that importing the packa
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from influcoder.attribution import Hit, search
-    from influcoder.decoder import Decoder
-    from influcoder.distill import Sample, distil_static
-    from influcoder.encoder import InfluenceEncoder
-    from influcoder.errors import InflucoderError
-    from influcoder.evaluation import evaluate
-    from influcoder.examples import Example
-    from influcoder.index import Index
-    from influcoder.paper import distil_paper
-    from influcoder.reading import read_examples
-    from influcoder.selection import Selection
-    from influcoder.teachers import Checkpoint, GradientTeacher, TeacherSettings, make_teacher
+from influcoder.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from influcoder.attribution.search import Hit, search
+    from influcoder.attribution.selection import Selection
+    from influcoder.data.examples import Example
+    from influcoder.data.reading import read_examples
+    from influcoder.errors import InflucoderError
+    from influcoder.evaluation.evaluate import evaluate
+    from influcoder.indexes.index import Index
+    from influcoder.model.decoder import Decoder
+    from influcoder.student.distill import distil_static
+    from influcoder.student.encoder import InfluenceEncoder
+    from influcoder.student.paper import distil_paper
+    from influcoder.student.sample import Sample
+    from influcoder.teachers.checkpoints import Checkpoint
+    from influcoder.teachers.gradient import GradientTeacher
+    from influcoder.teachers.make import make_teacher
+    from influcoder.teachers.settings import TeacherSettings
 
 _HOMES = {
-    "Checkpoint": "teachers",
-    "Decoder": "decoder",
-    "Example": "examples",
-    "GradientTeacher": "teachers",
-    "Hit": "attribution",
-    "Index": "index",
+    "Checkpoint": "teachers.checkpoints",
+    "Decoder": "model.decoder",
+    "Example": "data.examples",
+    "GradientTeacher": "teachers.gradient",
+    "Hit": "attribution.search",
+    "Index": "indexes.index",
     "InflucoderError": "errors",
-    "InfluenceEncoder": "encoder",
-    "Sample": "distill",
-    "Selection": "selection",
-    "TeacherSettings": "teachers",
-    "distil_paper": "paper",
-    "distil_static": "distill",
-    "evaluate": "evaluation",
-    "make_teacher": "teachers",
-    "read_examples": "reading",
-    "search": "attribution",
+    "InfluenceEncoder": "student.encoder",
+    "Sample": "student.sample",
+    "Selection": "attribution.selection",
+    "TeacherSettings": "teachers.settings",
+    "distil_paper": "student.paper",
+    "distil_static": "student.distill",
+    "evaluate": "evaluation.evaluate",
+    "make_teacher": "teachers.make",
+    "read_examples": "data.reading",
+    "search": "attribution.search",
 }
 
 __all__ = [

@@ -5,37 +5,37 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from influcoder import __version__
-from influcoder.atomic import atomic_write, write_json
-from influcoder.benchmarks.bench import EXACT
-from influcoder.benchmarks.causal import CausalSettings, causal
-from influcoder.benchmarks.corpora import Budget
-from influcoder.benchmarks.counterfact import CounterfactSettings
-from influcoder.benchmarks.counterfact import benchmark as counterfact
-from influcoder.benchmarks.experiment import PaperSettings
-from influcoder.benchmarks.experiment import benchmark as paper
-from influcoder.benchmarks.facts import FactBudget
-from influcoder.benchmarks.fidelity import fidelity
-from influcoder.benchmarks.frontier import frontier
-from influcoder.benchmarks.methods import METHODS, chosen
-from influcoder.benchmarks.selection import SelectionSettings
-from influcoder.benchmarks.selection import benchmark as selection
-from influcoder.benchmarks.students import CORPORA, MORE_POOL, MORE_QUERIES, FidelitySettings
-from influcoder.benchmarks.tables import causal_tables, fidelity_tables
-from influcoder.benchmarks.task_tables import (
+from influcoder.benchmarks.corpora.corpora import Budget
+from influcoder.benchmarks.corpora.facts import FactBudget
+from influcoder.benchmarks.corpora.worlds import demo_world, own_world
+from influcoder.benchmarks.methods.bench import EXACT
+from influcoder.benchmarks.methods.registry import METHODS, chosen
+from influcoder.benchmarks.results.frontier import frontier
+from influcoder.benchmarks.results.tables import causal_tables, fidelity_tables
+from influcoder.benchmarks.results.task_tables import (
     counterfact_tables,
     paper_tables,
     selection_tables,
     toxicity_tables,
 )
-from influcoder.benchmarks.toxicity import UNSAFE_TEACHER, ToxicitySettings
-from influcoder.benchmarks.toxicity import benchmark as toxicity
-from influcoder.benchmarks.worlds import demo_world, own_world
-from influcoder.decoder import Decoder
+from influcoder.benchmarks.tasks.causal import CausalSettings, causal
+from influcoder.benchmarks.tasks.counterfact import CounterfactSettings
+from influcoder.benchmarks.tasks.counterfact import benchmark as counterfact
+from influcoder.benchmarks.tasks.fidelity import fidelity
+from influcoder.benchmarks.tasks.fidelity_students import CORPORA, MORE_POOL, MORE_QUERIES, FidelitySettings
+from influcoder.benchmarks.tasks.paper import PaperSettings
+from influcoder.benchmarks.tasks.paper import benchmark as paper
+from influcoder.benchmarks.tasks.selection import SelectionSettings
+from influcoder.benchmarks.tasks.selection import benchmark as selection
+from influcoder.benchmarks.tasks.toxicity import UNSAFE_TEACHER, ToxicitySettings
+from influcoder.benchmarks.tasks.toxicity import benchmark as toxicity
+from influcoder.data.reading import read_examples
 from influcoder.errors import ConfigError
-from influcoder.finetune import FinetuneSettings
-from influcoder.folder import Folder
-from influcoder.reading import read_examples
+from influcoder.model.decoder import Decoder
+from influcoder.model.finetune import FinetuneSettings
+from influcoder.store.files import atomic_write, write_json
+from influcoder.store.output_folder import Folder
+from influcoder.version import __version__
 
 FINETUNE = FinetuneSettings(epochs=2, learning_rate=2e-4, rows_a_step=16)
 """far enough that the pool is learnt, and not by heart: see docs/log.md"""
@@ -59,7 +59,7 @@ def benchmark_fidelity(
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
-    """Run `influcoder.benchmarks.fidelity` on the corpora in `data`."""
+    """Run `influcoder.benchmarks.tasks.fidelity` on the corpora in `data`."""
     named, budget = tuple(dict.fromkeys(corpora)), Budget(more_queries=more_queries, more_pool=more_pool)
     settings = FidelitySettings(seeds, budget, backbone=backbone, corpora=named, teacher=teacher)
     if quick:
@@ -85,7 +85,7 @@ def benchmark_causal(
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
-    """Run `influcoder.benchmarks.causal` on files of examples, or on the demo's.
+    """Run `influcoder.benchmarks.tasks.causal` on files of examples, or on the demo's.
 
     Raises:
         ConfigError: only one of `pool` and `queries` is given, or too little of something.
@@ -118,7 +118,7 @@ def benchmark_toxicity(
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
-    """Run `influcoder.benchmarks.toxicity` on the corpora in `data`."""
+    """Run `influcoder.benchmarks.tasks.toxicity` on the corpora in `data`."""
     compared = chosen(methods, teacher)
     settings = ToxicitySettings(
         seeds=seeds, benign=benign, tuning=FINETUNE, backbone=backbone, methods=compared, teacher=teacher
@@ -140,7 +140,7 @@ def benchmark_counterfact(
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
-    """Run `influcoder.benchmarks.counterfact` on the corpus in `data`."""
+    """Run `influcoder.benchmarks.tasks.counterfact` on the corpus in `data`."""
     compared = chosen(methods, teacher)
     settings = CounterfactSettings(seeds=seeds, backbone=backbone, methods=compared, teacher=teacher)
     if quick:
@@ -164,7 +164,7 @@ def benchmark_selection(
     seeds: int = 3,
     quick: bool = False,
 ) -> dict[str, Any]:
-    """Run `influcoder.benchmarks.selection` on the corpora in `data`."""
+    """Run `influcoder.benchmarks.tasks.selection` on the corpora in `data`."""
     compared = chosen(methods, teacher)
     settings = SelectionSettings(seeds, tuple(tasks), rows, backbone=backbone, methods=compared, teacher=teacher)
     if quick:
@@ -177,7 +177,7 @@ def benchmark_selection(
 def benchmark_paper(
     decoder: Decoder, folder: Folder, data: Path, backbones: Sequence[str], *, seeds: int = 3, quick: bool = False
 ) -> dict[str, Any]:
-    """Run `influcoder.benchmarks.experiment` on BIG-Bench Hard and Dolly."""
+    """Run `influcoder.benchmarks.tasks.paper` on BIG-Bench Hard and Dolly."""
     settings = PaperSettings(tuple(backbones), seeds)
     if quick:
         settings = PaperSettings(tuple(backbones), 1, QUICK_BUDGET, epochs=1)

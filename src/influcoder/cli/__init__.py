@@ -1,4 +1,4 @@
-"""The command line: one function a verb, each a few lines over `influcoder.verbs`, in a file a stage."""
+"""The command line: one function a verb, each a few lines over `influcoder.verbs.search`, in a file a stage."""
 
 import os
 import shlex
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cyclopts
 
-from influcoder import __version__
 from influcoder.cli.around import demo, env, report
 from influcoder.cli.benchmark import benchmarks
 from influcoder.cli.flags import Flag
@@ -17,6 +16,7 @@ from influcoder.cli.pool import export, index, score, search, select
 from influcoder.cli.student import distill, evaluate
 from influcoder.cli.teach import features, import_attribution, self_check, teachers
 from influcoder.errors import ConfigError, InflucoderError
+from influcoder.version import __version__
 
 app = cyclopts.App(
     name="influcoder",
@@ -93,7 +93,7 @@ def how_to_go_on(words: list[str]) -> str:
 
 
 def _stop(message: str, status: int) -> None:
-    from influcoder.visible import visible
+    from influcoder.report.visible import visible
 
     print(f"error: {visible(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
     sys.exit(status)

@@ -8,9 +8,9 @@ from influcoder.cli.output import print_json, write_config
 
 def demo(*, output: ResumableOutput, seed: Seed = 0) -> None:
     """Run the whole path on the built-in demo world: about two minutes on two cores."""
-    from influcoder.atomic import claim
     from influcoder.demo.run import run_demo
-    from influcoder.tables import print_demo
+    from influcoder.report.console import print_demo
+    from influcoder.store.output_folder import claim
 
     with claim(output.output_dir, resume=output.resume, overwrite=output.overwrite) as folder:
         write_config(folder, "demo", {"output": output, "seed": seed})
@@ -28,13 +28,13 @@ def report(folder: Path) -> None:
     Args:
         folder: what `influcoder evaluate` or `influcoder demo` wrote
     """
-    from influcoder.report import write_report
+    from influcoder.report.page import write_report
 
     print(write_report(folder))  # noqa: T201
 
 
 def env() -> None:
     """Print versions, for a bug report."""
-    from influcoder.tables import print_versions
+    from influcoder.report.console import print_versions
 
     print_versions()

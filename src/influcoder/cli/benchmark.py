@@ -40,8 +40,8 @@ def causal(
         quick: the same protocol, small, whatever --subsets and --seeds say: a minute, and no number worth keeping
     """
     arguments = dict(locals())
+    from influcoder.benchmarks.results.tables import causal_tables
     from influcoder.benchmarks.run import benchmark_causal
-    from influcoder.benchmarks.tables import causal_tables
 
     _run("causal", arguments, output, benchmark_causal, causal_tables)
 
@@ -76,8 +76,8 @@ def fidelity(
         quick: the same protocol, small: no number worth keeping
     """
     arguments = dict(locals())
+    from influcoder.benchmarks.results.tables import fidelity_tables
     from influcoder.benchmarks.run import benchmark_fidelity
-    from influcoder.benchmarks.tables import fidelity_tables
 
     _run("fidelity", arguments, output, benchmark_fidelity, fidelity_tables)
 
@@ -110,8 +110,8 @@ def toxicity(
         quick: the same protocol, small, whatever --benign and --seeds say: a minute, and no number worth keeping
     """
     arguments = dict(locals())
+    from influcoder.benchmarks.results.task_tables import toxicity_tables
     from influcoder.benchmarks.run import benchmark_toxicity
-    from influcoder.benchmarks.task_tables import toxicity_tables
 
     _run("toxicity", arguments, output, benchmark_toxicity, toxicity_tables)
 
@@ -142,8 +142,8 @@ def counterfact(
         quick: the same protocol, small, whatever --seeds says: a minute, and no number worth keeping
     """
     arguments = dict(locals())
+    from influcoder.benchmarks.results.task_tables import counterfact_tables
     from influcoder.benchmarks.run import benchmark_counterfact
-    from influcoder.benchmarks.task_tables import counterfact_tables
 
     _run("counterfact", arguments, output, benchmark_counterfact, counterfact_tables)
 
@@ -178,8 +178,8 @@ def selection(
         quick: the same protocol, small, whatever --rows and --seeds say: a minute, and no number worth keeping
     """
     arguments = dict(locals())
+    from influcoder.benchmarks.results.task_tables import selection_tables
     from influcoder.benchmarks.run import benchmark_selection
-    from influcoder.benchmarks.task_tables import selection_tables
 
     _run("selection", arguments, output, benchmark_selection, selection_tables)
 
@@ -206,8 +206,8 @@ def paper(
         quick: the same protocol, small, whatever --seeds says: no number worth keeping
     """
     arguments = dict(locals())
+    from influcoder.benchmarks.results.task_tables import paper_tables
     from influcoder.benchmarks.run import benchmark_paper
-    from influcoder.benchmarks.task_tables import paper_tables
 
     _run("paper", arguments, output, benchmark_paper, paper_tables)
 
@@ -220,7 +220,7 @@ def _run(
     tables: Callable[[Mapping[str, Any]], str],
 ) -> None:
     """Load the decoder and run a benchmark on it; what is neither of the two nor the folder is the benchmark's own."""
-    from influcoder.decoder import Decoder
+    from influcoder.model.decoder import Decoder
 
     own = {key: value for key, value in arguments.items() if key not in ("output", "decoder", "max_length")}
     if "data" in own:

@@ -15,11 +15,11 @@ from cyclopts import Parameter
 from influcoder.errors import ConfigError
 
 if TYPE_CHECKING:
-    from influcoder.examples import Columns, Example
-    from influcoder.folder import Folder
-    from influcoder.imports import Imported
-    from influcoder.runners import Runner
-    from influcoder.teachers import TeacherSettings
+    from influcoder.data.examples import Columns, Example
+    from influcoder.runners.runner import Runner
+    from influcoder.store.output_folder import Folder
+    from influcoder.teachers.imported import Imported
+    from influcoder.teachers.settings import TeacherSettings
 
 SOURCES = ("query_features", "pool_features", "scores", "bergson_queries", "bergson_pool", "query_ids", "pool_ids")
 INPUTS = (
@@ -65,7 +65,7 @@ class Output:
 
     def folder(self, arguments: Mapping[str, Any]) -> "Folder":
         """The folder, apart from what a verb with these arguments reads."""
-        from influcoder.folder import Folder
+        from influcoder.store.output_folder import Folder
 
         given = flat(arguments)
         named = [given.get(name) or [] for name in INPUTS]
@@ -107,7 +107,7 @@ class Reading:
 
     def stream(self, files: list[str], side: str, output: Output) -> "Iterator[Example]":
         """The same one after the other, as they are asked for; that the files are there is seen at once."""
-        from influcoder.reading import find_files, stream_examples
+        from influcoder.data.reading import find_files, stream_examples
 
         return stream_examples(
             [path for one in files for path in find_files(one)],
@@ -119,7 +119,7 @@ class Reading:
 
     def columns(self) -> "Columns":
         """The columns that were named."""
-        from influcoder.examples import Columns
+        from influcoder.data.examples import Columns
 
         return Columns(self.prompt_column, self.completion_column, self.text_column, self.id_column)
 
@@ -143,9 +143,9 @@ class Running:
 
     def runner(self) -> "Runner":
         """Whom to give the shards to."""
-        from influcoder.runners import InProcess
         from influcoder.runners.actors import RayActors
         from influcoder.runners.processes import Processes
+        from influcoder.runners.runner import InProcess
 
         if self.ray is not None:
             return RayActors(self.ray, workers=self.workers, timeout_s=self.worker_timeout)
@@ -185,7 +185,7 @@ class Teaching:
 
     def settings(self, seed: int) -> "TeacherSettings":
         """The teacher's settings with these changes."""
-        from influcoder.teachers import TeacherSettings
+        from influcoder.teachers.settings import TeacherSettings
 
         changes = {name: value for name, value in vars(self).items() if name != "teacher"}
         changes["normalise_modules"] = self.normalise_modules or None
@@ -219,7 +219,7 @@ class Attribution:
 
     def read(self, queries: "list[Example]", pool: "list[Example]") -> "Imported":
         """It, matched with the examples."""
-        from influcoder import imports
+        from influcoder.teachers import imported as imports
 
         given = {name: getattr(self, name) for name in SOURCES[:5] if getattr(self, name)}
         ids: dict[str, Any] = {"query_ids": self.query_ids, "pool_ids": self.pool_ids}

@@ -23,7 +23,7 @@ def finish(
 
 def show(found: Mapping[str, Any], output: Output, *, shown: str = "") -> None:
     """Print a verb's numbers, or what is to be shown of them."""
-    from influcoder.tables import print_numbers
+    from influcoder.report.console import print_numbers
 
     if output.json:
         print_json(found)
@@ -35,7 +35,7 @@ def show(found: Mapping[str, Any], output: Output, *, shown: str = "") -> None:
 
 def write_config(folder: Path, verb: str, arguments: Mapping[str, Any]) -> None:
     """The config.toml that `influcoder run` replays: paths absolute, defaults included."""
-    from influcoder.atomic import atomic_write
+    from influcoder.store.files import atomic_write
 
     lines = [f"verb = {json.dumps(verb)}"]
     for name, value in flat(arguments).items():

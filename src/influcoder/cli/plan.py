@@ -49,10 +49,10 @@ def features(
         max_length: tokens of an example that are read
         json: print the numbers as JSON
     """
-    from influcoder.decoder import Decoder
-    from influcoder.glance import glance
-    from influcoder.plan import FEATURE_PROBE, plan_features
-    from influcoder.teachers import make_teacher
+    from influcoder.data.preview import glance
+    from influcoder.model.decoder import Decoder
+    from influcoder.teachers.make import make_teacher
+    from influcoder.verbs.plan import FEATURE_PROBE, plan_features
 
     columns = reading.columns()
     seen = [glance(side, FEATURE_PROBE, columns=columns, seed=seed) for side in (queries, pool)]
@@ -90,10 +90,10 @@ def index(
         checkpoints: those the teacher took its gradients from, if it did
         json: print the numbers as JSON
     """
-    from influcoder.encoder import InfluenceEncoder
-    from influcoder.glance import glance
-    from influcoder.plan import INDEX_PROBE, plan_index
-    from influcoder.verbs import teacher_of
+    from influcoder.data.preview import glance
+    from influcoder.student.encoder import InfluenceEncoder
+    from influcoder.student.encoder_folder import teacher_of
+    from influcoder.verbs.plan import INDEX_PROBE, plan_index
 
     refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
     loaded = InfluenceEncoder.load(encoder)
@@ -106,8 +106,8 @@ def index(
 
 
 def _tell(plan: dict[str, Any], output_dir: Path, json: bool) -> None:
-    from influcoder.plan import plan_in_words
-    from influcoder.room import free_bytes, refuse_full_disk
+    from influcoder.store.disk_space import free_bytes, refuse_full_disk
+    from influcoder.verbs.plan import plan_in_words
 
     free = free_bytes(output_dir)
     if json:

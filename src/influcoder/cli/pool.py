@@ -24,10 +24,10 @@ from influcoder.cli.teach import checkpoints_of
 from influcoder.errors import ConfigError
 
 if TYPE_CHECKING:
-    from influcoder.decoder import Decoder
-    from influcoder.examples import Example
-    from influcoder.index import Index
-    from influcoder.lance import LanceIndex
+    from influcoder.data.examples import Example
+    from influcoder.indexes.index import Index
+    from influcoder.indexes.lance import LanceIndex
+    from influcoder.model.decoder import Decoder
 
 
 def index(
@@ -60,10 +60,10 @@ def index(
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
-    from influcoder import index_verbs
-    from influcoder.encoder import InfluenceEncoder
-    from influcoder.index import Index
-    from influcoder.runners import Share
+    from influcoder.indexes.index import Index
+    from influcoder.runners.share import Share
+    from influcoder.student.encoder import InfluenceEncoder
+    from influcoder.verbs import index as verb
 
     refuse_without_decoder(decoder, adapter=adapter)
     if add or remove:
@@ -73,7 +73,7 @@ def index(
                 "--encoder, --pool, --workers, --ray, --worker-timeout, --shard and --overwrite out."
             )
         made_by = Index(output.output_dir).encoder.made_by
-        changed = index_verbs.change_index(
+        changed = verb.change_index(
             output.output_dir,
             add=reading.stream(add, "add", output) if add else None,
             remove=_ids(remove or []),
@@ -89,7 +89,7 @@ def index(
         loaded = InfluenceEncoder.load(encoder, decoder=decoder_of(loaded.made_by, decoder, adapter))
     folder = replace(output.folder(arguments), share=Share.read(running.shard))
     rows, runner = reading.stream(pool, "pool", output), running.runner()
-    found = index_verbs.index(loaded, rows, folder, code=code, approximate=approximate, runner=runner)
+    found = verb.index(loaded, rows, folder, code=code, approximate=approximate, runner=runner)
     finish("index", arguments, found, output)
 
 
@@ -128,15 +128,15 @@ def search(
         verify_hashes: read and check every file of the index first, not only those that are needed
         json: print the rows as JSON
     """
-    from influcoder import verbs
-    from influcoder.tables import hits_as_json, print_hits
+    from influcoder.report.console import hits_as_json, print_hits
+    from influcoder.verbs import search as verb
 
     refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
     asked = _asked(prompt, completion, queries)
     opened, teacher = _opened(index, decoder, adapter)
     if verify_hashes:
         opened.verify()
-    found = verbs.search(
+    found = verb.search(
         opened,
         asked,
         k=k,
@@ -177,12 +177,12 @@ def select(
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
-    from influcoder import verbs
+    from influcoder.verbs import search as verb
 
     refuse_without_decoder(decoder, adapter=adapter)
     rules = {"top": share(top, "--top"), "drop": share(drop, "--drop"), "threshold": threshold}
     asked = reading.read(queries, "queries", output)
-    found = verbs.select(_whole(index, decoder, adapter), asked, output.folder(arguments), **rules)
+    found = verb.select(_whole(index, decoder, adapter), asked, output.folder(arguments), **rules)
     finish("select", arguments, found, output)
 
 
@@ -206,12 +206,12 @@ def score(
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
-    from influcoder import index_verbs
+    from influcoder.verbs import index as verb
 
     refuse_without_decoder(decoder, adapter=adapter)
     asked = reading.read(queries, "queries", output)
     opened = _whole(index, decoder, adapter)
-    found = index_verbs.score(opened, asked, output.folder(arguments), where=where)
+    found = verb.score(opened, asked, output.folder(arguments), where=where)
     finish("score", arguments, found, output)
 
 
@@ -232,7 +232,7 @@ def export(
         approximate: let LanceDB make an IVF-PQ index of it
     """
     arguments = dict(locals())
-    from influcoder import lance as lancedb
+    from influcoder.indexes import lance as lancedb
 
     opened = _whole(index)
     found = lancedb.export(opened, lance, output.folder(arguments), table=table, approximate=approximate)
@@ -241,14 +241,14 @@ def export(
 
 def _ids(given: list[str]) -> list[str]:
     """Ids as typed, and those that the files among them hold."""
-    from influcoder.matrices import read_ids
+    from influcoder.teachers.matrices import read_ids
 
     return [name for one in given for name in (read_ids(Path(one)) if Path(one).is_file() else [one])]
 
 
 def _asked(prompt: str | None, completion: str | None, queries: list[str] | None) -> "list[Example]":
-    from influcoder.examples import Example
-    from influcoder.reading import read_examples
+    from influcoder.data.examples import Example
+    from influcoder.data.reading import read_examples
 
     if queries and (prompt or completion):
         raise ConfigError("--queries was given with --prompt or --completion; give either one prompt or --queries.")
@@ -261,7 +261,7 @@ def _asked(prompt: str | None, completion: str | None, queries: list[str] | None
 
 def _opened(folder: Path, path: str | None, adapter: str | None) -> "tuple[Index | LanceIndex, Decoder | None]":
     """An index with the decoder that its encoder may need."""
-    from influcoder.lance import open_index
+    from influcoder.indexes.lance import open_index
 
     index = open_index(folder)
     decoder = decoder_of(index.encoder.made_by, path, adapter)
@@ -270,7 +270,7 @@ def _opened(folder: Path, path: str | None, adapter: str | None) -> "tuple[Index
 
 def _whole(folder: Path, path: str | None = None, adapter: str | None = None) -> "Index":
     """The same of an index whose rows are here."""
-    from influcoder.index import Index
+    from influcoder.indexes.index import Index
 
     opened, _ = _opened(folder, path, adapter)
     if not isinstance(opened, Index):

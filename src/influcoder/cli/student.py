@@ -3,12 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from influcoder.cli.flags import (
-    Files,
-    Output,
-    Seed,
-    refuse_without_decoder,
-)
+from influcoder.cli.flags import Files, Output, Seed, refuse_without_decoder
 from influcoder.cli.output import finish
 from influcoder.cli.teach import checkpoints_of
 
@@ -16,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from influcoder.decoder import Decoder
+    from influcoder.model.decoder import Decoder
 
 
 def distill(
@@ -46,16 +41,16 @@ def distill(
         unlabelled_queries: the same of queries
     """
     arguments = dict(locals())
-    from influcoder import verbs
-    from influcoder.reading import read_examples
-    from influcoder.store import Store
+    from influcoder.data.reading import read_examples
+    from influcoder.store.store import Store
+    from influcoder.verbs import distill as verb
 
     refuse_without_decoder(decoder, adapter=adapter)
     loaded = None
     if decoder is not None:
         loaded = decoder_of(Store(features / "pool").manifest["made_by"], decoder, adapter)
     further = [read_examples(files) if files else [] for files in (unlabelled_queries, unlabelled)]
-    found = verbs.distil(
+    found = verb.distill(
         features,
         output.folder(arguments),
         recipe=recipe,
@@ -89,16 +84,16 @@ def evaluate(
         checkpoints: those the teacher took its gradients from, if it did
     """
     arguments = dict(locals())
-    from influcoder import verbs
-    from influcoder.encoder import InfluenceEncoder
-    from influcoder.report import write_report
+    from influcoder.report.page import write_report
+    from influcoder.student.encoder import InfluenceEncoder
+    from influcoder.verbs import evaluate as verb
 
     refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
     loaded = InfluenceEncoder.load(encoder)
     teacher = decoder_of(loaded.made_by, decoder, adapter)
     folder = output.folder(arguments)
     saved = checkpoints_of(checkpoints, decoder or "", loaded.made_by.get("max_length", 1024))
-    found = verbs.evaluate_encoder(
+    found = verb.evaluate(
         encoder, features, folder, train=train_features, decoder=teacher, checkpoints=saved, seed=seed
     )
     write_report(output.output_dir)
@@ -107,7 +102,7 @@ def evaluate(
 
 def decoder_of(made_by: "Mapping[str, Any]", path: str | None, adapter: str | None) -> "Decoder | None":
     """The decoder at a path, if one is given, reading as many tokens as the one that `made_by` tells of."""
-    from influcoder.decoder import Decoder
+    from influcoder.model.decoder import Decoder
 
     if path is None:
         return None

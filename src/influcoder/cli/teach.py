@@ -24,7 +24,7 @@ from influcoder.cli.flags import (
 from influcoder.cli.output import finish, print_json
 
 if TYPE_CHECKING:
-    from influcoder.teachers import Checkpoint
+    from influcoder.teachers.checkpoints import Checkpoint
 
 
 def features(
@@ -56,14 +56,14 @@ def features(
         max_length: tokens of an example that are read
     """
     arguments = dict(locals())
-    from influcoder import feature_verbs
-    from influcoder.decoder import Decoder
-    from influcoder.runners import Share
+    from influcoder.model.decoder import Decoder
+    from influcoder.runners.share import Share
+    from influcoder.verbs import features as verb
 
     settings, share, runner = teaching.settings(seed), Share.read(running.shard), running.runner()
     rows = reading.read(queries, "queries", output), reading.read(pool, "pool", output)
     loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length, device=share.device())
-    found = feature_verbs.features(
+    found = verb.features(
         loaded,
         *rows,
         replace(output.folder(arguments), share=share),
@@ -98,10 +98,10 @@ def self_check(
         max_length: tokens of an example that are read
         json: print the numbers as JSON
     """
-    from influcoder.decoder import Decoder
-    from influcoder.reading import read_examples
-    from influcoder.tables import print_check
-    from influcoder.teachers import check_teacher
+    from influcoder.data.reading import read_examples
+    from influcoder.model.decoder import Decoder
+    from influcoder.report.console import print_check
+    from influcoder.teachers.check import check_teacher
 
     settings = teaching.settings(seed)
     loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length)
@@ -115,14 +115,14 @@ def self_check(
 
 def teachers() -> None:
     """List the teachers that --teacher names."""
-    from influcoder.tables import print_teachers
+    from influcoder.report.console import print_teachers
 
     print_teachers()
 
 
 def checkpoints_of(paths: list[str] | None, decoder: str, max_length: int) -> "list[Checkpoint]":
     """The checkpoints of some folders or globs; adapters among them are of `decoder`."""
-    from influcoder.teachers import Checkpoint
+    from influcoder.teachers.checkpoints import Checkpoint
 
     found = [place for path in paths or [] for place in sorted(local(path), key=_counted) or [Path(path)]]
     return Checkpoint.read(found, base=decoder, max_length=max_length)
@@ -155,10 +155,10 @@ def import_attribution(
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
-    from influcoder import verbs
-    from influcoder.decoder import Decoder
+    from influcoder.model.decoder import Decoder
+    from influcoder.verbs import distill as verb
 
     refuse_without_decoder(decoder, adapter=adapter)
     found = attribution.read(reading.read(queries, "queries", output), reading.read(pool, "pool", output))
     loaded = Decoder.load(decoder, adapter=adapter) if decoder else None
-    finish("import", arguments, verbs.import_attribution(found, output.folder(arguments), loaded), output)
+    finish("import", arguments, verb.import_attribution(found, output.folder(arguments), loaded), output)

@@ -9,32 +9,37 @@ from typing import Any
 
 import numpy as np
 
-from influcoder.atomic import write_json
-from influcoder.attribution import Hit, query_vectors, search
-from influcoder.baselines import Bm25, Random, Scorer, Scores, Tfidf
-from influcoder.decoder import Decoder
-from influcoder.decoder_tables import backbone_of, expected_embeddings
+from influcoder.attribution.search import Hit, query_vectors, search
+from influcoder.data.examples import Example
 from influcoder.demo.world import SPLITS, World, assets, planted_for
-from influcoder.distill import ClosedFormRecipe, Sample, distil_static
-from influcoder.encoder import InfluenceEncoder
-from influcoder.evaluation import (
+from influcoder.evaluation.evaluate import count_overlap, evaluate
+from influcoder.evaluation.scorers import (
+    Bm25,
     EncoderScorer,
     ExactQueryScorer,
+    Random,
+    Scorer,
+    Scores,
     Surface,
     TeacherScorer,
-    count_overlap,
-    evaluate,
+    Tfidf,
 )
-from influcoder.examples import Example
-from influcoder.index import Index
-from influcoder.metrics import retrieval
-from influcoder.paper import PaperRecipe, distil_paper, steps
+from influcoder.indexes.index import Index
+from influcoder.maths.metrics import retrieval
+from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
-from influcoder.report import write_report
-from influcoder.samples import read_features
-from influcoder.store import Store
-from influcoder.summary import query_summary
-from influcoder.teachers import GradientTeacher, TeacherSettings, write_features
+from influcoder.report.page import write_report
+from influcoder.report.summary import query_summary
+from influcoder.store.files import write_json
+from influcoder.store.store import Store
+from influcoder.student.decoder_tables import backbone_of, expected_embeddings
+from influcoder.student.distill import ClosedFormRecipe, distil_static
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.paper import PaperRecipe, distil_paper, steps
+from influcoder.student.sample import Sample, read_features
+from influcoder.teachers.gradient import GradientTeacher
+from influcoder.teachers.settings import TeacherSettings
+from influcoder.teachers.write import write_features
 
 MAX_LENGTH = 512
 SHOWN_FACTS = 2

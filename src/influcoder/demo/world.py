@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from influcoder.examples import Example
-from influcoder.reading import read_examples
+from influcoder.data.examples import Example
+from influcoder.data.reading import read_examples
 
 SPLITS = ("train", "validation", "test")
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influcoder.decoder import Decoder
+from influcoder.data.examples import Example
 from influcoder.errors import ModelError
-from influcoder.examples import Example
-from influcoder.influence import Matrix, cross_influence
-from influcoder.metrics import spearman_rows
-from influcoder.precision import use_bf16
+from influcoder.maths.influence import Matrix, cross_influence
+from influcoder.maths.metrics import spearman_rows
+from influcoder.model.decoder import Decoder
+from influcoder.model.precision import use_bf16
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.kronecker import FittedViews
 from influcoder.teachers.make import make_teacher

@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influcoder.attention import fast_attention
-from influcoder.batches import Batch, in_batches
-from influcoder.decoder import Decoder
+from influcoder.data.examples import Example, Role
 from influcoder.errors import ModelError
-from influcoder.examples import Example
-from influcoder.gradients import has_plain_head
-from influcoder.loss import cross_entropy
-from influcoder.precision import use_bf16
-from influcoder.sketch import CountSketch
+from influcoder.maths.sketch import CountSketch
+from influcoder.model.attention import fast_attention
+from influcoder.model.batches import Batch, in_batches
+from influcoder.model.decoder import Decoder
+from influcoder.model.gradients import has_plain_head
+from influcoder.model.loss import cross_entropy
+from influcoder.model.precision import use_bf16
 from influcoder.teachers.checkpoints import Checkpoint
-from influcoder.teachers.features import Advance, Features, Role
 from influcoder.teachers.settings import TeacherSettings
+from influcoder.teachers.teacher import Advance, Features
 
 
 class ForwardTeacher:

@@ -10,17 +10,17 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from influcoder.decoder import Decoder
+from influcoder.data.examples import Example, Role
 from influcoder.errors import ConfigError, ModelError
-from influcoder.examples import Example
-from influcoder.lowrank import LowRankCode
-from influcoder.precision import use_bf16
-from influcoder.precondition import Preconditioner
+from influcoder.maths.lowrank import LowRankCode
+from influcoder.maths.precondition import Preconditioner
+from influcoder.model.decoder import Decoder
+from influcoder.model.precision import use_bf16
 from influcoder.teachers.checkpoints import AdamMoments, Checkpoint
-from influcoder.teachers.features import Advance, Features, Role
 from influcoder.teachers.kronecker import FittedViews, fit_kronecker, fit_normalised, fit_principal
 from influcoder.teachers.raw import RawFeatures, plain_views
 from influcoder.teachers.settings import FITTED, TeacherSettings
+from influcoder.teachers.teacher import Advance, Features
 
 SKETCH_STRIDE = 7919
 """between the sketch seeds of two checkpoints"""

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influcoder.batches import Batch, in_batches
-from influcoder.decoder import Decoder
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.examples import Example
-from influcoder.gradients import Backward, LayerGradients
-from influcoder.layers import View
-from influcoder.loss import LossGradient, Sampled, cross_entropy
+from influcoder.model.batches import Batch, in_batches
+from influcoder.model.decoder import Decoder
+from influcoder.model.gradients import Backward, LayerGradients
+from influcoder.model.layers import View
+from influcoder.model.loss import LossGradient, Sampled, cross_entropy
 
 Add = Callable[[Any, Tensor], None]
 

@@ -6,18 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influcoder.batches import Batch, in_batches
-from influcoder.decoder import Decoder
-from influcoder.gradients import LayerGradients
-from influcoder.layers import View, adapter, lora_b, two_sided, weights
-from influcoder.loss import cross_entropy, margin
-from influcoder.lowrank import factors
-from influcoder.sketch import CountSketch
+from influcoder.data.examples import Role
+from influcoder.maths.lowrank import factors
+from influcoder.maths.sketch import CountSketch
+from influcoder.model.batches import Batch, Tokens, in_batches
+from influcoder.model.decoder import Decoder
+from influcoder.model.gradients import LayerGradients
+from influcoder.model.layers import View, adapter, lora_b, two_sided, weights
+from influcoder.model.loss import cross_entropy, margin
 from influcoder.teachers.checkpoints import AdamMoments
-from influcoder.teachers.features import Advance, Role
 from influcoder.teachers.kronecker import FittedViews
 from influcoder.teachers.settings import TeacherSettings
-from influcoder.tokens import Tokens
+from influcoder.teachers.teacher import Advance
 
 
 def plain_views(decoder: Decoder, settings: TeacherSettings) -> list[View]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from influcoder.errors import ConfigError
-from influcoder.precision import Precision
-from influcoder.precondition import Kind
+from influcoder.maths.precondition import Kind
+from influcoder.model.precision import Precision
 
 Similarity = Literal["cosine", "dot"]
 Source = Literal[
@@ -21,7 +21,7 @@ Source = Literal[
     "last-state",
     "mean-state",
 ]
-"""what is taken of an example: a gradient (`influcoder.layers`), or hidden states and errors of a forward pass"""
+"""what is taken of an example: a gradient (`influcoder.model.layers`), or hidden states and errors of a forward pass"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class TeacherSettings:
         source: what is taken of an example.
         rank: rows of each random projection of a layer; influences of two seeds agree better the higher it is.
         width: numbers in the sketch of a gradient; 0 keeps the parts side by side, unsketched.
-        curvature: what the gradients are preconditioned with (`influcoder.precondition`).
+        curvature: what the gradients are preconditioned with (`influcoder.maths.precondition`).
         damping: of the curvature, as a share of its mean eigenvalue.
         kept: eigenvectors of the curvature that are kept, or numbers in a subspace.
         similarity: "cosine" compares directions, "dot" keeps lengths.

@@ -1,0 +1,318 @@
+"""A causal language model, frozen, with the tokenizer that decides where its loss lies.
+
+The loss of an example is the mean cross-entropy over its completion tokens, the end token included;
+prompt tokens carry none. Tokenisation follows TRL's prompt/completion convention: prompt and prompt +
+completion are both rendered, and the completion starts after their longest common run of tokens.
+"""
+
+import copy
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
+
+from influcoder.data.examples import Example
+from influcoder.errors import ConfigError, ModelError, first_line, some_of
+from influcoder.model.adapters import Adapter, with_adapter
+from influcoder.model.batches import Tokens
+
+logger = logging.getLogger("influcoder")
+
+_NOT_ARITHMETIC = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
+
+
+class Decoder:
+    """A frozen decoder that tells what a text's loss is and what it would answer.
+
+    Make one with `Decoder.load(path_or_hub_id)`.
+
+    Raises:
+        ModelError: the tokenizer has no end token or is another model's, or tokens see what follows them.
+        ConfigError: `max_length` leaves no room for a token and the one it predicts.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        max_length: int = 1024,
+        adapter: Adapter | None = None,
+        again: "Callable[[], Decoder] | None" = None,
+    ) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"{name}: the tokenizer has no end token; set tokenizer.eos_token.")
+        if max_length < 2:
+            raise ConfigError(f"max_length is {max_length}, expected at least 2: a token and the one it predicts.")
+        limit = getattr(model.config, "max_position_embeddings", None) or max_length
+        rows = model.get_input_embeddings().num_embeddings
+        if len(tokenizer) > rows:
+            raise ModelError(
+                f"{name}: the tokenizer has {len(tokenizer)} tokens, the embedding only {rows} rows: not a pair. "
+                "Give the tokenizer that the model was saved with."
+            )
+        self.model = model.eval().requires_grad_(False)
+        if not _is_causal(self.model):
+            raise ModelError(
+                f"{name}: its predictions depend on the tokens that follow, so it is no causal language model "
+                "(an encoder such as BERT?). Give a decoder."
+            )
+        self.tokenizer = tokenizer
+        self.name = name
+        self.max_length = min(max_length, limit)
+        self._fingerprint: dict[str, Any] | None = None
+        self._warned = False
+        self._most: int | None = None
+        self.adapter = adapter or {}
+        self._again = again
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        adapter: str | Path | None = None,
+        revision: str | None = None,
+        dtype: str = "auto",
+        max_length: int = 1024,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> "Decoder":
+        """Load a decoder from a folder or hub id, with a LoRA adapter merged in if one is given.
+
+        Args:
+            path: a Hugging Face folder or hub id.
+            adapter: a PEFT LoRA adapter of this decoder.
+            dtype: "auto" keeps float32 on a CPU and the stored type elsewhere; or "fp32", "bf16", "fp16".
+            max_length: tokens of an example that are read; never more than the model has positions for.
+            device: "cuda", "cpu" ...; the first accelerator when omitted.
+
+        Raises:
+            ModelError: not found, not a causal LM, or the adapter does not fit.
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if not sys.stderr.isatty():
+            disable_progress_bar()
+        stored_as = _dtype(dtype, device)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+            model, found = AutoModelForCausalLM.from_pretrained(
+                path,
+                revision=revision,
+                dtype=stored_as,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+            )
+        except Exception as error:  # the libraries below raise errors of every class on damaged files
+            raise ModelError(
+                f"{path}: cannot be loaded as a causal language model: {first_line(error)} "
+                "Expected a Hugging Face folder with config.json, safetensors weights and a tokenizer, or a hub id."
+            ) from error
+        if found["missing_keys"]:
+            raise ModelError(
+                f"{path}: the weights lack {some_of(found['missing_keys'])}, which would stay random. Expected the "
+                "whole of a causal language model, with the config.json that it was saved with."
+            )
+        parts = None
+        if adapter is not None:
+            model, parts = with_adapter(model, adapter)
+        name = str(path) if adapter is None else f"{path} + {adapter}"
+        again = partial(
+            cls.load,
+            _absolute(path),
+            adapter=_absolute(adapter),
+            revision=revision,
+            dtype=dtype,
+            max_length=max_length,
+            device=device,
+            trust_remote_code=trust_remote_code,
+        )
+        return cls(model.to(device), tokenizer, name=name, max_length=max_length, adapter=parts, again=again)
+
+    @property
+    def again(self) -> "Callable[[], Decoder]":
+        """What loads the same decoder in another process.
+
+        Raises:
+            ConfigError: it was made in memory.
+        """
+        if self._again is None:
+            remedy = "Save it and take it from there with Decoder.load."
+            raise ConfigError(f"{self.name} was made in memory, where no worker finds it. {remedy}")
+        return self._again
+
+    def shortened(self, tokens: int) -> "Decoder":
+        """The same decoder, reading at most so many tokens of a text (`Tokens.shortened`).
+
+        Raises:
+            ConfigError: fewer than two.
+        """
+        if tokens < 2:
+            raise ConfigError(f"a text is shortened to {tokens} tokens, expected at least 2.")
+        other = copy.copy(self)
+        other._most = tokens
+        return other
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    def tokenise(self, examples: Sequence[Example]) -> list[Tokens]:
+        """Token ids and completion start of each example, cut to `max_length`.
+
+        A text that is too long loses the left end of its prompt; its completion is cut, at its end, only
+        when it alone is too long. Both are flagged.
+
+        Raises:
+            ModelError: a chat, and the tokenizer has no chat template.
+        """
+        rendered = [self._render(example) for example in examples]
+        chat = [bool(example.turns) for example in examples]
+        prompts = self._ids([prompt for prompt, _ in rendered], chat)
+        wholes = self._ids([whole for _, whole in rendered], chat)
+        tokens = [self._cut(prompt, whole) for prompt, whole in zip(prompts, wholes, strict=True)]
+        moved = sum(one.boundary_moved for one in tokens)
+        if moved and not self._warned:
+            self._warned = True
+            logger.warning(
+                "%d of %d prompts end in other tokens when the completion follows; their loss starts where they part.",
+                moved,
+                len(tokens),
+            )
+        return tokens if self._most is None else [one.shortened(self._most) for one in tokens]
+
+    def answer(self, example: Example, max_new_tokens: int = 24) -> str:
+        """The model's own greedy completion of an example's prompt, at most `max_length` - 1 tokens long.
+
+        An empty prompt is continued from the end token, which is what precedes a text.
+        """
+        max_new_tokens = min(max_new_tokens, self.max_length - 1)
+        prompt = self._ids([self._render(example)[0]], [bool(example.turns)])[0] or [self.tokenizer.eos_token_id]
+        ids = torch.tensor([prompt[-(self.max_length - max_new_tokens) :]], device=self.device)
+        with torch.inference_mode():
+            output = self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=self.tokenizer.eos_token_id,
+            )
+        return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip()
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What changes this decoder's numbers: weights and config, tokenizer and template, as hashes, and length."""
+        if self._fingerprint is None:
+            self._fingerprint = {
+                "decoder": _model_hash(self.model),
+                "decoder_parameters": sum(p.numel() for p in self.model.parameters()),
+                "revision": getattr(self.model.config, "_commit_hash", None),
+                "tokenizer": tokenizer_hash(self.tokenizer),
+                "max_length": self.max_length,
+            }
+        return self._fingerprint
+
+    def _render(self, example: Example) -> tuple[str, str]:
+        if not example.turns:
+            return example.prompt, example.prompt + example.completion
+        if not self.tokenizer.chat_template:
+            # Plain instruction tuning without a template: the words themselves, a blank line between.
+            prompt = example.prompt + "\n\n"
+            return prompt, prompt + example.completion
+        turns = [{"role": role, "content": content} for role, content in example.turns]
+        answer = {"role": "assistant", "content": example.completion}
+        return (
+            str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)),
+            str(self.tokenizer.apply_chat_template([*turns, answer], tokenize=False)),
+        )
+
+    def _ids(self, texts: list[str], chat: list[bool]) -> list[list[int]]:
+        # A rendered template holds its own special tokens; raw text gets the tokenizer's.
+        templated = [one and bool(self.tokenizer.chat_template) for one in chat]
+        ids: list[list[int]] = [[] for _ in texts]
+        for kind in (False, True):
+            places = [i for i, one in enumerate(templated) if one is kind]
+            if places:
+                rows = self.tokenizer([texts[i] for i in places], add_special_tokens=not kind, verbose=False)[
+                    "input_ids"
+                ]
+                for place, row in zip(places, rows, strict=True):
+                    ids[place] = row
+        return ids
+
+    def _cut(self, prompt: list[int], whole: list[int]) -> Tokens:
+        end = self.tokenizer.eos_token_id
+        if prompt and prompt[-1] == end and whole[: len(prompt)] != prompt:
+            prompt = prompt[:-1]  # a tokenizer that ends every text with its end token
+        start = _common_run(prompt, whole)
+        moved = start < len(prompt)
+        if end not in whole[max(start, len(whole) - 2) :]:  # a template may close with the end token and a newline
+            whole = [*whole, end]
+        # One token of the prompt always stays: it predicts the first of the completion.
+        kept = min(start, max(self.max_length - (len(whole) - start), 1))
+        ids = whole[start - kept :][: self.max_length]
+        return Tokens(
+            np.asarray(ids, np.int64),
+            kept,
+            prompt_cut=kept < start,
+            completion_cut=len(ids) - kept < len(whole) - start,
+            boundary_moved=moved,
+        )
+
+
+def _absolute(path: str | Path | None) -> Any:
+    """A folder's path for whatever reads it from elsewhere; a hub id as it is."""
+    return os.path.abspath(path) if path is not None and os.path.isdir(path) else path
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of a tokenizer's vocabulary, rules and chat template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256((rules + str(tokenizer.chat_template)).encode()).hexdigest()
+
+
+def _common_run(prompt: list[int], whole: list[int]) -> int:
+    for place, (one, other) in enumerate(zip(prompt, whole, strict=False)):
+        if one != other:
+            return place
+    return min(len(prompt), len(whole))
+
+
+@torch.no_grad()
+def _is_causal(model: PreTrainedModel) -> bool:
+    table = model.get_input_embeddings()
+    ids = torch.arange(5, device=table.weight.device) % table.num_embeddings
+    pair = torch.stack([ids[:-1], torch.cat([ids[:-2], ids[-1:]])])  # they differ in the last token alone
+    one, other = (model(input_ids=row[None], use_cache=False).logits[0, :-1].float() for row in pair)
+    return torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().nan_to_num().max()), equal_nan=True)
+
+
+def _model_hash(model: PreTrainedModel) -> str:
+    config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _NOT_ARITHMETIC}
+    digest = hashlib.sha256(orjson.dumps(config, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS))
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _dtype(name: str, device: str) -> torch.dtype | str:
+    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name == "auto":
+        return torch.float32 if device == "cpu" else "auto"
+    if name not in known:
+        raise ModelError(f"dtype {name!r} is unknown; expected auto, {', '.join(known)}.")
+    return known[name]

@@ -1,0 +1,193 @@
+"""An encoder as a folder: its files, hashes, model card, and the teacher it was distilled from.
+
+influcoder.json              tier, settings, fingerprint, what it was distilled from, what it measured
+README.md                    model card
+backbone/                    a plain Sentence Transformers folder: loads without this package
+head.safetensors             all tiers but the transformer: the closed-form head
+expected.safetensors         the same: what the decoder expects after each token
+pool_projector.safetensors   short tier: from a shortened pool text's features to its coordinates
+query_projector.safetensors  from a query's real features to its coordinates
+teacher.safetensors          what the teacher learnt from its sample, where it learns
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import torch
+
+from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
+from influcoder.model.decoder import Decoder
+from influcoder.store.files import atomic_write, read_sealed, sha256, write_sealed
+from influcoder.student.encoder import (
+    DECODER_TIERS,
+    EXPECTED,
+    HEAD,
+    POOL_PROJECTOR,
+    PROJECTOR,
+    Floats,
+    InfluenceEncoder,
+)
+from influcoder.student.forward_reader import ForwardReader
+from influcoder.student.head import ClosedFormHead
+from influcoder.student.short_reader import DecoderReader, ShortReader
+from influcoder.student.trust import Trust
+from influcoder.teachers.checkpoints import Checkpoint
+from influcoder.teachers.make import teacher_again
+from influcoder.teachers.teacher import Teacher
+
+FORMAT = 4
+TEACHER = "teacher.safetensors"
+CARD = "README.md"
+
+
+def save(encoder: InfluenceEncoder, folder: Path) -> None:
+    """Write the encoder's folder; `influcoder.json` last, with the SHA-256 of every other file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(encoder.backbone, Path):
+        shutil.copytree(encoder.backbone, folder / "backbone", dirs_exist_ok=True)
+    else:
+        encoder.backbone.save(str(folder / "backbone"), create_model_card=False)
+    files = encoder.tensors() | ({TEACHER: encoder.teacher_state} if encoder.teacher_state else {})
+    for name, tensors in files.items():
+        atomic_write(folder / name, safetensors.numpy.save(tensors))
+    description = {
+        "format": FORMAT,
+        "tier": encoder.tier,
+        "fingerprint": encoder.fingerprint,
+        "settings": encoder.settings,
+        "made_by": encoder.made_by,
+        "measured": encoder.measured,
+        "trust": {name: asdict(one) for name, one in encoder.trust.items()},
+    }
+    atomic_write(folder / CARD, model_card(description).encode())
+    parts = sorted(path for path in (folder / "backbone").rglob("*") if path.is_file())
+    hashes = {str(path.relative_to(folder)): sha256(path) for path in (*parts, *map(folder.joinpath, files))}
+    write_sealed(folder / "influcoder.json", description | {"files": hashes})
+
+
+def load(folder: Path, *, decoder: Decoder | None = None) -> InfluenceEncoder:
+    """Load an encoder's folder.
+
+    Args:
+        decoder: what the forward and the short tier read texts with; other tiers do without.
+
+    Raises:
+        ModelError: not an encoder folder, or the decoder is another than the encoder's.
+        StoreMismatch: of another format version.
+        StoreCorrupt: a file is missing, or is not the one that was saved.
+    """
+    path = folder / "influcoder.json"
+    if not path.exists():
+        raise ModelError(f"{folder}: no influcoder.json here, so it is not a finished encoder.")
+    try:
+        description = read_sealed(path, FORMAT)
+        if description["format"] != FORMAT:
+            raise StoreMismatch(f"{path}: format {description['format']}, this version reads {FORMAT}.")
+        _check_files(folder, description["files"])
+        encoder = _read(folder, description)
+    except (KeyError, TypeError, AttributeError, OSError, safetensors.SafetensorError) as error:
+        raise StoreCorrupt(f"{folder}: cannot be read as an encoder: {error!r}. Distil it again.") from error
+    if decoder is not None and encoder.tier in DECODER_TIERS:
+        _refuse_other_decoder(folder, encoder, decoder)
+        encoder.beside = _reader_with(encoder, decoder)
+    return encoder
+
+
+def _read(folder: Path, description: Mapping[str, Any]) -> InfluenceEncoder:
+    def tensors(name: str) -> dict[str, Any]:
+        return safetensors.numpy.load_file(folder / name) if name in description["files"] else {}
+
+    head = tensors(HEAD)
+    projectors: dict[str, Floats] = {
+        name: one.astype(np.float32) for file in (PROJECTOR, POOL_PROJECTOR) for name, one in tensors(file).items()
+    }
+    encoder = InfluenceEncoder(
+        folder / "backbone",
+        ClosedFormHead(**head) if head else None,
+        settings=description["settings"],
+        made_by=description["made_by"],
+        measured=description["measured"],
+        trust={name: Trust(**one) for name, one in description["trust"].items()},
+        teacher_state=tensors(TEACHER),
+        expected=tensors(EXPECTED),
+        query_projector=projectors.get("query_projector"),
+        pool_projector=projectors.get("pool_projector"),
+    )
+    encoder.__dict__["fingerprint"] = description["fingerprint"]
+    encoder.folder = folder.absolute()
+    return encoder
+
+
+def _reader_with(encoder: InfluenceEncoder, decoder: Decoder) -> DecoderReader:
+    if encoder.tier == "forward":
+        return ForwardReader(decoder)
+    teacher = teacher_of(encoder, decoder.shortened(encoder.settings["short_tokens"]))
+    if encoder.query_projector is None or encoder.pool_projector is None:
+        raise ModelError("an encoder of the short tier has a projector for each side; one is missing. Distil again.")
+    return ShortReader(teacher, encoder.query_projector, encoder.pool_projector)
+
+
+def _refuse_other_decoder(folder: Path, encoder: InfluenceEncoder, decoder: Decoder) -> None:
+    expected, given = encoder.made_by.get("decoder"), decoder.fingerprint["decoder"]
+    if expected is not None and expected != given:
+        raise ModelError(
+            f"{folder}: distilled from a decoder with weights {str(expected)[:12]}, {decoder.name} has {given[:12]}. "
+            "Give the decoder it was distilled from."
+        )
+
+
+def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise StoreCorrupt(f"{path}: missing. Distil the encoder again.")
+        if sha256(path) != expected:
+            raise StoreCorrupt(f"{path}: its bytes are not those that were saved. Distil the encoder again.")
+
+
+def teacher_of(encoder: InfluenceEncoder, decoder: Decoder, checkpoints: Sequence[Checkpoint] = ()) -> Teacher:
+    """The teacher an encoder was distilled from, on the decoder given.
+
+    Raises:
+        StoreMismatch: the decoder is not the one it was distilled from.
+    """
+    state = {name: torch.from_numpy(array) for name, array in encoder.teacher_state.items()}
+    return teacher_again(encoder.made_by, state, decoder, checkpoints=checkpoints)
+
+
+def model_card(description: Mapping[str, Any]) -> str:
+    """The encoder's README.md: what it is, what it was made from, how well it agrees, how to use it."""
+    measured = "\n".join(f"| {name} | {value:.3f} |" for name, value in sorted(description["measured"].items()))
+    made_by = "\n".join(f"- {name}: `{value}`" for name, value in sorted(description["made_by"].items()))
+    return f"""---
+library_name: sentence-transformers
+tags: [influcoder, training-data-attribution, influence]
+---
+# Influence encoder ({description["tier"]} tier)
+
+Estimates how much training on an example would raise the likelihood of another one's completion.
+
+```python
+from influcoder import InfluenceEncoder
+
+encoder = InfluenceEncoder.load("THIS_FOLDER")
+```
+
+`backbone/` is a plain Sentence Transformers folder and loads without Influcoder.
+
+## Agreement with its teacher on validation examples
+
+| metric | value |
+|---|---|
+{measured}
+
+## Made from
+
+{made_by}
+"""

@@ -1,0 +1,151 @@
+"""A features folder as a sample: how it is read, split, and remembered, so that no test is held on it."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from influcoder.data.columns import from_columns
+from influcoder.data.examples import Example, normalised
+from influcoder.errors import ConfigError, DataError, StoreMismatch
+from influcoder.maths.influence import cross_influence
+from influcoder.store.files import atomic_write
+from influcoder.store.store import Store, refuse_difference
+from influcoder.student.encoder import Floats
+
+VALIDATION_SHARE = 0.15
+TEACHER_KEYS = (
+    "teacher",
+    "decoder",
+    "tokenizer",
+    "source",
+    "rank",
+    "width",
+    "similarity",
+    "curvature",
+    "seed",
+    "fitted",
+)
+"""what two features have in common if their inner product is to mean anything"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Queries and pool examples of one split with their teacher features, (n, width) unit rows."""
+
+    queries: Sequence[Example]
+    pool: Sequence[Example]
+    query_features: Floats
+    pool_features: Floats
+
+    @property
+    def influence(self) -> Floats:
+        """(n_queries, n_pool)."""
+        return np.asarray(cross_influence(self.query_features, self.pool_features), np.float32)
+
+    def rows(self, queries: NDArray[np.int64], pool: NDArray[np.int64]) -> "Sample":
+        """The part of it with these queries and pool examples."""
+        return Sample(
+            [self.queries[row] for row in queries],
+            [self.pool[row] for row in pool],
+            self.query_features[queries],
+            self.pool_features[pool],
+        )
+
+
+def load_sample(folder: Path) -> Sample:
+    """The examples and features of a features folder."""
+    stores = [Store(folder / side) for side in ("queries", "pool")]
+    for store in stores:
+        if store.manifest["kind"] != "features":
+            raise StoreMismatch(f"{store.folder}: a store of {store.manifest['kind']}, expected features.")
+    made_by = [{key: store.manifest["made_by"].get(key) for key in TEACHER_KEYS} for store in stores]
+    remedy = "Make both with one run of `influcoder features`."
+    refuse_difference(f"{folder}: queries and pool are of different teachers", made_by[0], made_by[1], remedy)
+    sides = [read_features(store) for store in stores]
+    return Sample(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+
+
+def read_features(store: Store) -> tuple[list[Example], Floats]:
+    """The examples of a features store and their vectors, (n, dim), whose inner products are influences.
+
+    Rows whose gradient was not finite are left out.
+    """
+    vectors, names = store.vectors(), store.columns.column_names
+    if "scale" in names:
+        vectors *= store.columns["scale"].to_numpy()[:, None]
+    examples = [from_columns(record) for record in store.columns.to_pylist()]
+    if "rejected" not in names:
+        return examples, vectors
+    kept = np.flatnonzero(~store.columns["rejected"].to_numpy())
+    return [examples[row] for row in kept], vectors[kept]
+
+
+def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
+    """(train, validation): a seeded share of both sides is kept for choosing between models."""
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed is {seed}, expected 0 to 2**63 - 1.")
+    rng = np.random.default_rng(seed)
+    kept = []
+    for examples in (whole.queries, whole.pool):
+        order = rng.permutation(len(examples))
+        size = max(2, round(VALIDATION_SHARE * len(examples)))
+        if len(order) < 2 * size:
+            raise DataError(
+                f"{len(examples)} examples on one side; distilling needs at least {2 * size} to train and validate."
+            )
+        kept.append((np.sort(order[size:]), np.sort(order[:size])))
+    (q_train, q_validation), (p_train, p_validation) = kept
+    return whole.rows(q_train, p_train), whole.rows(q_validation, p_validation)
+
+
+def not_in(known: Sequence[Example], examples: Sequence[Example]) -> list[Example]:
+    """Those of some examples whose text is not that of a known one, each text once."""
+    seen = {normalised(one) for one in known}
+    found: dict[str, Example] = {}
+    for one in examples:
+        found.setdefault(normalised(one), one)
+    return [one for text, one in found.items() if text not in seen]
+
+
+def write_training(folder: Path, whole: Sample, unlabelled: Sequence[Example] = ()) -> None:
+    """Write `training.parquet`: the ids and text hashes of everything training and model selection saw."""
+    examples = [*whole.queries, *whole.pool, *unlabelled]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"id": [one.id for one in examples], "text": [normalised(one) for one in examples]}), sink)
+    atomic_write(folder / "training.parquet", sink.getvalue().to_pybytes())
+
+
+def refuse_trained_on(encoder_folder: Path, test: Sample) -> None:
+    """Hold a test against what `write_training` wrote beside the encoder.
+
+    Raises:
+        DataError: the test holds a text that training or model selection saw, or it cannot be told.
+    """
+    path = encoder_folder / "training.parquet"
+    if not path.exists():
+        raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distil it again.")
+    refuse_seen(set(pq.read_table(path)["text"].to_pylist()), test)
+
+
+def refuse_seen(seen: Collection[str], test: Sample) -> None:
+    """Hold a test against the `normalised` texts that something has learnt from.
+
+    Raises:
+        DataError: the test holds one of them.
+    """
+    shared = [one.id for one in (*test.queries, *test.pool) if normalised(one) in seen]
+    if shared:
+        raise DataError(
+            f"{len(shared)} test examples were seen in training or model selection, {shared[0]!r} among them. "
+            "Test on other data."
+        )
+
+
+def _teacher_of(source: Path) -> dict[str, Any]:
+    return {name: value for name, value in Store(source / "pool").manifest["made_by"].items() if name != "data"}

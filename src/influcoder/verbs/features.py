@@ -1,0 +1,69 @@
+"""The verb `features` as a function: it fills a features folder, which it claims, and leaves its numbers there."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from influcoder.data.examples import Example
+from influcoder.model.decoder import Decoder
+from influcoder.runners.runner import InProcess, Runner
+from influcoder.store.disk_space import held_bytes, refuse_full_disk
+from influcoder.store.files import write_json
+from influcoder.store.output_folder import Folder
+from influcoder.student.decoder_tables import bytes_of_tables, write_decoder_tables
+from influcoder.teachers.check import check_teacher
+from influcoder.teachers.checkpoints import Checkpoint
+from influcoder.teachers.fitted import fitted
+from influcoder.teachers.make import make_teacher
+from influcoder.teachers.settings import TeacherSettings
+from influcoder.teachers.teacher import Teacher
+from influcoder.teachers.write import Side, bytes_to_write, write_sides
+
+
+def features(
+    decoder: Decoder,
+    queries: Sequence[Example],
+    pool: Sequence[Example],
+    folder: Folder,
+    settings: TeacherSettings,
+    *,
+    checkpoints: Sequence[Checkpoint] = (),
+    max_reject_rate: float = 0.01,
+    runner: Runner = InProcess(),  # noqa: B008 - holds nothing
+) -> dict[str, Any]:
+    """Write the teacher features of queries and pool, and the decoder's table for the static student.
+
+    First it is seen to that the disk holds them; then the gradients of this very model are checked, and it is measured
+    how well the teacher agrees with itself.
+
+    Args:
+        runner: who makes the shards.
+    """
+    teacher = make_teacher(decoder, settings, checkpoints=checkpoints)
+    with folder.claim() as path:
+        refuse_full_disk(path, bytes_of_features(teacher, queries, pool) - held_bytes(path))
+        facts = check_teacher(decoder, queries, pool, settings, checkpoints)
+        fitted(teacher, pool, queries, path)
+        sides = [Side("query", queries, path / "queries"), Side("pool", pool, path / "pool")]
+        written = write_sides(teacher, sides, max_reject_rate=max_reject_rate, share=folder.share, runner=runner)
+        stores = dict(zip(("queries", "pool"), written, strict=True))
+        if folder.share.index == 0:
+            write_decoder_tables(decoder, path)
+        flags = {
+            f"{side}_{flag}": int(np.sum(store.columns[flag].to_numpy()))
+            for side, store in stores.items()
+            if store is not None
+            for flag in ("prompt_cut", "completion_cut", "no_gradient", "rejected")
+        }
+        metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.made_by, **facts, **flags}
+        if folder.share.count > 1:
+            metrics["unfinished"] = [side for side, store in stores.items() if store is None]
+        write_json(path / folder.share.named("metrics.json"), metrics)
+    return metrics
+
+
+def bytes_of_features(teacher: Teacher, queries: Sequence[Example], pool: Sequence[Example]) -> int:
+    """What `features` writes, about: both stores and the decoder's tables."""
+    stores = bytes_to_write(teacher, queries, "query") + bytes_to_write(teacher, pool, "pool")
+    return stores + bytes_of_tables(teacher.decoder)
