@@ -1,7 +1,5 @@
 """Features on disk: shared by processes, killed and resumed, with rows that are not finite, at any scale."""
 
-import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import pytest
 import torch
 
 from helpers.folders import contents
-from helpers.processes import start
+from helpers.processes import kill, start, wait_for
 from helpers.teacher_oracles import facts, influence, relative_error, trained_adapter
 from helpers.tiny import save_decoder, some_examples, tiny_decoder, tiny_tokenizer
 from influcoder.data.columns import data_fingerprint
@@ -129,7 +127,7 @@ def calm(model, tmp_path_factory):
 
 def test_two_processes_at_once_write_what_one_does(model, calm, tmp_path):
     folder = tmp_path / "shared"
-    processes = [start(model, folder, Share(index, 2), pause=0.05) for index in range(2)]
+    processes = [start_writing(model, folder, Share(index, 2), pause=0.05) for index in range(2)]
     for process in processes:
         _, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors
@@ -149,13 +147,9 @@ def test_a_share_alone_is_unfinished_business(model, tmp_path, monkeypatch):
 def test_killed_and_resumed_to_the_same_bytes(model, calm, tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "SHARD_ROWS", 8)
     folder = tmp_path / "killed"
-    process = start(model, folder, pause=0.05)
-    begin = time.monotonic()
-    while not (folder / "pool" / "shard-00004.safetensors").exists() and time.monotonic() - begin < 60:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process = start_writing(model, folder, pause=0.05)
+    wait_for(folder / "pool" / "shard-00004.safetensors")
+    assert kill(process)
     assert (folder / "pool" / "shard-00003.parquet").exists()
     assert not (folder / "pool" / "manifest.json").exists()
     write_all(model, folder)
