@@ -33,7 +33,7 @@ class FeaturesFolder:
     """A finished features folder.
 
     Raises:
-        StoreError, StoreIncomplete, StoreCorrupt: a store is missing, unfinished or damaged.
+        StoreError, StoreIncomplete, StoreCorrupt: a store or table is missing, unfinished or damaged.
         StoreMismatch: its stores hold no features, or those of different teachers.
     """
 
@@ -46,6 +46,7 @@ class FeaturesFolder:
         sides = [store.provenance.of_features() for store in (self.queries, self.pool)]
         what, remedy = "queries and pool are of different teachers", "Make both with one run of `influcoder features`."
         sides[0].refuse_other(sides[1], f"{path}: {what}", remedy)
+        check_decoder_tables(self.path)
 
     @property
     def provenance(self) -> Provenance:
@@ -71,12 +72,7 @@ class FeaturesFolder:
 
     @cached_property
     def backbone(self) -> Any:
-        """The static Sentence Transformers model of the decoder's table.
-
-        Raises:
-            StoreCorrupt: a file of the tables is missing or has changed.
-        """
-        check_decoder_tables(self.path)
+        """The static Sentence Transformers model of the decoder's table."""
         return sentence_transformer(self.path / "backbone")
 
     @cached_property

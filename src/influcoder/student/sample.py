@@ -13,7 +13,7 @@ from influcoder.data.examples import Example, normalised
 from influcoder.errors import ConfigError, DataError
 from influcoder.maths.influence import cross_influence
 from influcoder.store.files import atomic_write
-from influcoder.student.encoder import Floats, InfluenceEncoder
+from influcoder.student.encoder import Floats
 
 VALIDATION_SHARE = 0.15
 
@@ -77,13 +77,13 @@ def write_training(folder: Path, whole: Sample, unlabelled: Sequence[Example] = 
     atomic_write(folder / "training.parquet", sink.getvalue().to_pybytes())
 
 
-def refuse_trained_on(encoder: InfluenceEncoder, test: Sample) -> None:
-    """Hold a test against what `write_training` wrote beside the encoder, which was loaded from its folder.
+def refuse_trained_on(encoder_folder: Path, test: Sample) -> None:
+    """Hold a test against what `write_training` wrote beside the encoder.
 
     Raises:
         DataError: the test holds a text that training or model selection saw, or it cannot be told.
     """
-    path = (encoder.folder or Path()) / "training.parquet"
+    path = encoder_folder / "training.parquet"
     if not path.exists():
         raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distil it again.")
     refuse_seen(set(pq.read_table(path)["text"].to_pylist()), test)

@@ -61,6 +61,7 @@ def distill(
     if any(unlabelled) and not (queries or pool):
         raise ConfigError(f"every unlabelled text stands in {features.path} already: nothing is left to label.")
     student = sentence_transformer(backbone) if backbone else features.backbone
+    state = {name: tensor.numpy() for name, tensor in features.teacher_state.items()}
     teacher = None
     if decoder is not None and (recipe == "short" or queries or pool):
         teacher = _short_teacher(features, decoder)
@@ -81,7 +82,7 @@ def distill(
                 provenance=features.provenance,
             )
         write_training(path, features.sample, [*queries, *pool])
-        encoder.teacher_state = {name: tensor.numpy() for name, tensor in features.teacher_state.items()}
+        encoder.teacher_state = state
         encoder.save(path)
         splits = {
             "train_queries": len(train.queries),

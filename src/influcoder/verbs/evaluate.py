@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from influcoder.data.examples import normalised
@@ -58,7 +59,7 @@ def evaluate(
         "Test on features of its own teacher, with the same settings.",
     )
     test = features.sample
-    refuse_trained_on(encoder, test)
+    refuse_trained_on(encoder.folder or Path(), test)
     scorers, skipped = _text_scorers(encoder, features, train, seed)
     if teacher is None:
         skipped |= dict.fromkeys(("exact", "influcoder-exact-query"), "give --decoder")
