@@ -9,9 +9,9 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_attribution import sentences
-from tiny import save_decoder
 
+from helpers.sentences import sentences
+from helpers.tiny import save_decoder
 from influcoder.errors import StoreMismatch
 from influcoder.indexes.index import Index
 from influcoder.model.decoder import Decoder
