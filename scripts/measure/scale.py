@@ -43,6 +43,7 @@ from influcoder.demo.world import assets
 from influcoder.indexes.build import measure_codes
 from influcoder.indexes.index import Index
 from influcoder.model.decoder import Decoder
+from influcoder.provenance import Provenance
 from influcoder.store.codes import Code
 from influcoder.store.files import write_json, write_sealed
 from influcoder.store.output_folder import Folder
@@ -50,7 +51,7 @@ from influcoder.store.stream import StreamWriter, write_stored
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
 from influcoder.student.distill import distil_static
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.student.sample import load_sample, split_sample
+from influcoder.student.features_folder import FeaturesFolder
 from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.write import write_features
@@ -117,7 +118,7 @@ def encoder(rows: list[Example], folder: Path, seed: int) -> InfluenceEncoder:
         ("pool", "pool", order[QUERIES : QUERIES + POOL]),
     ):
         write_features(taught, [rows[row] for row in chosen], role, features / side)  # type: ignore[arg-type]
-    train, validation = split_sample(load_sample(features), seed)
+    train, validation = FeaturesFolder(features).split(seed)
     made = distil_static(backbone_of(decoder), train, validation, expected=expected_embeddings(decoder))
     made.save(folder)
     return InfluenceEncoder.load(folder)
@@ -269,7 +270,7 @@ def random_index(folder: Path, rows: int, seed: int) -> Index:
             stored = np.clip(np.rint(rng.standard_normal((size, WIDTH), np.float32) * 30), -127, 127).astype(np.int8)
             ids = pa.table({"id": [str(row) for row in range(start, start + size)]})
             shards.append(write_stored(folder, number, code, stored, ids, ""))
-        plan = StreamWriter(folder, kind="embeddings", code=code, made_by={}, shard_rows=SHARD_ROWS).plan
+        plan = StreamWriter(folder, kind="embeddings", code=code, provenance=Provenance(), shard_rows=SHARD_ROWS).plan
         facts = {"rows": rows, "shards": shards, "next": len(shards), "changes": 0}
         write_sealed(folder / "manifest.json", plan | facts)
     return Index(folder)

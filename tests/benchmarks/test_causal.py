@@ -134,7 +134,7 @@ def test_benchmark_is_replayed(calm, call, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("changed", "told"),
-    [(["--pool", "others.jsonl"], "made_by.pool"), (["--queries", "few.jsonl"], "dim: 5 there, 3 now")],
+    [(["--pool", "others.jsonl"], "made_by.data"), (["--queries", "few.jsonl"], "dim: 5 there, 3 now")],
 )
 def test_other_examples_are_not_gone_on_with(calm, call, changed, told):
     words = [word for word in QUICK if word not in (changed[0], QUICK[QUICK.index(changed[0]) + 1])]
@@ -220,7 +220,7 @@ def test_first_layers_are_a_smaller_decoder_of_the_family(tokenizer, family):
     assert small.model.config.num_hidden_layers == 1
     assert decoder.model.config.num_hidden_layers == 2
     assert len(list(small.model.parameters())) < len(list(decoder.model.parameters()))
-    assert small.fingerprint["decoder"] != decoder.fingerprint["decoder"]
+    assert small.fingerprint.decoder != decoder.fingerprint.decoder
     whole = decoder.model.state_dict()
     assert all(tensor.equal(whole[name]) for name, tensor in small.model.state_dict().items())
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from influcoder.errors import StoreMismatch
 from influcoder.maths.lowrank import LowRankCode, factors
+from influcoder.provenance import Provenance
 from influcoder.store.store import Store, StoreWriter
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 10), st.integers(0, 1000))
@@ -77,7 +78,7 @@ def store_of(folder, rows, code):
         dim=rows.shape[1],
         dtype="float16",
         ids=[f"i{n}" for n in range(len(rows))],
-        made_by={"seed": 0},
+        provenance=Provenance(),
         shard_rows=3,
         code=code,
     )

@@ -61,7 +61,7 @@ def test_lowers_the_loss_and_leaves_the_source_alone(decoder):
     assert not any(parameter.requires_grad for parameter in decoder.model.parameters())
     assert (losses(trained, some_examples()) < losses(decoder, some_examples())).all()
     assert losses(trained, some_examples()).mean() < 0.5 * losses(decoder, some_examples()).mean()
-    assert trained.fingerprint["decoder"] != decoder.fingerprint["decoder"]
+    assert trained.fingerprint.decoder != decoder.fingerprint.decoder
 
 
 def test_same_seed_same_weights_other_seed_other_weights(decoder):

@@ -25,7 +25,7 @@ from influcoder.store.store import StoreWriter
 
 with claim(Path(sys.argv[1]), resume=True) as folder:
     writer = StoreWriter(folder, kind="features", dim=2000, dtype="float32", ids=[f"i{n}" for n in range(240)],
-                         made_by={"seed": 1}, shard_rows=8)
+                         provenance=Provenance(), shard_rows=8)
     print("started", flush=True)
     for shard in writer.missing():
         rows = np.arange(shard.start, shard.stop)

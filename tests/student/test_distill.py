@@ -10,6 +10,7 @@ from helpers.linear_world import RECIPE, WIDTH, World, bytes_of, distilled, mean
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, InflucoderError, ModelError
 from influcoder.evaluation.scorers import Surface
+from influcoder.provenance import DecoderRecord, Provenance, StudentRecord
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
 from influcoder.student.distill import distil_static
 from influcoder.student.encoder import InfluenceEncoder
@@ -58,7 +59,7 @@ def test_scores_have_the_size_of_influences(learnt, test_split):
 def test_measured_are_numbers_of_the_validation_split(learnt):
     assert learnt.measured["per_query_spearman"] > 0.8
     assert all(isinstance(value, float) for value in learnt.measured.values())
-    assert learnt.made_by == {"seed": 0, "recipe": "static"}
+    assert learnt.provenance == Provenance(encoder="x", student=StudentRecord("static", seed=0))
     assert learnt.tier == "static"
 
 
@@ -168,7 +169,7 @@ def test_forward_tier_reads_the_decoder(decoder, tmp_path):
 
 def test_forward_tier_refuses_another_decoder(decoder, tmp_path):
     encoder, _ = forward_student(decoder)
-    encoder.made_by["decoder"] = "0" * 64
+    encoder.provenance = replace(encoder.provenance, decoder=DecoderRecord("0" * 64, ""))
     encoder.save(tmp_path / "e")
     with pytest.raises(ModelError, match="distilled from a decoder with weights 000000000000"):
         InfluenceEncoder.load(tmp_path / "e", decoder=decoder)

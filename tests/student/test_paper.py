@@ -13,6 +13,7 @@ from helpers.bert import bert_backbone
 from helpers.linear_world import World
 from influcoder.data.examples import Example
 from influcoder.maths.metrics import spearman_rows
+from influcoder.provenance import Provenance, StudentRecord
 from influcoder.student.encoder import QUERY_PROMPT, InfluenceEncoder
 from influcoder.student.paper import PaperRecipe, _blocks, _share, block_loss, distil_paper, steps
 
@@ -144,11 +145,13 @@ def test_same_seed_same_encoder(make_backbone, tokenizer):
 
 def test_trained_encoder_is_saved_and_loaded(make_backbone, tokenizer, tmp_path):
     queries, pool, influence = small_world(tokenizer)
-    trained = distil_paper(make_backbone(), queries, pool, influence, PaperRecipe(epochs=1), made_by={"seed": 0})
+    trained = distil_paper(
+        make_backbone(), queries, pool, influence, PaperRecipe(epochs=1), provenance=Provenance(data="x")
+    )
     trained.save(tmp_path / "encoder")
     again = InfluenceEncoder.load(tmp_path / "encoder")
     assert (again.tier, again.fingerprint) == ("transformer", trained.fingerprint)
-    assert again.made_by == {"seed": 0, "recipe": "paper"}
+    assert again.provenance == Provenance(data="x", student=StudentRecord("paper"))
     np.testing.assert_allclose(again.encode_pool(pool), trained.encode_pool(pool), atol=1e-5)
     np.testing.assert_allclose(again.encode_query(queries), trained.encode_query(queries), atol=1e-5)
     assert again.fingerprint == trained.fingerprint  # also once its model is in memory
