@@ -13,7 +13,7 @@ import influcoder
 PACKAGE = Path(influcoder.__file__).parent
 PAGE = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
 LONGEST = 300
-STILL_LONG = ("model/decoder.py", "store/store.py")
+STILL_LONG = ("indexes/build.py", "model/decoder.py")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -119,7 +119,7 @@ def test_files_are_short_and_begin_with_what_they_are_for(name):
 @pytest.mark.parametrize("section", ["An example", "A query", "A newcomer's ten changes"])
 def test_the_page_names_files_that_are_there(section):
     text = re.search(rf"## {section}.*?(?=\n## |\Z)", PAGE, re.DOTALL)[0]
-    paths = re.findall(r"`((?:\w+/)+\w+\.(?:py|html))`", text)
+    paths = re.findall(r"`((?:\w+/)*\w+\.py)`", text)
     assert paths
     assert [path for path in paths if not (PACKAGE / path).exists()] == []
 
