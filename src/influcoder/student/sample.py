@@ -17,6 +17,7 @@ from influcoder.maths.influence import cross_influence
 from influcoder.store.files import atomic_write
 from influcoder.store.store import Store, refuse_difference
 from influcoder.student.encoder import Floats
+from influcoder.teachers.teacher import CODES
 
 VALIDATION_SHARE = 0.15
 TEACHER_KEYS = (
@@ -76,7 +77,7 @@ def read_features(store: Store) -> tuple[list[Example], Floats]:
 
     Rows whose gradient was not finite are left out.
     """
-    vectors, names = store.vectors(), store.columns.column_names
+    vectors, names = store.vectors(CODES), store.columns.column_names
     if "scale" in names:
         vectors *= store.columns["scale"].to_numpy()[:, None]
     examples = [from_columns(record) for record in store.columns.to_pylist()]
