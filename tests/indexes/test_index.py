@@ -15,7 +15,8 @@ from influcoder.indexes import build as index_job
 from influcoder.indexes import build as indexing
 from influcoder.indexes.index import Index
 from influcoder.provenance import Provenance
-from influcoder.store.store import StoreWriter
+from influcoder.store.codes import Plain
+from influcoder.store.writer import StoreWriter
 
 
 def pool_of(rows):
@@ -237,9 +238,7 @@ def test_faiss_file_of_another_index_is_refused(index, tmp_path):
 
 
 def test_store_of_another_kind(tmp_path):
-    made = StoreWriter(
-        tmp_path / "features", kind="features", dim=2, dtype="float32", ids=["a"], provenance=Provenance()
-    )
+    made = StoreWriter(tmp_path / "features", kind="features", code=Plain(2), ids=["a"], provenance=Provenance())
     made.write(next(made.missing()), np.ones((1, 2), np.float32), {})
     made.finish()
     with pytest.raises(StoreMismatch, match="expected embeddings"):

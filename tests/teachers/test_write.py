@@ -31,7 +31,7 @@ SETTINGS = TeacherSettings(rank=8, width=1024, precision="fp32", token_budget=12
 PROCESS = """
 import sys, time
 import test_write as own
-from influcoder.store.store import StoreWriter
+from influcoder.store.writer import StoreWriter
 
 write, pause = StoreWriter.write, float(sys.argv[5])
 StoreWriter.write = lambda *arguments: (write(*arguments), time.sleep(pause))

@@ -29,9 +29,9 @@ from influcoder.indexes.faiss_index import SHORTLIST, Approximate
 from influcoder.indexes.filters import PREFIX, Condition, parse_filter
 from influcoder.indexes.scan import Block, Found
 from influcoder.model.decoder import Decoder
-from influcoder.store.codes import Code
+from influcoder.store.scalar_code import CODES, ScalarCode
+from influcoder.store.shards import GROUP_ROWS
 from influcoder.store.store import Store
-from influcoder.store.stream import GROUP_ROWS, read_code
 from influcoder.student.encoder import InfluenceEncoder
 
 Floats = NDArray[np.float32]
@@ -85,9 +85,9 @@ class Index:
         return int(self.store.manifest["dim"])
 
     @cached_property
-    def code(self) -> Code:
+    def code(self) -> ScalarCode:
         """How vectors are stored."""
-        return read_code(self.store)
+        return self.store.code(CODES)
 
     @cached_property
     def ids(self) -> list[str]:

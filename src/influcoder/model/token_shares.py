@@ -78,10 +78,11 @@ class TokenShares:
 
     def _tangents(self, batch: Batch) -> Tensor:
         def along(output: Tensor, change: Tensor) -> Tensor:
-            return output + forward_ad.make_dual(torch.zeros_like(output), change)
+            added: Tensor = forward_ad.make_dual(torch.zeros_like(output), change)  # type: ignore[no-untyped-call]
+            return output + added
 
         with forward_ad.dual_level(), self._changed(along):
-            tangent = forward_ad.unpack_dual(self._losses(batch)).tangent
+            tangent = forward_ad.unpack_dual(self._losses(batch)).tangent  # type: ignore[no-untyped-call]
             return torch.zeros_like(batch.weights) if tangent is None else tangent.clone()
 
     def _differences(self, batch: Batch) -> Tensor:
@@ -101,7 +102,7 @@ class TokenShares:
         length = sum(float(vector.square().sum()) * view.scale**2 for view, vector in pairs) ** 0.5
         weights = [module.get_parameter("weight").float() for module in self._of_layer]
         size = sum(float(weight.square().sum()) for weight in weights) ** 0.5
-        return STEP * size / max(length, 1e-30)
+        return float(STEP * size / max(length, 1e-30))
 
     def _losses(self, batch: Batch) -> Tensor:
         logits = self.decoder.model(input_ids=batch.ids, use_cache=False).logits[batch.rows, batch.columns]
@@ -113,7 +114,9 @@ class TokenShares:
         """Every layer gives `along(y, ΔW x)` in place of its output y."""
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            x = forward_ad.unpack_dual(inputs[0]).primal if forward_ad._current_level >= 0 else inputs[0]
+            x = inputs[0]
+            if forward_ad._current_level >= 0:
+                x = forward_ad.unpack_dual(x).primal  # type: ignore[no-untyped-call]
             change: Any = 0
             for view, vector in self._of_layer[module]:
                 low = x if view.right is None else x @ view.right.T.to(x.dtype)
