@@ -1,7 +1,7 @@
 """What may befall `features`: a full disk, a disk that refuses, damage, a second run, signals.
 
-Kills are in `tests/test_runners.py`, `tests/test_ray.py` and `benchmarks/kills.py`; a resumed run with other settings,
-data or model in `tests/test_write_features.py`.
+Kills are in `tests/runners/` and `scripts/measure/kills.py`; a resumed run with other settings,
+data or model in `tests/teachers/test_write.py`.
 """
 
 import errno
@@ -16,11 +16,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_attribution import sentences
-from test_cli import PROGRAM, as_rows, write_jsonl
-from tiny import save_decoder
-from tiny_features import contents
 
+from helpers.commands import PROGRAM
+from helpers.folders import contents
+from helpers.sentences import as_rows, sentences, write_jsonl
+from helpers.tiny import save_decoder
 from influcoder.errors import InflucoderError, StoreCorrupt, StoreError
 from influcoder.model.decoder import Decoder
 from influcoder.store import disk_space as room
