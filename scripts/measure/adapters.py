@@ -5,6 +5,7 @@ be those of the adapter in memory, which was never merged. `python scripts/measu
 the table; a test runs the same cases.
 """
 
+import copy
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch
 from peft import LoraConfig, PeftType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING as CONFIGS
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from influcoder.demo.world import assets
 from influcoder.errors import ModelError
@@ -42,16 +43,13 @@ class Case:
     config: Callable[[], Any]
     after: Callable[[Path], None] = lambda folder: None
     tokens: int = 0  # that are added to the vocabulary before training
+    tables_saved: bool = True  # where there are more tokens
+    dtype: torch.dtype = torch.float32  # that it is saved in
     config_alone: bool = False  # refused by its config: no weights are made
 
 
 def lora(**more: Any) -> Callable[[], LoraConfig]:
     return partial(LoraConfig, **({"r": 4, "lora_alpha": 8, "target_modules": LAYERS, "task_type": "CAUSAL_LM"} | more))
-
-
-def cast(dtype: torch.dtype, folder: Path) -> None:
-    file = folder / "adapter_model.safetensors"
-    save_file({name: one.to(dtype) for name, one in load_file(file).items()}, file)
 
 
 def as_bin(folder: Path) -> None:
@@ -87,8 +85,8 @@ LORA = [
     Case("LoRA, PiSSA start", lora(init_lora_weights="pissa")),
     Case("LoRA, OLoRA start", lora(init_lora_weights="olora")),
     Case("LoRA, MiCA start", lora(init_lora_weights="mica")),
-    Case("LoRA, saved in fp16", lora(), partial(cast, torch.float16)),
-    Case("LoRA, saved in bf16", lora(), partial(cast, torch.bfloat16)),
+    Case("LoRA, saved in fp16", lora(), dtype=torch.float16),
+    Case("LoRA, saved in bf16", lora(), dtype=torch.bfloat16),
     Case("LoRA, `adapter_model.bin`", lora(), as_bin),
     Case("LoRA of `embed_tokens`", lora(target_modules=["embed_tokens", "q_proj"])),
     Case("LoRA of `lm_head`", lora(target_modules=["lm_head", "q_proj"])),
@@ -105,7 +103,9 @@ LORA = [
     ),
     Case("vocabulary resized, tables saved", lora(modules_to_save=["lm_head", "embed_tokens"]), tokens=3),
     Case("vocabulary resized, LoRA of both", lora(target_modules=["embed_tokens", "lm_head"]), tokens=3),
-    Case("vocabulary resized, tables not saved", lora(), tokens=3),
+    Case("vocabulary resized, one table saved", lora(modules_to_save=["embed_tokens"]), tokens=3),
+    Case("vocabulary resized, new tokens trained", lora(trainable_token_indices=[6144, 6145, 6146]), tokens=3),
+    Case("vocabulary resized, no table saved: old tokens alone", lora(), tokens=3, tables_saved=False),
     Case("LoRA of parameters", lora(target_modules=[], target_parameters=["q_proj.weight"])),
     Case("LoRA of replicated layers", lora(layer_replication=[[0, 2], [1, 2]])),
     Case("DoRA", lora(use_dora=True)),
@@ -189,25 +189,44 @@ def tiny(*, tied: bool) -> LlamaForCausalLM:
     ).eval()
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
+@cache
+def _tokenizer() -> PreTrainedTokenizerFast:
     loaded: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(assets() / "decoder")
     return loaded
 
 
+def tokenizer() -> PreTrainedTokenizerFast:
+    return copy.deepcopy(_tokenizer())
+
+
+def make_base(folder: Path, *, tied: bool) -> Path:
+    tiny(tied=tied).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
 @torch.no_grad()
-def outcome(case: Case, folder: Path, *, tied: bool) -> dict[str, Any]:
-    """What becomes of an adapter: {"error": relative difference of logits, "own": LoRA layers} or {"refused": message}."""
-    base, adapter = folder / "base", folder / "adapter"
-    tiny(tied=tied).save_pretrained(base)
-    tokenizer().save_pretrained(base)
-    ids = torch.randint(3, len(tokenizer()), (3, 20), generator=torch.Generator().manual_seed(5))
-    expected = None
+def outcome(case: Case, base: Path, adapter: Path) -> dict[str, Any]:
+    """What becomes of an adapter, made in the folder `adapter`.
+
+    Returns:
+        refused: the message; or
+        error: how far the logits are from those of the adapter in memory, as a share of their length.
+        effect: how far these are from those without it.
+        own: how many layers' A and B have gradients of their own.
+    """
+    torch.manual_seed(2)
+    expected, size = torch.empty(0), len(tokenizer())
+    ids = torch.randint(3, size, (3, 20), generator=torch.Generator().manual_seed(5))
+    ids[0, :7] = torch.tensor([1, 2, 3, 4, 5, 40, 41])  # what the cases of single tokens train
+    if case.tables_saved:
+        ids[1, : case.tokens] = size + torch.arange(case.tokens)
     if case.config_alone:
         case.config().save_pretrained(adapter)
     else:
-        model = tiny(tied=tied)
+        model = AutoModelForCausalLM.from_pretrained(base)
         if case.tokens:
-            model.resize_token_embeddings(len(tokenizer()) + case.tokens, mean_resizing=False)
+            model.resize_token_embeddings(size + case.tokens, mean_resizing=False)
             own = tokenizer()
             own.add_tokens([f"<new{number}>" for number in range(case.tokens)])
             own.save_pretrained(adapter)
@@ -215,29 +234,40 @@ def outcome(case: Case, folder: Path, *, tied: bool) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(1)
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+                moved = parameter + 0.05 * torch.randn(parameter.shape, generator=generator)
+                parameter.copy_(moved.to(case.dtype))
         expected = model.eval()(input_ids=ids).logits
-        model.save_pretrained(adapter, save_embedding_layers=bool(case.tokens) and "not saved" not in case.name)
+        model.save_pretrained(adapter, save_embedding_layers="auto" if case.tables_saved else False)
+        if case.dtype != torch.float32:
+            file = adapter / "adapter_model.safetensors"
+            save_file({name: one.to(case.dtype) for name, one in load_file(file).items()}, file)
     case.after(adapter)
     try:
         decoder = Decoder.load(base, adapter=adapter, device="cpu")
     except ModelError as error:
-        return {"refused": str(error).replace(str(folder) + "/", "")}
-    assert expected is not None, f"{case.name} was not refused"
+        return {"refused": str(error).replace(f"{adapter.parent}/", "").replace(f"{base.parent}/", "")}
     found = decoder.model(input_ids=ids).logits
-    return {"error": float((found - expected).norm() / expected.norm()), "own": len(decoder.adapter)}
+    without = AutoModelForCausalLM.from_pretrained(base)(input_ids=ids.clamp_max(size - 1)).logits
+    return {
+        "error": distance(found, expected[..., : found.shape[-1]]),
+        "effect": distance(without, expected[..., :size]),
+        "own": len(decoder.adapter),
+    }
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).norm() / other.norm())
 
 
 def record() -> list[dict[str, Any]]:
     """Every case on both kinds of model."""
-    rows = []
-    for case in cases():
-        row: dict[str, Any] = {"name": case.name}
+    rows: list[dict[str, Any]] = [{"name": case.name} for case in cases()]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         for column, tied in (("two tables", False), ("tied tables", True)):
-            with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                row[column] = outcome(case, Path(folder), tied=tied)
-        rows.append(row)
+            base = make_base(Path(folder, column, "base"), tied=tied)
+            for number, case in enumerate(cases()):
+                rows[number][column] = outcome(case, base, Path(folder, column, str(number), "adapter"))
     return rows
 
 
@@ -249,7 +279,7 @@ def said(found: dict[str, Any]) -> str:
 
 def page(rows: list[dict[str, Any]]) -> str:
     lines = [
-        f"| adapter | two tables | tied tables | `adapter`, `less` |\n|---|---|---|---|\n",
+        "| adapter | two tables | tied tables | `adapter`, `less` |\n|---|---|---|---|\n",
     ]
     for row in rows:
         two, one = row["two tables"], row["tied tables"]
@@ -260,10 +290,9 @@ def page(rows: list[dict[str, Any]]) -> str:
     wrong = sum("wrong" in said(row[column]) for row in rows for column in ("two tables", "tied tables"))
     verified = sum("verified" in said(row[column]) for row in rows for column in ("two tables", "tied tables"))
     refused = 2 * len(rows) - wrong - verified
-    return (
-        f"{HEAD.format(peft=peft.__version__, torch=torch.__version__.partition('+')[0], count=len(rows))}\n"
-        f"{verified} verified, {refused} refused, {wrong} wrong.\n\n{''.join(lines)}\n## What is refused, and why\n\n{words}"
-    )
+    head = HEAD.format(peft=peft.__version__, torch=torch.__version__.partition("+")[0], count=len(rows))
+    counts = f"{verified} verified, {refused} refused, {wrong} wrong."
+    return f"{head}\n{counts}\n\n{''.join(lines)}\n## What is refused, and why\n\n{words}"
 
 
 HEAD = """# Adapters

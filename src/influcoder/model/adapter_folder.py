@@ -99,11 +99,9 @@ class AdapterFolder:
         """
         found = cls.find(path)
         if found is None:
-            below = named_adapters(path)
-            remedy = f"It holds the adapters {some_of(below)}: name one, as {path}/{below[0]}." if below else ""
             raise ModelError(
                 f"{path}: does not load as an adapter: no adapter_config.json here. "
-                f"{remedy or 'Expected a folder that PEFT saved, or a hub id.'}"
+                f"{_below(path) or 'Expected a folder that PEFT saved, or a hub id.'}"
             )
         return found
 
@@ -124,8 +122,8 @@ class AdapterFolder:
             named = str(above[0])
         if not os.path.isdir(named) and not _could_be_a_hub_id(named):
             raise ModelError(
-                f"{self.path}: its base model is {named} (base_model_name_or_path in adapter_config.json), and there is "
-                f"no such folder here. {remedy}"
+                f"{self.path}: its base model is {named} (base_model_name_or_path in adapter_config.json), and there "
+                f"is no such folder here. {remedy}"
             )
         if os.path.isdir(named) and os.path.exists(os.path.join(named, "adapter_config.json")):
             raise ModelError(
@@ -145,6 +143,8 @@ def base_and_adapter(
     """
     own = AdapterFolder.find(decoder, revision=revision)
     if own is None:
+        if os.path.isdir(decoder) and not os.path.exists(os.path.join(decoder, "config.json")) and _below(decoder):
+            raise ModelError(f"{decoder}: no model here. {_below(decoder)}")
         return decoder, None if adapter is None else AdapterFolder.read(adapter)
     if adapter is not None and os.path.realpath(adapter) != os.path.realpath(decoder):
         raise ModelError(
@@ -154,8 +154,8 @@ def base_and_adapter(
     whole = [name for name in _WHOLE if os.path.exists(os.path.join(decoder, name))]
     if whole:
         raise ModelError(
-            f"{decoder}: holds a whole model ({whole[0]}) and an adapter (adapter_config.json), which may be merged into "
-            "it already. Move the files of one of them elsewhere."
+            f"{decoder}: holds a whole model ({whole[0]}) and an adapter (adapter_config.json), which may be merged "
+            "into it already. Move the files of one of them elsewhere."
         )
     return own.base(), own
 
@@ -163,9 +163,10 @@ def base_and_adapter(
 _WHOLE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
-def named_adapters(path: str | Path) -> list[str]:
-    """The adapters in folders below a folder, where PEFT puts all but the default one."""
-    return sorted(file.parent.name for file in Path(path).glob("*/adapter_config.json"))
+def _below(path: str | Path) -> str:
+    """The remedy where adapters are in folders below, where PEFT puts all but the default one; "" otherwise."""
+    names = sorted(file.parent.name for file in Path(path).glob("*/adapter_config.json"))
+    return f"It holds the adapters {some_of(names)}: name one, as {path}/{names[0]}." if names else ""
 
 
 def _refuse_unusable(path: str, said: Mapping[str, Any]) -> None:
@@ -192,8 +193,8 @@ def _refuse_unusable(path: str, said: Mapping[str, Any]) -> None:
     task = said.get("task_type")
     if task in _OTHER_TASKS:
         raise ModelError(
-            f"{path}: an adapter trained to {_OTHER_TASKS[task]} (task_type {task}), not to continue a text, whose loss "
-            'is what is attributed. If that is what it was trained for, set "task_type": "CAUSAL_LM" in its '
+            f"{path}: an adapter trained to {_OTHER_TASKS[task]} (task_type {task}), not to continue a text, whose "
+            'loss is what is attributed. If that is what it was trained for, set "task_type": "CAUSAL_LM" in its '
             "adapter_config.json."
         )
 

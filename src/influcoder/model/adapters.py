@@ -55,9 +55,7 @@ def with_adapter(model: PreTrainedModel, adapter: AdapterFolder) -> tuple[PreTra
         try:
             stored = load_peft_weights(adapter.path, device="cpu", revision=adapter.revision)
             resized = _resized(model, stored)
-            loaded = PeftModel.from_pretrained(
-                model, adapter.path, is_trainable=True, revision=adapter.revision
-            ).eval()
+            loaded = PeftModel.from_pretrained(model, adapter.path, is_trainable=True, revision=adapter.revision).eval()
         except Exception as error:  # the libraries below raise errors of every class on damaged files
             raise ModelError(
                 f"{adapter.path}: does not load as an adapter of {name}: {first_line(error)} "
@@ -101,29 +99,33 @@ def plain_name(name: str) -> str:
 
 def _resized(model: PreTrainedModel, stored: dict[str, Tensor]) -> bool:
     """Give the tables of tokens as many rows as the adapter's have; whether they had others."""
-    tables = [one for one in (model.get_input_embeddings(), model.get_output_embeddings()) if one is not None]
-    named = {name for name, module in model.named_modules() if module in tables}
+    named = {name for name, module in model.named_modules() if module in _tables(model)}
     rows = {len(one) for key, one in stored.items() if one.ndim == 2 and _table_name(key) in named}
-    before = tables[0].num_embeddings
+    before = model.get_input_embeddings().num_embeddings
     if len(rows) != 1 or before in rows:
         return False
     model.resize_token_embeddings(rows.pop(), mean_resizing=False)
-    for table in tables:  # not a number, until what is stored fills it
+    for table in _tables(model):  # not a number, until what is stored fills it
         table.weight[before:] = torch.nan
     return True
 
 
+def _tables(model: PreTrainedModel) -> list[Any]:
+    return [one for one in (model.get_input_embeddings(), model.get_output_embeddings()) if one is not None]
+
+
 def _table_name(key: str) -> str:
     """The module that a stored weight is the table of."""
-    return key.removeprefix("base_model.model.").removesuffix(".weight").removesuffix(".base_layer")
+    name = key.removeprefix("base_model.model.").removesuffix(".weight")
+    return name.removesuffix(".original_module").removesuffix(".base_layer").removesuffix(".token_adapter")
 
 
 def _refuse_unfit(loaded: Any, stored: dict[str, Tensor], adapter: AdapterFolder, base: str) -> None:
     """Every parameter of the adapter must be stored, and every stored one must have found its place."""
     from peft import get_peft_model_state_dict
 
-    own, places = set(get_peft_model_state_dict(loaded, save_embedding_layers=False)), set(loaded.state_dict())
-    unfit = (own - set(stored)) | {key for key in set(stored) - own if key not in places}
+    least, most = (set(get_peft_model_state_dict(loaded, save_embedding_layers=tables)) for tables in (False, True))
+    unfit = (least - set(stored)) | (set(stored) - most)
     if unfit:
         raise ModelError(
             f"{adapter.path}: does not fit {base}: only one of the two has {some_of(unfit)}. "
@@ -191,7 +193,7 @@ def _refuse_other_logits(
     error, most = float((found - expected).norm() / expected.norm()), WORST_MERGE.get(dtype, 1e-1)
     if not error <= most:
         raise ModelError(
-            f"{adapter.path}: merging this {adapter.kind} adapter into {base} changes its logits by {error:.2g} of their "
-            f"length (at most {most:g} expected), so gradients would be of another model. Give one of another kind, such "
-            "as LoRA, or a whole model."
+            f"{adapter.path}: merging this {adapter.kind} adapter into {base} changes its logits by {error:.2g} of "
+            f"their length (at most {most:g} expected), so gradients would be of another model. Give one of another "
+            "kind, such as LoRA, or a whole model."
         )

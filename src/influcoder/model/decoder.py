@@ -26,7 +26,12 @@ from influcoder.errors import ConfigError, ModelError, first_line, some_of
 from influcoder.model.adapter_folder import base_and_adapter
 from influcoder.model.adapters import Adapter, MergedAdapter, with_adapter
 from influcoder.model.batches import Tokens
-from influcoder.model.tokenizer_loading import check_pair, load_tokenizer, tokenizer_hash
+from influcoder.model.tokenizer_loading import (
+    check_pair,
+    load_tokenizer,
+    refuse_tokens_without_a_row,
+    tokenizer_hash,
+)
 
 logger = logging.getLogger("influcoder")
 
@@ -57,13 +62,7 @@ class Decoder:
         if max_length < 2:
             raise ConfigError(f"max_length is {max_length}, expected at least 2: a token and the one it predicts.")
         limit = getattr(model.config, "max_position_embeddings", None) or max_length
-        rows = model.get_input_embeddings().num_embeddings
-        if len(tokenizer) > rows:
-            raise ModelError(
-                f"{name}: the tokenizer has {len(tokenizer)} tokens, the embedding only {rows} rows: not a pair. "
-                "Give the tokenizer that the model was saved with."
-            )
-        check_pair(tokenizer, rows, name)
+        check_pair(tokenizer, model.get_input_embeddings().num_embeddings, name)
         self.model = model.eval().requires_grad_(False)
         if not _is_causal(self.model):
             raise ModelError(
@@ -112,9 +111,7 @@ class Decoder:
         if own is not None and adapter is None:
             revision = own.said.get("revision")  # the one given is of the adapter
         try:
-            tokenizer, differs = load_tokenizer(
-                path, own, revision=revision, trust_remote_code=trust_remote_code
-            )
+            tokenizer, differs = load_tokenizer(path, own, revision=revision, trust_remote_code=trust_remote_code)
             model, found = AutoModelForCausalLM.from_pretrained(
                 path,
                 revision=revision,
@@ -277,6 +274,7 @@ class Decoder:
                 ]
                 for place, row in zip(places, rows, strict=True):
                     ids[place] = row
+        refuse_tokens_without_a_row(self.tokenizer, self.model.get_input_embeddings().num_embeddings, ids)
         return ids
 
     def _cut(self, prompt: list[int], whole: list[int]) -> Tokens:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,17 @@ logger = logging.getLogger("influcoder")
 
 _TEMPLATE = "chat_template.jinja"
 _SETTINGS = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+LEAST_TOKENS, MOST_TOKENS = 0.75, 1.1
+"""of the embedding's rows: tables are padded, and tokenizers have a few tokens that no model was trained on"""
 _CONTROL_TOKEN = re.compile(r"<\|[^|<>\s]+\|>|<(?:start|end)_of_turn>|\[/?INST\]")
 
 
 def load_tokenizer(
-    base: str | Path, adapter: AdapterFolder | None = None, *, revision: str | None = None, trust_remote_code: bool = False
+    base: str | Path,
+    adapter: AdapterFolder | None = None,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[PreTrainedTokenizerBase, str | None]:
     """The tokenizer of a model or of its adapter, and how the adapter's differs from the base's; None if it does not.
 
@@ -67,13 +74,17 @@ def differences(own: PreTrainedTokenizerBase, base: PreTrainedTokenizerBase) -> 
     found = []
     there, here = base.get_vocab(), own.get_vocab()
     if there != here:
-        new = [str(token) for token in here if there.get(token) != here[token]]
-        lost = [str(token) for token in there if token not in here]
-        found.append(f"{len(new)} other and {len(lost)} missing tokens ({some_of([*new, *lost])})")
+        changes = {
+            "more": [str(token) for token in here if token not in there],
+            "fewer": [str(token) for token in there if token not in here],
+            "with another id": [str(token) for token in here if there.get(token, here[token]) != here[token]],
+        }
+        found += [f"{len(tokens)} tokens {how} ({some_of(tokens)})" for how, tokens in changes.items() if tokens]
     elif _rules(own) != _rules(base):
         found.append("other rules to cut a text into tokens")
-    names = [name for name, token in _special(own).items() if _special(base).get(name) != token]
-    found += [f"{name} {_special(own)[name]!r}, not {_special(base).get(name)!r}" for name in names]
+    here, there = _special(own), _special(base)
+    names = [name for name in here | there if here.get(name) != there.get(name)]
+    found += [f"{name} {here.get(name)!r}, not {there.get(name)!r}" for name in names]
     if own.chat_template != base.chat_template:
         which = "no chat template" if not own.chat_template else "another chat template"
         found.append(which if base.chat_template else "a chat template, which the base has not got")
@@ -89,8 +100,10 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 def check_pair(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
     """See that a tokenizer has a vocabulary and fits a table of so many rows; says what looks like another model's.
 
+    A few tokens beyond the table are accepted, as long as no text uses them (`refuse_tokens_without_a_row`).
+
     Raises:
-        ModelError: it has no end token, or no vocabulary, as where tokenizer.json is lost.
+        ModelError: it has no end token, no vocabulary, as where tokenizer.json is lost, or far too large a one.
     """
     if _is_empty(tokenizer):
         raise ModelError(
@@ -99,7 +112,12 @@ def check_pair(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None
         )
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{name}: the tokenizer has no end token; set tokenizer.eos_token.")
-    if len(tokenizer) < 0.75 * rows:
+    if len(tokenizer) > MOST_TOKENS * rows:
+        raise ModelError(
+            f"{name}: the tokenizer has {len(tokenizer)} tokens, the embedding only {rows} rows: not a pair. "
+            "Give the tokenizer that the model was saved with."
+        )
+    if not LEAST_TOKENS * rows <= len(tokenizer) <= rows:
         logger.warning(
             "%s: the tokenizer knows %d tokens, the embedding has %d rows: is it this model's own?",
             name,
@@ -115,6 +133,24 @@ def check_pair(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None
         )
 
 
+def refuse_tokens_without_a_row(tokenizer: PreTrainedTokenizerBase, rows: int, texts: Sequence[Sequence[int]]) -> None:
+    """Refuse texts, as token ids, with a token that a table of so many rows has nothing for.
+
+    Raises:
+        ModelError: there is one; the message names the token and the text.
+    """
+    if len(tokenizer) <= rows:
+        return
+    for ids in texts:
+        beyond = next((one for one in ids if one >= rows), None)
+        if beyond is not None:
+            raise ModelError(
+                f"the text {tokenizer.decode(ids)[:60]!r} holds the token {tokenizer.convert_ids_to_tokens(beyond)!r} "
+                f"({beyond}), and the model's embedding has {rows} rows: it was never trained on it. Leave the text "
+                "out, or give the tokenizer that the model was saved with."
+            )
+
+
 def _has_tokenizer(adapter: AdapterFolder) -> bool:
     return any(_file(adapter, name) is not None for name in _SETTINGS)
 
@@ -123,7 +159,7 @@ def _file(adapter: AdapterFolder, name: str) -> str | None:
     """A file of an adapter's folder or hub id; None where it has no such file."""
     if os.path.isdir(adapter.path):
         return found if os.path.isfile(found := os.path.join(adapter.path, name)) else None
-    return cached_file(
+    file: str | None = cached_file(
         adapter.path,
         name,
         revision=adapter.revision,
@@ -131,6 +167,7 @@ def _file(adapter: AdapterFolder, name: str) -> str | None:
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
+    return file
 
 
 def _with_template(
@@ -143,7 +180,9 @@ def _with_template(
         )
     text, before = template.read_text(encoding="utf-8"), of_base.chat_template
     of_base.chat_template = text
-    differs = [] if text == before else ["another chat template" if before else "a chat template, which the base has not got"]
+    differs = (
+        [] if text == before else ["another chat template" if before else "a chat template, which the base has not got"]
+    )
     return of_base, _reported(adapter, differs)
 
 
