@@ -193,7 +193,7 @@ def _finished(
 ) -> dict[str, Any]:
     """What `run` measures in the claimed folder, written there as numbers and as tables."""
     with folder.claim() as path:
-        metrics = run(path) | {"package": __version__, "quick": quick, "decoder": decoder.fingerprint}
+        metrics = run(path) | {"package": __version__, "quick": quick, "decoder": asdict(decoder.fingerprint)}
         write_json(path / "metrics.json", metrics)
         atomic_write(path / "results.md", tables(metrics).encode())
     return metrics

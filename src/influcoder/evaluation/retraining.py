@@ -29,6 +29,7 @@ from influcoder.model.batches import Batch
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, batches_of, completion_losses, finetune, measure_losses
 from influcoder.progress import progress
+from influcoder.provenance import Provenance
 from influcoder.store.store import StoreWriter
 
 Subsets = NDArray[np.int64]
@@ -75,20 +76,20 @@ def retrained_losses(
         StoreMismatch: the folder was begun with another decoder, data, subsets or settings.
         DataError, ModelError: as `finetune`.
     """
-    made_by = {
-        "settings": settings.resolved(decoder.device),
-        "pool": data_fingerprint(pool),
-        "queries": data_fingerprint(queries),
-        "subsets": hashlib.sha256(np.ascontiguousarray(subsets, np.int64).tobytes()).hexdigest(),
-        **decoder.fingerprint,
-    }
+    drawn = hashlib.sha256(np.ascontiguousarray(subsets, np.int64).tobytes()).hexdigest()
+    provenance = Provenance(
+        decoder=decoder.fingerprint,
+        data=data_fingerprint(pool),
+        queries=data_fingerprint(queries),
+        training={"settings": settings.resolved(decoder.device), "subsets": drawn},
+    )
     writer = StoreWriter(
         folder,
         kind="retrained-losses",
         dim=len(queries),
         dtype="float32",
         ids=[f"subset-{number:04d}" for number in range(len(subsets))],
-        made_by=made_by,
+        provenance=provenance,
         shard_rows=1,
     )
     batches = batches_of(decoder, decoder.tokenise(queries), TOKEN_BUDGET)

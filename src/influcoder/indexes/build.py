@@ -22,12 +22,13 @@ from influcoder.indexes.filters import metadata_columns
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
+from influcoder.provenance import Provenance
 from influcoder.runners.runner import Advance, InProcess, Runner, refuse_given_up
 from influcoder.runners.share import Share
 from influcoder.store.codes import Code, CodeName, Floats
 from influcoder.store.output_folder import remove_half_written
 from influcoder.store.shards import shard_entry, shard_name
-from influcoder.store.store import Store, refuse_difference
+from influcoder.store.store import Store
 from influcoder.store.stream import StreamWriter, change, left_over, read_code, write_coded, write_stored
 from influcoder.student.encoder import InfluenceEncoder
 
@@ -70,8 +71,13 @@ def build(
     chosen, measured = _code(encoder, sample, code)
     if share.index == 0:
         encoder.save(folder / "encoder")
-    made_by = {"encoder": encoder.fingerprint}
-    writer = StreamWriter(folder.absolute(), kind="embeddings", code=chosen, made_by=made_by, shard_rows=shard_rows)
+    writer = StreamWriter(
+        folder.absolute(),
+        kind="embeddings",
+        code=chosen,
+        provenance=Provenance(encoder=encoder.fingerprint),
+        shard_rows=shard_rows,
+    )
     sizes: list[int] = []
     with progress("embedding the pool", _length(pool)) as advance:
 
@@ -272,7 +278,7 @@ class _Elsewhere:
     def load(self) -> InfluenceEncoder:
         encoder = InfluenceEncoder.load(self.folder, decoder=self.decoder() if self.decoder else None)
         what, remedy = f"the worker on {socket.gethostname()} has another encoder", "Give all machines the same files."
-        refuse_difference(what, {"encoder": self.fingerprint}, {"encoder": encoder.fingerprint}, remedy)
+        Provenance(encoder=self.fingerprint).refuse_other(Provenance(encoder=encoder.fingerprint), what, remedy)
         return encoder
 
 

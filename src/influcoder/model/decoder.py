@@ -26,6 +26,7 @@ from influcoder.model.adapters import Adapter, with_adapter
 from influcoder.model.batches import Tokens
 from influcoder.model.template import fixed_template
 from influcoder.model.tokenise import Tokeniser
+from influcoder.provenance import DecoderRecord
 
 logger = logging.getLogger("influcoder")
 
@@ -83,7 +84,7 @@ class Decoder:
         self.name = name
         self.max_length = min(max_length, limit)
         self.tokeniser = Tokeniser(tokenizer, name=name, rows=rows, max_length=self.max_length)
-        self._fingerprint: dict[str, Any] | None = None
+        self._fingerprint: DecoderRecord | None = None
         self._most: int | None = None
         self.adapter = adapter or {}
         self._again = again
@@ -232,16 +233,16 @@ class Decoder:
             raise DataError(f"example {example.id!r}: {error.detail}. Mend it, or leave it out.") from error
 
     @property
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> DecoderRecord:
         """What changes this decoder's numbers: weights and config, tokenizer and template, as hashes, and length."""
         if self._fingerprint is None:
-            self._fingerprint = {
-                "decoder": _model_hash(self.model),
-                "decoder_parameters": sum(p.numel() for p in self.model.parameters()),
-                "revision": getattr(self.model.config, "_commit_hash", None),
-                "tokenizer": tokenizer_hash(self.tokenizer),
-                "max_length": self.max_length,
-            }
+            self._fingerprint = DecoderRecord(
+                decoder=_model_hash(self.model),
+                decoder_parameters=sum(p.numel() for p in self.model.parameters()),
+                revision=getattr(self.model.config, "_commit_hash", None),
+                tokenizer=tokenizer_hash(self.tokenizer),
+                max_length=self.max_length,
+            )
         return self._fingerprint
 
 

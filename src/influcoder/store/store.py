@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from influcoder.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMismatch
 from influcoder.maths.lowrank import LowRankCode
+from influcoder.provenance import Provenance, refuse_difference
 from influcoder.store.files import read_sealed, sha256, write_sealed
 from influcoder.store.shards import (
     FILES,
@@ -64,7 +65,7 @@ class StoreWriter:
         dim: numbers a vector.
         dtype: "float16" or "float32".
         ids: the id of every row, in order.
-        made_by: everything that changes the numbers; compared when a run is resumed.
+        provenance: everything that changes the numbers; compared when a run is resumed.
         shard_rows: rows a shard.
         code: how vectors are stored, where not as they are.
 
@@ -80,7 +81,7 @@ class StoreWriter:
         dim: int,
         dtype: str,
         ids: list[str],
-        made_by: Mapping[str, Any],
+        provenance: Provenance,
         shard_rows: int = 512,
         code: LowRankCode | None = None,
     ) -> None:
@@ -99,7 +100,7 @@ class StoreWriter:
             "rows": len(ids),
             "shard_rows": shard_rows,
             "ids": hashlib.sha256("\x00".join(ids).encode()).hexdigest(),
-            "made_by": dict(made_by),
+            "made_by": provenance.json(),
             "package": __version__,
         } | ({"code": code.spec} if code else {})
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,9 +156,7 @@ class StoreWriter:
         for name in ("manifest.json", "plan.json"):
             path = self.folder / name
             if path.exists():
-                earlier = {
-                    key: value for key, value in read_sealed(path, FORMAT).items() if key not in ("shards", "sha256")
-                }
+                earlier = {key: value for key, value in read_plan(path).items() if key not in ("shards", "sha256")}
                 refuse_difference(f"{self.folder}: cannot go on with this store", earlier, self.plan)
 
 
@@ -256,6 +255,11 @@ class Store:
             self._sound.add(path.name)
         return path
 
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What made it."""
+        return Provenance.read(self.manifest["made_by"])
+
     def __len__(self) -> int:
         return int(self.manifest["rows"])
 
@@ -281,34 +285,15 @@ class Store:
         return whole
 
 
-def _corrupt(path: Path) -> StoreCorrupt:
-    return StoreCorrupt(f"{path}: its bytes are not those that were written. Make the store again.")
-
-
-def refuse_difference(
-    what: str,
-    earlier: Mapping[str, Any],
-    now: Mapping[str, Any],
-    remedy: str = "Use the same settings or give --overwrite.",
-) -> None:
-    """Compare two plans.
+def read_plan(path: Path) -> dict[str, Any]:
+    """A plan or manifest as this version would write it.
 
     Raises:
-        StoreMismatch: they differ; every differing key is named with both values.
+        StoreCorrupt, StoreError: it cannot be read.
     """
-    before, after = dict(_flat(earlier)), dict(_flat(now))
-    differing = [
-        f"{key}: {before.get(key)!r} there, {after.get(key)!r} now"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
-    if differing:
-        raise StoreMismatch(f"{what}: {'; '.join(differing)}. {remedy}")
+    plan = read_sealed(path, FORMAT)
+    return plan | {"made_by": Provenance.read(plan.get("made_by", {})).json()}
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _flat(item, f"{prefix}{key}.")
-        else:
-            yield prefix + key, list(item) if isinstance(item, tuple) else item
+def _corrupt(path: Path) -> StoreCorrupt:
+    return StoreCorrupt(f"{path}: its bytes are not those that were written. Make the store again.")

@@ -21,10 +21,11 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from influcoder.errors import StoreCorrupt, StoreError, StoreMismatch
+from influcoder.provenance import Provenance, refuse_difference
 from influcoder.store.codes import Code, reach
 from influcoder.store.files import atomic_write, read_sealed, write_sealed
 from influcoder.store.shards import is_there, map_vectors, shard_entry, shard_name, write_shard
-from influcoder.store.store import FORMAT, Store, refuse_difference
+from influcoder.store.store import FORMAT, Store, read_plan
 from influcoder.version import __version__
 
 CODE = "code.safetensors"
@@ -41,14 +42,14 @@ class StreamWriter:
         folder: where; made if missing. The caller holds it with `atomic.claim`.
         kind: what the vectors are, e.g. "embeddings".
         code: how they are stored.
-        made_by: everything that changes the numbers; compared when a run is resumed.
+        provenance: everything that changes the numbers; compared when a run is resumed.
         shard_rows: rows a shard.
 
     Raises:
         StoreMismatch: the folder holds the beginning of another plan, or a store that was changed since.
     """
 
-    def __init__(self, folder: Path, *, kind: str, code: Code, made_by: Mapping[str, Any], shard_rows: int) -> None:
+    def __init__(self, folder: Path, *, kind: str, code: Code, provenance: Provenance, shard_rows: int) -> None:
         self.folder, self.code = folder, code
         folder.mkdir(parents=True, exist_ok=True)
         self.plan: dict[str, Any] = {
@@ -58,12 +59,12 @@ class StreamWriter:
             "dtype": code.dtype,
             "shard_rows": shard_rows,
             "code": {"name": code.name, "scale": _digest(code)},
-            "made_by": dict(made_by),
+            "made_by": provenance.json(),
             "package": __version__,
         }
         for name in ("manifest.json", "plan.json"):
             if (folder / name).exists():
-                earlier = read_sealed(folder / name, FORMAT)
+                earlier = read_plan(folder / name)
                 if earlier.get("changes"):
                     raise StoreMismatch(
                         f"{folder}: rows were added to or removed from it since it was made. Add the new rows with "

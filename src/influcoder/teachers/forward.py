@@ -7,8 +7,6 @@ head         Σ_t (Wᵀ e_t) h_tᵀ over completion tokens, e_t = p_t - onehot, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +20,7 @@ from influcoder.model.decoder import Decoder
 from influcoder.model.gradients import has_plain_head
 from influcoder.model.loss import cross_entropy
 from influcoder.model.precision import use_bf16
+from influcoder.provenance import Provenance
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.teacher import Advance, Features
@@ -63,10 +62,9 @@ class ForwardTeacher:
         return 2 * self.dim
 
     @property
-    def made_by(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """Everything that changes the features."""
-        settings = asdict(self.settings) | {"precision": "bf16" if self.bf16 else "fp32"}
-        return {"teacher": self.settings.name, **settings, **self.decoder.fingerprint}
+        return Provenance(teacher=self.settings.record(bf16=self.bf16), decoder=self.decoder.fingerprint)
 
     def fit(self, pool: Sequence[Example], queries: Sequence[Example]) -> None:
         """Nothing to learn."""

@@ -13,6 +13,7 @@ from influcoder.errors import ModelError
 from influcoder.maths.lowrank import LowRankCode
 from influcoder.model.batches import Tokens
 from influcoder.model.decoder import Decoder
+from influcoder.provenance import Provenance
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.settings import TeacherSettings
 
@@ -106,7 +107,7 @@ class Teacher(Protocol):
         ...
 
     @property
-    def made_by(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """Everything that changes the features."""
         ...
 

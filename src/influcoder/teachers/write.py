@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from influcoder.data.examples import Example, Role
 from influcoder.errors import ModelError
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
+from influcoder.provenance import Provenance
 from influcoder.runners.runner import Advance, InProcess, Runner, refuse_given_up
 from influcoder.runners.share import Share
 from influcoder.store.output_folder import remove_half_written
-from influcoder.store.store import Shard, Store, StoreWriter, refuse_difference
+from influcoder.store.store import Shard, Store, StoreWriter
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.fitted import read_fitted
 from influcoder.teachers.make import make_teacher
@@ -123,7 +124,7 @@ def _writer(teacher: Teacher, side: Side) -> StoreWriter:
         dim=teacher.dim,
         dtype="float16",
         ids=[example.id for example in side.examples],
-        made_by=teacher.made_by | {"data": data_fingerprint(side.examples)},
+        provenance=replace(teacher.provenance, data=data_fingerprint(side.examples)),
         shard_rows=SHARD_ROWS,
         code=teacher.code if side.role == "pool" else None,
     )
@@ -194,18 +195,18 @@ class _Elsewhere:
     settings: TeacherSettings
     checkpoints: Sequence[Checkpoint]
     learnt: Path
-    made_by: Mapping[str, Any]
+    provenance: Provenance
 
     @classmethod
     def of(cls, teacher: Teacher, learnt: Path) -> "_Elsewhere":
-        return cls(teacher.decoder.again, teacher.settings, teacher.checkpoints, learnt, teacher.made_by)
+        return cls(teacher.decoder.again, teacher.settings, teacher.checkpoints, learnt, teacher.provenance)
 
     def load(self) -> Teacher:
         teacher = make_teacher(self.decoder(), self.settings, checkpoints=self.checkpoints)
         if teacher.needs_fitting:
             teacher.load(read_fitted(self.learnt))
         what, remedy = f"the worker on {socket.gethostname()} has another teacher", "Give all machines the same files."
-        refuse_difference(what, self.made_by, teacher.made_by, remedy)
+        self.provenance.refuse_other(teacher.provenance, what, remedy)
         return teacher
 
 

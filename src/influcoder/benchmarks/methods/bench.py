@@ -143,7 +143,7 @@ class Bench:
         sides = self.world.sides() | {"trained on": self.trained_on}
         rivals = {"seed": self.seed, "tuning": asdict(self.tuning), "backbone": self.backbone, "epochs": self.epochs}
         rivals["taught_by"] = self.taught_by
-        return rivals | self.model.fingerprint | {name: data_fingerprint(side) for name, side in sides.items()}
+        return rivals | asdict(self.model.fingerprint) | {name: data_fingerprint(side) for name, side in sides.items()}
 
     def _sample(self, sides: Sides | None, teacher: str) -> Sample:
         if sides is None:

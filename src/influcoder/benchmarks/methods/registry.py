@@ -39,8 +39,8 @@ from influcoder.evaluation.scorers import (
 )
 from influcoder.model.finetune import finetune
 from influcoder.progress import progress
+from influcoder.provenance import refuse_difference
 from influcoder.store.files import atomic_write, write_json
-from influcoder.store.store import refuse_difference
 from influcoder.student.encoder import DECODER_TIERS
 from influcoder.student.paper import PaperRecipe, distil_paper
 from influcoder.student.sample import Sample

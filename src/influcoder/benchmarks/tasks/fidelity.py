@@ -58,7 +58,7 @@ def fidelity(decoder: Decoder, data: Path, folder: Path, settings: FidelitySetti
 def _same_run(folder: Path, settings: FidelitySettings, decoder: Decoder) -> None:
     """Scores and encoders that are kept would be taken for those of other settings; more seeds and corpora may come."""
     made_by = {key: value for key, value in asdict(settings).items() if key not in ("seeds", "corpora")}
-    refuse_other_run(folder / "made_by.json", made_by | decoder.fingerprint)
+    refuse_other_run(folder / "made_by.json", made_by | asdict(decoder.fingerprint))
 
 
 def _places(decoder: Decoder, data: Path, folder: Path, settings: FidelitySettings, seed: int) -> list[Place]:

@@ -11,9 +11,10 @@ import numpy as np
 from influcoder.benchmarks.corpora.corpora import Split
 from influcoder.data.examples import Example
 from influcoder.model.decoder import Decoder
-from influcoder.store.store import Store, refuse_difference
+from influcoder.store.store import Store
 from influcoder.student.encoder import Floats, InfluenceEncoder
-from influcoder.student.sample import Sample, load_sample, read_features
+from influcoder.student.features_folder import FeaturesFolder, read_features
+from influcoder.student.sample import Sample
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.teacher import Teacher
@@ -73,19 +74,22 @@ class Place:
     def encoder(self, name: str, make: Callable[[], InfluenceEncoder], **settings: Any) -> InfluenceEncoder:
         """The encoder of that name, from disk where an earlier run made it of the same features and settings."""
         place = self.folder / "encoders" / name
-        made_by = self.teacher.made_by | settings
+        texts = {key: str(value) for key, value in settings.items()}
+        provenance = replace(self.teacher.provenance, training=texts)
         if not (place / "influcoder.json").exists():
             made = make()
-            made.made_by |= made_by
+            made.provenance = replace(provenance, student=made.provenance.student)
             made.teacher_state = {key: tensor.numpy() for key, tensor in self.teacher.state().items()}
             made.save(place)
         found = InfluenceEncoder.load(place, decoder=self.teacher.decoder)
-        earlier, now = ({key: str(one.get(key)) for key in made_by} for one in (found.made_by, made_by))
-        refuse_difference(f"{place}: made by an earlier run of other settings", earlier, now)
+        remedy = "Use the same settings or give --overwrite."
+        replace(found.provenance, student=None).refuse_other(
+            provenance, f"{place}: made by an earlier run of other settings", remedy
+        )
         return found
 
     def _sample(self, part: str) -> Sample:
         queries, pool = getattr(self.split, part)
         write_features(self.teacher, queries, "query", self.folder / "features" / part / "queries")
         write_features(self.teacher, pool, "pool", self.folder / "features" / part / "pool")
-        return load_sample(self.folder / "features" / part)
+        return FeaturesFolder(self.folder / "features" / part).sample
