@@ -14,15 +14,13 @@ from influcoder.data.examples import Example
 from influcoder.demo.world import SPLITS, World, assets, planted_for
 from influcoder.evaluation.evaluate import count_overlap, evaluate
 from influcoder.evaluation.scorers import (
-    Bm25,
     EncoderScorer,
     ExactQueryScorer,
-    Random,
     Scorer,
     Scores,
     Surface,
     TeacherScorer,
-    Tfidf,
+    word_scorers,
 )
 from influcoder.indexes.index import Index
 from influcoder.maths.metrics import retrieval
@@ -96,7 +94,7 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
         encoder.save(folder / "encoder")
     with demo.timed("index"):
         index = Index.build(encoder, demo.world.pool, folder / "index")
-    scorers = _scorers(demo, encoder, samples)
+    skipped, scorers = _scorers(demo, encoder, samples)
     with demo.timed("evaluate"):
         methods, planted = _judge(demo, scorers, samples["test"])
     with demo.timed("verify"):
@@ -112,6 +110,7 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
             "decoder_parameters": decoder.fingerprint.decoder_parameters,
         },
         "methods": methods,
+        "skipped": skipped,
         "planted": planted,
         "timings_s": demo.timings,
     }
@@ -135,8 +134,8 @@ def _sample(demo: Demo) -> Sample:
     return Sample(demo.world.queries, demo.world.pool, found["queries"], found["pool"])
 
 
-def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) -> list[Scorer]:
-    """Every method of the fidelity table, fitted on the training split where it needs to be."""
+def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) -> tuple[dict[str, str], list[Scorer]]:
+    """(what is left out and why; every method of the fidelity table, fitted on the training split if it needs it)."""
     train = samples["train"]
     with (
         demo.timed("paper recipe"),
@@ -153,15 +152,14 @@ def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) 
     with demo.timed("surface"):
         surface = Surface(encoder).fit(train, samples["validation"])
     other_seed = replace(demo.teacher.settings, seed=demo.seed + 1)
-    return [
+    words, left_out = word_scorers(demo.seed)
+    return left_out, [
         EncoderScorer("influcoder", encoder),
         ExactQueryScorer(encoder, demo.teacher),
         EncoderScorer("paper-recipe", paper),
         EncoderScorer("untrained", InfluenceEncoder(backbone_of(demo.decoder), None)),
         surface,
-        Tfidf(),
-        Bm25(),
-        Random(demo.seed),
+        *words,
         TeacherScorer(GradientTeacher(demo.decoder, other_seed)),
     ]
 
