@@ -88,7 +88,7 @@ def _text_scorers(
 ) -> tuple[list[Scorer], dict[str, str]]:
     """What scores texts without a gradient; and what is left out, with the flag that would bring it."""
     scorers: list[Scorer] = [EncoderScorer("influcoder", encoder), Tfidf(), Bm25(), Random(seed)]
-    skipped = {"paper-recipe": "distil it with --recipe paper and evaluate that encoder"}
+    skipped = {"paper-recipe": "distill it with --recipe paper and evaluate that encoder"}
     if features.has_tables:
         scorers.append(EncoderScorer("untrained", InfluenceEncoder(features.backbone, None)))
     else:
