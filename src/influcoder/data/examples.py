@@ -30,7 +30,7 @@ class Example:
     """A prompt (no loss) and a completion (loss), with an id.
 
     `turns` holds the (role, content) pairs of a chat up to the completion; without turns the prompt is
-    raw text. `prompt` always reads as plain text.
+    raw text. `prompt` always reads as plain text. `row` is the row it was read from, or None.
 
     >>> Example("a", "What is the capital of France?", "Paris").completion
     'Paris'
@@ -41,6 +41,16 @@ class Example:
     completion: str
     turns: tuple[tuple[str, str], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    row: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def question(cls, prompt: str, completion: str, *, id: str = "query") -> "Example":
+        """What a model is asked, as a user's turn, and what it says.
+
+        >>> Example.question("What is the capital of France?", "Paris").turns
+        (('user', 'What is the capital of France?'),)
+        """
+        return cls(id, prompt, completion, (("user", prompt),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +90,7 @@ def example_from_row(row: object, columns: Columns | None = None) -> Example:
     prompt, completion, turns, used = _parts(row, columns)
     id_column = columns.id or "id"
     metadata = {name: value for name, value in row.items() if name not in used and name != id_column}
-    return checked(Example(_row_id(row, columns), prompt, completion, turns, metadata))
+    return checked(Example(_row_id(row, columns), prompt, completion, turns, metadata, row))
 
 
 def checked(example: Example) -> Example:
