@@ -32,10 +32,10 @@ from influcoder.report.summary import query_summary
 from influcoder.store.files import write_json
 from influcoder.store.store import Store
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
-from influcoder.student.distill import ClosedFormRecipe, distil_static
+from influcoder.student.distill import ClosedFormRecipe, distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.features_folder import read_features
-from influcoder.student.paper import PaperRecipe, distil_paper, steps
+from influcoder.student.paper import PaperRecipe, distill_paper, steps
 from influcoder.student.sample import Sample
 from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.settings import TeacherSettings
@@ -82,8 +82,8 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
         split: whole.rows(demo.world.rows("queries", split=split), demo.world.rows("pool", split=split))
         for split in SPLITS
     }
-    with demo.timed("distil"):
-        encoder = distil_static(
+    with demo.timed("distill"):
+        encoder = distill_static(
             backbone_of(decoder),
             samples["train"],
             samples["validation"],
@@ -141,7 +141,7 @@ def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) 
         demo.timed("paper recipe"),
         progress("the paper's recipe", steps(len(train.queries), len(train.pool), PAPER_ON_STATIC)) as advance,
     ):
-        paper = distil_paper(
+        paper = distill_paper(
             backbone_of(demo.decoder),
             train.queries,
             train.pool,

@@ -87,7 +87,7 @@ def _text_scorers(
     """What scores texts without a gradient; and what is left out, with what would bring it."""
     words, skipped = word_scorers(seed)
     scorers: list[Scorer] = [EncoderScorer("influcoder", encoder), *words]
-    skipped["paper-recipe"] = "distil it with --recipe paper and evaluate that encoder"
+    skipped["paper-recipe"] = "distill it with --recipe paper and evaluate that encoder"
     if features.has_tables:
         scorers.append(EncoderScorer("untrained", InfluenceEncoder(features.backbone, None)))
     else:
