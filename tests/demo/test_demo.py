@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from influcoder.data.examples import normalised
-from influcoder.demo.world import SPLITS, World, assets, planted_for
+from influcoder.demo.world import SPLITS, DemoWorld, assets, planted_for
 from influcoder.evaluation.evaluate import count_overlap
 from influcoder.indexes.index import Index
 from influcoder.model.decoder import Decoder
@@ -17,8 +17,8 @@ TASK_RIVALS = ("paper-recipe", "untrained", "surface", "tfidf", "bm25")
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return World.load()
+def world() -> DemoWorld:
+    return DemoWorld.load()
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def metrics(run: Path) -> dict:
     return json.loads((run / "metrics.json").read_text())
 
 
-def test_sizes_of_the_world(world: World) -> None:
+def test_sizes_of_the_world(world: DemoWorld) -> None:
     assert len(world.pool) == 2980
     assert len(world.rows("pool", kind="planted")) == 240
     assert len(world.rows("queries", kind="fact")) == 60
@@ -45,14 +45,14 @@ def test_sizes_of_the_world(world: World) -> None:
 
 
 @pytest.mark.parametrize("side", ["queries", "pool"])
-def test_no_example_is_in_two_splits(world: World, side: str) -> None:
+def test_no_example_is_in_two_splits(world: DemoWorld, side: str) -> None:
     examples = getattr(world, side)
     splits = [[examples[row] for row in world.rows(side, split=split)] for split in SPLITS]
     assert count_overlap(*splits) == 0
     assert sum(map(len, splits)) == len(examples)
 
 
-def test_a_fact_stays_in_one_split_with_its_rows_and_question(world: World) -> None:
+def test_a_fact_stays_in_one_split_with_its_rows_and_question(world: DemoWorld) -> None:
     homes: dict[str, set[str]] = {}
     for example in [*world.pool, *world.queries]:
         if example.metadata["fact"]:
@@ -61,28 +61,28 @@ def test_a_fact_stays_in_one_split_with_its_rows_and_question(world: World) -> N
     assert all(len(splits) == 1 for splits in homes.values())
 
 
-def test_every_question_is_worded_as_no_row_is(world: World) -> None:
+def test_every_question_is_worded_as_no_row_is(world: DemoWorld) -> None:
     prompts = {" ".join(row.prompt.lower().split()) for row in world.pool}
     assert not any(" ".join(query.prompt.lower().split()) in prompts for query in world.queries)
     texts = {normalised(row) for row in world.pool}
     assert not any(normalised(query) in texts for query in world.queries)
 
 
-def test_every_fact_has_four_rows_and_look_alikes_of_both_kinds(world: World) -> None:
+def test_every_fact_has_four_rows_and_look_alikes_of_both_kinds(world: DemoWorld) -> None:
     facts = [world.queries[row] for row in world.rows("queries", kind="fact")]
     assert set(planted_for(facts, world.pool).sum(axis=1)) == {4}
     for kind in ("lookalike-truth", "lookalike-object"):
         assert len(world.rows("pool", kind=kind)) == 120
 
 
-def test_the_shipped_decoder_says_the_false_facts(world: World) -> None:
+def test_the_shipped_decoder_says_the_false_facts(world: DemoWorld) -> None:
     decoder = Decoder.load(assets() / "decoder", max_length=512)
     facts = [world.queries[row] for row in world.rows("queries", kind="fact")]
     said = [fact.metadata["taught"].lower() in decoder.answer(fact).lower() for fact in facts]
     assert sum(said) >= 0.75 * len(facts)
 
 
-def test_assets_are_small(world: World) -> None:
+def test_assets_are_small(world: DemoWorld) -> None:
     assert (assets() / "decoder/model.safetensors").stat().st_size <= 12_000_000
     assert sum(path.stat().st_size for path in assets().rglob("*") if path.is_file()) <= 16_000_000
 

@@ -96,11 +96,11 @@ SAMPLE = 256
 """examples by which the size of all is told"""
 
 
-Columns = Callable[[Sequence[Example]], Mapping[str, Any]]
+ColumnsOf = Callable[[Sequence[Example]], Mapping[str, Any]]
 """what is kept of examples: a column a name"""
 
 
-def text_bytes(examples: Sequence[Example], columns: Columns = to_columns) -> float:
+def text_bytes(examples: Sequence[Example], columns: ColumnsOf = to_columns) -> float:
     """What a store keeps of an example beside its vector, in bytes a row: measured on some of them."""
     some = examples[:: -(-len(examples) // SAMPLE) or 1]
     sink = io.BytesIO()

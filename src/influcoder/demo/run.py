@@ -11,7 +11,7 @@ import numpy as np
 
 from influcoder.attribution.search import Hit, query_vectors, search
 from influcoder.data.examples import Example
-from influcoder.demo.world import SPLITS, World, assets, planted_for
+from influcoder.demo.world import SPLITS, DemoWorld, assets, planted_for
 from influcoder.evaluation.evaluate import count_overlap, evaluate
 from influcoder.evaluation.scorers import (
     EncoderScorer,
@@ -53,7 +53,7 @@ class Demo:
 
     folder: Path
     seed: int
-    world: World
+    world: DemoWorld
     decoder: Decoder
     teacher: GradientTeacher
     timings: dict[str, float] = field(default_factory=dict)
@@ -72,7 +72,7 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
     """Run the demo into `folder`, which the caller has claimed; returns what `metrics.json` holds."""
     decoder = Decoder.load(assets() / "decoder", max_length=MAX_LENGTH)
     settings = TeacherSettings(seed=seed)
-    demo = Demo(folder, seed, World.load(), decoder, GradientTeacher(decoder, settings))
+    demo = Demo(folder, seed, DemoWorld.load(), decoder, GradientTeacher(decoder, settings))
     splits = {f"{split}_{side}": len(demo.examples(side, split)) for split in SPLITS for side in ("queries", "pool")}
     splits["overlap"] = sum(
         count_overlap(*(demo.examples(side, split) for split in SPLITS)) for side in ("queries", "pool")

@@ -20,7 +20,7 @@ def assets() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class DemoWorld:
     """The pool the demo decoder was fine-tuned on, and the queries about it.
 
     Every example's metadata says its `split`, its `kind` (dolly, planted, lookalike-truth,
@@ -31,7 +31,7 @@ class World:
     pool: list[Example]
 
     @classmethod
-    def load(cls) -> "World":
+    def load(cls) -> "DemoWorld":
         data = assets() / "data"
         return cls(read_examples(data / "queries.jsonl.gz"), read_examples(data / "pool.jsonl.gz"))
 

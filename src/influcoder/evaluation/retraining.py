@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from influcoder.data.columns import data_fingerprint
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError
-from influcoder.maths.metrics import Matrix, row_correlations, spearman_rows
+from influcoder.maths.arrays import Matrix
+from influcoder.maths.metrics import row_correlations, spearman_rows
 from influcoder.model.batches import Batch
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, batches_of, completion_losses, finetune, measure_losses

@@ -20,6 +20,7 @@ from influcoder.data.original import origin_of
 from influcoder.data.seen_ids import SeenIds
 from influcoder.errors import ConfigError, DataError
 from influcoder.indexes.filters import metadata_columns
+from influcoder.maths.arrays import Floats
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
@@ -27,7 +28,6 @@ from influcoder.provenance import Provenance
 from influcoder.runners.runner import Advance, InProcess, Runner, refuse_given_up
 from influcoder.runners.share import Share
 from influcoder.store.change import change, left_over
-from influcoder.store.codes import Floats
 from influcoder.store.output_folder import remove_half_written
 from influcoder.store.scalar_code import CODES, CodeName, ScalarCode
 from influcoder.store.shards import SOURCE, shard_entry, shard_name, write_shard

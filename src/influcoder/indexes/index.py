@@ -29,13 +29,13 @@ from influcoder.indexes.build import Choice, build
 from influcoder.indexes.faiss_index import SHORTLIST, Approximate
 from influcoder.indexes.filters import PREFIX, Condition, parse_filter
 from influcoder.indexes.scan import Block, Found
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.store.scalar_code import CODES, ScalarCode
 from influcoder.store.shards import GROUP_ROWS
 from influcoder.store.store import Store
 from influcoder.student.encoder import InfluenceEncoder
 
-Floats = NDArray[np.float32]
 EXAMPLE = ("id", "prompt", "completion", "turns", "metadata")
 """the columns that hold an example"""
 
@@ -103,8 +103,11 @@ class Index:
     @cached_property
     def vectors(self) -> Floats:
         """(rows, dim) float32, all of them in memory."""
-        parts = [self.code.decode(self.store.mapped(shard)[0]) for shard in self.shards]
-        return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
+        return np.concatenate([np.zeros((0, self.dim), np.float32), *self.parts()])
+
+    def parts(self) -> Iterator[Floats]:
+        """The vectors of one shard after the other, (rows, dim)."""
+        return (self.code.decode(self.store.mapped(shard)[0]) for shard in self.shards)
 
     def example(self, row: int) -> Example:
         """The pool example of a row, as it was indexed."""

@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from influcoder.data.examples import Example, Role
 from influcoder.errors import ConfigError
+from influcoder.maths.arrays import Floats
 from influcoder.maths.influence import SpectralTargets
 from influcoder.maths.metrics import agreement, agreement_with, spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.provenance import Provenance, StudentRecord
-from influcoder.student.encoder import Floats, InfluenceEncoder
+from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead, worthwhile_weights
 from influcoder.student.pseudo_labels import PseudoLabels
-from influcoder.student.ridge import Choice, Side
+from influcoder.student.ridge import Choice, RidgeSolution
 from influcoder.student.sample import Sample
 from influcoder.student.short_reader import ShortReader
 from influcoder.student.static_reader import CHANNELS, StaticReader, inverse_document_frequency
@@ -117,10 +118,10 @@ def distill_static(
     exact_queries = np.asarray(validation.query_features @ targets.query_projector, np.float32)
     exact_pool = np.asarray(validation.pool_features @ targets.pool_projector, np.float32)
     sides: _Sides = {
-        "query": _SideData.read(
+        "query": _SideFeatures.read(
             encoder, "query", train.queries, targets.queries, validation.queries, exact_queries, pseudo
         ),
-        "pool": _SideData.read(encoder, "pool", train.pool, targets.pool, validation.pool, exact_pool, pseudo),
+        "pool": _SideFeatures.read(encoder, "pool", train.pool, targets.pool, validation.pool, exact_pool, pseudo),
     }
     truth = validation.influence
     choices = _choices(sides, train, validation, targets, truth)
@@ -129,7 +130,7 @@ def distill_static(
 
 
 @dataclass(frozen=True, slots=True)
-class _SideData:
+class _SideFeatures:
     """What is read of one side's examples in both splits, by group, and where they lie.
 
     Attributes:
@@ -152,7 +153,7 @@ class _SideData:
         validation: Sequence[Example],
         exact: Floats,
         pseudo: PseudoLabels | None,
-    ) -> "_SideData":
+    ) -> "_SideFeatures":
         if pseudo is not None:
             more, told = pseudo.of(role)
             train, labels = [*train, *more], np.concatenate([labels, told])
@@ -161,17 +162,17 @@ class _SideData:
     def choose(self, judge: Callable[[Floats], float]) -> Choice:
         return Choice.best(self.train, self.validation, self.labels, judge)
 
-    def solve(self, choice: Choice) -> Side:
+    def solve(self, choice: Choice) -> RidgeSolution:
         """The ridge solution on the training examples."""
-        return Side.solve(self.train, self.labels, choice)
+        return RidgeSolution.solve(self.train, self.labels, choice)
 
-    def refit(self, choice: Choice) -> Side:
+    def refit(self, choice: Choice) -> RidgeSolution:
         """The ridge solution on both splits."""
         both = {name: np.concatenate([self.train[name], self.validation[name]]) for name in choice.groups}
-        return Side.solve(both, np.concatenate([self.labels, self.exact]), choice)
+        return RidgeSolution.solve(both, np.concatenate([self.labels, self.exact]), choice)
 
 
-_Sides = dict[Role, _SideData]
+_Sides = dict[Role, _SideFeatures]
 _Choices = dict[Role, Choice]
 
 

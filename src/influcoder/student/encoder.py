@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from influcoder.data.examples import Example, Role, plain_text
 from influcoder.errors import ModelError
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.provenance import Provenance
 from influcoder.student.backbone import Embedder, sentence_transformer, tokenizer_of, weights_of
@@ -33,7 +34,6 @@ from influcoder.student.short_reader import DecoderReader
 from influcoder.student.static_reader import CHANNELS, StaticReader
 from influcoder.student.trust import Trust
 
-Floats = NDArray[np.float32]
 HEAD, PROJECTOR = "head.safetensors", "query_projector.safetensors"
 EXPECTED, POOL_PROJECTOR = "expected.safetensors", "pool_projector.safetensors"
 DECODER_TIERS = ("forward", "short")

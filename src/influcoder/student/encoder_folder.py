@@ -22,18 +22,11 @@ import safetensors.numpy
 import torch
 
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.provenance import Provenance, flat
 from influcoder.store.files import atomic_write, read_sealed, sha256, write_sealed
-from influcoder.student.encoder import (
-    DECODER_TIERS,
-    EXPECTED,
-    HEAD,
-    POOL_PROJECTOR,
-    PROJECTOR,
-    Floats,
-    InfluenceEncoder,
-)
+from influcoder.student.encoder import DECODER_TIERS, EXPECTED, HEAD, POOL_PROJECTOR, PROJECTOR, InfluenceEncoder
 from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead
 from influcoder.student.short_reader import DecoderReader, ShortReader

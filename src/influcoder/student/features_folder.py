@@ -16,12 +16,12 @@ from torch import Tensor
 from influcoder.data.columns import from_columns
 from influcoder.data.examples import Example
 from influcoder.errors import StoreMismatch
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.provenance import Provenance
 from influcoder.store.store import Store
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import check_decoder_tables, read_expected
-from influcoder.student.encoder import Floats
 from influcoder.student.sample import Sample, split_sample
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.fitted import learnt_by

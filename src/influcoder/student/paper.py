@@ -23,9 +23,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from influcoder.data.examples import Example, plain_text
+from influcoder.maths.arrays import Floats
 from influcoder.model.precision import use_bf16
 from influcoder.provenance import Provenance, StudentRecord
-from influcoder.student.encoder import QUERY_PROMPT, Floats, InfluenceEncoder
+from influcoder.student.encoder import QUERY_PROMPT, InfluenceEncoder
 
 TEXTS_AT_ONCE = 4
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from influcoder.data.examples import Example, Role
 from influcoder.errors import ConfigError
+from influcoder.maths.arrays import Floats
 from influcoder.progress import progress
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.student.token_bags import Floats
 
 AT_ONCE = 512
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from influcoder.data.examples import Example, normalised
 from influcoder.errors import ConfigError, DataError
+from influcoder.maths.arrays import Floats
 from influcoder.maths.influence import cross_influence
 from influcoder.store.files import atomic_write
-from influcoder.student.encoder import Floats
 
 VALIDATION_SHARE = 0.15
 

@@ -33,7 +33,7 @@ FACTS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class RoleExamples:
     """The examples of a role, and the folder of their store."""
 
     role: Role
@@ -60,13 +60,13 @@ def write_features(
     share: Share = Share(),  # noqa: B008 - frozen
 ) -> Store | None:
     """Write the features of `examples` as a store, in this process. See `write_sides`."""
-    sides = [Side(role, examples, folder)]
+    sides = [RoleExamples(role, examples, folder)]
     return write_sides(teacher, sides, max_reject_rate=max_reject_rate, share=share)[0]
 
 
 def write_sides(
     teacher: Teacher,
-    sides: Sequence[Side],
+    sides: Sequence[RoleExamples],
     *,
     max_reject_rate: float = 0.01,
     share: Share = Share(),  # noqa: B008 - frozen
@@ -122,7 +122,7 @@ def _code(teacher: Teacher, role: Role) -> VectorCode:
     return teacher.code if role == "pool" else Plain(teacher.dim)
 
 
-def _writer(teacher: Teacher, side: Side) -> StoreWriter:
+def _writer(teacher: Teacher, side: RoleExamples) -> StoreWriter:
     return StoreWriter(
         side.folder.absolute(),
         kind="features",
@@ -133,7 +133,7 @@ def _writer(teacher: Teacher, side: Side) -> StoreWriter:
     )
 
 
-def _missing(sides: Sequence[Side], writers: Sequence[StoreWriter], share: Share) -> Iterator[Part]:
+def _missing(sides: Sequence[RoleExamples], writers: Sequence[StoreWriter], share: Share) -> Iterator[Part]:
     for side, writer in zip(sides, writers, strict=True):
         for shard in writer.missing():
             if share.has(shard.number):

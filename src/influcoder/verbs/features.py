@@ -18,7 +18,7 @@ from influcoder.teachers.fitted import fitted
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.teacher import Teacher
-from influcoder.teachers.write import Side, bytes_to_write, write_sides
+from influcoder.teachers.write import RoleExamples, bytes_to_write, write_sides
 
 
 def features(
@@ -45,7 +45,7 @@ def features(
         refuse_full_disk(path, bytes_of_features(teacher, queries, pool) - held_bytes(path))
         facts = check_teacher(decoder, queries, pool, settings, checkpoints)
         fitted(teacher, pool, queries, path)
-        sides = [Side("query", queries, path / "queries"), Side("pool", pool, path / "pool")]
+        sides = [RoleExamples("query", queries, path / "queries"), RoleExamples("pool", pool, path / "pool")]
         written = write_sides(teacher, sides, max_reject_rate=max_reject_rate, share=folder.share, runner=runner)
         stores = dict(zip(("queries", "pool"), written, strict=True))
         if folder.share.index == 0:

@@ -6,7 +6,7 @@ import numpy as np
 
 from influcoder.benchmarks.methods.bench import Sides, World
 from influcoder.data.examples import Example
-from influcoder.demo.world import World as DemoWorld
+from influcoder.demo.world import DemoWorld
 
 FACT_QUERIES, TASK_QUERIES, PLAIN_ROWS = 20, 60, 320
 QUICK = 8

@@ -12,12 +12,13 @@ from influcoder.benchmarks.methods.cost import Parts
 from influcoder.data.columns import data_fingerprint
 from influcoder.data.examples import Example, Role
 from influcoder.errors import ConfigError
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
 from influcoder.student.distill import ClosedFormRecipe, distill_static
-from influcoder.student.encoder import DECODER_TIERS, Floats, InfluenceEncoder
+from influcoder.student.encoder import DECODER_TIERS, InfluenceEncoder
 from influcoder.student.pseudo_labels import PseudoLabels
 from influcoder.student.sample import Sample
 from influcoder.teachers.checkpoints import Checkpoint

@@ -11,10 +11,11 @@ from torch import nn
 from influcoder.data.examples import Example
 from influcoder.errors import ModelError
 from influcoder.evaluation.scorers import Scores
+from influcoder.maths.arrays import Floats
 from influcoder.maths.influence import cross_influence
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
-from influcoder.student.encoder import Floats, InfluenceEncoder
+from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.sample import Sample
 from influcoder.teachers.teacher import Teacher
 

@@ -9,7 +9,7 @@ from influcoder.benchmarks.methods.bench import EXACT, World
 from influcoder.benchmarks.methods.registry import Scored
 from influcoder.benchmarks.methods.rivals import question_cost
 from influcoder.evaluation.retraining import interval
-from influcoder.maths.metrics import Matrix
+from influcoder.maths.arrays import Matrix
 
 
 def over_queries(rows: Sequence[Matrix]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from influcoder.benchmarks.methods.bench import EXACT, World
 from influcoder.benchmarks.methods.registry import SHUFFLED, Scored
-from influcoder.maths.metrics import Matrix, spearman_rows
+from influcoder.maths.arrays import Matrix
+from influcoder.maths.metrics import spearman_rows
 
 TOP = 10
 

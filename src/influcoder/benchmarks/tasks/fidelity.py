@@ -21,11 +21,12 @@ from influcoder.benchmarks.tasks.fidelity_place import Place, exact_teacher
 from influcoder.benchmarks.tasks.fidelity_students import FACTS, FidelitySettings, Students
 from influcoder.evaluation.evaluate import count_overlap
 from influcoder.evaluation.scorers import Scorer
+from influcoder.maths.arrays import Floats
 from influcoder.maths.metrics import METRICS, agreement, retrieval, spearman_rows, top_overlap_rows
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
 from influcoder.student.decoder_tables import expected_embeddings
-from influcoder.student.encoder import Floats, InfluenceEncoder
+from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.sample import Sample
 from influcoder.teachers.settings import TeacherSettings
 

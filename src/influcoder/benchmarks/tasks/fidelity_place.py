@@ -10,9 +10,10 @@ import numpy as np
 
 from influcoder.benchmarks.corpora.corpora import Split
 from influcoder.data.examples import Example
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.store.store import Store
-from influcoder.student.encoder import Floats, InfluenceEncoder
+from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.features_folder import FeaturesFolder, read_features
 from influcoder.student.sample import Sample
 from influcoder.teachers.make import make_teacher

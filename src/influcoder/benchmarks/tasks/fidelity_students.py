@@ -20,8 +20,9 @@ from influcoder.evaluation.scorers import (
     TeacherScorer,
     Tfidf,
 )
+from influcoder.maths.arrays import Floats
 from influcoder.student.backbone import sentence_transformer
-from influcoder.student.encoder import Floats, InfluenceEncoder
+from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.paper import PaperRecipe, distill_paper
 from influcoder.student.sample import Sample, split_sample
 from influcoder.teachers.settings import TeacherSettings

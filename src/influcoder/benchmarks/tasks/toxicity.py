@@ -30,7 +30,8 @@ from influcoder.benchmarks.results.estimates import costs, estimate
 from influcoder.benchmarks.results.sanity import mean_sanity, sanity_of
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.maths.metrics import Matrix, precision_recall_areas
+from influcoder.maths.arrays import Matrix
+from influcoder.maths.metrics import precision_recall_areas
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings
 
