@@ -32,8 +32,10 @@ def report(folder: Path) -> None:
     Args:
         folder: what `influcoder evaluate` or `influcoder demo` wrote
     """
+    from influcoder.extras import require
     from influcoder.report.page import write_report
 
+    require("matplotlib")  # a page without figures is there already
     print(write_report(folder))  # noqa: T201
 
 

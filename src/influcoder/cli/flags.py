@@ -15,7 +15,8 @@ from cyclopts import Parameter
 from influcoder.errors import ConfigError
 
 if TYPE_CHECKING:
-    from influcoder.data.examples import Columns, Example
+    from influcoder.data.examples import Example
+    from influcoder.data.layouts import Columns
     from influcoder.runners.runner import Runner
     from influcoder.store.output_folder import Folder
     from influcoder.teachers.imported import Imported
@@ -107,7 +108,8 @@ class Reading:
 
     def stream(self, files: list[str], side: str, output: Output) -> "Iterator[Example]":
         """The same one after the other, as they are asked for; that the files are there is seen at once."""
-        from influcoder.data.reading import find_files, stream_examples
+        from influcoder.data.reading import stream_examples
+        from influcoder.data.row_files import find_files
 
         return stream_examples(
             [path for one in files for path in find_files(one)],
@@ -119,7 +121,7 @@ class Reading:
 
     def columns(self) -> "Columns":
         """The columns that were named."""
-        from influcoder.data.examples import Columns
+        from influcoder.data.layouts import Columns
 
         return Columns(self.prompt_column, self.completion_column, self.text_column, self.id_column)
 
@@ -175,7 +177,7 @@ class Teaching:
     damping: float | None = None
     "of a curvature, as a share of its mean eigenvalue"
     modules: str | None = None
-    "glob pattern of the layers to look at, as *.mlp.*; all linear ones but the head when omitted"
+    "glob pattern of the layers to look at, as `*.mlp.*`; all linear ones but the head when omitted"
     normalise_modules: Flag = False
     "scale each layer's part to unit length"
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -14,15 +14,13 @@ from influcoder.data.examples import Example
 from influcoder.demo.world import SPLITS, World, assets, planted_for
 from influcoder.evaluation.evaluate import count_overlap, evaluate
 from influcoder.evaluation.scorers import (
-    Bm25,
     EncoderScorer,
     ExactQueryScorer,
-    Random,
     Scorer,
     Scores,
     Surface,
     TeacherScorer,
-    Tfidf,
+    word_scorers,
 )
 from influcoder.indexes.index import Index
 from influcoder.maths.metrics import retrieval
@@ -34,10 +32,10 @@ from influcoder.report.summary import query_summary
 from influcoder.store.files import write_json
 from influcoder.store.store import Store
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
-from influcoder.student.distill import ClosedFormRecipe, distil_static
+from influcoder.student.distill import ClosedFormRecipe, distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.features_folder import read_features
-from influcoder.student.paper import PaperRecipe, distil_paper, steps
+from influcoder.student.paper import PaperRecipe, distill_paper, steps
 from influcoder.student.sample import Sample
 from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.settings import TeacherSettings
@@ -92,8 +90,8 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False) -> dict[str, A
         split: whole.rows(demo.world.rows("queries", split=split), demo.world.rows("pool", split=split))
         for split in SPLITS
     }
-    with demo.timed("distil"):
-        encoder = distil_static(
+    with demo.timed("distill"):
+        encoder = distill_static(
             backbone_of(decoder),
             samples["train"],
             samples["validation"],
@@ -104,7 +102,7 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False) -> dict[str, A
         encoder.save(folder / "encoder")
     with demo.timed("index"):
         index = Index.build(encoder, demo.world.pool, folder / "index")
-    scorers = _scorers(demo, encoder, samples)
+    skipped, scorers = _scorers(demo, encoder, samples)
     with demo.timed("evaluate"):
         methods, planted = _judge(demo, scorers, samples["test"])
     with demo.timed("verify"):
@@ -121,6 +119,7 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False) -> dict[str, A
             "decoder_parameters": decoder.fingerprint.decoder_parameters,
         },
         "methods": methods,
+        "skipped": skipped,
         "planted": planted,
         "timings_s": demo.timings,
     }
@@ -144,14 +143,14 @@ def _sample(demo: Demo) -> Sample:
     return Sample(demo.world.queries, demo.world.pool, found["queries"], found["pool"])
 
 
-def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) -> list[Scorer]:
-    """Every method of the fidelity table, fitted on the training split where it needs to be."""
+def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) -> tuple[dict[str, str], list[Scorer]]:
+    """(what is left out and why; every method of the fidelity table, fitted on the training split if it needs it)."""
     train = samples["train"]
     with (
         demo.timed("paper recipe"),
         progress("the paper's recipe", steps(len(train.queries), len(train.pool), PAPER_ON_STATIC)) as advance,
     ):
-        paper = distil_paper(
+        paper = distill_paper(
             backbone_of(demo.decoder),
             train.queries,
             train.pool,
@@ -162,15 +161,14 @@ def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) 
     with demo.timed("surface"):
         surface = Surface(encoder).fit(train, samples["validation"])
     other_seed = replace(demo.teacher.settings, seed=demo.seed + 1)
-    return [
+    words, left_out = word_scorers(demo.seed)
+    return left_out, [
         EncoderScorer("influcoder", encoder),
         ExactQueryScorer(encoder, demo.teacher),
         EncoderScorer("paper-recipe", paper),
         EncoderScorer("untrained", InfluenceEncoder(backbone_of(demo.decoder), None)),
         surface,
-        Tfidf(),
-        Bm25(),
-        Random(demo.seed),
+        *words,
         TeacherScorer(GradientTeacher(demo.decoder, other_seed)),
     ]
 

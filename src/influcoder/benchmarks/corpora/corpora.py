@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from influcoder.benchmarks.corpora import hub
 from influcoder.data.examples import Example, example_from_row, normalised
-from influcoder.data.reading import read_rows
+from influcoder.data.row_files import read_rows
 from influcoder.errors import DataError
 
 HUB = Path("hub")
