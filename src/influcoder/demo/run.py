@@ -42,6 +42,7 @@ from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.write import write_features
 
 MAX_LENGTH = 512
+QUICK = 16
 SHOWN_FACTS = 2
 # A static table needs larger steps than a transformer; 5e-5, the paper's, leaves it where it started.
 PAPER_ON_STATIC = PaperRecipe(learning_rate=1e-2)
@@ -56,6 +57,7 @@ class Demo:
     world: DemoWorld
     decoder: Decoder
     teacher: GradientTeacher
+    verified: int = 50  # the encoder's best, which the teacher scores again
     timings: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -68,11 +70,17 @@ class Demo:
         return [getattr(self.world, side)[row] for row in self.world.rows(side, split=split, kind=kind)]
 
 
-def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
-    """Run the demo into `folder`, which the caller has claimed; returns what `metrics.json` holds."""
+def run_demo(folder: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]:
+    """Run the demo into `folder`, which the caller has claimed; returns what `metrics.json` holds.
+
+    Args:
+        quick: the same path on one in `QUICK` examples, to see that it runs; its numbers mean little.
+    """
     decoder = Decoder.load(assets() / "decoder", max_length=MAX_LENGTH)
     settings = TeacherSettings(seed=seed)
     demo = Demo(folder, seed, DemoWorld.load(), decoder, GradientTeacher(decoder, settings))
+    if quick:
+        demo = replace(demo, world=demo.world.part(QUICK), verified=10)
     splits = {f"{split}_{side}": len(demo.examples(side, split)) for split in SPLITS for side in ("queries", "pool")}
     splits["overlap"] = sum(
         count_overlap(*(demo.examples(side, split) for split in SPLITS)) for side in ("queries", "pool")
@@ -98,10 +106,11 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
     with demo.timed("evaluate"):
         methods, planted = _judge(demo, scorers, samples["test"])
     with demo.timed("verify"):
-        planted["influcoder-verify-50"] = _verified_retrieval(demo, encoder, samples["test"])
+        planted[f"influcoder-verify-{demo.verified}"] = _verified_retrieval(demo, encoder, samples["test"])
     metrics = {
         "schema": 1,
         "seeds": [seed],
+        "quick": quick,
         "splits": splits,
         "teacher": {
             "name": demo.teacher.settings.name,
@@ -176,11 +185,11 @@ def _judge(demo: Demo, scorers: list[Scorer], test: Sample) -> tuple[dict[str, A
     return methods, planted
 
 
-def _verified_retrieval(demo: Demo, encoder: InfluenceEncoder, test: Sample, shortlist: int = 50) -> dict[str, float]:
-    """Retrieval when real gradients re-score the encoder's first 50 of the test pool."""
+def _verified_retrieval(demo: Demo, encoder: InfluenceEncoder, test: Sample) -> dict[str, float]:
+    """Retrieval when real gradients re-score the encoder's first of the test pool."""
     queries = [query for query in test.queries if query.metadata["kind"] == "fact"]
     index = Index.build(encoder, test.pool, demo.folder / "test-index")
-    found = search(index, queries, k=shortlist, verify=shortlist, teacher=demo.teacher)
+    found = search(index, queries, k=demo.verified, verify=demo.verified, teacher=demo.teacher)
     scores: Scores = np.full((len(queries), len(index)), -np.inf)
     for row, hits in enumerate(found):
         scores[row, [hit.row for hit in hits]] = [hit.exact for hit in hits]
@@ -198,7 +207,7 @@ def _shown_queries(demo: Demo, index: Index) -> list[dict[str, Any]]:
     for fact, answer in answered[:SHOWN_FACTS]:
         asked = replace(fact, completion=answer or fact.completion)
         hits = {
-            side: search(index, [asked], opponents=side == "opponents", verify=50, teacher=demo.teacher)[0]
+            side: search(index, [asked], opponents=side == "opponents", verify=demo.verified, teacher=demo.teacher)[0]
             for side in ("proponents", "opponents")
         }
         planted = {hit.row: _is_planted(fact, hit) for side in hits.values() for hit in side}
