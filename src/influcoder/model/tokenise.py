@@ -18,8 +18,10 @@ from influcoder.data.examples import Example
 from influcoder.data.messages import Chat, RowError
 from influcoder.data.token_ids import TokenIds
 from influcoder.model.batches import Tokens
-from influcoder.model.rendering import Renderer, Span, Text, says, without_thoughts
+from influcoder.model.rendering import Renderer, Text
 from influcoder.model.template import ChatTemplate
+from influcoder.model.turns import Span
+from influcoder.model.words import excerpt, says, without_thoughts
 
 logger = logging.getLogger("influcoder")
 
@@ -205,7 +207,7 @@ class Tokeniser:
             if not known.strip() or not says(read, known, after):
                 raise RowError(
                     "other_words",
-                    f"the tokens with loss read {_excerpt(read[max(after, 0) :])}, expected {_excerpt(words)}",
+                    f"the tokens with loss read {excerpt(read[max(after, 0) :])}, expected {excerpt(words)}",
                 )
 
     def _encoded(self, texts: list[str], *, special: bool) -> Any:
@@ -243,7 +245,3 @@ def _common_run(prompt: list[int], whole: list[int]) -> int:
         if one != other:
             return place
     return min(len(prompt), len(whole))
-
-
-def _excerpt(text: str) -> str:
-    return repr(text if len(text) <= 120 else f"{text[:117]}...")
