@@ -24,7 +24,7 @@ from influcoder.data.messages import RowError
 from influcoder.errors import ConfigError, DataError, ModelError, first_line, some_of
 from influcoder.model.adapters import Adapter, with_adapter
 from influcoder.model.batches import Tokens
-from influcoder.model.template import fixed_template
+from influcoder.model.template import fixed_template, template_date
 from influcoder.model.tokenise import Tokeniser
 from influcoder.provenance import DecoderRecord
 
@@ -241,6 +241,7 @@ class Decoder:
                 decoder_parameters=sum(p.numel() for p in self.model.parameters()),
                 revision=getattr(self.model.config, "_commit_hash", None),
                 tokenizer=tokenizer_hash(self.tokenizer),
+                template_date=template_date(self.tokenizer),
                 max_length=self.max_length,
             )
         return self._fingerprint

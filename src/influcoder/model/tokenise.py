@@ -6,6 +6,7 @@ a chat has those that its template writes.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -44,6 +45,8 @@ class Tokeniser:
         self._renderer = Renderer(ChatTemplate(tokenizer, name))
         self._start = self._start_tokens()
         self._warned: set[str] = set()
+        self.left_out = Counter[str]()
+        """of the rows that were prepared, how many had each of the fields that the chat template does not write"""
 
     def tokens(self, examples: Sequence[Example]) -> list[Tokens]:
         """Token ids of each example and where its loss is, cut to `max_length`.
@@ -77,6 +80,7 @@ class Tokeniser:
             RowError: it cannot be read.
         """
         (tokens,) = self.tokens([example])
+        self.left_out.update(tokens.lost)
         if not isinstance(example.given, TokenIds) or example.completion:
             return example
         ids, counts = example.given.ids, [weight > 0 for weight in example.given.weights]
