@@ -56,12 +56,14 @@ def features(
     from influcoder.teachers.make import make_teacher
     from influcoder.verbs.plan import FEATURE_PROBE, plan_features
 
-    columns = reading.columns()
-    seen = [glance(side, FEATURE_PROBE, columns=columns, seed=seed) for side in (queries, pool)]
     loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length)
+    columns = reading.columns()
+    asked, rows = (
+        glance(side, FEATURE_PROBE, columns=columns, seed=seed, prepare=loaded.prepare) for side in (queries, pool)
+    )
     saved = checkpoints_of(checkpoints, decoder, max_length)
     teacher = make_teacher(loaded, teaching.settings(seed), checkpoints=saved)
-    _tell(plan_features(teacher, *seen), output_dir, json)
+    _tell(plan_features(teacher, asked, rows), output_dir, json)
 
 
 @plans.command
@@ -103,7 +105,8 @@ def index(
     if (model := decoder_of(loaded.provenance, decoder, adapter)) is not None:
         read_with(loaded, model)
         teacher = teacher_of(loaded, model, checkpoints_of(checkpoints, decoder, loaded.provenance))
-    seen = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed)
+    prepare = model.prepare if model else None
+    seen = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed, prepare=prepare)
     _tell(plan_index(loaded, seen, teacher, code=code, approximate=approximate), output_dir, json)
 
 

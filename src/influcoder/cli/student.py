@@ -46,7 +46,8 @@ def distill(
     refuse_without_decoder(decoder, adapter=adapter)
     opened = FeaturesFolder(features)
     loaded = decoder_of(opened.provenance, decoder, adapter)
-    further = [read_examples(files) if files else [] for files in (unlabelled_queries, unlabelled)]
+    prepare = loaded.prepare if loaded else None
+    further = [read_examples(one, prepare=prepare) if one else [] for one in (unlabelled_queries, unlabelled)]
     found = verb.distill(
         opened,
         output.folder(arguments),

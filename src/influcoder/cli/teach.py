@@ -62,8 +62,8 @@ def features(
     from influcoder.verbs import features as verb
 
     settings, share, runner = teaching.settings(seed), Share.read(running.shard), running.runner()
-    rows = reading.read(queries, "queries", output), reading.read(pool, "pool", output)
     loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length, device=share.device())
+    rows = reading.read(queries, "queries", output, loaded), reading.read(pool, "pool", output, loaded)
     found = verb.features(
         loaded,
         *rows,
@@ -107,7 +107,8 @@ def self_check(
     settings = teaching.settings(seed)
     loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length)
     saved = checkpoints_of(checkpoints, decoder, max_length)
-    found = check_teacher(loaded, read_examples(queries), read_examples(pool), settings, saved)
+    asked, rows = (read_examples(files, prepare=loaded.prepare) for files in (queries, pool))
+    found = check_teacher(loaded, asked, rows, settings, saved)
     if json:
         print_json(found)
     else:

@@ -25,6 +25,7 @@ from influcoder.errors import ConfigError, DataError, ModelError, first_line, so
 from influcoder.model.adapter_folder import base_and_adapter
 from influcoder.model.adapters import Adapter, MergedAdapter, with_adapter
 from influcoder.model.batches import Tokens
+from influcoder.model.template import template_date
 from influcoder.model.tokenise import Tokeniser
 from influcoder.model.tokenizer_loading import check_pair, load_tokenizer, tokenizer_hash
 from influcoder.provenance import DecoderRecord
@@ -251,6 +252,7 @@ class Decoder:
                 decoder_parameters=sum(p.numel() for p in self.model.parameters()),
                 revision=getattr(self.model.config, "_commit_hash", None),
                 tokenizer=tokenizer_hash(self.tokenizer),
+                template_date=template_date(self.tokenizer),
                 max_length=self.max_length,
                 tokenizer_differs=self.tokenizer_differs,
             )

@@ -3,6 +3,7 @@
 import datetime
 import inspect
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from influcoder.data.messages import Message, RowError
 from influcoder.errors import ModelError, first_line
+
+logger = logging.getLogger("influcoder")
 
 CLOCK = datetime.datetime(2024, 7, 26)
 """what `strftime_now` tells every template: the date that Llama 3's have where there is no clock"""
@@ -128,6 +131,10 @@ class ChatTemplate:
                 self._sources[held] = Source.of(held)
             except ModelError as error:
                 raise ModelError(f"{self.name}: {error}") from error.__cause__
+            if self._sources[held].text != held:
+                logger.warning(
+                    "%s: the chat template asks for the date and is told %s, always.", self.name, CLOCK.date()
+                )
         return self._sources[held]
 
     def variables(self, given: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,10 +205,15 @@ class ChatTemplate:
         return frozenset(special.findall(text[: max(text.find(ASKED), 0)])) if special else frozenset()
 
 
+def template_date(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The date that a tokenizer's template is told; None where it does not ask."""
+    return CLOCK.date().isoformat() if "strftime_now" in str(tokenizer.chat_template) else None
+
+
 def fixed_template(tokenizer: PreTrainedTokenizerBase) -> str:
     """The text of a tokenizer's template or templates as they are used, which a fingerprint is taken of."""
     held = tokenizer.chat_template
-    if "strftime_now" not in str(held):
+    if template_date(tokenizer) is None:
         return str(held)
     try:
         texts = held.items() if isinstance(held, dict) else [("", held)]

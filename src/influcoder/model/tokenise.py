@@ -6,6 +6,7 @@ a chat has those that its template writes.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,8 +19,10 @@ from influcoder.data.examples import Example
 from influcoder.data.messages import Chat, RowError
 from influcoder.data.token_ids import TokenIds
 from influcoder.model.batches import Tokens
-from influcoder.model.rendering import Renderer, Span, Text, says, without_thoughts
+from influcoder.model.rendering import Renderer, Text
 from influcoder.model.template import ChatTemplate
+from influcoder.model.turns import Span
+from influcoder.model.words import excerpt, says, without_thoughts
 
 logger = logging.getLogger("influcoder")
 
@@ -42,6 +45,8 @@ class Tokeniser:
         self._renderer = Renderer(ChatTemplate(tokenizer, name))
         self._start = self._start_tokens()
         self._warned: set[str] = set()
+        self.left_out = Counter[str]()
+        """of the rows that were prepared, how many had each of the fields that the chat template does not write"""
 
     def tokens(self, examples: Sequence[Example]) -> list[Tokens]:
         """Token ids of each example and where its loss is, cut to `max_length`.
@@ -75,6 +80,7 @@ class Tokeniser:
             RowError: it cannot be read.
         """
         (tokens,) = self.tokens([example])
+        self.left_out.update(tokens.lost)
         if not isinstance(example.given, TokenIds) or example.completion:
             return example
         ids, counts = example.given.ids, [weight > 0 for weight in example.given.weights]
@@ -205,7 +211,7 @@ class Tokeniser:
             if not known.strip() or not says(read, known, after):
                 raise RowError(
                     "other_words",
-                    f"the tokens with loss read {_excerpt(read[max(after, 0) :])}, expected {_excerpt(words)}",
+                    f"the tokens with loss read {excerpt(read[max(after, 0) :])}, expected {excerpt(words)}",
                 )
 
     def _encoded(self, texts: list[str], *, special: bool) -> Any:
@@ -243,7 +249,3 @@ def _common_run(prompt: list[int], whole: list[int]) -> int:
         if one != other:
             return place
     return min(len(prompt), len(whole))
-
-
-def _excerpt(text: str) -> str:
-    return repr(text if len(text) <= 120 else f"{text[:117]}...")

@@ -132,6 +132,23 @@ def _print_left_out(console: Console, metrics: Mapping[str, Any]) -> None:
         console.print(Text(f"not drawn: the figures of report.html ({pip_command('matplotlib')})"))
 
 
+def print_shown(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What a decoder reads of some rows: each text as it stands, its loss between ⟦ and ⟧."""
+    console = Console()
+    for row in rows:
+        facts = [f"{row['tokens']} tokens, {row['tokens_with_loss']} with loss"]
+        facts += [f"the {part} is cut" for part in row["cut"]]
+        facts += [f"left out by the chat template: {', '.join(row['left_out'])}"] if row["left_out"] else []
+        console.print(Text(f"{_line(row['id'], 60)}: {'; '.join(facts)}", style="dim"), soft_wrap=True)
+        text = Text()
+        for part in row["parts"]:
+            weight = f"×{part['loss']:g}" if part["loss"] not in (0, 1) else ""
+            words = visible(part["text"])
+            text += Text(f"⟦{words}⟧{weight}", style="bold green") if part["loss"] else Text(words)
+        console.print(text, soft_wrap=True)
+        console.print()
+
+
 def print_numbers(found: Mapping[str, Any], folder: Path) -> None:
     """A verb's numbers, and where it wrote."""
     console = Console()

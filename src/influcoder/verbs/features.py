@@ -57,6 +57,8 @@ def features(
             for flag in ("prompt_cut", "completion_cut", "no_gradient", "rejected")
         }
         metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.provenance.json(), **facts, **flags}
+        if decoder.tokeniser.left_out:  # counted where the rows were read
+            metrics["left_out"] = dict(decoder.tokeniser.left_out)
         if folder.share.count > 1:
             metrics["unfinished"] = [side for side, store in stores.items() if store is None]
         write_json(path / folder.share.named("metrics.json"), metrics)
