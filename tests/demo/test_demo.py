@@ -88,7 +88,7 @@ def test_assets_are_small(world: DemoWorld) -> None:
     assert sum(path.stat().st_size for path in assets().rglob("*") if path.is_file()) <= 16_000_000
 
 
-def test_a_part_of_the_world_keeps_its_promises(world: World) -> None:
+def test_a_part_of_the_world_keeps_its_promises(world: DemoWorld) -> None:
     part = world.part(16)
     for side, whole, kinds in (("queries", world.queries, 2), ("pool", world.pool, 4)):
         rows = getattr(part, side)
