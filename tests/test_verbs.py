@@ -18,6 +18,7 @@ from influcoder.model.decoder import Decoder
 from influcoder.report.summary import query_summary
 from influcoder.store.output_folder import Folder
 from influcoder.store.store import Store
+from influcoder.student import distill as student_distill
 from influcoder.student import sample as samples
 from influcoder.student.decoder_tables import expected_embeddings
 from influcoder.student.distill import distil_static
@@ -424,8 +425,7 @@ def test_who_labels_has_not_seen_what_is_chosen_by(decoder, train, tmp_path, mon
         made.append((more["short"] is not None, more.get("refit", True)))
         return distil_static(*given, **more)
 
-    for module in (distill_verb, closed_form):
-        monkeypatch.setattr(module, "distil_static", noted)
+    monkeypatch.setattr(student_distill, "distil_static", noted)
     distill(train, Folder(tmp_path / "e"), decoder=decoder, unlabelled=unlabelled)
     teacher, splits = GradientTeacher(decoder, SETTINGS), split_sample(load_sample(train), 0)
     closed_form.distilled(closed_form.PSEUDO, teacher, splits, 0, expected_embeddings(decoder), unlabelled)

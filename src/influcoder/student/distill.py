@@ -8,6 +8,7 @@ against the whole other side. What is read, penalties and channel weights are ch
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,38 @@ def distil_static(
     choices = _choices(sides, train, validation, targets, truth)
     _solve(encoder, sides, choices, train, validation, truth, refit)
     return encoder
+
+
+def distil_tier(
+    tier: str,
+    backbone: Any,
+    train: Sample,
+    validation: Sample,
+    recipe: ClosedFormRecipe,
+    *,
+    expected: Mapping[str, Floats] | None = None,
+    decoder: Decoder | None = None,
+    teacher: Teacher | None = None,
+    unlabelled: tuple[Sequence[Example], Sequence[Example]] = ((), ()),
+    made_by: dict[str, Any] | None = None,
+) -> InfluenceEncoder:
+    """The closed-form student of a tier; where there are unlabelled examples, a short tier labels them first.
+
+    Args:
+        tier: "static", "forward" or "short".
+        decoder: whose forward pass the forward tier reads.
+        teacher: whose gradients the short tier takes, as a student or to label.
+        unlabelled: (queries, pool examples) without features.
+        backbone, train, validation, expected: as of `distil_static`.
+    """
+    solve = partial(distil_static, backbone, train, validation, recipe, expected=expected)
+    labels = PseudoLabels.by(solve(short=teacher, refit=False), *unlabelled) if any(unlabelled) else None
+    return solve(
+        forward=decoder if tier == "forward" else None,
+        short=teacher if tier == "short" else None,
+        pseudo=labels,
+        made_by=made_by,
+    )
 
 
 @dataclass(frozen=True, slots=True)

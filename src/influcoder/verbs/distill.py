@@ -1,7 +1,6 @@
 """The verbs `distill` and `import` as functions."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,10 +12,9 @@ from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import check_decoder_tables, read_expected, write_decoder_tables
-from influcoder.student.distill import ClosedFormRecipe, distil_static, measured
+from influcoder.student.distill import ClosedFormRecipe, distil_tier, measured
 from influcoder.student.encoder import DECODER_TIERS
 from influcoder.student.paper import PaperRecipe, distil_paper, steps
-from influcoder.student.pseudo_labels import PseudoLabels
 from influcoder.student.sample import _teacher_of, load_sample, not_in, split_sample, write_training
 from influcoder.teachers.fitted import _learnt
 from influcoder.teachers.imported import Imported
@@ -74,21 +72,16 @@ def distill(
         teacher = teacher_again(made_by, learnt, decoder)
     with folder.claim() as path:
         if recipe != "paper":
-            solve = partial(
-                distil_static,
+            encoder = distil_tier(
+                recipe,
                 student,
                 train,
                 validation,
                 ClosedFormRecipe(seed=seed),
                 expected=read_expected(source),
-            )
-            labels = None
-            if any(further):
-                labels = PseudoLabels.by(solve(short=teacher, refit=False), *further)
-            encoder = solve(
-                forward=decoder if recipe == "forward" else None,
-                short=teacher if recipe == "short" else None,
-                pseudo=labels,
+                decoder=decoder,
+                teacher=teacher,
+                unlabelled=further,
                 made_by=made_by,
             )
         else:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
-from influcoder.student.distill import ClosedFormRecipe, distil_static
+from influcoder.student.distill import ClosedFormRecipe, distil_tier
 from influcoder.student.encoder import DECODER_TIERS, Floats, InfluenceEncoder
-from influcoder.student.pseudo_labels import PseudoLabels
 from influcoder.student.sample import Sample
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.make import make_teacher
@@ -172,17 +170,14 @@ def distilled(
     expected: Mapping[str, Floats],
     unlabelled: tuple[Sequence[Example], Sequence[Example]],
 ) -> InfluenceEncoder:
-    """One of `TIERS`, or `PSEUDO`, of a teacher's decoder.
-
-    Args:
-        samples: to train on and to choose by.
-        expected: what the decoder expects after each token.
-        unlabelled: queries and pool examples that a short tier labels, for `PSEUDO` alone.
-    """
-    backbone, recipe = backbone_of(teacher.decoder), ClosedFormRecipe(seed=seed)
-    solve = partial(distil_static, backbone, *samples, recipe, expected=expected)
-    return solve(
-        forward=teacher.decoder if tier == "forward" else None,
-        short=teacher if tier == "short" else None,
-        pseudo=PseudoLabels.by(solve(short=teacher, refit=False), *unlabelled) if tier == PSEUDO else None,
+    """One of `TIERS`, or `PSEUDO`, of a teacher's decoder; only `PSEUDO` learns from unlabelled examples."""
+    return distil_tier(
+        "static" if tier == PSEUDO else tier,
+        backbone_of(teacher.decoder),
+        *samples,
+        ClosedFormRecipe(seed=seed),
+        expected=expected,
+        decoder=teacher.decoder,
+        teacher=teacher,
+        unlabelled=unlabelled if tier == PSEUDO else ((), ()),
     )
