@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from influcoder.benchmarks.methods.bench import EXACT
 from influcoder.benchmarks.results.tables import markdown, with_interval
+from influcoder.benchmarks.settings import EXACT
 
 COST = ["cost of a question", "examples/s", "learning s", "bytes/example", "memory MB", "hubness", "length ρ"]
 LEAST_SCORE, MOST_COST = 0.9, 0.25
