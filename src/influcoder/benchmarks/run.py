@@ -1,6 +1,7 @@
 """The benchmarks by name: a folder out, with the numbers in `metrics.json` and the tables in `results.md`."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from influcoder.benchmarks.results.tables import causal_tables, fidelity_tables
@@ -49,7 +50,7 @@ def run_benchmark(
     make, tables = TASKS[name]
     task = make(decoder, settings.quick() if quick else settings, **inputs)
     with folder.claim() as path:
-        metrics = task.run(path) | {"package": __version__, "quick": quick, "decoder": decoder.fingerprint}
+        metrics = task.run(path) | {"package": __version__, "quick": quick, "decoder": asdict(decoder.fingerprint)}
         shown = tables(metrics)
         write_json(path / "metrics.json", metrics)
         atomic_write(path / "results.md", shown.encode())

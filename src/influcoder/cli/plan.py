@@ -92,15 +92,15 @@ def index(
     """
     from influcoder.data.preview import glance
     from influcoder.student.encoder import InfluenceEncoder
-    from influcoder.student.encoder_folder import teacher_of
+    from influcoder.student.encoder_folder import read_with, teacher_of
     from influcoder.verbs.plan import INDEX_PROBE, plan_index
 
     refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
     loaded = InfluenceEncoder.load(encoder)
     teacher = None
-    if (model := decoder_of(loaded.made_by, decoder, adapter)) is not None:
-        loaded = InfluenceEncoder.load(encoder, decoder=model)
-        teacher = teacher_of(loaded, model, checkpoints_of(checkpoints, str(decoder), model.max_length))
+    if (model := decoder_of(loaded.provenance, decoder, adapter)) is not None:
+        read_with(loaded, model)
+        teacher = teacher_of(loaded, model, checkpoints_of(checkpoints, decoder, loaded.provenance))
     seen = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed)
     _tell(plan_index(loaded, seen, teacher, code=code, approximate=approximate), output_dir, json)
 

@@ -60,9 +60,9 @@ def index(
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
-    from influcoder.indexes.index import Index
     from influcoder.runners.share import Share
     from influcoder.student.encoder import InfluenceEncoder
+    from influcoder.student.encoder_folder import read_with
     from influcoder.verbs import index as verb
 
     refuse_without_decoder(decoder, adapter=adapter)
@@ -72,21 +72,20 @@ def index(
                 "--add and --remove change the index in --output-dir, with its own encoder and in this process. Leave "
                 "--encoder, --pool, --workers, --ray, --worker-timeout, --shard and --overwrite out."
             )
-        made_by = Index(output.output_dir).encoder.made_by
         changed = verb.change_index(
             output.output_dir,
             add=reading.stream(add, "add", output) if add else None,
             remove=_ids(remove or []),
             approximate=approximate,
-            decoder=decoder_of(made_by, decoder, adapter),
+            decoder=_opened(output.output_dir, decoder, adapter)[1],
         )
         show(changed, output)
         return
     if encoder is None or not pool:
         raise ConfigError("what is to be indexed? Give --encoder and --pool; or --add or --remove to change an index.")
     loaded = InfluenceEncoder.load(encoder)
-    if decoder is not None:
-        loaded = InfluenceEncoder.load(encoder, decoder=decoder_of(loaded.made_by, decoder, adapter))
+    if (model := decoder_of(loaded.provenance, decoder, adapter)) is not None:
+        read_with(loaded, model)
     folder = replace(output.folder(arguments), share=Share.read(running.shard))
     rows, runner = reading.stream(pool, "pool", output), running.runner()
     found = verb.index(loaded, rows, folder, code=code, approximate=approximate, runner=runner)
@@ -143,7 +142,7 @@ def search(
         opponents=opponents,
         verify=verify,
         decoder=teacher,
-        checkpoints=checkpoints_of(checkpoints, decoder or "", opened.encoder.made_by.get("max_length", 1024)),
+        checkpoints=checkpoints_of(checkpoints, decoder, opened.encoder.provenance),
         where=where,
         approximate=approximate,
     )
@@ -262,10 +261,13 @@ def _asked(prompt: str | None, completion: str | None, queries: list[str] | None
 def _opened(folder: Path, path: str | None, adapter: str | None) -> "tuple[Index | LanceIndex, Decoder | None]":
     """An index with the decoder that its encoder may need."""
     from influcoder.indexes.lance import open_index
+    from influcoder.student.encoder_folder import read_with
 
     index = open_index(folder)
-    decoder = decoder_of(index.encoder.made_by, path, adapter)
-    return (index if decoder is None else open_index(folder, decoder)), decoder
+    decoder = decoder_of(index.encoder.provenance, path, adapter) if path else None
+    if decoder is not None:
+        read_with(index.encoder, decoder)
+    return index, decoder
 
 
 def _whole(folder: Path, path: str | None = None, adapter: str | None = None) -> "Index":

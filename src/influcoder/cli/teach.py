@@ -24,6 +24,7 @@ from influcoder.cli.flags import (
 from influcoder.cli.output import finish, print_json
 
 if TYPE_CHECKING:
+    from influcoder.provenance import Provenance
     from influcoder.teachers.checkpoints import Checkpoint
 
 
@@ -120,12 +121,22 @@ def teachers() -> None:
     print_teachers()
 
 
-def checkpoints_of(paths: list[str] | None, decoder: str, max_length: int) -> "list[Checkpoint]":
-    """The checkpoints of some folders or globs; adapters among them are of `decoder`."""
+def checkpoints_of(paths: list[str] | None, decoder: str | None, length: "int | Provenance") -> "list[Checkpoint]":
+    """The checkpoints of some folders or globs; adapters among them are of `decoder`.
+
+    Args:
+        length: tokens of an example that are read, or the record of an earlier run that read as many.
+    """
     from influcoder.teachers.checkpoints import Checkpoint
 
     found = [place for path in paths or [] for place in sorted(local(path), key=_counted) or [Path(path)]]
-    return Checkpoint.read(found, base=decoder, max_length=max_length)
+    most = length if isinstance(length, int) else max_length_of(length)
+    return Checkpoint.read(found, base=decoder or "", max_length=most)
+
+
+def max_length_of(provenance: "Provenance") -> int:
+    """How many tokens of an example an earlier run read."""
+    return provenance.decoder.max_length if provenance.decoder else 1024
 
 
 def _counted(path: Path) -> list[tuple[int, str]]:

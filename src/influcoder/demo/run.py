@@ -28,6 +28,7 @@ from influcoder.indexes.index import Index
 from influcoder.maths.metrics import retrieval
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
+from influcoder.provenance import flat
 from influcoder.report.page import write_report
 from influcoder.report.summary import query_summary
 from influcoder.store.files import write_json
@@ -35,8 +36,9 @@ from influcoder.store.store import Store
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
 from influcoder.student.distill import ClosedFormRecipe, distil_static
 from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.features_folder import read_features
 from influcoder.student.paper import PaperRecipe, distil_paper, steps
-from influcoder.student.sample import Sample, read_features
+from influcoder.student.sample import Sample
 from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.write import write_features
@@ -89,7 +91,7 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
             samples["validation"],
             ClosedFormRecipe(seed=seed),
             expected=expected_embeddings(decoder),
-            made_by=demo.teacher.made_by | {"student_seed": seed},
+            provenance=demo.teacher.provenance,
         )
         encoder.save(folder / "encoder")
     with demo.timed("index"):
@@ -107,7 +109,7 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
             "name": demo.teacher.settings.name,
             "reliability": methods["exact"]["per_query_spearman"],
             "examples_per_second": 1000 / methods["exact"]["ms_per_example"],
-            "decoder_parameters": decoder.fingerprint["decoder_parameters"],
+            "decoder_parameters": decoder.fingerprint.decoder_parameters,
         },
         "methods": methods,
         "planted": planted,
@@ -212,7 +214,7 @@ def _is_planted(fact: Example, hit: Hit) -> bool:
 
 
 def _report(demo: Demo, shown: list[dict[str, Any]]) -> dict[str, Any]:
-    provenance = {name: str(value) for name, value in demo.teacher.made_by.items()}
+    provenance = {name: str(value) for name, value in flat(demo.teacher.provenance.json())}
     notes = [
         "No transformer weights are at hand offline: 'untrained' and 'paper-recipe' use the decoder's static "
         "embedding table with plain text as their backbone here.",

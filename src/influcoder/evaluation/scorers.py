@@ -63,7 +63,7 @@ class TeacherScorer:
     def __init__(self, teacher: Teacher, name: str = "exact") -> None:
         self.name = name
         self.teacher = teacher
-        self.bytes_per_example = teacher.bytes_per_example
+        self.bytes_per_example = teacher.code.bytes
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
         return cross_influence(

@@ -29,9 +29,9 @@ from influcoder.indexes.faiss_index import SHORTLIST, Approximate
 from influcoder.indexes.filters import PREFIX, Condition, parse_filter
 from influcoder.indexes.scan import Block, Found
 from influcoder.model.decoder import Decoder
-from influcoder.store.codes import Code
+from influcoder.store.scalar_code import CODES, ScalarCode
+from influcoder.store.shards import GROUP_ROWS
 from influcoder.store.store import Store
-from influcoder.store.stream import GROUP_ROWS, read_code
 from influcoder.student.encoder import InfluenceEncoder
 
 Floats = NDArray[np.float32]
@@ -85,9 +85,9 @@ class Index:
         return int(self.store.manifest["dim"])
 
     @cached_property
-    def code(self) -> Code:
+    def code(self) -> ScalarCode:
         """How vectors are stored."""
-        return read_code(self.store)
+        return self.store.code(CODES)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -115,7 +115,7 @@ class Index:
         Raises:
             StoreMismatch: another one lies in its place.
         """
-        return encoder_in(self.folder, self.store.manifest["made_by"]["encoder"], self._decoder)
+        return encoder_in(self.folder, self.store.provenance.encoder or "", self._decoder)
 
     @cached_property
     def approximate(self) -> Approximate:
@@ -239,16 +239,16 @@ def checked_queries(queries: Floats, dim: int) -> Floats:
     return queries
 
 
-def encoder_in(folder: Path, made_by: str, decoder: Decoder | None) -> InfluenceEncoder:
+def encoder_in(folder: Path, fingerprint: str, decoder: Decoder | None) -> InfluenceEncoder:
     """The encoder in an index's folder, with the fingerprint of the one that made it.
 
     Raises:
         StoreMismatch: another one lies in its place.
     """
     encoder = InfluenceEncoder.load(folder / "encoder", decoder=decoder)
-    if made_by != encoder.fingerprint:
+    if fingerprint != encoder.fingerprint:
         raise StoreMismatch(
-            f"{folder}: embedded by encoder {made_by[:12]}, in it lies {encoder.fingerprint[:12]}. "
+            f"{folder}: embedded by encoder {fingerprint[:12]}, in it lies {encoder.fingerprint[:12]}. "
             "Put the encoder that made it there, or index the pool again."
         )
     return encoder

@@ -25,6 +25,7 @@ from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError, first_line, some_of
 from influcoder.model.adapters import Adapter, with_adapter
 from influcoder.model.batches import Tokens
+from influcoder.provenance import DecoderRecord
 
 logger = logging.getLogger("influcoder")
 
@@ -71,7 +72,7 @@ class Decoder:
         self.tokenizer = tokenizer
         self.name = name
         self.max_length = min(max_length, limit)
-        self._fingerprint: dict[str, Any] | None = None
+        self._fingerprint: DecoderRecord | None = None
         self._warned = False
         self._most: int | None = None
         self.adapter = adapter or {}
@@ -212,16 +213,16 @@ class Decoder:
         return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip()
 
     @property
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> DecoderRecord:
         """What changes this decoder's numbers: weights and config, tokenizer and template, as hashes, and length."""
         if self._fingerprint is None:
-            self._fingerprint = {
-                "decoder": _model_hash(self.model),
-                "decoder_parameters": sum(p.numel() for p in self.model.parameters()),
-                "revision": getattr(self.model.config, "_commit_hash", None),
-                "tokenizer": tokenizer_hash(self.tokenizer),
-                "max_length": self.max_length,
-            }
+            self._fingerprint = DecoderRecord(
+                decoder=_model_hash(self.model),
+                decoder_parameters=sum(p.numel() for p in self.model.parameters()),
+                revision=getattr(self.model.config, "_commit_hash", None),
+                tokenizer=tokenizer_hash(self.tokenizer),
+                max_length=self.max_length,
+            )
         return self._fingerprint
 
     def _render(self, example: Example) -> tuple[str, str]:

@@ -7,7 +7,7 @@ against the whole other side. What is read, penalties and channel weights are ch
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from influcoder.errors import ConfigError
 from influcoder.maths.influence import SpectralTargets
 from influcoder.maths.metrics import agreement, agreement_with, spearman_rows
 from influcoder.model.decoder import Decoder
+from influcoder.provenance import Provenance, StudentRecord
 from influcoder.student.encoder import Floats, InfluenceEncoder
 from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead, worthwhile_weights
@@ -70,7 +71,7 @@ def distil_static(
     short: Teacher | None = None,
     pseudo: PseudoLabels | None = None,
     refit: bool = True,
-    made_by: dict[str, Any] | None = None,
+    provenance: Provenance | None = None,
 ) -> InfluenceEncoder:
     """The closed-form student of a teacher: the static tier, or the forward or short tier.
 
@@ -99,21 +100,21 @@ def distil_static(
         raise ConfigError("a student reads a forward pass or a shortened text's gradient, not both.")
     targets = SpectralTargets.of(train.query_features, train.pool_features, recipe.dim)
     projectors = _as_kept(targets.query_projector), _as_kept(targets.pool_projector)
-    encoder = InfluenceEncoder(backbone, None, expected=expected, settings={"tier": "static"}, made_by=made_by)
+    encoder = InfluenceEncoder(backbone, None, expected=expected, settings={"tier": "static"})
     encoder.query_projector = projectors[0]
     if forward is not None:
         encoder.settings["tier"], encoder.beside = "forward", ForwardReader(forward)
     if short is not None:
         encoder.settings |= {"tier": "short", "short_tokens": recipe.short_tokens}
-        encoder.made_by |= short.made_by
+        provenance = short.provenance
         encoder.pool_projector = projectors[1]
-        again = teacher_again(short.made_by, short.state(), short.decoder.shortened(recipe.short_tokens))
+        again = teacher_again(short.provenance, short.state(), short.decoder.shortened(recipe.short_tokens))
         encoder.beside = ShortReader(again, *projectors)
     encoder.settings["reading"] = recipe.reading()
-    encoder.made_by["recipe"] = encoder.tier
     if pseudo is not None:
         pseudo.refuse_other_basis(projectors[0])
-        encoder.made_by |= pseudo.made_by
+    student = StudentRecord(encoder.tier, recipe.seed, **(pseudo.record if pseudo else {}))
+    encoder.provenance = replace(provenance or Provenance(), student=student)
     exact_queries = np.asarray(validation.query_features @ targets.query_projector, np.float32)
     exact_pool = np.asarray(validation.pool_features @ targets.pool_projector, np.float32)
     sides: _Sides = {
@@ -139,7 +140,7 @@ def distil_tier(
     decoder: Decoder | None = None,
     teacher: Teacher | None = None,
     unlabelled: tuple[Sequence[Example], Sequence[Example]] = ((), ()),
-    made_by: dict[str, Any] | None = None,
+    provenance: Provenance | None = None,
 ) -> InfluenceEncoder:
     """The closed-form student of a tier; where there are unlabelled examples, a short tier labels them first.
 
@@ -156,7 +157,7 @@ def distil_tier(
         forward=decoder if tier == "forward" else None,
         short=teacher if tier == "short" else None,
         pseudo=labels,
-        made_by=made_by,
+        provenance=provenance,
     )
 
 

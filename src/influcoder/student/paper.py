@@ -14,7 +14,7 @@ the same gradient, with less padding.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from influcoder.data.examples import Example, plain_text
 from influcoder.model.precision import use_bf16
+from influcoder.provenance import Provenance, StudentRecord
 from influcoder.student.encoder import QUERY_PROMPT, Floats, InfluenceEncoder
 
 TEXTS_AT_ONCE = 4
@@ -73,7 +74,7 @@ def distil_paper(
     recipe: PaperRecipe | None = None,
     *,
     advance: Callable[[int], None] | None = None,
-    made_by: dict[str, Any] | None = None,
+    provenance: Provenance | None = None,
 ) -> InfluenceEncoder:
     """Train a Sentence Transformers `backbone`, in place, to the (n_queries, n_pool) influences.
 
@@ -103,7 +104,8 @@ def distil_paper(
         if advance:
             advance(1)
     backbone.eval()
-    return InfluenceEncoder(backbone, None, made_by=(made_by or {}) | {"recipe": "paper"})
+    student = StudentRecord("paper", recipe.seed)
+    return InfluenceEncoder(backbone, None, provenance=replace(provenance or Provenance(), student=student))
 
 
 def steps(queries: int, pool: int, recipe: PaperRecipe) -> int:

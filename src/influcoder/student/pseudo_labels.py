@@ -62,8 +62,8 @@ class PseudoLabels:
         return (self.queries, self.query_coordinates) if role == "query" else (self.pool, self.pool_coordinates)
 
     @property
-    def made_by(self) -> dict[str, Any]:
-        """What an encoder that learnt from them remembers of them."""
+    def record(self) -> dict[str, Any]:
+        """What an encoder that learnt from them records of them, as fields of `StudentRecord`."""
         return {
             "pseudo_labels_by": self.student.tier,
             "pseudo_queries": len(self.queries),

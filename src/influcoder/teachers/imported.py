@@ -20,8 +20,10 @@ from influcoder.data.columns import data_fingerprint, to_columns
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, DataError
 from influcoder.progress import progress
+from influcoder.provenance import IMPORTED, Provenance, TeacherRecord
+from influcoder.store.codes import Plain
 from influcoder.store.files import sha256
-from influcoder.store.store import StoreWriter
+from influcoder.store.writer import StoreWriter
 from influcoder.teachers.bergson import read_bergson
 from influcoder.teachers.matrices import Matrix, Places, id_column, places_of, read_ids, read_matrix, read_table
 
@@ -92,14 +94,13 @@ class Imported:
         return found
 
     def _write_side(self, side: Side, folder: Path, what: str) -> int:
-        made_by = {"teacher": "imported", "source": self.source, "files": dict(self.files)}
+        teacher = TeacherRecord(IMPORTED, {"source": self.source}, files=dict(self.files))
         writer = StoreWriter(
             folder,
             kind="features",
-            dim=side.matrix.shape[1],
-            dtype="float32",
+            code=Plain(side.matrix.shape[1], "float32"),
             ids=[one.id for one in side.examples],
-            made_by=made_by | {"data": data_fingerprint(side.examples)},
+            provenance=Provenance(teacher=teacher, data=data_fingerprint(side.examples)),
             shard_rows=SHARD_ROWS,
         )
         with progress(what, len(side.examples)) as advance:

@@ -56,7 +56,7 @@ def features(
             if store is not None
             for flag in ("prompt_cut", "completion_cut", "no_gradient", "rejected")
         }
-        metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.made_by, **facts, **flags}
+        metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.provenance.json(), **facts, **flags}
         if folder.share.count > 1:
             metrics["unfinished"] = [side for side, store in stores.items() if store is None]
         write_json(path / folder.share.named("metrics.json"), metrics)

@@ -144,7 +144,7 @@ class Bench:
         return (
             {name: getattr(self, name) for name in settings}
             | {"tuning": asdict(self.tuning)}
-            | self.model.fingerprint
+            | asdict(self.model.fingerprint)
             | {name: data_fingerprint(side) for name, side in sides.items()}
         )
 

@@ -17,8 +17,8 @@ from influcoder.evaluation.evaluate import Scored, score
 from influcoder.evaluation.methods import Method
 from influcoder.evaluation.scorers import Scores
 from influcoder.progress import progress
+from influcoder.provenance import refuse_difference
 from influcoder.store.files import atomic_write, write_json
-from influcoder.store.store import refuse_difference
 from influcoder.version import __version__
 
 

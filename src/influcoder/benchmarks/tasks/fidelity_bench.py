@@ -10,7 +10,8 @@ from influcoder.benchmarks.methods.bench import Bench
 from influcoder.data.examples import Example
 from influcoder.store.store import Store
 from influcoder.student.encoder import Floats, InfluenceEncoder
-from influcoder.student.sample import Sample, load_sample, read_features, split_sample
+from influcoder.student.features_folder import FeaturesFolder, read_features
+from influcoder.student.sample import Sample, split_sample
 from influcoder.teachers.write import write_features
 
 
@@ -75,7 +76,7 @@ class FidelityBench(Bench):
         folder = self.folder / "features" / name
         write_features(self.teacher(), split.queries, "query", folder / "queries")
         write_features(self.teacher(), split.pool, "pool", folder / "pool")
-        return load_sample(folder)
+        return FeaturesFolder(folder).sample
 
     def _kept_encoder(self, name: str, make: Callable[[], InfluenceEncoder]) -> InfluenceEncoder:
         """The encoder of that name, from disk where an earlier run made it."""
@@ -84,7 +85,7 @@ class FidelityBench(Bench):
             folder, teacher = self.folder / "encoders" / name, self.teacher()
             if not (folder / "influcoder.json").exists():
                 made = make()
-                made.made_by |= teacher.made_by
+                made.provenance = replace(teacher.provenance, student=made.provenance.student)
                 made.teacher_state = {key: tensor.numpy() for key, tensor in teacher.state().items()}
                 made.save(folder)
             return InfluenceEncoder.load(folder, decoder=self.model)

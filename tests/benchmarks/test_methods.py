@@ -1,0 +1,372 @@
+"""The rivals, what they cost, the leak audit and the sanity checks."""
+
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from helpers.sentences import sentences
+from helpers.tiny import tiny_decoder
+from influcoder.benchmarks.methods import registry as methods
+from influcoder.benchmarks.methods.airrep import LEAST_GROUPS, GroupStudent, affordable_groups, group_loss
+from influcoder.benchmarks.methods.cost import Parts, memory_taken
+from influcoder.benchmarks.methods.registry import (
+    METHODS,
+    TASK_METHODS,
+    Bench,
+    Scored,
+    World,
+    all_methods,
+    chosen,
+    left_out,
+)
+from influcoder.benchmarks.methods.rivals import Cascade, PointwiseRegressor, question_cost, with_shuffled_weights
+from influcoder.benchmarks.results.audit import audit
+from influcoder.benchmarks.results.estimates import costs
+from influcoder.benchmarks.results.sanity import hubness, length_dependence, sanity_of
+from influcoder.data.examples import Example
+from influcoder.errors import DataError, StoreMismatch
+from influcoder.maths.metrics import spearman_rows
+from influcoder.model.finetune import FinetuneSettings
+
+TUNING = FinetuneSettings(epochs=1, rows_a_step=8, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def bench(tokenizer, tmp_path_factory):
+    decoder = tiny_decoder("llama", tokenizer)
+    world = World(
+        sentences(30, 1, "p"),
+        sentences(6, 2, "q"),
+        ["q"] * 6,
+        (sentences(24, 3, "tq"), sentences(40, 4, "tp")),
+        (sentences(8, 5, "vq"), sentences(12, 6, "vp")),
+    )
+    return Bench(decoder, decoder, (), world.pool, world, tmp_path_factory.mktemp("bench"), TUNING)
+
+
+@pytest.fixture(scope="module")
+def exact(bench):
+    return METHODS["gradient-cosine"](bench).score(bench.world.queries, bench.world.pool)
+
+
+def test_every_rival_of_the_issue_has_a_name():
+    words = {"random", "tfidf", "bm25", "surface", "untrained"}
+    teachers = {"repsim", "rds+", "gradient-dot", "gradient-cosine", "less", "logra", "lorif", "gist", "trackstar"}
+    assert words | teachers | {"trak", "datainf", "ekfac", "proxy", "paper-recipe", "airrep", "mates"} <= set(METHODS)
+    assert {"influcoder", "influcoder-exact-query", "influcoder-forward", "cascade", "randomised"} <= set(METHODS)
+
+
+def test_what_a_bench_cannot_have_is_named(bench):
+    pseudo = {"influcoder-static-from-short", "influcoder-static-from-short-exact-query"}
+    assert set(left_out(bench)) == {"adapter", "paper-recipe", "untrained", *pseudo}
+    alone = World(bench.world.pool, bench.world.queries, bench.world.kinds)
+    without = Bench(bench.base, bench.model, (), alone.pool, alone, bench.folder, TUNING, backbone="some/backbone")
+    assert "training split" in left_out(without)["paper-recipe"]
+    assert "untrained" not in left_out(without)
+
+
+def test_a_rival_is_made_once_and_kept(bench, monkeypatch):
+    made = []
+
+    def one_of(name):
+        def make(which):
+            made.append(name)
+            return METHODS_BEFORE[name](which)
+
+        return make
+
+    METHODS_BEFORE = dict(METHODS)
+    some = ("cascade", "influcoder", "mates", "airrep", "gradient-cosine", "random")
+    for name in some:
+        monkeypatch.setitem(METHODS, name, one_of(name))
+    found = all_methods(bench, some)
+    assert all_methods(bench, some).keys() == found.keys() == set(some)
+    assert len(made) == len(some)
+    for name, one in found.items():
+        assert one.scores.shape == (6, 30)
+        assert np.isfinite(one.scores).all(), name
+        assert one.seconds > 0
+        assert one.memory_mb >= 0
+    learning = {name: one.learning_seconds for name, one in found.items()}
+    assert learning["cascade"] >= bench.parts._seconds["static"] + bench.parts._seconds["samples gradient-cosine"]
+    assert learning["random"] < 0.1 * learning["influcoder"]
+
+
+def test_students_learn_from_the_teacher_that_is_named(bench, tmp_path):
+    other = replace(bench, folder=tmp_path, parts=Parts(), taught_by="layer-cosine")
+    np.testing.assert_array_equal(*(one.samples("layer-cosine")[0].influence for one in (bench, other)))
+    mine, theirs = (one.samples()[0].influence for one in (bench, other))
+    assert np.abs(mine - theirs).max() > 0.01
+    exact, learnt = (METHODS[name](other).score(other.world.queries, other.world.pool) for name in EXACT_AND_TAUGHT)
+    again = METHODS["cascade"](other).score(other.world.queries, other.world.pool)
+    listed = again > again.min(axis=1, keepdims=True) + 1
+    assert listed.any()
+    np.testing.assert_allclose(again[listed], learnt[listed], atol=1e-4)
+    assert np.abs(again[listed] - exact[listed]).max() > 0.01
+
+
+EXACT_AND_TAUGHT = ("gradient-cosine", "layer-cosine")
+
+
+def test_the_papers_recipe_keeps_the_papers_teacher(bench, tmp_path, monkeypatch):
+    taught = []
+
+    def learn(backbone, queries, pool, influence, recipe):
+        taught.append(influence)
+        return SimpleNamespace(dim=1)
+
+    monkeypatch.setattr(Bench, "untrained", lambda self: SimpleNamespace(backbone=None))
+    monkeypatch.setattr(methods, "distil_paper", learn)
+    for teacher in EXACT_AND_TAUGHT:
+        METHODS["paper-recipe"](replace(bench, folder=tmp_path, parts=Parts(), taught_by=teacher))
+    np.testing.assert_array_equal(*taught)
+
+
+def test_the_teacher_is_compared_whatever_is_asked_for():
+    assert chosen(["tfidf"], "layer-cosine") == ("random", "tfidf", "gradient-cosine", "layer-cosine", "randomised")
+    assert set(chosen(None, "rrinf")) == {*TASK_METHODS, "rrinf"}
+
+
+def test_a_cascade_costs_what_its_teacher_costs(bench):
+    seconds = {"gradient-cosine": 1.0, "less": 4.0, "influcoder": 0.1, "cascade": 9.0}
+    found = {name: Scored(np.zeros((6, 30)), one, 0) for name, one in seconds.items()}
+    asked = question_cost(6, 30)
+    for teacher, share in (("gradient-cosine", asked + 0.1), ("less", 4 * asked + 0.1)):
+        assert costs([found], bench.world, teacher)["cascade"]["cost_share"] == pytest.approx(share)
+
+
+def test_what_another_run_kept_is_not_gone_on_with(bench, tmp_path):
+    mine = replace(bench, folder=tmp_path, parts=Parts())
+    all_methods(mine, ["random"])
+    assert set(all_methods(mine, ["random"])) == {"random"}
+    other = replace(bench.world, pool=bench.world.pool[1:])
+    for changed in (
+        {"world": other},
+        {"seed": 1},
+        {"taught_by": "logra"},
+        {"tuning": replace(TUNING, epochs=2)},
+        {"model": tiny_again(bench)},
+    ):
+        with pytest.raises(StoreMismatch, match=r"made_by\.json: begun by another run"):
+            all_methods(replace(mine, **changed), ["random"])
+
+
+def tiny_again(bench):
+    return with_shuffled_weights(bench.model, 0)
+
+
+def test_the_first_call_is_not_timed(bench, monkeypatch, tmp_path):
+    class Cold:
+        name, bytes_per_example, calls = "cold", 0, 0
+
+        def score(self, queries, pool):
+            Cold.calls += 1
+            time.sleep(0.2 if Cold.calls == 1 else 0)
+            return np.zeros((len(queries), len(pool)))
+
+    monkeypatch.setitem(METHODS, "cold", lambda bench: Cold())
+    found = all_methods(replace(bench, folder=tmp_path, parts=Parts()), ["cold"])["cold"]
+    assert found.seconds < 0.1
+    assert found.scores.shape == (6, 30)
+
+
+def test_cascade_is_exact_on_its_shortlist_and_below_it_elsewhere(bench, exact):
+    cascade = Cascade(bench.student("static"), bench.teacher(), share=0.2)
+    scores = cascade.score(bench.world.queries, bench.world.pool)
+    best = np.argsort(-scores, axis=1)[:, :6]
+    np.testing.assert_allclose(np.take_along_axis(scores, best, 1), np.take_along_axis(exact, best, 1), atol=1e-5)
+    rest = np.sort(scores, axis=1)[:, :-6]
+    assert rest.max() < np.take_along_axis(scores, best, 1).min()
+
+
+def test_cascade_of_one_question_has_one_shortlist(bench):
+    cascade = Cascade(bench.student("static"), bench.teacher(), share=0.2, together=True)
+    scores = cascade.score(bench.world.queries, bench.world.pool)
+    assert len({tuple(sorted(row)) for row in np.argsort(-scores, axis=1)[:, :6].tolist()}) == 1
+
+
+def test_cascade_of_the_whole_pool_is_the_teacher(bench, exact):
+    scores = Cascade(bench.student("static"), bench.teacher(), share=1.0).score(bench.world.queries, bench.world.pool)
+    np.testing.assert_allclose(scores, exact, atol=1e-5)
+
+
+def test_cost_of_a_question():
+    assert question_cost(10, 1000, 0.2) == pytest.approx(201 / 1001)
+    assert question_cost(10, 1000, 0.2, together=True) == pytest.approx(210 / 1010)
+
+
+def test_regressor_learns_the_mean_influence(bench):
+    """What can be read off a text exactly is regressed exactly."""
+
+    class Lengths:
+        def features(self, examples, role, advance=None):
+            values = [[1.0 if role == "query" else float(len(one.completion))] for one in examples]
+            return type("Features", (), {"vectors": np.array(values)})
+
+    train, validation = bench.samples()
+    lengths = [len(one.completion) for one in bench.world.pool]
+
+    def with_lengths(sample):
+        values = np.array([[float(len(one.completion))] for one in sample.pool])
+        return type(sample)(sample.queries, sample.pool, np.ones((len(sample.queries), 1)), values)
+
+    def read(examples):
+        return np.array([[len(one.completion), 1.0] for one in examples])
+
+    regressor = PointwiseRegressor(read, Lengths(), bench.world.queries)
+    scores = regressor.fit(with_lengths(train), with_lengths(validation)).score(bench.world.queries, bench.world.pool)
+    assert (scores == scores[0]).all()
+    assert spearman_rows(np.array([lengths]), scores[:1])[0] > 0.99
+
+
+def test_groups_cost_no_more_than_our_gradients():
+    for queries, pool in ((40, 300), (120, 600), (500, 1000)):
+        count = affordable_groups(queries, pool)
+        assert count * (3 * 16 + queries) <= 3 * (queries + pool)
+        assert (count + 1) * (3 * 16 + queries) > 3 * (queries + pool)
+    assert affordable_groups(2, 4) == LEAST_GROUPS
+
+
+def test_group_loss_is_least_where_groups_rank_as_their_losses():
+    rng = np.random.default_rng(0)
+    groups = np.stack([rng.permutation(10)[:4] for _ in range(6)])
+    targets = torch.from_numpy(rng.standard_normal((3, 6)).astype(np.float32))
+
+    def of(scores):
+        return float(group_loss(scores, groups, targets))
+
+    # Slow and plain: every pair of groups of every query.
+    scores = torch.from_numpy(rng.standard_normal((3, 10)).astype(np.float32))
+    total = 0.0
+    for q in range(3):
+        pooled = []
+        for group in groups:
+            members = scores[q, torch.from_numpy(group)]
+            pooled.append(float((torch.softmax(members.abs(), 0) * members).sum()))
+        for a in range(6):
+            for b in range(6):
+                weight = min(max(float(targets[q, a] - targets[q, b]), 0.0), 10.0)
+                total += weight * np.log1p(np.exp(pooled[b] - pooled[a]))
+    assert of(scores) == pytest.approx(total / (3 * 36), rel=1e-5)
+    same = torch.zeros(3, 10)
+    assert of(same) > 0
+
+
+def test_group_student_learns_what_training_did(bench, tmp_path):
+    """Groups with a marked row have lower losses for every query: the marked row comes first."""
+    pool, queries = bench.world.train[1], bench.world.train[0]
+
+    def read(examples):
+        return np.array([[1.0, float(one.id == "tp0"), float(one.id == "tp1")] for one in examples], np.float32)
+
+    student = GroupStudent(read, seed=0)
+    student._mean, student._scale = np.zeros(3), np.ones(3)
+    torch.manual_seed(0)
+    student._maps = [torch.randn(3, 8, requires_grad=True) for _ in range(2)]
+    groups = np.array([[0, 2, 3], [4, 5, 6], [0, 7, 8], [1, 9, 10]])
+    targets = torch.tensor([[1.0, -0.3, 1.0, -1.7]] * len(queries))
+    student._learn([torch.from_numpy(read(side)) for side in (queries, pool)], groups, targets)
+    for _ in range(10):
+        student._learn([torch.from_numpy(read(side)) for side in (queries, pool)], groups, targets)
+    scores = student.score(queries[:1], pool)[0]
+    assert scores[0] > scores[2] > scores[1]
+
+
+def test_shuffled_weights_keep_their_numbers_and_lose_their_ranking(bench, exact):
+    shuffled = with_shuffled_weights(bench.model, 0)
+    for one, other in zip(bench.model.model.parameters(), shuffled.model.parameters(), strict=True):
+        assert torch.equal(one.flatten().sort().values, other.flatten().sort().values)
+        assert one.std() == 0 or not torch.equal(one, other)
+    scores = METHODS["randomised"](bench).score(bench.world.queries, bench.world.pool)
+    assert spearman_rows(exact, scores).mean() < 0.9
+
+
+def test_parts_are_charged_to_whoever_uses_them():
+    parts = Parts()
+
+    def slow(seconds, *needs):
+        def make():
+            for name, need in needs:
+                parts.get(name, need)
+            time.sleep(seconds)
+            return seconds
+
+        return make
+
+    features = ("features", slow(0.05))
+    _, first = parts.cost_of(slow(0.0, features, ("student", slow(0.02, features))))
+    assert first == pytest.approx(0.07, abs=0.02)
+    _, again = parts.cost_of(slow(0.0, ("student", slow(9))))
+    assert again == pytest.approx(0.07, abs=0.02)
+    assert parts.cost_of(slow(0.0))[1] < 0.01
+    assert parts.get("features", slow(9)) == 0.05
+
+
+def test_memory_is_seen_while_it_is_held():
+    with memory_taken() as taken:
+        block = np.ones(20_000_000)
+        time.sleep(0.05)
+        del block
+        assert taken() > 100
+
+
+@given(arrays.arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 15)), elements=st.floats(-1, 1)))
+def test_hubness_is_a_share(scores):
+    assert hubness(np.tile(scores[:1], (len(scores), 1))) <= hubness(scores) <= 1
+
+
+def test_hubness_and_length_of_known_scores():
+    assert hubness(np.tile(np.arange(40.0), (4, 1))) == 10 / 40
+    assert hubness(np.kron(np.eye(4), np.ones(10))) == 1
+    lengths = np.array([1.0, 2.0, 3.0, 4.0])
+    assert length_dependence(np.array([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]]), lengths) == pytest.approx(0)
+    assert length_dependence(np.array([[1.0, 2.0, 3.0, 9.0]]), lengths) == pytest.approx(1)
+
+
+def test_sanity_of_a_world(bench, exact):
+    scored = {name: Scored(exact, 0.0, 0) for name in ("gradient-cosine", "randomised")}
+    found = sanity_of(scored, bench.world)
+    assert found["randomised_rho"] == pytest.approx(1)
+    assert set(found["methods"]) == set(scored)
+
+
+def some(name, count, prompt="Say it"):
+    return [Example(f"{name}{n}", f"{prompt} {name} {n}", f"answer {n}") for n in range(count)]
+
+
+def test_audit_tells_what_it_checked():
+    found = audit({"pool": some("p", 3), "queries": some("q", 2), "train": some("t", 4)})
+    assert found["examples"] == {"pool": 3, "queries": 2, "train": 4}
+    assert found["checked"] == ["pool / queries", "pool / train", "queries / train"]
+    assert found["overlap"] == 0
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [Example("p1", "another", "text"), Example("x", "SAY it  p 1", "Answer 1")],
+    ids=["id", "text"],
+)
+def test_any_overlap_is_an_error_that_names_one(leak):
+    with pytest.raises(DataError, match=rf"leak between pool and test.*{leak.id}"):
+        audit({"pool": some("p", 3), "train": some("t", 3), "test": [*some("q", 2), leak]})
+
+
+def test_groups_that_must_be_apart():
+    sides = {"pool": some("p", 3), "queries": some("q", 3), "train": some("t", 3)}
+
+    def subject(example):
+        return example.id[1:]
+
+    with pytest.raises(DataError, match=r"leak between pool and queries.*same group"):
+        audit(sides, apart=subject)
+    with pytest.raises(DataError, match="leak between pool and train"):
+        audit(sides, apart=subject, together=[("queries", "pool")])
+    del sides["train"]
+    assert audit(sides, apart=subject, together=[("queries", "pool")])["overlap"] == 0
