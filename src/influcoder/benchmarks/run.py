@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from influcoder.benchmarks.results.tables import causal_tables, fidelity_tables
-from influcoder.benchmarks.results.task_tables import (
+from influcoder.benchmarks.results.tables import (
+    causal_tables,
     counterfact_tables,
+    fidelity_tables,
     paper_tables,
     selection_tables,
     toxicity_tables,

@@ -25,37 +25,22 @@ Need = Literal["adapter", "backbone", "training", "unlabelled"]
 
 
 class Ingredients(Protocol):
-    """What methods are made from; each part is made when a method first asks for it."""
+    """What methods are made from; each part is made when a method first asks for it.
+
+    The teacher that students learn from, the same with another seed (how well the two agree is the ceiling of every
+    method), (train, validation) with its features, our student of a tier, an encoder that reads texts as the static
+    tier does, the backbone as it comes, and the backbone trained by the paper's recipe.
+    """
 
     seed: int
 
-    def teacher(self) -> Teacher:
-        """The teacher that students learn from."""
-        ...
-
-    def second_teacher(self) -> Teacher:
-        """The same teacher with another seed: how well it agrees with itself is the ceiling of every method."""
-        ...
-
-    def samples(self) -> tuple[Sample, Sample]:
-        """(train, validation) with the teacher's features."""
-        ...
-
-    def student(self, tier: str) -> InfluenceEncoder:
-        """Our student of a tier."""
-        ...
-
-    def reader(self) -> InfluenceEncoder:
-        """An encoder that reads texts as the static tier does."""
-        ...
-
-    def untrained(self) -> InfluenceEncoder:
-        """The backbone as it comes."""
-        ...
-
-    def paper_student(self) -> InfluenceEncoder:
-        """The backbone trained by the paper's recipe."""
-        ...
+    def teacher(self) -> Teacher: ...
+    def second_teacher(self) -> Teacher: ...
+    def samples(self) -> tuple[Sample, Sample]: ...
+    def student(self, tier: str) -> InfluenceEncoder: ...
+    def reader(self) -> InfluenceEncoder: ...
+    def untrained(self) -> InfluenceEncoder: ...
+    def paper_student(self) -> InfluenceEncoder: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from influcoder.benchmarks.corpora.corpora import facts, states, tasks
 from influcoder.benchmarks.corpora.problem import Problem
 from influcoder.benchmarks.methods.bench import PSEUDO, TIERS, Bench
 from influcoder.benchmarks.methods.scored import score_methods
-from influcoder.benchmarks.results.audit import audit
 from influcoder.benchmarks.results.estimates import means
 from influcoder.benchmarks.results.frontier import frontier
 from influcoder.benchmarks.settings import FACTS, POOLS, FidelitySettings
@@ -58,6 +57,7 @@ class OneCorpus(Task[FidelitySettings, FidelityBench, Mapping[str, Any]]):
     """The benchmark on one corpus; what it measures are the numbers of a seed."""
 
     compared = ("surface", "tfidf", "bm25", "random", "exact", "paper-recipe", "untrained")
+    audited_roles = ("queries", "pool")  # a question may be worded as its own statement is
 
     def __init__(self, decoder: Decoder, settings: FidelitySettings, data: str | Path, corpus: str) -> None:
         super().__init__(decoder, settings, data)
@@ -69,13 +69,6 @@ class OneCorpus(Task[FidelitySettings, FidelityBench, Mapping[str, Any]]):
     def draw(self, seed: int) -> Problem:
         budget = self.settings.budget
         return facts(self.data, budget, seed) if self.corpus == FACTS else tasks(self.data, self.corpus, budget, seed)
-
-    def audit(self, problem: Problem) -> Mapping[str, Any]:
-        """A question may be worded as its own statement is, so queries and pools are checked apart."""
-        sides = problem.sides()
-        for role in ("queries", "pool"):
-            audit({name: side for name, side in sides.items() if name.endswith(role)})
-        return {"overlap": 0}
 
     def bench(self, problem: Problem, seed: int, folder: Path) -> FidelityBench:
         return FidelityBench(

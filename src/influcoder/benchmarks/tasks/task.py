@@ -14,7 +14,6 @@ from influcoder.benchmarks.methods.bench import Bench
 from influcoder.benchmarks.methods.registry import TASK_METHODS, chosen, left_out
 from influcoder.benchmarks.methods.scored import score_methods
 from influcoder.benchmarks.methods.trained import trained
-from influcoder.benchmarks.results.audit import audit
 from influcoder.benchmarks.results.estimates import costs
 from influcoder.benchmarks.results.sanity import mean_sanity, sanity_of
 from influcoder.benchmarks.settings import BenchmarkSettings, ComparisonSettings
@@ -39,7 +38,6 @@ class SeedRun(Generic[Truth]):
         skipped: the methods that could not be made, with the reason.
     """
 
-    seed: int
     problem: Problem
     scored: Mapping[str, Scored]
     truth: Truth
@@ -58,6 +56,8 @@ class Task(ABC, Generic[Settings, AnyBench, Truth]):
 
     compared: tuple[str, ...] = TASK_METHODS
     """the methods that it compares unless some are asked for"""
+    audited_roles: tuple[str, ...] = ("",)
+    """which sides are checked for leaks against each other, see `Problem.audit`"""
 
     def __init__(self, decoder: Decoder, settings: Settings, data: str | Path) -> None:
         self.decoder = decoder
@@ -67,10 +67,6 @@ class Task(ABC, Generic[Settings, AnyBench, Truth]):
     @abstractmethod
     def draw(self, seed: int) -> Problem:
         """The problem of a seed."""
-
-    def audit(self, problem: Problem) -> Mapping[str, Any]:
-        """See that no two sides share what they must not."""
-        return audit(problem.sides(), apart=problem.group, together=problem.sharing)
 
     @abstractmethod
     def bench(self, problem: Problem, seed: int, folder: Path) -> AnyBench:
@@ -102,10 +98,10 @@ class Task(ABC, Generic[Settings, AnyBench, Truth]):
 
     def _seed(self, seed: int, folder: Path) -> SeedRun[Truth]:
         problem = self.draw(seed)
-        audited = self.audit(problem)
+        audited = problem.audit(self.audited_roles)
         bench = self.bench(problem, seed, folder / self.folder_name(seed))
         scored = self.scores(bench)
-        return SeedRun(seed, problem, scored, self.measure(bench, scored), audited, left_out(bench, self.compared))
+        return SeedRun(problem, scored, self.measure(bench, scored), audited, left_out(bench, self.compared))
 
 
 def head(settings: BenchmarkSettings) -> dict[str, Any]:
