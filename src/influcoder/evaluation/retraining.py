@@ -106,6 +106,12 @@ def retrained_losses(
     return writer.finish().vectors()
 
 
+def losses_of(decoder: Decoder, examples: Sequence[Example]) -> NDArray[np.float32]:
+    """The loss of each example under a decoder, (n,)."""
+    batches = batches_of(decoder, decoder.tokenise(examples), TOKEN_BUDGET)
+    return np.asarray(measure_losses(decoder.model, batches, len(examples)))
+
+
 def lds(scores: Matrix, subsets: Subsets, losses: Matrix) -> Matrix:
     """The linear datamodeling score of each query, (n_queries,).
 

@@ -8,6 +8,7 @@ against the whole other side. What is read, penalties and channel weights are ch
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,38 @@ def distill_static(
     choices = _choices(sides, train, validation, targets, truth)
     _solve(encoder, sides, choices, train, validation, truth, refit)
     return encoder
+
+
+def distill_tier(
+    tier: str,
+    backbone: Any,
+    train: Sample,
+    validation: Sample,
+    recipe: ClosedFormRecipe,
+    *,
+    expected: Mapping[str, Floats] | None = None,
+    decoder: Decoder | None = None,
+    teacher: Teacher | None = None,
+    unlabelled: tuple[Sequence[Example], Sequence[Example]] = ((), ()),
+    provenance: Provenance | None = None,
+) -> InfluenceEncoder:
+    """The closed-form student of a tier; where there are unlabelled examples, a short tier labels them first.
+
+    Args:
+        tier: "static", "forward" or "short".
+        decoder: whose forward pass the forward tier reads.
+        teacher: whose gradients the short tier takes, as a student or to label.
+        unlabelled: (queries, pool examples) without features.
+        backbone, train, validation, expected: as of `distill_static`.
+    """
+    solve = partial(distill_static, backbone, train, validation, recipe, expected=expected)
+    labels = PseudoLabels.by(solve(short=teacher, refit=False), *unlabelled) if any(unlabelled) else None
+    return solve(
+        forward=decoder if tier == "forward" else None,
+        short=teacher if tier == "short" else None,
+        pseudo=labels,
+        provenance=provenance,
+    )
 
 
 @dataclass(frozen=True, slots=True)

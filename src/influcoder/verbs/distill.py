@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any, Literal, get_args
 
 from influcoder.data.examples import Example
@@ -14,11 +13,10 @@ from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import write_decoder_tables
-from influcoder.student.distill import ClosedFormRecipe, distill_static, measured
+from influcoder.student.distill import ClosedFormRecipe, distill_tier, measured
 from influcoder.student.encoder import DECODER_TIERS, InfluenceEncoder
 from influcoder.student.features_folder import FeaturesFolder
 from influcoder.student.paper import PaperRecipe, distill_paper, steps
-from influcoder.student.pseudo_labels import PseudoLabels
 from influcoder.student.sample import Sample, not_in, write_training
 from influcoder.teachers.imported import Imported
 from influcoder.teachers.teacher import Teacher
@@ -69,16 +67,16 @@ def distill(
         if recipe == "paper":
             encoder = _distill_paper(student, train, validation, seed, features.provenance)
         else:
-            solve = partial(
-                distill_static, student, train, validation, ClosedFormRecipe(seed=seed), expected=features.expected
-            )
-            labels = None
-            if queries or pool:
-                labels = PseudoLabels.by(solve(short=teacher, refit=False), queries, pool)
-            encoder = solve(
-                forward=decoder if recipe == "forward" else None,
-                short=teacher if recipe == "short" else None,
-                pseudo=labels,
+            encoder = distill_tier(
+                recipe,
+                student,
+                train,
+                validation,
+                ClosedFormRecipe(seed=seed),
+                expected=features.expected,
+                decoder=decoder,
+                teacher=teacher,
+                unlabelled=(queries, pool),
                 provenance=features.provenance,
             )
         write_training(path, features.sample, [*queries, *pool])
