@@ -20,10 +20,11 @@ from helpers.folders import contents
 from helpers.sentences import WORDS, as_rows, sentences, write_jsonl
 from helpers.tiny import save_decoder, tiny_model
 from influcoder import __version__, cli
-from influcoder.cli.flags import local, share
+from influcoder.cli.flags import share
 from influcoder.cli.output import words_of, write_config
 from influcoder.errors import ConfigError, StoreError
 from influcoder.report import console as tables
+from influcoder.store.output_folder import local
 
 VERBS = sorted(
     [
@@ -102,7 +103,7 @@ def evaluated(work, distilled):
 def test_features(work, features):
     found = orjson.loads(features.stdout)
     assert (found["queries"], found["pool"]) == (40, 120)
-    assert found["teacher"]["width"] == 1024
+    assert found["teacher"]["teacher"]["settings"]["width"] == 1024
     assert orjson.loads((work / "features" / "metrics.json").read_bytes()) == found
 
 

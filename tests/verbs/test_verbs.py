@@ -170,8 +170,9 @@ def test_teacher_is_made_as_it_was(built, decoder):
     assert teacher_of(built.encoder, decoder).settings == SETTINGS
 
 
-def select(built, folder, **rule):
-    return search_verb.select(built, sentences(4, 50, "asked"), Folder(folder), **rule)
+def select(built, folder, overwrite=False, **rule):
+    selection = search_verb.select(built, sentences(4, 50, "asked"), **rule)
+    return search_verb.write_selection(selection, Folder(folder, overwrite=overwrite))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_bad_rule_leaves_the_folder_alone(built, tmp_path, rule):
     select(built, tmp_path, top=0.2)
     before = contents(tmp_path)
     with pytest.raises(ConfigError):
-        search_verb.select(built, sentences(4, 50, "asked"), Folder(tmp_path, overwrite=True), **rule)
+        select(built, tmp_path, overwrite=True, **rule)
     assert contents(tmp_path) == before
 
 

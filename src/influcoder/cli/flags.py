@@ -3,7 +3,6 @@
 Frozen dataclasses, flattened into flags: one place for name, default and help.
 """
 
-import glob
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
@@ -67,7 +66,7 @@ class Output:
 
     def folder(self, arguments: Mapping[str, Any]) -> "Folder":
         """The folder, apart from what a verb with these arguments reads."""
-        from influcoder.store.output_folder import Folder
+        from influcoder.store.output_folder import Folder, local
 
         given = flat(arguments)
         named = [given.get(name) or [] for name in INPUTS]
@@ -256,12 +255,6 @@ class Attribution:
 NOT_GIVEN = Attribution()
 
 
-def local(place: str | Path) -> list[Path]:
-    """The files and folders on this machine that a path or glob names; none of a hub id."""
-    path = os.path.expanduser(place)
-    return [Path(name) for name in ([path] if os.path.exists(path) else glob.glob(path, recursive=True))]
-
-
 def flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A verb's arguments by name, those of shared flags among them."""
     found: dict[str, Any] = {}
@@ -271,13 +264,6 @@ def flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[name] = value
     return found
-
-
-def refuse_without_decoder(decoder: str | None, **given: object) -> None:
-    """Refuse what tells more of a decoder when none is given: it would be left out in silence."""
-    alone = [f"--{name}" for name, value in given.items() if value]
-    if alone and decoder is None:
-        raise ConfigError(f"{' and '.join(alone)} was given without a decoder. Name it with --decoder as well.")
 
 
 def share(text: str | None, flag: str) -> float | None:

@@ -128,7 +128,9 @@ def examples_of(row: Any, columns: Columns | None, notes: Counter[str], prepare:
     """
     if isinstance(row, RowError):
         raise row
-    found = [checked(row)] if isinstance(row, Example) else examples_from_row(row, columns, notes)
+    if isinstance(row, Example):  # made by its caller, or read and prepared before
+        return [checked(row)]
+    found = examples_from_row(row, columns, notes)
     if prepare is not None:
         return [prepare(example) for example in found]
     if any(isinstance(example.given, TokenIds) and not example.completion for example in found):

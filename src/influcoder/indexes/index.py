@@ -41,13 +41,16 @@ EXAMPLE = ("id", "prompt", "completion", "turns", "metadata")
 
 
 class Index:
-    """A pool that has been embedded; open one with `Index(folder)`, make one with `Index.build`.
+    """A pool that has been embedded; open one with `Index(folder)`, make one with `influcoder.index`.
 
     Args:
         decoder: what an encoder of the short or forward tier reads queries with.
 
     Raises:
         StoreError: not an index, unfinished, or damaged.
+
+    >>> len(Index("index"))
+    60
     """
 
     def __init__(self, folder: str | Path, *, decoder: Decoder | None = None) -> None:

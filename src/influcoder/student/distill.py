@@ -94,6 +94,12 @@ def distill_static(
     Raises:
         ConfigError: the splits share an example, or one is too small; two slow tiers are asked for at once; or the
             pseudo-labels come from a student of other splits.
+
+    >>> from influcoder import FeaturesFolder
+    >>> features = FeaturesFolder("features")
+    >>> encoder = distill_static(features.backbone, *features.split(seed=0), expected=features.expected)
+    >>> sorted(encoder.measured)[0]
+    'aggregated_spearman'
     """
     recipe = recipe or ClosedFormRecipe()
     _refuse_overlap(train, validation)

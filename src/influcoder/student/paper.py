@@ -81,6 +81,12 @@ def distill_paper(
 
     Args:
         advance: told of every step done, for a progress bar of `steps(...)` steps.
+
+    >>> from influcoder import FeaturesFolder
+    >>> features = FeaturesFolder("features")
+    >>> sample, recipe = features.sample, PaperRecipe(epochs=1)
+    >>> distill_paper(features.backbone, sample.queries, sample.pool, sample.influence, recipe).tier
+    'transformer'
     """
     recipe = recipe or PaperRecipe()
     torch.manual_seed(recipe.seed)

@@ -1,16 +1,15 @@
 """The verbs `distill` and `import` as functions."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
 from influcoder.provenance import Provenance
 from influcoder.store.files import write_json
-from influcoder.store.output_folder import Folder
+from influcoder.store.output_folder import Folder, local
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import write_decoder_tables
 from influcoder.student.distill import ClosedFormRecipe, distill_tier, measured
@@ -20,6 +19,7 @@ from influcoder.student.paper import PaperRecipe, distill_paper, steps
 from influcoder.student.sample import Sample, not_in, write_training
 from influcoder.teachers.imported import Imported
 from influcoder.teachers.teacher import Teacher
+from influcoder.verbs.opening import AnyDecoder, AnyFeatures, Rows, open_decoder_of, open_features, read_rows
 
 Recipe = Literal["static", "forward", "short", "paper"]
 
@@ -36,13 +36,14 @@ def import_attribution(found: Imported, folder: Folder, decoder: Decoder | None 
 
 
 def distill(
-    features: FeaturesFolder,
+    features: AnyFeatures,
     folder: Folder,
     *,
     recipe: Recipe = "static",
     backbone: str | None = None,
-    decoder: Decoder | None = None,
-    unlabelled: tuple[Sequence[Example], Sequence[Example]] = ((), ()),
+    decoder: AnyDecoder | None = None,
+    adapter: str | Path | None = None,
+    unlabelled: tuple[Rows | None, Rows | None] = (None, None),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Distill features into an encoder; a seeded 15 % of both sides choose between models.
@@ -52,10 +53,16 @@ def distill(
         decoder: for the forward and the short recipe, and for pseudo-labels: the one that the features come from.
         unlabelled: queries and pool examples without features, for the static and the forward recipe: a short tier is
             distilled first and labels them. Those whose text stands in `features` are left out.
+        adapter: of a decoder that is not loaded yet.
     """
-    _refuse_recipe(features, recipe, backbone, decoder, any(unlabelled))
+    features = open_features(features)
+    _refuse_recipe(features, recipe, backbone, decoder is not None, any(unlabelled))
+    decoder = open_decoder_of(features.provenance, decoder, adapter)
     train, validation = features.split(seed)
-    queries, pool = not_in(features.sample.queries, unlabelled[0]), not_in(features.sample.pool, unlabelled[1])
+    queries, pool = (
+        not_in(known, read_rows(given, "unlabelled", decoder) if given else [])
+        for known, given in zip((features.sample.queries, features.sample.pool), unlabelled, strict=True)
+    )
     if any(unlabelled) and not (queries or pool):
         raise ConfigError(f"every unlabelled text stands in {features.path} already: nothing is left to label.")
     student = sentence_transformer(backbone) if backbone else features.backbone
@@ -81,6 +88,7 @@ def distill(
             )
         write_training(path, features.sample, [*queries, *pool])
         encoder.teacher_state = state
+        encoder.base_model = _hub_id(backbone) if recipe == "paper" else features.base_model
         encoder.save(path)
         splits = {
             "train_queries": len(train.queries),
@@ -93,6 +101,11 @@ def distill(
         metrics = {"tier": encoder.tier, "validation": encoder.measured, "splits": splits}
         write_json(path / "metrics.json", metrics)
     return metrics
+
+
+def _hub_id(backbone: str | None) -> str | None:
+    """The name of a Sentence Transformers model that is not on this machine as a folder."""
+    return None if backbone is None or local(backbone) else backbone
 
 
 def _short_teacher(features: FeaturesFolder, decoder: Decoder) -> Teacher:
@@ -124,7 +137,7 @@ def _distill_paper(
 
 
 def _refuse_recipe(
-    features: FeaturesFolder, recipe: str, backbone: str | None, decoder: Decoder | None, labels: bool
+    features: FeaturesFolder, recipe: str, backbone: str | None, with_decoder: bool, labels: bool
 ) -> None:
     """See that what a recipe needs is given, and nothing that it would not read."""
     if recipe not in get_args(Recipe):
@@ -135,7 +148,7 @@ def _refuse_recipe(
         raise ConfigError(
             f"--unlabelled goes with --recipe static or forward: the {recipe} recipe reads no such labels."
         )
-    if (recipe in DECODER_TIERS or labels) != (decoder is not None):
+    if (recipe in DECODER_TIERS or labels) != with_decoder:
         raise ConfigError(
             "the forward and the short recipe, and --unlabelled, run the decoder, nothing else does: give --decoder "
             "with one of them."
