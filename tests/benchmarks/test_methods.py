@@ -123,7 +123,7 @@ def test_the_papers_recipe_keeps_the_papers_teacher(bench, tmp_path, monkeypatch
         return SimpleNamespace(dim=1)
 
     monkeypatch.setattr(Bench, "untrained", lambda self: SimpleNamespace(backbone=None))
-    monkeypatch.setattr(methods, "distil_paper", learn)
+    monkeypatch.setattr(methods, "distill_paper", learn)
     for teacher in EXACT_AND_TAUGHT:
         METHODS["paper-recipe"](replace(bench, folder=tmp_path, parts=Parts(), taught_by=teacher))
     np.testing.assert_array_equal(*taught)

@@ -1,4 +1,4 @@
-"""Three chat templates, written anew in the manner of Qwen 3, Llama 3 and Gemma, each with a tokenizer of its tokens."""
+"""Three chat templates, written anew in the manner of Qwen 3, Llama 3 and Gemma, each with its tokenizer."""
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -110,7 +110,8 @@ LLAMA = """\
         {{- message.content if message.content is string else message.content | tojson }}
         {{- '<|eot_id|>' }}
     {%- else %}
-        {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}
+        {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' }}
+        {{- message['content'] | trim + '<|eot_id|>' }}
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}

@@ -1,4 +1,4 @@
-"""Every layout of rows becomes the token ids and the loss that TRL's own trainers make of it, on three chat templates."""
+"""Every layout of rows becomes the token ids and the loss that TRL makes of it, on three chat templates."""
 
 import pytest
 from datasets import Dataset
@@ -46,7 +46,13 @@ SFT = {
         HANDED_TO_TRL,
         {"completion_only_loss": False},
     ),
-    "prompt and completion in messages": (EVERYWHERE, {"prompt": [USER], "completion": [ANSWER]}, {}, HANDED_TO_TRL, {}),
+    "prompt and completion in messages": (
+        EVERYWHERE,
+        {"prompt": [USER], "completion": [ANSWER]},
+        {},
+        HANDED_TO_TRL,
+        {},
+    ),
     "long prompt in messages": (
         EVERYWHERE,
         {"prompt": [USER, ANSWER, AGAIN], "completion": [ROME]},
@@ -76,7 +82,13 @@ SFT = {
         {"prompt": [USER, ANSWER, AGAIN], "completion": [ROME]},
         {},
     ),
-    "messages, loss on all": (EVERYWHERE, {"messages": [USER, ANSWER, AGAIN, ROME]}, {"loss": "all"}, HANDED_TO_TRL, {}),
+    "messages, loss on all": (
+        EVERYWHERE,
+        {"messages": [USER, ANSWER, AGAIN, ROME]},
+        {"loss": "all"},
+        HANDED_TO_TRL,
+        {},
+    ),
     "messages, loss on the assistant": (
         EVERYWHERE,
         {"messages": [USER, ANSWER, AGAIN, ROME]},
@@ -300,7 +312,18 @@ def test_pairs(kind, name, tmp_path):
     assert ours(kind, row, pairs="rejected") == expected[1:]
 
 
-TEXTS = ["x", " x ", "\n", "a\n\nb", "Ünïcode 日本 🙂", "tab\tand\r\nline", "e\u0301", "<think>", "{{ x }}", "a <b> & 'c'"]
+TEXTS = [
+    "x",
+    " x ",
+    "\n",
+    "a\n\nb",
+    "Ünïcode 日本 🙂",
+    "tab\tand\r\nline",
+    "e\u0301",
+    "<think>",
+    "{{ x }}",
+    "a <b> & 'c'",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from helpers.folders import contents
 from influcoder.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMismatch
 from influcoder.provenance import Provenance, TeacherRecord
-from influcoder.store.store import FORMAT, Store, StoreWriter
+from influcoder.store.codes import Plain
+from influcoder.store.store import FORMAT, Store
+from influcoder.store.writer import StoreWriter
 
 ROWS, DIM, SHARD_ROWS = 10, 4, 4
 MADE_BY = Provenance(TeacherRecord("t", {"seed": 7, "nested": {"layers": [1, 2]}}))
@@ -21,10 +23,10 @@ def made_with(**changes):
 
 
 def writer(folder, rows=ROWS, **changes):
+    code = Plain(changes.pop("dim", DIM), changes.pop("dtype", "float32"))
     plan = {
         "kind": "features",
-        "dim": DIM,
-        "dtype": "float32",
+        "code": code,
         "ids": [f"id-{row}" for row in range(rows)],
         "provenance": MADE_BY,
         "shard_rows": SHARD_ROWS,

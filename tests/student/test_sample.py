@@ -8,7 +8,8 @@ from influcoder.data.columns import to_columns
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, DataError, StoreError, StoreMismatch
 from influcoder.provenance import Provenance
-from influcoder.store.store import StoreWriter
+from influcoder.store.codes import Plain
+from influcoder.store.writer import StoreWriter
 from influcoder.student.features_folder import FeaturesFolder
 from influcoder.student.sample import Sample, refuse_trained_on, split_sample, write_training
 
@@ -16,7 +17,7 @@ from influcoder.student.sample import Sample, refuse_trained_on, split_sample, w
 def write_store(folder, examples, *, kind="features"):
     vectors = np.random.default_rng(len(examples)).normal(size=(len(examples), 5)).astype(np.float32)
     ids = [one.id for one in examples]
-    writer = StoreWriter(folder, kind=kind, dim=5, dtype="float32", ids=ids, provenance=Provenance(), shard_rows=16)
+    writer = StoreWriter(folder, kind=kind, code=Plain(5, "float32"), ids=ids, provenance=Provenance(), shard_rows=16)
     for shard in writer.missing():
         rows = slice(shard.start, shard.stop)
         writer.write(shard, vectors[rows], to_columns(examples[rows]))

@@ -21,7 +21,7 @@ from influcoder.report.summary import query_summary
 from influcoder.store.output_folder import Folder
 from influcoder.store.store import Store
 from influcoder.student.decoder_tables import expected_embeddings
-from influcoder.student.distill import distil_static
+from influcoder.student.distill import distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.encoder_folder import teacher_of
 from influcoder.student.features_folder import FeaturesFolder
@@ -447,10 +447,10 @@ def test_who_labels_has_not_seen_what_is_chosen_by(decoder, train, tmp_path, mon
 
     def noted(*given, **more):
         made.append((more["short"] is not None, more.get("refit", True)))
-        return distil_static(*given, **more)
+        return distill_static(*given, **more)
 
     for module in (distill_verb, closed_form):
-        monkeypatch.setattr(module, "distil_static", noted)
+        monkeypatch.setattr(module, "distill_static", noted)
     distill(FeaturesFolder(train), Folder(tmp_path / "e"), decoder=decoder, unlabelled=unlabelled)
     teacher, splits = GradientTeacher(decoder, SETTINGS), split_sample(FeaturesFolder(train).sample, 0)
     closed_form.distilled(closed_form.PSEUDO, teacher, splits, 0, expected_embeddings(decoder), unlabelled)

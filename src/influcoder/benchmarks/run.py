@@ -31,6 +31,7 @@ from influcoder.benchmarks.tasks.toxicity import UNSAFE_TEACHER, ToxicitySetting
 from influcoder.benchmarks.tasks.toxicity import benchmark as toxicity
 from influcoder.data.reading import read_examples
 from influcoder.errors import ConfigError
+from influcoder.extras import require
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings
 from influcoder.store.files import atomic_write, write_json
@@ -192,6 +193,7 @@ def _finished(
     tables: Callable[[Mapping[str, Any]], str],
 ) -> dict[str, Any]:
     """What `run` measures in the claimed folder, written there as numbers and as tables."""
+    require("bm25s", "matplotlib", "psutil", "sklearn")  # what rivals and figures need, before hours of work
     with folder.claim() as path:
         metrics = run(path) | {"package": __version__, "quick": quick, "decoder": asdict(decoder.fingerprint)}
         write_json(path / "metrics.json", metrics)

@@ -23,12 +23,13 @@ app = cyclopts.App(
     name="influcoder",
     help="Which training examples push a language model towards an output, and which push it away.",
     version=__version__,
+    help_format="plaintext",  # reading Markdown takes as long as all else
     suppress_keyboard_interrupt=False,  # told by `main`
 )
 for verb in (demo, teachers, show, features, distill, index, search, select, score, export, evaluate, report, env):
-    app.command(verb)
-app.command(import_attribution, name="import")
-app.command(self_check, name="self-check")
+    app.command(verb, help_format="markdown")
+app.command(import_attribution, name="import", help_format="markdown")
+app.command(self_check, name="self-check", help_format="markdown")
 app.command(benchmarks, name="benchmark")
 app.command(plans, name="plan")
 

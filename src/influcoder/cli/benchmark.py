@@ -9,7 +9,9 @@ import cyclopts
 from influcoder.cli.flags import Files, Flag, ResumableOutput
 from influcoder.cli.output import finish
 
-benchmarks = cyclopts.App(help="Measure every method side by side, on data that none of them was fitted on.")
+benchmarks = cyclopts.App(
+    help="Measure every method side by side, on data that none of them was fitted on.", help_format="markdown"
+)
 
 
 @benchmarks.command

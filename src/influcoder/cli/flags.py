@@ -189,7 +189,7 @@ class Teaching:
     damping: float | None = None
     "of a curvature, as a share of its mean eigenvalue"
     modules: str | None = None
-    "glob pattern of the layers to look at, as *.mlp.*; all linear ones but the head when omitted"
+    "glob pattern of the layers to look at, as `*.mlp.*`; all linear ones but the head when omitted"
     normalise_modules: Flag = False
     "scale each layer's part to unit length"
     precision: Literal["auto", "bf16", "fp32"] = "auto"

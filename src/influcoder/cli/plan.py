@@ -19,7 +19,9 @@ from influcoder.cli.output import print_json
 from influcoder.cli.student import decoder_of
 from influcoder.cli.teach import checkpoints_of
 
-plans = cyclopts.App(help="Tell what a long job will take: rows, time by a measured probe, disk, memory.")
+plans = cyclopts.App(
+    help="Tell what a long job will take: rows, time by a measured probe, disk, memory.", help_format="markdown"
+)
 
 
 @plans.command

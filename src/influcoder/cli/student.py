@@ -1,4 +1,4 @@
-"""The verbs of the student: distil it, judge it."""
+"""The verbs of the student: distill it, judge it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,7 +24,7 @@ def distill(
     unlabelled_queries: Files | None = None,
     seed: Seed = 0,
 ) -> None:
-    """Distil teacher features into an encoder that reads text alone.
+    """Distill teacher features into an encoder that reads text alone.
 
     Args:
         features: what `influcoder features` wrote; a seeded 15 % of it is kept for validation

@@ -163,7 +163,7 @@ def import_attribution(
     Args:
         queries: the query examples: JSONL (.gz, .zst) or Parquet files, folders or globs
         pool: the same for the training examples
-        decoder: the decoder whose table the static recipe reads; without it, distil with --recipe paper
+        decoder: the decoder whose table the static recipe reads; without it, distill with --recipe paper
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())

@@ -26,7 +26,8 @@ class Example:
 
     `turns` holds the (role, content) pairs of a chat up to the completion; without turns the prompt is
     raw text. `prompt` and `completion` always read as plain text. `given` is what the decoder reads where these do not
-    say it all: a chat with tools, tool calls, reasoning or loss by turn, or token ids.
+    say it all: a chat with tools, tool calls, reasoning or loss by turn, or token ids. `row` is the row it was read
+    from, or None.
 
     >>> Example("a", "What is the capital of France?", "Paris").completion
     'Paris'
@@ -38,6 +39,16 @@ class Example:
     turns: tuple[tuple[str, str], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
     given: Chat | TokenIds | None = None
+    row: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def question(cls, prompt: str, completion: str, *, id: str = "query") -> "Example":
+        """What a model is asked, as a user's turn, and what it says.
+
+        >>> Example.question("What is the capital of France?", "Paris").turns
+        (('user', 'What is the capital of France?'),)
+        """
+        return cls(id, prompt, completion, (("user", prompt),))
 
 
 def examples_from_row(row: object, columns: Columns | None = None, notes: Counter[str] | None = None) -> list[Example]:
@@ -62,7 +73,7 @@ def examples_from_row(row: object, columns: Columns | None = None, notes: Counte
         name = _row_id(row, columns)
         if parts.side:
             name, metadata = f"{name}-{parts.side}" if name else "", metadata | {SIDE: parts.side}
-        found.append(checked(Example(name, parts.prompt, parts.completion, parts.turns, metadata, parts.given)))
+        found.append(checked(Example(name, parts.prompt, parts.completion, parts.turns, metadata, parts.given, row)))
     return found
 
 

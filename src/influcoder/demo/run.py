@@ -14,15 +14,13 @@ from influcoder.data.examples import Example
 from influcoder.demo.world import SPLITS, World, assets, planted_for
 from influcoder.evaluation.evaluate import count_overlap, evaluate
 from influcoder.evaluation.scorers import (
-    Bm25,
     EncoderScorer,
     ExactQueryScorer,
-    Random,
     Scorer,
     Scores,
     Surface,
     TeacherScorer,
-    Tfidf,
+    word_scorers,
 )
 from influcoder.indexes.index import Index
 from influcoder.maths.metrics import retrieval
@@ -34,16 +32,17 @@ from influcoder.report.summary import query_summary
 from influcoder.store.files import write_json
 from influcoder.store.store import Store
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
-from influcoder.student.distill import ClosedFormRecipe, distil_static
+from influcoder.student.distill import ClosedFormRecipe, distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.features_folder import read_features
-from influcoder.student.paper import PaperRecipe, distil_paper, steps
+from influcoder.student.paper import PaperRecipe, distill_paper, steps
 from influcoder.student.sample import Sample
 from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.write import write_features
 
 MAX_LENGTH = 512
+QUICK = 16
 SHOWN_FACTS = 2
 # A static table needs larger steps than a transformer; 5e-5, the paper's, leaves it where it started.
 PAPER_ON_STATIC = PaperRecipe(learning_rate=1e-2)
@@ -58,6 +57,7 @@ class Demo:
     world: World
     decoder: Decoder
     teacher: GradientTeacher
+    verified: int = 50  # the encoder's best, which the teacher scores again
     timings: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -70,11 +70,17 @@ class Demo:
         return [getattr(self.world, side)[row] for row in self.world.rows(side, split=split, kind=kind)]
 
 
-def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
-    """Run the demo into `folder`, which the caller has claimed; returns what `metrics.json` holds."""
+def run_demo(folder: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]:
+    """Run the demo into `folder`, which the caller has claimed; returns what `metrics.json` holds.
+
+    Args:
+        quick: the same path on one in `QUICK` examples, to see that it runs; its numbers mean little.
+    """
     decoder = Decoder.load(assets() / "decoder", max_length=MAX_LENGTH)
     settings = TeacherSettings(seed=seed)
     demo = Demo(folder, seed, World.load(), decoder, GradientTeacher(decoder, settings))
+    if quick:
+        demo = replace(demo, world=demo.world.part(QUICK), verified=10)
     splits = {f"{split}_{side}": len(demo.examples(side, split)) for split in SPLITS for side in ("queries", "pool")}
     splits["overlap"] = sum(
         count_overlap(*(demo.examples(side, split) for split in SPLITS)) for side in ("queries", "pool")
@@ -84,8 +90,8 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
         split: whole.rows(demo.world.rows("queries", split=split), demo.world.rows("pool", split=split))
         for split in SPLITS
     }
-    with demo.timed("distil"):
-        encoder = distil_static(
+    with demo.timed("distill"):
+        encoder = distill_static(
             backbone_of(decoder),
             samples["train"],
             samples["validation"],
@@ -96,14 +102,15 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
         encoder.save(folder / "encoder")
     with demo.timed("index"):
         index = Index.build(encoder, demo.world.pool, folder / "index")
-    scorers = _scorers(demo, encoder, samples)
+    skipped, scorers = _scorers(demo, encoder, samples)
     with demo.timed("evaluate"):
         methods, planted = _judge(demo, scorers, samples["test"])
     with demo.timed("verify"):
-        planted["influcoder-verify-50"] = _verified_retrieval(demo, encoder, samples["test"])
+        planted[f"influcoder-verify-{demo.verified}"] = _verified_retrieval(demo, encoder, samples["test"])
     metrics = {
         "schema": 1,
         "seeds": [seed],
+        "quick": quick,
         "splits": splits,
         "teacher": {
             "name": demo.teacher.settings.name,
@@ -112,6 +119,7 @@ def run_demo(folder: Path, *, seed: int = 0) -> dict[str, Any]:
             "decoder_parameters": decoder.fingerprint.decoder_parameters,
         },
         "methods": methods,
+        "skipped": skipped,
         "planted": planted,
         "timings_s": demo.timings,
     }
@@ -135,14 +143,14 @@ def _sample(demo: Demo) -> Sample:
     return Sample(demo.world.queries, demo.world.pool, found["queries"], found["pool"])
 
 
-def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) -> list[Scorer]:
-    """Every method of the fidelity table, fitted on the training split where it needs to be."""
+def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) -> tuple[dict[str, str], list[Scorer]]:
+    """(what is left out and why; every method of the fidelity table, fitted on the training split if it needs it)."""
     train = samples["train"]
     with (
         demo.timed("paper recipe"),
         progress("the paper's recipe", steps(len(train.queries), len(train.pool), PAPER_ON_STATIC)) as advance,
     ):
-        paper = distil_paper(
+        paper = distill_paper(
             backbone_of(demo.decoder),
             train.queries,
             train.pool,
@@ -153,15 +161,14 @@ def _scorers(demo: Demo, encoder: InfluenceEncoder, samples: dict[str, Sample]) 
     with demo.timed("surface"):
         surface = Surface(encoder).fit(train, samples["validation"])
     other_seed = replace(demo.teacher.settings, seed=demo.seed + 1)
-    return [
+    words, left_out = word_scorers(demo.seed)
+    return left_out, [
         EncoderScorer("influcoder", encoder),
         ExactQueryScorer(encoder, demo.teacher),
         EncoderScorer("paper-recipe", paper),
         EncoderScorer("untrained", InfluenceEncoder(backbone_of(demo.decoder), None)),
         surface,
-        Tfidf(),
-        Bm25(),
-        Random(demo.seed),
+        *words,
         TeacherScorer(GradientTeacher(demo.decoder, other_seed)),
     ]
 
@@ -178,11 +185,11 @@ def _judge(demo: Demo, scorers: list[Scorer], test: Sample) -> tuple[dict[str, A
     return methods, planted
 
 
-def _verified_retrieval(demo: Demo, encoder: InfluenceEncoder, test: Sample, shortlist: int = 50) -> dict[str, float]:
-    """Retrieval when real gradients re-score the encoder's first 50 of the test pool."""
+def _verified_retrieval(demo: Demo, encoder: InfluenceEncoder, test: Sample) -> dict[str, float]:
+    """Retrieval when real gradients re-score the encoder's first of the test pool."""
     queries = [query for query in test.queries if query.metadata["kind"] == "fact"]
     index = Index.build(encoder, test.pool, demo.folder / "test-index")
-    found = search(index, queries, k=shortlist, verify=shortlist, teacher=demo.teacher)
+    found = search(index, queries, k=demo.verified, verify=demo.verified, teacher=demo.teacher)
     scores: Scores = np.full((len(queries), len(index)), -np.inf)
     for row, hits in enumerate(found):
         scores[row, [hit.row for hit in hits]] = [hit.exact for hit in hits]
@@ -200,7 +207,7 @@ def _shown_queries(demo: Demo, index: Index) -> list[dict[str, Any]]:
     for fact, answer in answered[:SHOWN_FACTS]:
         asked = replace(fact, completion=answer or fact.completion)
         hits = {
-            side: search(index, [asked], opponents=side == "opponents", verify=50, teacher=demo.teacher)[0]
+            side: search(index, [asked], opponents=side == "opponents", verify=demo.verified, teacher=demo.teacher)[0]
             for side in ("proponents", "opponents")
         }
         planted = {hit.row: _is_planted(fact, hit) for side in hits.values() for hit in side}

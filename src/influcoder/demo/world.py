@@ -47,6 +47,20 @@ class World:
             dtype=np.int64,
         )
 
+    def part(self, of: int) -> "World":
+        """One in `of` facts, tasks and rows of each split; a fact keeps its question and every row about it."""
+
+        def drawn(side: str, kind: str) -> set[int]:
+            return {int(row) for split in SPLITS for row in self.rows(side, split=split, kind=kind)[::of]}
+
+        def kept(side: str, kind: str) -> list[Example]:
+            rows = drawn(side, kind)
+            examples = enumerate(getattr(self, side))
+            return [one for row, one in examples if row in rows or one.metadata["fact"] in facts]
+
+        facts = {self.queries[row].metadata["fact"] for row in drawn("queries", "fact")}
+        return World(kept("queries", "task"), kept("pool", "dolly"))
+
 
 def planted_for(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:
     """(n_queries, n_pool) whether a pool row states the very fact a query asks for."""

@@ -30,7 +30,8 @@ from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, batches_of, completion_losses, finetune, measure_losses
 from influcoder.progress import progress
 from influcoder.provenance import Provenance
-from influcoder.store.store import StoreWriter
+from influcoder.store.codes import Plain
+from influcoder.store.writer import StoreWriter
 
 Subsets = NDArray[np.int64]
 TOKEN_BUDGET = 4096
@@ -86,8 +87,7 @@ def retrained_losses(
     writer = StoreWriter(
         folder,
         kind="retrained-losses",
-        dim=len(queries),
-        dtype="float32",
+        code=Plain(len(queries), "float32"),
         ids=[f"subset-{number:04d}" for number in range(len(subsets))],
         provenance=provenance,
         shard_rows=1,
@@ -102,7 +102,7 @@ def retrained_losses(
             losses = measure_losses(trained.model, batches, len(queries))
             writer.write(shard, losses[None], {"members": [members.tolist()]})
             advance(1)
-    return np.asarray(writer.finish().vectors(), np.float32)
+    return writer.finish().vectors()
 
 
 def lds(scores: Matrix, subsets: Subsets, losses: Matrix) -> Matrix:

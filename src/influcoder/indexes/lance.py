@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from influcoder.data.columns import from_columns
 from influcoder.data.examples import Example
-from influcoder.errors import ConfigError, MissingDependency, StoreError, StoreMismatch
+from influcoder.errors import ConfigError, StoreError, StoreMismatch
+from influcoder.extras import optional
 from influcoder.indexes.build import ASKED
 from influcoder.indexes.faiss_index import LEAST_RECALL
 from influcoder.indexes.filters import PREFIX, Condition, parse_filter
@@ -266,11 +267,7 @@ def _struct(part: pa.Table, kinds: dict[str, pa.DataType]) -> pa.StructArray:
 
 def _connect(uri: str) -> Any:
     os.environ.setdefault("LANCE_LOG", "error")
-    try:
-        import lancedb
-    except ImportError as error:
-        raise MissingDependency("LanceDB is not installed. Install it with: pip install 'influcoder[lance]'") from error
-    return lancedb.connect(uri)
+    return optional("lancedb").connect(uri)
 
 
 @contextmanager

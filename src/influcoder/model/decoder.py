@@ -16,21 +16,22 @@ from typing import Any
 
 import orjson
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from influcoder.data.examples import Example
 from influcoder.data.messages import RowError
 from influcoder.errors import ConfigError, DataError, ModelError, first_line, some_of
-from influcoder.model.adapters import Adapter, with_adapter
+from influcoder.model.adapter_folder import base_and_adapter
+from influcoder.model.adapters import Adapter, MergedAdapter, with_adapter
 from influcoder.model.batches import Tokens
-from influcoder.model.template import fixed_template, template_date
+from influcoder.model.template import template_date
 from influcoder.model.tokenise import Tokeniser
+from influcoder.model.tokenizer_loading import check_pair, load_tokenizer, tokenizer_hash
 from influcoder.provenance import DecoderRecord
 
 logger = logging.getLogger("influcoder")
 
-SPARE_TOKENS = 16
 """tokens without a row in the embedding that a tokenizer may have, as CodeLlama's has"""
 _NOT_ARITHMETIC = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 
@@ -52,28 +53,15 @@ class Decoder:
         *,
         name: str,
         max_length: int = 1024,
-        adapter: Adapter | None = None,
+        merged: MergedAdapter | None = None,
+        tokenizer_differs: str | None = None,
         again: "Callable[[], Decoder] | None" = None,
     ) -> None:
-        if tokenizer.eos_token_id is None:
-            raise ModelError(f"{name}: the tokenizer has no end token; set tokenizer.eos_token.")
         if max_length < 2:
             raise ConfigError(f"max_length is {max_length}, expected at least 2: a token and the one it predicts.")
         limit = getattr(model.config, "max_position_embeddings", None) or max_length
         rows = model.get_input_embeddings().num_embeddings
-        beyond = len(tokenizer) - rows
-        if beyond > max(SPARE_TOKENS, rows // 100):
-            raise ModelError(
-                f"{name}: the tokenizer has {len(tokenizer)} tokens, the embedding only {rows} rows: not a pair. "
-                "Give the tokenizer that the model was saved with."
-            )
-        if beyond > 0:
-            logger.warning(
-                "%s: the last %d tokens of the tokenizer have no row in the embedding; rows of data that use them are "
-                "refused.",
-                name,
-                beyond,
-            )
+        check_pair(tokenizer, rows, name)
         self.model = model.eval().requires_grad_(False)
         if not _is_causal(self.model):
             raise ModelError(
@@ -86,7 +74,8 @@ class Decoder:
         self.tokeniser = Tokeniser(tokenizer, name=name, rows=rows, max_length=self.max_length)
         self._fingerprint: DecoderRecord | None = None
         self._most: int | None = None
-        self.adapter = adapter or {}
+        self.merged = merged
+        self.tokenizer_differs = tokenizer_differs
         self._again = again
 
     @classmethod
@@ -117,8 +106,11 @@ class Decoder:
         if not sys.stderr.isatty():
             disable_progress_bar()
         stored_as = _dtype(dtype, device)
+        path, own = base_and_adapter(path, adapter, revision=revision)
+        if own is not None and adapter is None:
+            revision = own.said.get("revision")  # the one given is of the adapter
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+            tokenizer, differs = load_tokenizer(path, own, revision=revision, trust_remote_code=trust_remote_code)
             model, found = AutoModelForCausalLM.from_pretrained(
                 path,
                 revision=revision,
@@ -126,31 +118,45 @@ class Decoder:
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
             )
+        except ModelError:
+            raise
         except Exception as error:  # the libraries below raise errors of every class on damaged files
+            found_in = own if adapter is None else None
+            whose = "" if found_in is None else f" (the base that the adapter {found_in.path} names)"
+            other = "" if found_in is None else f" Or name another: --decoder BASE --adapter {found_in.path}."
             raise ModelError(
-                f"{path}: cannot be loaded as a causal language model: {first_line(error)} "
-                "Expected a Hugging Face folder with config.json, safetensors weights and a tokenizer, or a hub id."
+                f"{path}{whose}: cannot be loaded as a causal language model: {first_line(error)} Expected a Hugging "
+                f"Face folder with config.json, safetensors weights and a tokenizer, or a hub id.{other}"
             ) from error
         if found["missing_keys"]:
             raise ModelError(
                 f"{path}: the weights lack {some_of(found['missing_keys'])}, which would stay random. Expected the "
                 "whole of a causal language model, with the config.json that it was saved with."
             )
-        parts = None
-        if adapter is not None:
-            model, parts = with_adapter(model, adapter)
-        name = str(path) if adapter is None else f"{path} + {adapter}"
+        model = model.to(device)
+        merged = None
+        if own is not None:
+            model, merged = with_adapter(model, own)
+        name = str(path) if own is None else f"{path} + {own.path}"
         again = partial(
             cls.load,
             _absolute(path),
-            adapter=_absolute(adapter),
+            adapter=_absolute(None if own is None else own.path),
             revision=revision,
             dtype=dtype,
             max_length=max_length,
             device=device,
             trust_remote_code=trust_remote_code,
         )
-        return cls(model.to(device), tokenizer, name=name, max_length=max_length, adapter=parts, again=again)
+        return cls(
+            model,
+            tokenizer,
+            name=name,
+            max_length=max_length,
+            merged=merged,
+            tokenizer_differs=differs,
+            again=again,
+        )
 
     @property
     def again(self) -> "Callable[[], Decoder]":
@@ -175,6 +181,11 @@ class Decoder:
         other = copy.copy(self)
         other._most = tokens
         return other
+
+    @property
+    def adapter(self) -> Adapter:
+        """A, B and scale of a LoRA adapter's layers by name; empty without one."""
+        return {} if self.merged is None else self.merged.layers
 
     @property
     def device(self) -> torch.device:
@@ -243,6 +254,7 @@ class Decoder:
                 tokenizer=tokenizer_hash(self.tokenizer),
                 template_date=template_date(self.tokenizer),
                 max_length=self.max_length,
+                tokenizer_differs=self.tokenizer_differs,
             )
         return self._fingerprint
 
@@ -250,13 +262,6 @@ class Decoder:
 def _absolute(path: str | Path | None) -> Any:
     """A folder's path for whatever reads it from elsewhere; a hub id as it is."""
     return os.path.abspath(path) if path is not None and os.path.isdir(path) else path
-
-
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of a tokenizer's vocabulary, rules and chat template, with the date that the template is told."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256((rules + fixed_template(tokenizer)).encode()).hexdigest()
 
 
 @torch.no_grad()

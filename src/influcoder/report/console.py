@@ -10,6 +10,7 @@ from rich.text import Text
 
 from influcoder.attribution.search import Hit, Hits
 from influcoder.data.examples import Example
+from influcoder.extras import is_installed, pip_command
 from influcoder.report.visible import visible
 
 SHOWN = {
@@ -47,6 +48,7 @@ def print_demo(metrics: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], f
     console.print(fidelity_table(metrics["methods"]))
     console.print(speed_table(metrics["methods"]))
     console.print(planted_table(metrics["planted"]))
+    _print_left_out(console, metrics)
     for query in shown:
         _print_query(console, query)
     seconds = sum(metrics["timings_s"].values())
@@ -140,13 +142,19 @@ def print_shown(rows: Sequence[Mapping[str, Any]]) -> None:
         console.print()
 
 
+def _print_left_out(console: Console, metrics: Mapping[str, Any]) -> None:
+    for name, reason in metrics.get("skipped", {}).items():
+        console.print(Text(f"not run: {name} ({reason})"))
+    if not is_installed("matplotlib"):
+        console.print(Text(f"not drawn: the figures of report.html ({pip_command('matplotlib')})"))
+
+
 def print_numbers(found: Mapping[str, Any], folder: Path) -> None:
     """A verb's numbers, and where it wrote."""
     console = Console()
     if "methods" in found:
         console.print(fidelity_table(found["methods"]))
-        for name, reason in found.get("skipped", {}).items():
-            console.print(Text(f"not run: {name} ({reason})"))
+        _print_left_out(console, found)
     else:
         for name, value in found.items():
             if name == "codes":

@@ -1,4 +1,4 @@
-"""Distil a teacher's influences into an encoder.
+"""Distill a teacher's influences into an encoder.
 
 The student is solved, not trained: ridge regression from what `static_reader` reads (and the slower tiers from what
 `forward_reader` and `short_reader` do) to the spectral targets of `influcoder.maths.influence`, each text supervised
@@ -59,7 +59,7 @@ class ClosedFormRecipe:
         }
 
 
-def distil_static(
+def distill_static(
     backbone: Any,
     train: Sample,
     validation: Sample,

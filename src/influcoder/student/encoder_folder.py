@@ -93,7 +93,7 @@ def load(folder: Path, *, decoder: Decoder | None = None) -> InfluenceEncoder:
         _check_files(folder, description["files"])
         encoder = _read(folder, description)
     except (KeyError, TypeError, AttributeError, OSError, safetensors.SafetensorError) as error:
-        raise StoreCorrupt(f"{folder}: cannot be read as an encoder: {error!r}. Distil it again.") from error
+        raise StoreCorrupt(f"{folder}: cannot be read as an encoder: {error!r}. Distill it again.") from error
     if decoder is not None:
         read_with(encoder, decoder)
     return encoder
@@ -140,7 +140,7 @@ def _reader_with(encoder: InfluenceEncoder, decoder: Decoder) -> DecoderReader:
         return ForwardReader(decoder)
     teacher = teacher_of(encoder, decoder.shortened(encoder.settings["short_tokens"]))
     if encoder.query_projector is None or encoder.pool_projector is None:
-        raise ModelError("an encoder of the short tier has a projector for each side; one is missing. Distil again.")
+        raise ModelError("an encoder of the short tier has a projector for each side; one is missing. Distill again.")
     return ShortReader(teacher, encoder.query_projector, encoder.pool_projector)
 
 
@@ -158,9 +158,9 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():
-            raise StoreCorrupt(f"{path}: missing. Distil the encoder again.")
+            raise StoreCorrupt(f"{path}: missing. Distill the encoder again.")
         if sha256(path) != expected:
-            raise StoreCorrupt(f"{path}: its bytes are not those that were saved. Distil the encoder again.")
+            raise StoreCorrupt(f"{path}: its bytes are not those that were saved. Distill the encoder again.")
 
 
 def teacher_of(encoder: InfluenceEncoder, decoder: Decoder, checkpoints: Sequence[Checkpoint] = ()) -> Teacher:

@@ -26,7 +26,7 @@ from influcoder.student.sample import Sample, split_sample
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.fitted import learnt_by
 from influcoder.teachers.make import teacher_again
-from influcoder.teachers.teacher import Teacher
+from influcoder.teachers.teacher import CODES, Teacher
 
 
 class FeaturesFolder:
@@ -102,7 +102,7 @@ class FeaturesFolder:
 
 def read_features(store: Store) -> tuple[list[Example], Floats]:
     """The examples of a features store and their vectors, (n, dim), without rows whose gradient was not finite."""
-    vectors, names = store.vectors(), store.columns.column_names
+    vectors, names = store.vectors(CODES), store.columns.column_names
     if "scale" in names:
         vectors *= store.columns["scale"].to_numpy()[:, None]
     examples = [from_columns(record) for record in store.columns.to_pylist()]

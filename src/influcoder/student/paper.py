@@ -66,7 +66,7 @@ def block_loss(student: Tensor, teacher: Tensor, alpha: float, temperature: floa
     return alpha * (1 - pearson) + (1 - alpha) * divergence
 
 
-def distil_paper(
+def distill_paper(
     backbone: Any,
     queries: Sequence[Example],
     pool: Sequence[Example],

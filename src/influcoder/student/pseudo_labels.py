@@ -30,7 +30,7 @@ class PseudoLabels:
         student: that gave them.
 
     >>> labels = PseudoLabels.by(short, [], unlabelled)  # doctest: +SKIP
-    >>> fast = distil_static(backbone, train, validation, pseudo=labels)  # doctest: +SKIP
+    >>> fast = distill_static(backbone, train, validation, pseudo=labels)  # doctest: +SKIP
     """
 
     queries: Sequence[Example]
@@ -84,5 +84,5 @@ class PseudoLabels:
         ):
             raise ConfigError(
                 "the student that gave the pseudo-labels was distilled from other examples, so its coordinates mean "
-                "something else. Distil both from the same training split, with the same number of dimensions."
+                "something else. Distill both from the same training split, with the same number of dimensions."
             )

@@ -85,7 +85,7 @@ def refuse_trained_on(encoder_folder: Path, test: Sample) -> None:
     """
     path = encoder_folder / "training.parquet"
     if not path.exists():
-        raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distil it again.")
+        raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distill it again.")
     refuse_seen(set(pq.read_table(path)["text"].to_pylist()), test)
 
 

@@ -89,6 +89,8 @@ class StaticReader:
 
     def tokens(self, texts: Sequence[str]) -> Ragged:
         encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        if self.tokenizer.get_vocab_size() > len(self.table):  # tokens that the decoder has no row for are left out
+            return Ragged.of([[token for token in one.ids if token < len(self.table)] for one in encoded])
         return Ragged.of([one.ids for one in encoded])
 
     def read(

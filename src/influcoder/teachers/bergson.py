@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from influcoder.errors import DataError
+from influcoder.extras import optional
 from influcoder.store.files import read_json
 from influcoder.teachers.matrices import Matrix, Numbers, by, id_column
 
@@ -58,8 +59,7 @@ def _layout(folder: Path) -> tuple[str | None, tuple[int, int], tuple[tuple[str,
 def _ids(folder: Path, rows: int) -> list[str] | None:
     if not (folder / "data.hf").is_dir():
         return None
-    import datasets
-
+    datasets = optional("datasets")
     try:
         data = datasets.load_from_disk(str(folder / "data.hf"))
         count, named = data.num_rows, "id" in data.column_names

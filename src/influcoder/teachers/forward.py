@@ -21,6 +21,7 @@ from influcoder.model.gradients import has_plain_head
 from influcoder.model.loss import cross_entropy
 from influcoder.model.precision import use_bf16
 from influcoder.provenance import Provenance
+from influcoder.store.codes import Plain, VectorCode
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.teacher import Advance, Features
@@ -38,7 +39,6 @@ class ForwardTeacher:
     """
 
     needs_fitting = False
-    code = None
     checkpoints: Sequence[Checkpoint] = ()
 
     def __init__(self, decoder: Decoder, settings: TeacherSettings) -> None:
@@ -57,9 +57,9 @@ class ForwardTeacher:
         self.dim = width if settings.source != "head" else settings.width or width**2
 
     @property
-    def bytes_per_example(self) -> int:
-        """What an example takes on disk, in half precision."""
-        return 2 * self.dim
+    def code(self) -> VectorCode:
+        """How features are stored."""
+        return Plain(self.dim)
 
     @property
     def provenance(self) -> Provenance:

@@ -17,6 +17,7 @@ from influcoder.maths.precondition import Preconditioner
 from influcoder.model.decoder import Decoder
 from influcoder.model.precision import use_bf16
 from influcoder.provenance import Provenance
+from influcoder.store.codes import Plain, VectorCode
 from influcoder.teachers.checkpoints import AdamMoments, Checkpoint
 from influcoder.teachers.kronecker import FittedViews, fit_kronecker, fit_normalised, fit_principal
 from influcoder.teachers.raw import RawFeatures, plain_views
@@ -75,15 +76,10 @@ class GradientTeacher:
         return self._preconditioner.dim if self._preconditioner and self._halved else self._raw(0).dim
 
     @property
-    def bytes_per_example(self) -> int:
-        """What a pool example takes on disk, in half precision."""
-        return 2 * (self.code.width if self.code else self.dim)
-
-    @property
-    def code(self) -> LowRankCode | None:
-        """How pool features are stored, where not as they are."""
+    def code(self) -> VectorCode:
+        """How pool features are stored."""
         if not self.settings.code_rank:
-            return None
+            return Plain(self.dim)
         return LowRankCode([view.shape for view in self._raw(0).views], self.settings.code_rank)
 
     @property

@@ -21,8 +21,9 @@ from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, DataError
 from influcoder.progress import progress
 from influcoder.provenance import IMPORTED, Provenance, TeacherRecord
+from influcoder.store.codes import Plain
 from influcoder.store.files import sha256
-from influcoder.store.store import StoreWriter
+from influcoder.store.writer import StoreWriter
 from influcoder.teachers.bergson import read_bergson
 from influcoder.teachers.matrices import Matrix, Places, id_column, places_of, read_ids, read_matrix, read_table
 
@@ -97,8 +98,7 @@ class Imported:
         writer = StoreWriter(
             folder,
             kind="features",
-            dim=side.matrix.shape[1],
-            dtype="float32",
+            code=Plain(side.matrix.shape[1], "float32"),
             ids=[one.id for one in side.examples],
             provenance=Provenance(teacher=teacher, data=data_fingerprint(side.examples)),
             shard_rows=SHARD_ROWS,

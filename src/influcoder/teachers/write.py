@@ -17,8 +17,10 @@ from influcoder.progress import progress
 from influcoder.provenance import Provenance
 from influcoder.runners.runner import Advance, InProcess, Runner, refuse_given_up
 from influcoder.runners.share import Share
+from influcoder.store.codes import Plain, VectorCode
 from influcoder.store.output_folder import remove_half_written
-from influcoder.store.store import Shard, Store, StoreWriter
+from influcoder.store.store import Store
+from influcoder.store.writer import Shard, StoreWriter
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.fitted import read_fitted
 from influcoder.teachers.make import make_teacher
@@ -103,30 +105,31 @@ def write_sides(
     )
     stores: list[Store | None] = []
     for writer in writers:
-        if any(True for _ in writer.missing()):
+        if any(writer.missing()):
             stores.append(None)
             continue
-        refuse_many(_rejected(writer), len(writer.ids), max_reject_rate)  # those of earlier runs and of others too
+        refuse_many(_rejected(writer), writer.rows, max_reject_rate)  # those of earlier runs and of others too
         stores.append(writer.finish())
     return stores
 
 
 def bytes_to_write(teacher: Teacher, examples: Sequence[Example], role: Role) -> int:
     """What the store of some examples takes on disk, about."""
-    vector = teacher.bytes_per_example if role == "pool" else 2 * teacher.dim
-    return round(len(examples) * (vector + FACTS + text_bytes(examples)))
+    return round(len(examples) * (_code(teacher, role).bytes + FACTS + text_bytes(examples)))
+
+
+def _code(teacher: Teacher, role: Role) -> VectorCode:
+    return teacher.code if role == "pool" else Plain(teacher.dim)
 
 
 def _writer(teacher: Teacher, side: Side) -> StoreWriter:
     return StoreWriter(
         side.folder.absolute(),
         kind="features",
-        dim=teacher.dim,
-        dtype="float16",
+        code=_code(teacher, side.role),
         ids=[example.id for example in side.examples],
         provenance=replace(teacher.provenance, data=data_fingerprint(side.examples)),
         shard_rows=SHARD_ROWS,
-        code=teacher.code if side.role == "pool" else None,
     )
 
 
@@ -175,7 +178,7 @@ class FeaturesJob:
             writer = self.writers[part.role]
             found = teacher.features(part.examples, part.role, advance)
             rejected[part.role] += [one.id for one, bad in zip(part.examples, found.rejected, strict=True) if bad]
-            refuse_many(rejected[part.role], len(writer.ids), self.max_reject_rate)
+            refuse_many(rejected[part.role], writer.rows, self.max_reject_rate)
             _write(writer, part, found)
 
         return work

@@ -14,10 +14,10 @@ from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import write_decoder_tables
-from influcoder.student.distill import ClosedFormRecipe, distil_static, measured
+from influcoder.student.distill import ClosedFormRecipe, distill_static, measured
 from influcoder.student.encoder import DECODER_TIERS, InfluenceEncoder
 from influcoder.student.features_folder import FeaturesFolder
-from influcoder.student.paper import PaperRecipe, distil_paper, steps
+from influcoder.student.paper import PaperRecipe, distill_paper, steps
 from influcoder.student.pseudo_labels import PseudoLabels
 from influcoder.student.sample import Sample, not_in, write_training
 from influcoder.teachers.imported import Imported
@@ -47,7 +47,7 @@ def distill(
     unlabelled: tuple[Sequence[Example], Sequence[Example]] = ((), ()),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Distil features into an encoder; a seeded 15 % of both sides choose between models.
+    """Distill features into an encoder; a seeded 15 % of both sides choose between models.
 
     Args:
         backbone: for the paper's recipe: a Sentence Transformers folder or hub id.
@@ -67,10 +67,10 @@ def distill(
         teacher = _short_teacher(features, decoder)
     with folder.claim() as path:
         if recipe == "paper":
-            encoder = _distil_paper(student, train, validation, seed, features.provenance)
+            encoder = _distill_paper(student, train, validation, seed, features.provenance)
         else:
             solve = partial(
-                distil_static, student, train, validation, ClosedFormRecipe(seed=seed), expected=features.expected
+                distill_static, student, train, validation, ClosedFormRecipe(seed=seed), expected=features.expected
             )
             labels = None
             if queries or pool:
@@ -102,17 +102,17 @@ def _short_teacher(features: FeaturesFolder, decoder: Decoder) -> Teacher:
     if made_by is not None and made_by.checkpoints:
         raise ConfigError(
             f"the features in {features.path} are of checkpoints, and the short tier takes gradients of one model. "
-            "Distil them with --recipe static, without --unlabelled."
+            "Distill them with --recipe static, without --unlabelled."
         )
     return features.teacher(decoder)
 
 
-def _distil_paper(
+def _distill_paper(
     backbone: Any, train: Sample, validation: Sample, seed: int, provenance: Provenance
 ) -> InfluenceEncoder:
     settings = PaperRecipe(seed=seed)
     with progress("the paper's recipe", steps(len(train.queries), len(train.pool), settings)) as advance:
-        encoder = distil_paper(
+        encoder = distill_paper(
             backbone,
             train.queries,
             train.pool,
@@ -147,6 +147,6 @@ def _refuse_recipe(
     if recipe != "paper" and not features.has_tables:
         raise ConfigError(
             f"{features.path}: no decoder's table in backbone/, which the {recipe} recipe reads. Run `influcoder "
-            "features` again with --resume, or `influcoder import` with --decoder; or distil with --recipe paper "
+            "features` again with --resume, or `influcoder import` with --decoder; or distill with --recipe paper "
             "--encoder MODEL."
         )

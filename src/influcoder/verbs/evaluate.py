@@ -8,14 +8,12 @@ from typing import Any
 from influcoder.data.examples import normalised
 from influcoder.evaluation.evaluate import evaluate as judge
 from influcoder.evaluation.scorers import (
-    Bm25,
     EncoderScorer,
     ExactQueryScorer,
-    Random,
     Scorer,
     Surface,
     TeacherScorer,
-    Tfidf,
+    word_scorers,
 )
 from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
@@ -86,9 +84,10 @@ def evaluate(
 def _text_scorers(
     encoder: InfluenceEncoder, features: FeaturesFolder, train: FeaturesFolder | None, seed: int
 ) -> tuple[list[Scorer], dict[str, str]]:
-    """What scores texts without a gradient; and what is left out, with the flag that would bring it."""
-    scorers: list[Scorer] = [EncoderScorer("influcoder", encoder), Tfidf(), Bm25(), Random(seed)]
-    skipped = {"paper-recipe": "distil it with --recipe paper and evaluate that encoder"}
+    """What scores texts without a gradient; and what is left out, with what would bring it."""
+    words, skipped = word_scorers(seed)
+    scorers: list[Scorer] = [EncoderScorer("influcoder", encoder), *words]
+    skipped["paper-recipe"] = "distill it with --recipe paper and evaluate that encoder"
     if features.has_tables:
         scorers.append(EncoderScorer("untrained", InfluenceEncoder(features.backbone, None)))
     else:

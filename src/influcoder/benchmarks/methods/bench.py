@@ -16,7 +16,7 @@ from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
-from influcoder.student.distill import ClosedFormRecipe, distil_static
+from influcoder.student.distill import ClosedFormRecipe, distill_static
 from influcoder.student.encoder import DECODER_TIERS, Floats, InfluenceEncoder
 from influcoder.student.pseudo_labels import PseudoLabels
 from influcoder.student.sample import Sample
@@ -180,7 +180,7 @@ def distilled(
         unlabelled: queries and pool examples that a short tier labels, for `PSEUDO` alone.
     """
     backbone, recipe = backbone_of(teacher.decoder), ClosedFormRecipe(seed=seed)
-    solve = partial(distil_static, backbone, *samples, recipe, expected=expected)
+    solve = partial(distill_static, backbone, *samples, recipe, expected=expected)
     return solve(
         forward=teacher.decoder if tier == "forward" else None,
         short=teacher if tier == "short" else None,

@@ -42,7 +42,7 @@ from influcoder.progress import progress
 from influcoder.provenance import refuse_difference
 from influcoder.store.files import atomic_write, write_json
 from influcoder.student.encoder import DECODER_TIERS
-from influcoder.student.paper import PaperRecipe, distil_paper
+from influcoder.student.paper import PaperRecipe, distill_paper
 from influcoder.student.sample import Sample
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TEACHERS, TeacherSettings
@@ -110,7 +110,7 @@ def _paper(bench: Bench) -> Scorer:
     )
     recipe = PaperRecipe(seed=bench.seed, epochs=bench.epochs)
     return EncoderScorer(
-        "paper-recipe", distil_paper(bench.untrained().backbone, queries, pool, whole.influence, recipe)
+        "paper-recipe", distill_paper(bench.untrained().backbone, queries, pool, whole.influence, recipe)
     )
 
 

@@ -22,7 +22,7 @@ from influcoder.evaluation.scorers import (
 )
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.encoder import Floats, InfluenceEncoder
-from influcoder.student.paper import PaperRecipe, distil_paper
+from influcoder.student.paper import PaperRecipe, distill_paper
 from influcoder.student.sample import Sample, split_sample
 from influcoder.teachers.settings import TeacherSettings
 
@@ -107,7 +107,7 @@ class Students:
 
         def make() -> InfluenceEncoder:
             backbone = sentence_transformer(str(self._settings.backbone))
-            return distil_paper(backbone, place.train.queries, place.train.pool, place.train.influence, recipe)
+            return distill_paper(backbone, place.train.queries, place.train.pool, place.train.influence, recipe)
 
         return place.encoder("paper-recipe", make, recipe="paper")
 

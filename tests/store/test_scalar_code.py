@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from influcoder.errors import ConfigError
-from influcoder.store.codes import Code
+from influcoder.store.scalar_code import ScalarCode
 
 NAMES = ("float16", "int8", "int4")
 MATRICES = arrays.arrays(
@@ -18,7 +18,7 @@ MATRICES = arrays.arrays(
 @pytest.mark.parametrize("name", NAMES)
 @given(vectors=MATRICES)
 def test_numbers_come_back_within_half_a_level(name, vectors):
-    code = Code.fit(name, vectors)
+    code = ScalarCode.fit(name, vectors)
     stored = code.encode(vectors)
     assert stored.shape == (len(vectors), code.bytes // stored.itemsize)
     assert str(stored.dtype) == code.dtype
@@ -35,22 +35,22 @@ def test_numbers_come_back_within_half_a_level(name, vectors):
 
 @given(levels=arrays.arrays(np.int8, st.tuples(st.integers(0, 5), st.integers(1, 9)), elements=st.integers(-7, 7)))
 def test_two_levels_to_a_byte(levels):
-    code = Code("int4", np.ones(levels.shape[1], np.float32))
+    code = ScalarCode("int4", np.ones(levels.shape[1], np.float32))
     np.testing.assert_array_equal(code.numbers(code.encode(levels.astype(np.float32))), levels)
 
 
 def test_scales_have_less_error_than_the_largest_number_alone():
     sample = np.random.default_rng(0).standard_t(3, (2000, 6)).astype(np.float32)
     for name, last in (("int8", 127), ("int4", 7)):
-        fitted = Code.fit(name, sample)
-        plain = Code(name, np.abs(sample).max(axis=0) / np.float32(last))
+        fitted = ScalarCode.fit(name, sample)
+        plain = ScalarCode(name, np.abs(sample).max(axis=0) / np.float32(last))
         errors = [((one.decode(one.encode(sample)) - sample) ** 2).sum(axis=0) for one in (fitted, plain)]
         assert (errors[0] <= errors[1] * (1 + 1e-5)).all()
     assert errors[0].sum() < 0.7 * errors[1].sum()
 
 
 def test_dimension_without_any_number():
-    code = Code.fit("int8", np.zeros((3, 2), np.float32))
+    code = ScalarCode.fit("int8", np.zeros((3, 2), np.float32))
     assert code.scale.tolist() == [1, 1]
     np.testing.assert_array_equal(code.decode(code.encode(np.zeros((3, 2), np.float32))), 0)
 
@@ -60,12 +60,12 @@ def test_more_bytes_keep_more():
     errors = {
         name: float(((code.decode(code.encode(sample)) - sample) ** 2).mean())
         for name in NAMES
-        for code in [Code.fit(name, sample)]
+        for code in [ScalarCode.fit(name, sample)]
     }
     assert errors["float16"] < errors["int8"] < errors["int4"]
-    assert [Code.fit(name, sample).bytes for name in NAMES] == [32, 16, 8]
+    assert [ScalarCode.fit(name, sample).bytes for name in NAMES] == [32, 16, 8]
 
 
 def test_unknown_code():
     with pytest.raises(ConfigError, match="expected one of float16, int8, int4"):
-        Code.fit("int2", np.ones((1, 1), np.float32))
+        ScalarCode.fit("int2", np.ones((1, 1), np.float32))
