@@ -6,7 +6,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from helpers.chat_templates import KINDS, chat_tokenizer_of
 from influcoder.data.examples import examples_from_row
-from influcoder.data.layouts import Columns
+from influcoder.data.parts import Columns
 from influcoder.model.tokenise import Tokeniser
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")

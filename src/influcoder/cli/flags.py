@@ -15,7 +15,7 @@ from influcoder.errors import ConfigError
 
 if TYPE_CHECKING:
     from influcoder.data.examples import Example
-    from influcoder.data.layouts import Columns
+    from influcoder.data.parts import Columns
     from influcoder.model.decoder import Decoder
     from influcoder.runners.runner import Runner
     from influcoder.store.output_folder import Folder
@@ -131,7 +131,7 @@ class Reading:
 
     def columns(self) -> "Columns":
         """The columns that were named, and what of them is read."""
-        from influcoder.data.layouts import Columns
+        from influcoder.data.parts import Columns
 
         named = (self.prompt_column, self.completion_column, self.text_column, self.id_column)
         return Columns(*named, pairs=self.pairs, loss=self.loss)

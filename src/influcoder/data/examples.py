@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from influcoder.data.layouts import Columns, parts_of
+from influcoder.data.layouts import parts_of
 from influcoder.data.messages import Chat, RowError, shown
+from influcoder.data.parts import Columns
 from influcoder.data.token_ids import TokenIds
 
 SIDE = "preference"

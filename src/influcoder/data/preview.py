@@ -10,8 +10,8 @@ import pyarrow
 import pyarrow.parquet as pq
 
 from influcoder.data.examples import Example
-from influcoder.data.layouts import Columns
 from influcoder.data.messages import RowError
+from influcoder.data.parts import Columns
 from influcoder.data.reading import Prepare, examples_of
 from influcoder.data.row_files import EmptyFile, file_rows, find_files, size_of
 from influcoder.errors import DataError

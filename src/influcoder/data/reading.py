@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from influcoder.data.columns import to_json
 from influcoder.data.examples import Example, checked, content_id, examples_from_row
-from influcoder.data.layouts import Columns
 from influcoder.data.messages import RowError
+from influcoder.data.parts import Columns
 from influcoder.data.row_files import EmptyFile, file_rows, find_files
 from influcoder.data.seen_ids import SeenIds
 from influcoder.data.token_ids import TokenIds
@@ -72,7 +72,7 @@ def stream_examples(
     """The examples of `read_examples` one after the other, in memory that does not grow with their texts.
 
     Args:
-        columns: which columns to read; detected by name when omitted (see `influcoder.data.layouts`).
+        columns: which columns to read; detected by name when omitted (see `influcoder.data.parts`).
         on_error: "fail" stops at the first unusable row, "skip" goes on.
         rejects: JSONL file for the skipped rows: location, reason, detail, row.
         max_reject_rate: with "skip", the largest tolerated share of unusable rows (0 to 1).

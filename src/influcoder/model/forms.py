@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from influcoder.data.messages import Message, from_json, words_of
@@ -12,29 +13,33 @@ def forms_of(messages: Sequence[Message], template: ChatTemplate) -> Iterator[li
     """Some messages as the template is likeliest to take them, then in other ways.
 
     Contents are text, or lists of parts; what is not there is text without words, and arguments are objects or JSON,
-    where the template fails on the row as it is.
+    where the template fails on the row as it is. Parts that the row has are kept where the template takes them.
     """
-    as_written = _as_it_is if template.takes_parts else _as_text
-    contents = (_as_parts, _as_text) if template.wants_parts else (as_written, _as_parts)
     repairs: list[Callable[[Message], Message]] = [_as_it_is]
     if any(not isinstance(one.get("content"), str) or "tool_calls" in one for one in messages):
         repairs += [_with_objects, _with_texts]
-    for repair in repairs:
-        for form in contents:
-            yield [form(repair(one)) for one in messages]
+    keeps_parts = (True, True) in template.part_forms
+    for repair, (asked, said) in product(repairs, template.part_forms):
+        yield [
+            with_content(repair(one), parts=said if one["role"] == "assistant" else asked, keep=keeps_parts)
+            for one in messages
+        ]
+
+
+def with_content(message: Message, *, parts: bool, keep: bool = False) -> Message:
+    """A message with its content as a list of parts, or as text; parts that a row has are left where they are kept."""
+    content = message.get("content")
+    if isinstance(content, str) and parts:
+        return {**message, "content": [{"type": "text", "text": content}]}
+    return {**message, "content": words_of(message)} if _are_parts(content) and not (parts or keep) else message
+
+
+def _are_parts(content: object) -> bool:
+    return isinstance(content, list) and all(isinstance(one, Mapping) and "text" in one for one in content)
 
 
 def _as_it_is(message: Message) -> Message:
     return message
-
-
-def _as_text(message: Message) -> Message:
-    return {**message, "content": words_of(message)} if isinstance(message.get("content"), list) else message
-
-
-def _as_parts(message: Message) -> Message:
-    content = message.get("content")
-    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
 
 
 def _with_objects(message: Message) -> Message:
@@ -49,8 +54,9 @@ def _with_texts(message: Message) -> Message:
 
 def _mended(message: Message, change: Callable[[Any], Any]) -> Message:
     calls = [_with_arguments(one, change) for one in message.get("tool_calls", ())]
-    content = message.get("content") if isinstance(message.get("content"), str | list) else words_of(message)
-    return {**message, "content": content} | ({"tool_calls": calls} if calls else {})
+    content = message.get("content")
+    text = content if isinstance(content, str) or _are_parts(content) else words_of(message)
+    return {**message, "content": text} | ({"tool_calls": calls} if calls else {})
 
 
 def _with_arguments(call: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:

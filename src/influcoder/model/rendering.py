@@ -12,7 +12,7 @@ from influcoder.data.examples import Example
 from influcoder.data.messages import REASONING, SWITCHES, Chat, Message, RowError, calls_of, reasoning_of, words_of
 from influcoder.model.forms import forms_of
 from influcoder.model.template import ChatTemplate, special_tokens
-from influcoder.model.turns import Span, spans_of
+from influcoder.model.turns import Span, spans_of, spans_of_answer, stands_before
 from influcoder.model.words import common_length, excerpt, pieces_of, says, without_thoughts
 
 _TOLD_ELSEWHERE = frozenset(
@@ -104,8 +104,12 @@ class Renderer:
         """(how many turns before the completion it leaves out, the text)."""
         whole = self.template.render(messages, variables)
         prompt = self.template.render(messages[: chat.prompt], variables, ask=True) if chat.prompt else ""
-        spans = spans_of(self.template, chat, messages, variables, whole) if chat.weights else None
         shown, after = self._blank(whole), common_length(prompt, whole)
+        spans = None
+        if chat.weights:
+            spans = spans_of(self.template, chat, messages, variables, whole)
+        elif prompt and not stands_before(chat.messages[chat.prompt - 1], whole, after):
+            spans = spans_of_answer(self.template, chat, messages, variables, whole)
         if spans is not None:
             told, after = self._blank(" ".join(whole[start:stop] for start, stop, _ in spans)), -1
         else:

@@ -67,6 +67,7 @@ class Source:
         """
         try:
             tree = _ENVIRONMENT.parse(text)
+            free = jinja2.meta.find_undeclared_variables(tree) - set(_ENVIRONMENT.globals)
         except (jinja2.TemplateError, RecursionError) as error:
             raise ModelError(f"the chat template cannot be read: {first_line(error)}. Mend it.") from error
         texts = {str(node.value) for node in tree.find_all(jinja2.nodes.Const) if isinstance(node.value, str)}
@@ -74,7 +75,6 @@ class Source:
         if "lipsum" in names or any(node.name == "random" for node in tree.find_all(jinja2.nodes.Filter)):
             raise ModelError("the chat template draws at random, so no text would be the same again. Mend it.")
         keys = {node.attr for node in tree.find_all(jinja2.nodes.Getattr)}
-        free = jinja2.meta.find_undeclared_variables(tree) - set(_ENVIRONMENT.globals)
         fixed = _stopped_clock(texts) + text if "strftime_now" in names else text
         return cls(fixed, frozenset(texts | names | keys), frozenset(free - {"raise_exception", "strftime_now"}))
 
@@ -177,26 +177,32 @@ class ChatTemplate:
             raise RowError("template_refused", f"the chat template refuses it: {' '.join(words.split())}") from error
 
     @cached_property
-    def wants_parts(self) -> bool:
-        """Whether contents must be lists of parts for the template to render them."""
-        return not self._renders(ASKED, SAID) and self.takes_parts
+    def part_forms(self) -> list[tuple[bool, bool]]:
+        """(of what is asked, of the assistant): whether contents may be lists of parts, the likeliest way first.
 
-    @cached_property
-    def takes_parts(self) -> bool:
-        """Whether it renders the texts of parts, and not what the list of them looks like."""
-        return self._renders(*([{"type": "text", "text": word}] for word in (ASKED, SAID)))
+        Seen by what the template makes of two words. One that makes nothing of them is given text.
+        """
+        ways = [(False, False), (True, True), (True, False), (False, True)]
+        return [way for way in ways if self._renders(*way)] or ways[:1]
 
-    def _renders(self, asked: Any, said: Any) -> bool:
-        try:
-            text = self.render([{"role": "user", "content": asked}, {"role": "assistant", "content": said}], {})
-        except (ModelError, RowError):
-            return False
-        return ASKED in text and SAID in text and not re.search("['\"]text['\"]", text)
+    def _renders(self, asked: bool, said: bool) -> bool:
+        contents = [
+            [{"type": "text", "text": word}] if parts else word for word, parts in ((ASKED, asked), (SAID, said))
+        ]
+        turns = [{"role": role, "content": one} for role, one in zip(("user", "assistant"), contents, strict=True)]
+        for messages in (turns, [{"role": "system", "content": contents[0]}, *turns]):
+            try:
+                text = self.render(messages, {})
+            except (ModelError, RowError):
+                continue
+            # What the list itself looks like when it is printed is not its text.
+            return ASKED in text.lower() and SAID in text.lower() and not re.search("['\"]text['\"]", text)
+        return False
 
     @cached_property
     def openers(self) -> frozenset[str]:
         """The special tokens with which it begins a user's turn: no text of a row should begin with one."""
-        content = [{"type": "text", "text": ASKED}] if self.wants_parts else ASKED
+        content = [{"type": "text", "text": ASKED}] if self.part_forms[0][0] else ASKED
         try:
             text = self.render([{"role": "user", "content": content}], {}, ask=True)
         except (ModelError, RowError):

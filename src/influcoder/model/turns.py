@@ -50,20 +50,41 @@ def _turn(
     until = template.render(messages[: number + 1], variables) if number + 1 < len(messages) else whole
     start, stop = common_length(before, whole), common_length(until, whole)
     pieces = pieces_of(message)
-    if start < stop:
+    if start < stop and (not number or stands_before(messages[number - 1], whole, start)):
         for some in (pieces, [without_thoughts(one) for one in pieces]):
             if all(says(whole[:stop], one, start) for one in some):
                 return start, stop
-    return _marked_turn(template, number, messages, variables, whole, start)
+    return _marked_turn(template, number, messages, variables, whole)
+
+
+def stands_before(message: Message, whole: str, place: int) -> bool:
+    """Whether the words of a message, where the text has them at all, stand before a place in it."""
+    return all(says(whole[:place], one) or not says(whole, one) for one in pieces_of(message))
+
+
+def spans_of_answer(
+    template: ChatTemplate, chat: Chat, messages: Sequence[Message], variables: Mapping[str, Any], whole: str
+) -> tuple[Span, ...]:
+    """Where a completion stands whose prompt is written differently once it is answered: its words and end tokens.
+
+    Templates do so that put the system's words, or tools, into the last turn of the user. What prompt and whole begin
+    with alike then ends before the question, which would carry loss.
+
+    Raises:
+        RowError: it cannot be told from the prompt.
+    """
+    try:
+        places = [_marked_turn(template, n, messages, variables, whole) for n in range(chat.prompt, len(messages))]
+        return tuple((start, stop, 1.0) for start, stop in places)
+    except RowError:
+        asked = pieces_of(messages[chat.prompt - 1])[-1].strip()
+        if asked not in whole:
+            raise
+        return ((whole.rindex(asked) + len(asked), len(whole), 1.0),)
 
 
 def _marked_turn(
-    template: ChatTemplate,
-    number: int,
-    messages: Sequence[Message],
-    variables: Mapping[str, Any],
-    whole: str,
-    begin: int,
+    template: ChatTemplate, number: int, messages: Sequence[Message], variables: Mapping[str, Any], whole: str
 ) -> tuple[int, int]:
     """Where the words of a message stand, which are rendered once more between two characters; and its end token.
 
@@ -90,7 +111,8 @@ def _marked_turn(
     start, stop = text.find(_OPEN), text.find(_CLOSE) - 1
     if not 0 <= start < stop or text.replace(_OPEN, "").replace(_CLOSE, "") != whole:
         raise refused
-    if thoughts and says(whole[begin:start], thoughts):
+    before = template.render(messages[:number], variables, ask=True) if number else ""
+    if thoughts and says(whole[common_length(before, whole) : start], thoughts):
         raise refused  # they are of this turn, and would be left out
     ends = special_tokens(template.tokenizer)
     end = re.compile(rf"\s*(?:{ends.pattern})").match(whole, stop) if ends else None

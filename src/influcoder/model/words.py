@@ -5,6 +5,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from influcoder.data.messages import Message
@@ -21,11 +22,12 @@ def says(text: str, words: str, after: int = -1) -> bool:
     words = words.strip()
     if not words or _ends_after(text, words, after):
         return True
-    for form in (_squeezed, _letters):
-        changed, place = form(text), len(form(text[:after])) if after >= 0 else -1
-        for escaped in (words, json.dumps(words, ensure_ascii=False)[1:-1], html.escape(words)):
-            if (found := form(escaped)) and _ends_after(changed, found, place):
-                return True
+    in_json = json.dumps(words, ensure_ascii=False)[1:-1]
+    for form, plain in product((_squeezed, _letters), (False, True)):
+        shown, before = (html.unescape(one) if plain else one for one in (text, text[: max(after, 0)]))
+        place = len(form(before)) if after >= 0 else -1
+        if any((found := form(one)) and _ends_after(form(shown), found, place) for one in (words, in_json)):
+            return True
     return False
 
 

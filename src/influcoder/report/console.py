@@ -125,13 +125,6 @@ def hits_as_json(queries: Sequence[Example], found: Sequence[Hits]) -> list[dict
     ]
 
 
-def _print_left_out(console: Console, metrics: Mapping[str, Any]) -> None:
-    for name, reason in metrics.get("skipped", {}).items():
-        console.print(Text(f"not run: {name} ({reason})"))
-    if not is_installed("matplotlib"):
-        console.print(Text(f"not drawn: the figures of report.html ({pip_command('matplotlib')})"))
-
-
 def print_shown(rows: Sequence[Mapping[str, Any]]) -> None:
     """What a decoder reads of some rows: each text as it stands, its loss between ⟦ and ⟧."""
     console = Console()
@@ -147,6 +140,13 @@ def print_shown(rows: Sequence[Mapping[str, Any]]) -> None:
             text += Text(f"⟦{words}⟧{weight}", style="bold green") if part["loss"] else Text(words)
         console.print(text, soft_wrap=True)
         console.print()
+
+
+def _print_left_out(console: Console, metrics: Mapping[str, Any]) -> None:
+    for name, reason in metrics.get("skipped", {}).items():
+        console.print(Text(f"not run: {name} ({reason})"))
+    if not is_installed("matplotlib"):
+        console.print(Text(f"not drawn: the figures of report.html ({pip_command('matplotlib')})"))
 
 
 def print_numbers(found: Mapping[str, Any], folder: Path) -> None:
