@@ -15,8 +15,8 @@ gradients that attribution methods use:
     EK-FAC                      both the eigenvectors of the Kronecker factors (George et al. 2018)
 """
 
-import fnmatch
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,12 @@ from transformers.pytorch_utils import Conv1D
 
 from influcoder.errors import ConfigError, ModelError
 from influcoder.model.decoder import Decoder
+from influcoder.model.names import Chosen, leaving_out
+from influcoder.model.products import Block, Weight
+from influcoder.model.uses import uses_of
+
+Layer = nn.Module | Block
+"""a module that multiplies with its own weight, or the block of a weight that others multiply with"""
 
 QUANTISED = {"Linear4bit", "Linear8bitLt"}
 """bitsandbytes' layers: their weights are never read here, only what goes in and what comes back"""
@@ -37,14 +43,14 @@ class View:
 
     Attributes:
         name: the layer's, or the parameter's that the view is the gradient of.
-        module: the layer.
+        module: the layer: its module, or the block of a weight that it is.
         right: (k_in, inputs), or None for the identity.
         left: (k_out, outputs), or None for the identity.
         scale: s.
     """
 
     name: str
-    module: nn.Module
+    module: Layer
     right: Tensor | None = None
     left: Tensor | None = None
     scale: float = 1.0
@@ -62,6 +68,13 @@ class View:
         """How many numbers it has."""
         return self.shape[0] * self.shape[1]
 
+    @property
+    def device(self) -> torch.device:
+        """Where its layer is."""
+        if isinstance(self.module, Block):
+            return self.module.weight.tensor.device
+        return next(iter([*self.module.parameters(), *self.module.buffers()])).device
+
 
 def lora_b(
     decoder: Decoder, *, rank: int, seed: int, alpha: float | None = None, modules: str | None = None
@@ -78,8 +91,10 @@ def lora_b(
     """
     scale = (alpha if alpha is not None else 2 * rank) / rank
     return [
-        View(name, module, right=_orthogonal(inputs(module), rank, seed, number, decoder.device), scale=scale)
-        for number, (name, module) in enumerate(linear_layers(decoder.model, modules).items())
+        View(name, layer, right=right, scale=scale)
+        for name, layer, (right,) in _projected(
+            decoder, modules, lambda number, layer: (_orthogonal(inputs(layer), rank, seed, number, decoder.device),)
+        )
     ]
 
 
@@ -88,20 +103,24 @@ def two_sided(decoder: Decoder, *, rank: int, seed: int, modules: str | None = N
 
     Scaled so that inner products are kept in expectation.
     """
-    views = []
-    for number, (name, module) in enumerate(linear_layers(decoder.model, modules).items()):
-        sizes = inputs(module), outputs(module)
-        right, left = (
+
+    def sides(number: int, layer: Layer) -> tuple[Tensor, ...]:
+        return tuple(
             _orthogonal(size, rank, seed, 2 * number + side, decoder.device) * math.sqrt(3 * size / rank)
-            for side, size in enumerate(sizes)
+            for side, size in enumerate((inputs(layer), outputs(layer)))
         )
-        views.append(View(name, module, right=right, left=left))
-    return views
+
+    return [
+        View(name, layer, right=right, left=left) for name, layer, (right, left) in _projected(decoder, modules, sides)
+    ]
 
 
 def weights(decoder: Decoder, *, modules: str | None = None) -> list[View]:
     """Views that are the gradients of the weights themselves."""
-    return [View(f"{name}.weight", module) for name, module in linear_layers(decoder.model, modules).items()]
+    return [
+        View(name if isinstance(layer, Block) and layer.weight.name != "weight" else f"{name}.weight", layer)
+        for name, layer in linear_layers(decoder.model, modules).items()
+    ]
 
 
 def adapter(decoder: Decoder, *, modules: str | None = None) -> list[View]:
@@ -128,55 +147,134 @@ def adapter(decoder: Decoder, *, modules: str | None = None) -> list[View]:
     return views
 
 
-def linear_layers(model: Any, modules: str | None = None) -> dict[str, nn.Module]:
+def linear_layers(model: Any, modules: str | None = None) -> dict[str, Layer]:
     """The linear layers of a model by name, in its order, the output head left out.
 
+    A linear layer is a matrix that tokens are multiplied with, whatever its module is called: the model is run on a
+    few tokens to see. Experts that are stored as one tensor are layers of their own, as `mlp.experts.down_proj[3]`.
+
     Args:
-        modules: glob pattern; layers whose name does not match are left out, of whatever kind they are.
+        modules: patterns of names, as of `Chosen`.
 
     Raises:
-        ModelError: none, or weights inside a module of a kind whose gradient is not understood.
+        ModelError: none, or weights that are used in a way whose gradient is not understood; the message holds the
+            pattern that leaves them out.
     """
-    head, table = model.get_output_embeddings(), model.get_input_embeddings()
-    found: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        own = [parameter for parameter in module.parameters(recurse=False) if parameter.ndim >= 2]
-        if not own or module is head or module is table or isinstance(module, nn.Embedding):
-            continue
-        if modules is not None and not fnmatch.fnmatchcase(name, modules):
-            continue
-        if not _understood(module):
-            raise ModelError(
-                f"layer {name} is a {type(module).__name__}, whose per-example gradient is not understood; "
-                "expected Linear or Conv1D layers. It is refused rather than silently left out: "
-                "choose other layers by name with --modules."
-            )
-        found[name] = module
+    chosen, candidates = Chosen(modules), matrices(model)
+    looked_at = {name: one for name, one in candidates.items() if name in chosen}
+    uses = uses_of(model, looked_at)
+    found: dict[str, Layer] = {}
+    for name, one in looked_at.items():
+        module = _module(one)
+        if name in uses.called or (name in uses.unused and isinstance(module, nn.Linear | Conv1D)):
+            found[name] = module  # of the unused: text like this does not reach it, other text may
+        for block in uses.blocks.get(name, ()):
+            if isinstance(module, nn.Linear | Conv1D) and block.count == 1 and not block.weight.shared:
+                found[name] = module
+            else:
+                found[name if block.count == 1 else f"{name}[{block.number}]"] = block
+    if uses.else_used:
+        remedy = leaving_out(uses.else_used, found, modules)
+        name, what = next(iter(uses.else_used.items()))
+        rest = f", and so are {len(uses.else_used) - 1} more" if len(uses.else_used) > 1 else ""
+        raise ModelError(
+            f"layer {name} {what}, where its per-example gradient is not understood{rest}. Refused rather than "
+            + (f"silently left out; leave them out by name: {remedy}" if found else "left out: no other layer is left.")
+        )
     if not found:
         raise ModelError(
             "the model has no linear layer to take gradients of."
-            if modules is None
-            else f"no linear layer's name matches --modules {modules!r}; names look like {_a_name(model)!r}."
+            if modules is None or not candidates
+            else f"no linear layer's name matches --modules {modules!r}; names look like {next(iter(candidates))!r}."
         )
     return found
 
 
-def inputs(module: nn.Module) -> int:
+def _projected(
+    decoder: Decoder, modules: str | None, draw: Callable[[int, Layer], tuple[Tensor, ...]]
+) -> Iterator[tuple[str, Layer, tuple[Tensor, ...]]]:
+    """Layers with what `draw(place, layer)` gives; the blocks of one weight, such as its experts, share theirs."""
+    drawn: dict[Any, tuple[Tensor, ...]] = {}
+    for name, layer in linear_layers(decoder.model, modules).items():
+        whose = layer.weight if isinstance(layer, Block) else layer
+        if whose not in drawn:
+            drawn[whose] = draw(len(drawn), layer)
+        yield name, layer, drawn[whose]
+
+
+def matrices(model: Any) -> dict[str, Weight | nn.Module]:
+    """What may be a linear layer, by name: parameters with rows and columns, and modules that pack theirs.
+
+    A parameter that several modules share is one, by its first name; head and embeddings are none.
+    """
+    head, table = model.get_output_embeddings(), model.get_input_embeddings()
+    taken = {id(one.weight) for one in (head, table) if one is not None}
+    places: dict[int, list[tuple[str, nn.Module, str]]] = {}
+    for name, module in model.named_modules():
+        if module is head or module is table or isinstance(module, nn.Embedding):
+            continue
+        if is_packed(module):
+            places[id(module)] = [(name, module, "")]
+            continue
+        for own, parameter in module._parameters.items():
+            if parameter is not None and parameter.ndim >= 2 and id(parameter) not in taken:
+                full = name if own == "weight" else f"{name}.{own}"
+                places.setdefault(id(parameter), []).append((full, module, own))
+    return {
+        name: Weight(module, own, tuple(other[1:] for other in others)) if own else module
+        for (name, module, own), *others in places.values()
+    }
+
+
+def name_of(model: Any, layer: Layer) -> str:
+    """A layer's name in a model."""
+    if not isinstance(layer, Block):
+        return next(name for name, one in matrices(model).items() if _module(one) is layer)
+    name = next(name for name, one in matrices(model).items() if one == layer.weight)
+    return name if layer.count == 1 else f"{name}[{layer.number}]"
+
+
+def weight_of(layer: Layer) -> Weight:
+    """The parameter that a layer is, or is a part of."""
+    return layer.weight if isinstance(layer, Block) else Weight(layer, "weight")
+
+
+def of_layer(layer: Layer, tensor: Tensor) -> Tensor:
+    """A layer's (inputs, outputs) part of a tensor that is laid out as its parameter."""
+    if isinstance(layer, Block):
+        return layer.of(tensor)
+    return tensor if isinstance(layer, Conv1D) else tensor.T
+
+
+def is_packed(module: Layer) -> bool:
+    """Whether a linear layer holds its weights in another form than numbers: 4 bits, or another library's tensors."""
+    if isinstance(module, Block):
+        return False
+    if type(module).__name__ in QUANTISED:
+        return True
+    own = [one for one in (*module._parameters.values(), *module._buffers.values()) if one is not None and one.ndim > 1]
+    plain = [one for one in own if one.is_floating_point() and type(one) in (Tensor, nn.Parameter)]
+    return all(isinstance(getattr(module, side, None), int) for side in ("in_features", "out_features")) and (
+        bool(own) and not plain
+    )
+
+
+def _module(one: Weight | nn.Module) -> nn.Module:
+    return one.module if isinstance(one, Weight) else one
+
+
+def inputs(layer: Layer) -> int:
     """How many numbers a linear layer reads."""
-    return int(module.nx if isinstance(module, Conv1D) else module.in_features)  # type: ignore[arg-type]
+    if isinstance(layer, Block):
+        return layer.inputs
+    return int(layer.nx if isinstance(layer, Conv1D) else layer.in_features)  # type: ignore[arg-type]
 
 
-def outputs(module: nn.Module) -> int:
+def outputs(layer: Layer) -> int:
     """How many numbers a linear layer gives."""
-    return int(module.nf if isinstance(module, Conv1D) else module.out_features)  # type: ignore[arg-type]
-
-
-def _understood(module: nn.Module) -> bool:
-    return type(module) in (nn.Linear, Conv1D) or type(module).__name__ in QUANTISED
-
-
-def _a_name(model: Any) -> str:
-    return next((name for name, module in model.named_modules() if _understood(module)), "")
+    if isinstance(layer, Block):
+        return layer.outputs
+    return int(layer.nf if isinstance(layer, Conv1D) else layer.out_features)  # type: ignore[arg-type]
 
 
 def _orthogonal(columns: int, rank: int, seed: int, number: int, device: torch.device) -> Tensor:
