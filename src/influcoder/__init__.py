@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from influcoder.evaluation.evaluate import evaluate
     from influcoder.indexes.index import Index
     from influcoder.model.decoder import Decoder
-    from influcoder.student.distill import distil_static
+    from influcoder.student.distill import distill_static
     from influcoder.student.encoder import InfluenceEncoder
-    from influcoder.student.paper import distil_paper
+    from influcoder.student.paper import distill_paper
     from influcoder.student.sample import Sample
     from influcoder.teachers.checkpoints import Checkpoint
     from influcoder.teachers.gradient import GradientTeacher
@@ -40,8 +40,8 @@ _HOMES = {
     "Sample": "student.sample",
     "Selection": "attribution.selection",
     "TeacherSettings": "teachers.settings",
-    "distil_paper": "student.paper",
-    "distil_static": "student.distill",
+    "distill_paper": "student.paper",
+    "distill_static": "student.distill",
     "evaluate": "evaluation.evaluate",
     "make_teacher": "teachers.make",
     "read_examples": "data.reading",
@@ -60,8 +60,8 @@ __all__ = [
     "Sample",
     "Selection",
     "TeacherSettings",
-    "distil_paper",
-    "distil_static",
+    "distill_paper",
+    "distill_static",
     "evaluate",
     "make_teacher",
     "read_examples",

@@ -43,6 +43,7 @@ VERBS = sorted(
         "search",
         "select",
         "self-check",
+        "show",
         "teachers",
     ]
 )
@@ -218,8 +219,9 @@ def test_escapes_in_an_error_are_made_visible(work, distilled, call):
         (["index", "--encoder", "encoder", "--pool", "pool-1.jsonl", "--output-dir", "index"], "not empty"),
         (["distill", "--features", "features", "--output-dir", "encoder"], "not empty"),
         (["search", "--index", "nowhere", "--prompt", "a", "--completion", "b"], "nowhere"),
-        (["search", "--index", "index"], "--prompt and --completion"),
-        (["search", "--index", "index", "--prompt", "a", "--completion", " "], "--prompt and --completion"),
+        (["search", "--index", "index"], "--query is missing. Give what the model was asked"),
+        (["search", "--index", "index", "--query", "a"], "--completion is missing. Give what"),
+        (["search", "--index", "index", "--prompt", "a", "--completion", " "], "--completion is missing"),
         (["search", "--index", "index", "--prompt", "a", "--completion", "b", "-k", "0"], "k is 0"),
         (["search", "--index", "index", "--prompt", "a", "--completion", "b", "--verify", "20"], "--decoder"),
         (["search", "--index", "index", "--queries", "nowhere.jsonl"], "nowhere.jsonl"),

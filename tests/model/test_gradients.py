@@ -51,7 +51,8 @@ from influcoder.model import attention, gradients
 from influcoder.model.batches import Tokens, make_batches
 from influcoder.model.decoder import Decoder
 from influcoder.model.gradients import Backward, LayerGradients
-from influcoder.model.layers import View, adapter, linear_layers, lora_b, two_sided, weights
+from influcoder.model.layers import View, adapter, lora_b, two_sided, weights
+from influcoder.model.linear import linear_layers
 from influcoder.model.loss import margin
 
 CPU = torch.device("cpu")

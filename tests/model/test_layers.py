@@ -12,17 +12,8 @@ from helpers.oracles import explicit
 from helpers.tiny import FAMILIES, save_adapter, save_decoder, tiny_decoder, tiny_model, tiny_tokenizer
 from influcoder.errors import ConfigError, ModelError
 from influcoder.model.decoder import Decoder
-from influcoder.model.layers import (
-    View,
-    _orthogonal,
-    adapter,
-    inputs,
-    linear_layers,
-    lora_b,
-    outputs,
-    two_sided,
-    weights,
-)
+from influcoder.model.layers import View, _orthogonal, adapter, lora_b, two_sided, weights
+from influcoder.model.linear import inputs, linear_layers, outputs
 
 SEEDS = 400
 

@@ -13,7 +13,8 @@ from influcoder.errors import ModelError
 from influcoder.model.batches import make_batches
 from influcoder.model.decoder import Decoder
 from influcoder.model.gradients import LayerGradients
-from influcoder.model.layers import linear_layers, lora_b, weights
+from influcoder.model.layers import lora_b, weights
+from influcoder.model.linear import linear_layers
 from influcoder.model.products import Block
 
 

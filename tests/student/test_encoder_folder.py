@@ -57,7 +57,7 @@ def test_round_trip_gives_the_same_vectors(encoder, saved):
 def test_round_trip_keeps_what_is_told(encoder, saved):
     again = InfluenceEncoder.load(saved)
     assert again.fingerprint == encoder.fingerprint
-    assert (again.tier, again.dim, again.made_by) == ("static", encoder.dim, encoder.made_by)
+    assert (again.tier, again.dim, again.provenance) == ("static", encoder.dim, encoder.provenance)
     assert again.measured == pytest.approx(encoder.measured)
 
 
@@ -81,7 +81,7 @@ def test_card_has_front_matter_numbers_and_origin(encoder, saved):
     card = (saved / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: sentence-transformers\n")
     assert f"| per_query_spearman | {encoder.measured['per_query_spearman']:.3f} |" in card
-    assert "- recipe: `static`" in card
+    assert "- student.recipe: `static`" in card
 
 
 def test_card_of_an_encoder_that_measured_nothing():

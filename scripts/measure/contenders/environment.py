@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-LOCK = Path(__file__).parents[2] / "requirements.lock"
+LOCK = Path(__file__).parents[3] / "requirements.lock"
 SHARED = ("transformers", "peft", "datasets", "safetensors", "numpy", "scipy")
 PEERS = {
     "bergson": [

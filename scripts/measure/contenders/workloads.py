@@ -13,7 +13,7 @@ from influcoder.data.reading import read_examples
 from influcoder.model.decoder import Decoder
 from influcoder.model.layers import lora_b
 
-DEMO = Path(__file__).parents[2] / "src/influcoder/demo"
+DEMO = Path(__file__).parents[3] / "src/influcoder/demo"
 SHAPES = {
     "tiny": {
         "hidden_size": 64,

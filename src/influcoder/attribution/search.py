@@ -12,8 +12,8 @@ import numpy as np
 
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.indexes.index import Floats
 from influcoder.indexes.scan import Found
+from influcoder.maths.arrays import Floats
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.teachers.teacher import Teacher
 

@@ -15,7 +15,9 @@ from cyclopts import Parameter
 from influcoder.errors import ConfigError
 
 if TYPE_CHECKING:
-    from influcoder.data.examples import Columns, Example
+    from influcoder.data.examples import Example
+    from influcoder.data.layouts import Columns
+    from influcoder.model.decoder import Decoder
     from influcoder.runners.runner import Runner
     from influcoder.store.output_folder import Folder
     from influcoder.teachers.imported import Imported
@@ -96,18 +98,28 @@ class Reading:
     "column of plain text, all of which carries loss"
     id_column: str | None = None
     "column of the id; a hash of the text when there is none"
+    pairs: Literal["chosen", "rejected", "both"] | None = None
+    "which side of preference pairs to read; both makes two rows of each, and a column preference says which"
+    loss: Literal["completion", "assistant", "all"] = "completion"
+    "what carries loss in a chat: its last turn, every turn of the assistant, or the whole text"
     on_error: Literal["fail", "skip"] = "fail"
     "stop at a row that cannot be used, or leave it out"
     max_reject_rate: float = 0.01
     "with --on-error skip: the largest share of such rows"
 
-    def read(self, files: list[str], side: str, output: Output) -> "list[Example]":
-        """Examples of some files; skipped rows go to OUTPUT_DIR-rejects-SIDE.jsonl, beside the output folder."""
-        return list(self.stream(files, side, output))
+    def read(self, files: list[str], side: str, output: Output, decoder: "Decoder | None" = None) -> "list[Example]":
+        """Examples of some files; skipped rows go to OUTPUT_DIR-rejects-SIDE.jsonl, beside the output folder.
 
-    def stream(self, files: list[str], side: str, output: Output) -> "Iterator[Example]":
+        Rows that the decoder cannot read, if there is one, are refused or skipped as well.
+        """
+        return list(self.stream(files, side, output, decoder))
+
+    def stream(
+        self, files: list[str], side: str, output: Output, decoder: "Decoder | None" = None
+    ) -> "Iterator[Example]":
         """The same one after the other, as they are asked for; that the files are there is seen at once."""
-        from influcoder.data.reading import find_files, stream_examples
+        from influcoder.data.reading import stream_examples
+        from influcoder.data.row_files import find_files
 
         return stream_examples(
             [path for one in files for path in find_files(one)],
@@ -115,13 +127,15 @@ class Reading:
             on_error=self.on_error,
             rejects=Path(f"{os.path.abspath(output.output_dir)}-rejects-{side}.jsonl"),
             max_reject_rate=self.max_reject_rate,
+            prepare=decoder.prepare if decoder else None,
         )
 
     def columns(self) -> "Columns":
-        """The columns that were named."""
-        from influcoder.data.examples import Columns
+        """The columns that were named, and what of them is read."""
+        from influcoder.data.layouts import Columns
 
-        return Columns(self.prompt_column, self.completion_column, self.text_column, self.id_column)
+        named = (self.prompt_column, self.completion_column, self.text_column, self.id_column)
+        return Columns(*named, pairs=self.pairs, loss=self.loss)
 
 
 READ_AS_USUAL = Reading()
@@ -175,7 +189,7 @@ class Teaching:
     damping: float | None = None
     "of a curvature, as a share of its mean eigenvalue"
     modules: str | None = None
-    "glob pattern of the layers to look at, as *.mlp.*; all linear ones but the head when omitted"
+    "glob pattern of the layers to look at, as `*.mlp.*`; all linear ones but the head when omitted"
     normalise_modules: Flag = False
     "scale each layer's part to unit length"
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -19,7 +19,9 @@ from influcoder.cli.output import print_json
 from influcoder.cli.student import decoder_of
 from influcoder.cli.teach import checkpoints_of
 
-plans = cyclopts.App(help="Tell what a long job will take: rows, time by a measured probe, disk, memory.")
+plans = cyclopts.App(
+    help="Tell what a long job will take: rows, time by a measured probe, disk, memory.", help_format="markdown"
+)
 
 
 @plans.command
@@ -54,12 +56,14 @@ def features(
     from influcoder.teachers.make import make_teacher
     from influcoder.verbs.plan import FEATURE_PROBE, plan_features
 
-    columns = reading.columns()
-    seen = [glance(side, FEATURE_PROBE, columns=columns, seed=seed) for side in (queries, pool)]
     loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length)
+    columns = reading.columns()
+    asked, rows = (
+        glance(side, FEATURE_PROBE, columns=columns, seed=seed, prepare=loaded.prepare) for side in (queries, pool)
+    )
     saved = checkpoints_of(checkpoints, decoder, max_length)
     teacher = make_teacher(loaded, teaching.settings(seed), checkpoints=saved)
-    _tell(plan_features(teacher, *seen), output_dir, json)
+    _tell(plan_features(teacher, asked, rows), output_dir, json)
 
 
 @plans.command
@@ -92,16 +96,17 @@ def index(
     """
     from influcoder.data.preview import glance
     from influcoder.student.encoder import InfluenceEncoder
-    from influcoder.student.encoder_folder import teacher_of
+    from influcoder.student.encoder_folder import read_with, teacher_of
     from influcoder.verbs.plan import INDEX_PROBE, plan_index
 
     refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
     loaded = InfluenceEncoder.load(encoder)
     teacher = None
-    if (model := decoder_of(loaded.made_by, decoder, adapter)) is not None:
-        loaded = InfluenceEncoder.load(encoder, decoder=model)
-        teacher = teacher_of(loaded, model, checkpoints_of(checkpoints, str(decoder), model.max_length))
-    seen = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed)
+    if (model := decoder_of(loaded.provenance, decoder, adapter)) is not None:
+        read_with(loaded, model)
+        teacher = teacher_of(loaded, model, checkpoints_of(checkpoints, decoder, loaded.provenance))
+    prepare = model.prepare if model else None
+    seen = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed, prepare=prepare)
     _tell(plan_index(loaded, seen, teacher, code=code, approximate=approximate), output_dir, json)
 
 

@@ -60,9 +60,9 @@ def index(
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
-    from influcoder.indexes.index import Index
     from influcoder.runners.share import Share
     from influcoder.student.encoder import InfluenceEncoder
+    from influcoder.student.encoder_folder import read_with
     from influcoder.verbs import index as verb
 
     refuse_without_decoder(decoder, adapter=adapter)
@@ -72,23 +72,23 @@ def index(
                 "--add and --remove change the index in --output-dir, with its own encoder and in this process. Leave "
                 "--encoder, --pool, --workers, --ray, --worker-timeout, --shard and --overwrite out."
             )
-        made_by = Index(output.output_dir).encoder.made_by
+        model = _opened(output.output_dir, decoder, adapter)[1]
         changed = verb.change_index(
             output.output_dir,
-            add=reading.stream(add, "add", output) if add else None,
+            add=reading.stream(add, "add", output, model) if add else None,
             remove=_ids(remove or []),
             approximate=approximate,
-            decoder=decoder_of(made_by, decoder, adapter),
+            decoder=model,
         )
         show(changed, output)
         return
     if encoder is None or not pool:
         raise ConfigError("what is to be indexed? Give --encoder and --pool; or --add or --remove to change an index.")
     loaded = InfluenceEncoder.load(encoder)
-    if decoder is not None:
-        loaded = InfluenceEncoder.load(encoder, decoder=decoder_of(loaded.made_by, decoder, adapter))
+    if (model := decoder_of(loaded.provenance, decoder, adapter)) is not None:
+        read_with(loaded, model)
     folder = replace(output.folder(arguments), share=Share.read(running.shard))
-    rows, runner = reading.stream(pool, "pool", output), running.runner()
+    rows, runner = reading.stream(pool, "pool", output, model), running.runner()
     found = verb.index(loaded, rows, folder, code=code, approximate=approximate, runner=runner)
     finish("index", arguments, found, output)
 
@@ -114,7 +114,7 @@ def search(
 
     Args:
         index: what `influcoder index` or `influcoder export` wrote
-        prompt: what the model is asked, as a user's turn
+        prompt: what the model is asked, as a user's turn; goes with --completion
         completion: what it says, whose cause is sought
         queries: files of queries instead of one prompt and completion
         k: how many rows to show
@@ -132,8 +132,9 @@ def search(
     from influcoder.verbs import search as verb
 
     refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
-    asked = _asked(prompt, completion, queries)
+    _refuse_two_questions(prompt, completion, queries)
     opened, teacher = _opened(index, decoder, adapter)
+    asked = _asked(prompt, completion, queries, teacher)
     if verify_hashes:
         opened.verify()
     found = verb.search(
@@ -143,7 +144,7 @@ def search(
         opponents=opponents,
         verify=verify,
         decoder=teacher,
-        checkpoints=checkpoints_of(checkpoints, decoder or "", opened.encoder.made_by.get("max_length", 1024)),
+        checkpoints=checkpoints_of(checkpoints, decoder, opened.encoder.provenance),
         where=where,
         approximate=approximate,
     )
@@ -181,8 +182,9 @@ def select(
 
     refuse_without_decoder(decoder, adapter=adapter)
     rules = {"top": share(top, "--top"), "drop": share(drop, "--drop"), "threshold": threshold}
-    asked = reading.read(queries, "queries", output)
-    found = verb.select(_whole(index, decoder, adapter), asked, output.folder(arguments), **rules)
+    opened, model = _whole(index, decoder, adapter)
+    asked = reading.read(queries, "queries", output, model)
+    found = verb.select(opened, asked, output.folder(arguments), **rules)
     finish("select", arguments, found, output)
 
 
@@ -209,8 +211,8 @@ def score(
     from influcoder.verbs import index as verb
 
     refuse_without_decoder(decoder, adapter=adapter)
-    asked = reading.read(queries, "queries", output)
-    opened = _whole(index, decoder, adapter)
+    opened, model = _whole(index, decoder, adapter)
+    asked = reading.read(queries, "queries", output, model)
     found = verb.score(opened, asked, output.folder(arguments), where=where)
     finish("score", arguments, found, output)
 
@@ -234,7 +236,7 @@ def export(
     arguments = dict(locals())
     from influcoder.indexes import lance as lancedb
 
-    opened = _whole(index)
+    opened, _ = _whole(index)
     found = lancedb.export(opened, lance, output.folder(arguments), table=table, approximate=approximate)
     finish("export", arguments, found, output)
 
@@ -246,33 +248,45 @@ def _ids(given: list[str]) -> list[str]:
     return [name for one in given for name in (read_ids(Path(one)) if Path(one).is_file() else [one])]
 
 
-def _asked(prompt: str | None, completion: str | None, queries: list[str] | None) -> "list[Example]":
+def _refuse_two_questions(prompt: str | None, completion: str | None, queries: list[str] | None) -> None:
+    if queries and (prompt or completion):
+        raise ConfigError("--queries was given with --query or --completion; give one question, or --queries.")
+    if not queries and (not prompt or not completion or not completion.strip()):
+        missing = "--completion" if prompt else "--query"
+        raise ConfigError(
+            f'{missing} is missing. Give what the model was asked and what it answered, as --query "Where was Ada '
+            'Lovelace born?" --completion "In Paris.", or files of such rows with --queries.'
+        )
+
+
+def _asked(
+    prompt: str | None, completion: str | None, queries: list[str] | None, decoder: "Decoder | None"
+) -> "list[Example]":
     from influcoder.data.examples import Example
     from influcoder.data.reading import read_examples
 
-    if queries and (prompt or completion):
-        raise ConfigError("--queries was given with --prompt or --completion; give either one prompt or --queries.")
     if queries:
-        return read_examples(queries)
-    if not prompt or not completion or not completion.strip():
-        raise ConfigError("what is asked? Give --prompt and --completion, or --queries with a file.")
-    return [Example("query", prompt, completion, (("user", prompt),))]
+        return read_examples(queries, prepare=decoder.prepare if decoder else None)
+    return [Example("query", prompt or "", completion or "", (("user", prompt or ""),))]
 
 
 def _opened(folder: Path, path: str | None, adapter: str | None) -> "tuple[Index | LanceIndex, Decoder | None]":
     """An index with the decoder that its encoder may need."""
     from influcoder.indexes.lance import open_index
+    from influcoder.student.encoder_folder import read_with
 
     index = open_index(folder)
-    decoder = decoder_of(index.encoder.made_by, path, adapter)
-    return (index if decoder is None else open_index(folder, decoder)), decoder
+    decoder = decoder_of(index.encoder.provenance, path, adapter) if path else None
+    if decoder is not None:
+        read_with(index.encoder, decoder)
+    return index, decoder
 
 
-def _whole(folder: Path, path: str | None = None, adapter: str | None = None) -> "Index":
+def _whole(folder: Path, path: str | None = None, adapter: str | None = None) -> "tuple[Index, Decoder | None]":
     """The same of an index whose rows are here."""
     from influcoder.indexes.index import Index
 
-    opened, _ = _opened(folder, path, adapter)
+    opened, decoder = _opened(folder, path, adapter)
     if not isinstance(opened, Index):
         raise ConfigError(f"{folder}: its rows are in LanceDB, to be searched. Give the index it was exported from.")
-    return opened
+    return opened, decoder

@@ -1,17 +1,15 @@
-"""The verbs of the student: distil it, judge it."""
+"""The verbs of the student: distill it, judge it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from influcoder.cli.flags import Files, Output, Seed, refuse_without_decoder
 from influcoder.cli.output import finish
-from influcoder.cli.teach import checkpoints_of
+from influcoder.cli.teach import checkpoints_of, max_length_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from influcoder.model.decoder import Decoder
+    from influcoder.provenance import Provenance
 
 
 def distill(
@@ -26,7 +24,7 @@ def distill(
     unlabelled_queries: Files | None = None,
     seed: Seed = 0,
 ) -> None:
-    """Distil teacher features into an encoder that reads text alone.
+    """Distill teacher features into an encoder that reads text alone.
 
     Args:
         features: what `influcoder features` wrote; a seeded 15 % of it is kept for validation
@@ -42,16 +40,16 @@ def distill(
     """
     arguments = dict(locals())
     from influcoder.data.reading import read_examples
-    from influcoder.store.store import Store
+    from influcoder.student.features_folder import FeaturesFolder
     from influcoder.verbs import distill as verb
 
     refuse_without_decoder(decoder, adapter=adapter)
-    loaded = None
-    if decoder is not None:
-        loaded = decoder_of(Store(features / "pool").manifest["made_by"], decoder, adapter)
-    further = [read_examples(files) if files else [] for files in (unlabelled_queries, unlabelled)]
+    opened = FeaturesFolder(features)
+    loaded = decoder_of(opened.provenance, decoder, adapter)
+    prepare = loaded.prepare if loaded else None
+    further = [read_examples(one, prepare=prepare) if one else [] for one in (unlabelled_queries, unlabelled)]
     found = verb.distill(
-        features,
+        opened,
         output.folder(arguments),
         recipe=recipe,
         backbone=encoder,
@@ -86,24 +84,32 @@ def evaluate(
     arguments = dict(locals())
     from influcoder.report.page import write_report
     from influcoder.student.encoder import InfluenceEncoder
+    from influcoder.student.encoder_folder import read_with
+    from influcoder.student.features_folder import FeaturesFolder
     from influcoder.verbs import evaluate as verb
 
     refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
     loaded = InfluenceEncoder.load(encoder)
-    teacher = decoder_of(loaded.made_by, decoder, adapter)
-    folder = output.folder(arguments)
-    saved = checkpoints_of(checkpoints, decoder or "", loaded.made_by.get("max_length", 1024))
+    model = decoder_of(loaded.provenance, decoder, adapter)
+    if model is not None:
+        read_with(loaded, model)
     found = verb.evaluate(
-        encoder, features, folder, train=train_features, decoder=teacher, checkpoints=saved, seed=seed
+        loaded,
+        FeaturesFolder(features),
+        output.folder(arguments),
+        train=FeaturesFolder(train_features) if train_features else None,
+        decoder=model,
+        checkpoints=checkpoints_of(checkpoints, decoder, loaded.provenance),
+        seed=seed,
     )
     write_report(output.output_dir)
     finish("evaluate", arguments, found, output)
 
 
-def decoder_of(made_by: "Mapping[str, Any]", path: str | None, adapter: str | None) -> "Decoder | None":
-    """The decoder at a path, if one is given, reading as many tokens as the one that `made_by` tells of."""
+def decoder_of(provenance: "Provenance", path: str | None, adapter: str | None) -> "Decoder | None":
+    """The decoder at a path, if one is given, reading as many tokens as the one that `provenance` records."""
     from influcoder.model.decoder import Decoder
 
     if path is None:
         return None
-    return Decoder.load(path, adapter=adapter, max_length=made_by.get("max_length", 1024))
+    return Decoder.load(path, adapter=adapter, max_length=max_length_of(provenance))

@@ -24,6 +24,7 @@ from influcoder.cli.flags import (
 from influcoder.cli.output import finish, print_json
 
 if TYPE_CHECKING:
+    from influcoder.provenance import Provenance
     from influcoder.teachers.checkpoints import Checkpoint
 
 
@@ -61,8 +62,8 @@ def features(
     from influcoder.verbs import features as verb
 
     settings, share, runner = teaching.settings(seed), Share.read(running.shard), running.runner()
-    rows = reading.read(queries, "queries", output), reading.read(pool, "pool", output)
     loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length, device=share.device())
+    rows = reading.read(queries, "queries", output, loaded), reading.read(pool, "pool", output, loaded)
     found = verb.features(
         loaded,
         *rows,
@@ -106,7 +107,8 @@ def self_check(
     settings = teaching.settings(seed)
     loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length)
     saved = checkpoints_of(checkpoints, decoder, max_length)
-    found = check_teacher(loaded, read_examples(queries), read_examples(pool), settings, saved)
+    asked, rows = (read_examples(files, prepare=loaded.prepare) for files in (queries, pool))
+    found = check_teacher(loaded, asked, rows, settings, saved)
     if json:
         print_json(found)
     else:
@@ -120,12 +122,22 @@ def teachers() -> None:
     print_teachers()
 
 
-def checkpoints_of(paths: list[str] | None, decoder: str, max_length: int) -> "list[Checkpoint]":
-    """The checkpoints of some folders or globs; adapters among them are of `decoder`."""
+def checkpoints_of(paths: list[str] | None, decoder: str | None, length: "int | Provenance") -> "list[Checkpoint]":
+    """The checkpoints of some folders or globs; adapters among them are of `decoder`.
+
+    Args:
+        length: tokens of an example that are read, or the record of an earlier run that read as many.
+    """
     from influcoder.teachers.checkpoints import Checkpoint
 
     found = [place for path in paths or [] for place in sorted(local(path), key=_counted) or [Path(path)]]
-    return Checkpoint.read(found, base=decoder, max_length=max_length)
+    most = length if isinstance(length, int) else max_length_of(length)
+    return Checkpoint.read(found, base=decoder or "", max_length=most)
+
+
+def max_length_of(provenance: "Provenance") -> int:
+    """How many tokens of an example an earlier run read."""
+    return provenance.decoder.max_length if provenance.decoder else 1024
 
 
 def _counted(path: Path) -> list[tuple[int, str]]:
@@ -151,7 +163,7 @@ def import_attribution(
     Args:
         queries: the query examples: JSONL (.gz, .zst) or Parquet files, folders or globs
         pool: the same for the training examples
-        decoder: the decoder whose table the static recipe reads; without it, distil with --recipe paper
+        decoder: the decoder whose table the static recipe reads; without it, distill with --recipe paper
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
 LONGEST = 1024
 PLAIN = {"sliding_window", "position_ids", "use_cache", "output_attentions", "output_hidden_states", "return_dict"}
@@ -111,3 +111,19 @@ def fast_attention(model: Any) -> Iterator[None]:
         yield
     finally:
         ALL_ATTENTION_FUNCTIONS._local_mapping = before
+
+
+@contextmanager
+def plain_attention(model: Any) -> Iterator[None]:
+    """Inside, attention is plain products, which forward-mode differentiation knows."""
+    configs = {id(one.config): one.config for one in model.modules() if isinstance(one, PreTrainedModel)}
+    usual = {key: one._attn_implementation for key, one in configs.items()}
+    if set(usual.values()) <= {None, "eager"} or not model._can_set_attn_implementation():
+        yield
+        return
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        for key, config in configs.items():
+            config._attn_implementation_internal = usual[key]

@@ -10,21 +10,24 @@ follows it, so padding changes nothing, and δ is zero there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from influcoder.errors import ModelError
+from influcoder.model.apart import tells_apart
 from influcoder.model.attention import fast_attention
 from influcoder.model.batches import Batch
 from influcoder.model.decoder import Decoder
 from influcoder.model.experts import separate_experts
-from influcoder.model.layers import Layer, View, inputs, is_packed, name_of, weight_of
+from influcoder.model.layers import View
+from influcoder.model.linear import Layer, is_packed, name_of, watching_layers, weight_of
 from influcoder.model.loss import LossGradient, cross_entropy
 from influcoder.model.names import leaving_out
-from influcoder.model.products import Block, Weight, watching
+from influcoder.model.products import Weight
+from influcoder.model.taps import tapped
 from influcoder.model.uses import some_tokens
 
 LOGITS_AT_ONCE = 2**22
@@ -57,17 +60,14 @@ class Backward:
         self.layers = layers
         self.bf16 = bf16
         self.loss = loss
-        self._packed = [(number, one) for number, one in enumerate(layers) if is_packed(one)]
-        self._numbers = {
-            (weight_of(one), _number(one)): number for number, one in enumerate(layers) if not is_packed(one)
-        }
         self._in_bf16 = _bf16_weights(layers) if bf16 else {}
         self._plain_head = has_plain_head(decoder.model, decoder.device)
         head = decoder.model.get_output_embeddings().weight
         # Logits in bfloat16 are off by hundredths, and with them losses and errors; what goes back may be.
         self._head = head.detach()
         self._head_back = self._head.to(torch.bfloat16) if bf16 else self._head
-        self.alone = not self._tells_apart()
+        table = decoder.model.get_input_embeddings()
+        self.alone = not tells_apart(self._rows, some_tokens(decoder.model), table.num_embeddings)
 
     def budget(self, tokens: int) -> int:
         """How many tokens go through the model together, where so many are allowed."""
@@ -121,32 +121,18 @@ class Backward:
     def _watched(self, on_product: OnProduct) -> Iterator[None]:
         """Inside, `on_product` is told of each product of the layers, and gets its δ where it returns a function."""
 
-        def see(blocks: Sequence[Block], x: Tensor, output: Tensor) -> Tensor:
-            numbers = [self._numbers.get((block.weight, block.number)) for block in blocks]
-            parts = [x] if len(blocks) == 1 else list(x)
-            for number, block in zip(numbers, blocks, strict=True):
-                if number is not None and block.inputs != inputs(self.layers[number]):
-                    raise self._refused(number, "is multiplied in other parts than on the first tokens")
+        def product(numbers: Sequence[int | None], x: Tensor, output: Tensor) -> Tensor:
+            parts = [x] if len(numbers) == 1 else list(x)
             told = [
                 None if number is None else on_product(number, part)
                 for number, part in zip(numbers, parts, strict=True)
             ]
-            return _with_hook(output, told)
+            return tapped(output, told)
 
-        def other(weight: Weight, what: str, harmless: bool) -> None:
-            number = next((n for (one, _), n in self._numbers.items() if one == weight), None)
-            if number is not None and not harmless:
-                raise self._refused(number, f"is used in {what!r}, where its gradient is not understood")
+        def other(number: int, what: str) -> None:
+            raise self._refused(number, what)
 
-        weights = dict.fromkeys(weight for weight, _ in self._numbers)
-        with ExitStack() as stack:
-            for number, module in self._packed:
-                hook = lambda module, inputs, output, number=number: _with_hook(  # noqa: E731
-                    output, [on_product(number, inputs[0])]
-                )
-                stack.callback(module.register_forward_hook(hook).remove)  # type: ignore[union-attr]
-            numbers = {weight: self._in_bf16.get(weight, weight.tensor) for weight in weights}
-            stack.enter_context(watching(numbers, see, other))
+        with watching_layers(self.layers, product, other, self._in_bf16):
             yield
 
     def _by_example(self, number: int, rows: Tensor, shape: torch.Size) -> Tensor:
@@ -161,25 +147,6 @@ class Backward:
         return rows.reshape(examples, -1, rows.shape[-1])
 
     @torch.no_grad()
-    def _tells_apart(self) -> bool:
-        """Whether each layer's rows are ordered by example: those of two change nothing when a third changes."""
-        ids = some_tokens(self.decoder.model)
-        one = self._rows(ids)
-        if not one:
-            return True
-        if any(x.ndim != 2 or (len(x) != len(ids) and len(x) % ids.numel()) for rows in one.values() for x in rows):
-            return False
-        last = (ids[-1:] + 1) % self.decoder.model.get_input_embeddings().num_embeddings
-        other = self._rows(torch.cat([ids[:-1], last]))
-        return one.keys() == other.keys() and all(
-            [x.shape for x in one[number]] == [x.shape for x in other[number]]
-            and all(
-                torch.allclose(x.reshape(len(ids), -1)[:-1], y.reshape(len(ids), -1)[:-1], rtol=1e-3, atol=1e-5)
-                for x, y in zip(one[number], other[number], strict=True)
-            )
-            for number in one
-        )
-
     def _rows(self, ids: Tensor) -> dict[int, list[Tensor]]:
         """What each layer reads that is given no axis of examples."""
         found: dict[int, list[Tensor]] = {}
@@ -309,46 +276,6 @@ def _product(low: Tensor, delta: Tensor, view: View) -> Tensor:
     # (n, k_in, T) @ (n, T, k_out): several times faster than its transpose on a CPU.
     product = torch.bmm(low.transpose(1, 2).to(delta.dtype), delta)
     return product.flatten(1).float() * view.scale
-
-
-def _with_hook(output: Tensor, told: Sequence[Callable[[Tensor], None] | None]) -> Tensor:
-    """A product's output, whose δ goes to one function, or to several, each its part."""
-    if not torch.is_grad_enabled() or not any(told):
-        return output
-
-    def hook(delta: Tensor | None) -> None:
-        parts = [delta] * len(told) if delta is None or len(told) == 1 else list(delta)
-        for tell, part in zip(told, parts, strict=True):
-            if tell is not None:
-                tell(part)  # type: ignore[arg-type]
-
-    if output.requires_grad and not output._is_view():
-        output.register_hook(hook)  # type: ignore[no-untyped-call]
-        return output
-    return _Tap.apply(output, torch.ones((), requires_grad=True), hook)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class _Tap(torch.autograd.Function):
-    """Gives its input on, and tells of the gradient that comes back.
-
-    The graph begins here if it has not begun yet. What is given on is the input's own memory, and no view of it: the
-    model may change it in place, where the hook of a view would be lost.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, begin: Tensor, tell: Callable[[Tensor | None], None]) -> Tensor:
-        ctx.set_materialize_grads(False)
-        ctx.tell = tell
-        return output.data
-
-    @staticmethod
-    def backward(ctx: Any, *deltas: Tensor | None) -> tuple[Tensor | None, None, None]:
-        ctx.tell(deltas[0])
-        return deltas[0], None, None
-
-
-def _number(layer: Layer) -> int:
-    return layer.number if isinstance(layer, Block) else 0
 
 
 def _bf16_weights(layers: Sequence[Layer]) -> dict[Weight, Tensor]:

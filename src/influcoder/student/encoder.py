@@ -25,14 +25,15 @@ from numpy.typing import NDArray
 
 from influcoder.data.examples import Example, Role, plain_text
 from influcoder.errors import ModelError
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
+from influcoder.provenance import Provenance
 from influcoder.student.backbone import Embedder, sentence_transformer, tokenizer_of, weights_of
 from influcoder.student.head import ClosedFormHead
 from influcoder.student.short_reader import DecoderReader
 from influcoder.student.static_reader import CHANNELS, StaticReader
 from influcoder.student.trust import Trust
 
-Floats = NDArray[np.float32]
 HEAD, PROJECTOR = "head.safetensors", "query_projector.safetensors"
 EXPECTED, POOL_PROJECTOR = "expected.safetensors", "pool_projector.safetensors"
 DECODER_TIERS = ("forward", "short")
@@ -50,7 +51,7 @@ class InfluenceEncoder:
         head: the static tier's head; None for the transformer tier.
         query_projector: (width, spectral dim) for exact queries, or None.
         settings: what it takes to read texts the same way again.
-        made_by: teacher, data and seed it was distilled from.
+        provenance: the teacher it was distilled from, and how.
         measured: its validation results, for the model card.
         teacher_state: what its teacher learnt from a sample, for exact queries and re-checks.
         expected: what the decoder expects after each token (`influcoder.student.decoder_tables.expected_embeddings`).
@@ -66,7 +67,7 @@ class InfluenceEncoder:
         *,
         query_projector: Floats | None = None,
         settings: Mapping[str, Any] | None = None,
-        made_by: Mapping[str, Any] | None = None,
+        provenance: Provenance | None = None,
         measured: Mapping[str, Any] | None = None,
         teacher_state: Mapping[str, NDArray[Any]] | None = None,
         expected: Mapping[str, Floats] | None = None,
@@ -78,7 +79,7 @@ class InfluenceEncoder:
         self.head = head
         self.query_projector = query_projector
         self.settings = dict(settings or {})
-        self.made_by = dict(made_by or {})
+        self.provenance = provenance or Provenance()
         self.measured = dict(measured or {})
         self.teacher_state = dict(teacher_state or {})
         self.expected = dict(expected or {})

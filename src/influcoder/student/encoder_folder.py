@@ -22,17 +22,11 @@ import safetensors.numpy
 import torch
 
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
+from influcoder.provenance import Provenance, flat
 from influcoder.store.files import atomic_write, read_sealed, sha256, write_sealed
-from influcoder.student.encoder import (
-    DECODER_TIERS,
-    EXPECTED,
-    HEAD,
-    POOL_PROJECTOR,
-    PROJECTOR,
-    Floats,
-    InfluenceEncoder,
-)
+from influcoder.student.encoder import DECODER_TIERS, EXPECTED, HEAD, POOL_PROJECTOR, PROJECTOR, InfluenceEncoder
 from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead
 from influcoder.student.short_reader import DecoderReader, ShortReader
@@ -61,7 +55,7 @@ def save(encoder: InfluenceEncoder, folder: Path) -> None:
         "tier": encoder.tier,
         "fingerprint": encoder.fingerprint,
         "settings": encoder.settings,
-        "made_by": encoder.made_by,
+        "made_by": encoder.provenance.json(),
         "measured": encoder.measured,
         "trust": {name: asdict(one) for name, one in encoder.trust.items()},
     }
@@ -92,11 +86,21 @@ def load(folder: Path, *, decoder: Decoder | None = None) -> InfluenceEncoder:
         _check_files(folder, description["files"])
         encoder = _read(folder, description)
     except (KeyError, TypeError, AttributeError, OSError, safetensors.SafetensorError) as error:
-        raise StoreCorrupt(f"{folder}: cannot be read as an encoder: {error!r}. Distil it again.") from error
-    if decoder is not None and encoder.tier in DECODER_TIERS:
-        _refuse_other_decoder(folder, encoder, decoder)
-        encoder.beside = _reader_with(encoder, decoder)
+        raise StoreCorrupt(f"{folder}: cannot be read as an encoder: {error!r}. Distill it again.") from error
+    if decoder is not None:
+        read_with(encoder, decoder)
     return encoder
+
+
+def read_with(encoder: InfluenceEncoder, decoder: Decoder) -> None:
+    """Let an encoder of the forward or the short tier read texts with its decoder; others do without.
+
+    Raises:
+        ModelError: the decoder is another than the encoder's.
+    """
+    if encoder.tier in DECODER_TIERS:
+        _refuse_other_decoder(encoder, decoder)
+        encoder.beside = _reader_with(encoder, decoder)
 
 
 def _read(folder: Path, description: Mapping[str, Any]) -> InfluenceEncoder:
@@ -111,7 +115,7 @@ def _read(folder: Path, description: Mapping[str, Any]) -> InfluenceEncoder:
         folder / "backbone",
         ClosedFormHead(**head) if head else None,
         settings=description["settings"],
-        made_by=description["made_by"],
+        provenance=Provenance.read(description["made_by"]),
         measured=description["measured"],
         trust={name: Trust(**one) for name, one in description["trust"].items()},
         teacher_state=tensors(TEACHER),
@@ -129,15 +133,16 @@ def _reader_with(encoder: InfluenceEncoder, decoder: Decoder) -> DecoderReader:
         return ForwardReader(decoder)
     teacher = teacher_of(encoder, decoder.shortened(encoder.settings["short_tokens"]))
     if encoder.query_projector is None or encoder.pool_projector is None:
-        raise ModelError("an encoder of the short tier has a projector for each side; one is missing. Distil again.")
+        raise ModelError("an encoder of the short tier has a projector for each side; one is missing. Distill again.")
     return ShortReader(teacher, encoder.query_projector, encoder.pool_projector)
 
 
-def _refuse_other_decoder(folder: Path, encoder: InfluenceEncoder, decoder: Decoder) -> None:
-    expected, given = encoder.made_by.get("decoder"), decoder.fingerprint["decoder"]
-    if expected is not None and expected != given:
+def _refuse_other_decoder(encoder: InfluenceEncoder, decoder: Decoder) -> None:
+    expected, given = encoder.provenance.decoder, decoder.fingerprint
+    if expected is not None and expected.decoder != given.decoder:
         raise ModelError(
-            f"{folder}: distilled from a decoder with weights {str(expected)[:12]}, {decoder.name} has {given[:12]}. "
+            f"{encoder.folder}: distilled from a decoder with weights {expected.decoder[:12]}, {decoder.name} has "
+            f"{given.decoder[:12]}. "
             "Give the decoder it was distilled from."
         )
 
@@ -146,9 +151,9 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():
-            raise StoreCorrupt(f"{path}: missing. Distil the encoder again.")
+            raise StoreCorrupt(f"{path}: missing. Distill the encoder again.")
         if sha256(path) != expected:
-            raise StoreCorrupt(f"{path}: its bytes are not those that were saved. Distil the encoder again.")
+            raise StoreCorrupt(f"{path}: its bytes are not those that were saved. Distill the encoder again.")
 
 
 def teacher_of(encoder: InfluenceEncoder, decoder: Decoder, checkpoints: Sequence[Checkpoint] = ()) -> Teacher:
@@ -158,13 +163,13 @@ def teacher_of(encoder: InfluenceEncoder, decoder: Decoder, checkpoints: Sequenc
         StoreMismatch: the decoder is not the one it was distilled from.
     """
     state = {name: torch.from_numpy(array) for name, array in encoder.teacher_state.items()}
-    return teacher_again(encoder.made_by, state, decoder, checkpoints=checkpoints)
+    return teacher_again(encoder.provenance, state, decoder, checkpoints=checkpoints)
 
 
 def model_card(description: Mapping[str, Any]) -> str:
     """The encoder's README.md: what it is, what it was made from, how well it agrees, how to use it."""
     measured = "\n".join(f"| {name} | {value:.3f} |" for name, value in sorted(description["measured"].items()))
-    made_by = "\n".join(f"- {name}: `{value}`" for name, value in sorted(description["made_by"].items()))
+    made_by = "\n".join(f"- {name}: `{value}`" for name, value in flat(description["made_by"]))
     return f"""---
 library_name: sentence-transformers
 tags: [influcoder, training-data-attribution, influence]

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from influcoder.data.examples import Example
 from influcoder.errors import InflucoderError, ModelError, first_line, some_of
-from influcoder.maths.influence import Matrix, cross_influence
+from influcoder.maths.arrays import Matrix
+from influcoder.maths.influence import cross_influence
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.model.layers import View, lora_b

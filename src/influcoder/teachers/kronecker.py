@@ -19,7 +19,8 @@ from influcoder.errors import ConfigError
 from influcoder.model.batches import Batch, in_batches
 from influcoder.model.decoder import Decoder
 from influcoder.model.gradients import Backward, LayerGradients
-from influcoder.model.layers import View, inputs, outputs
+from influcoder.model.layers import View
+from influcoder.model.linear import inputs, outputs
 from influcoder.model.loss import LossGradient, Sampled, cross_entropy
 
 Add = Callable[[Any, Tensor], None]

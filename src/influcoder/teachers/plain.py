@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from influcoder.model.batches import Tokens
-from influcoder.model.layers import View, is_packed, of_layer, weight_of
+from influcoder.model.layers import View
+from influcoder.model.linear import is_packed, of_layer, weight_of
 
 
 def plain_gradients(model: Any, views: Sequence[View], tokens: Tokens) -> list[Tensor | None]:

@@ -1,12 +1,13 @@
 """One model's raw features: views of gradients, as they are or as Adam's steps, sketched or side by side."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from influcoder.data.examples import Role
+from influcoder.errors import ConfigError
 from influcoder.maths.lowrank import factors
 from influcoder.maths.sketch import CountSketch
 from influcoder.model.batches import Batch, Tokens, in_batches
@@ -14,6 +15,7 @@ from influcoder.model.decoder import Decoder
 from influcoder.model.gradients import LayerGradients
 from influcoder.model.layers import View, adapter, lora_b, two_sided, weights
 from influcoder.model.loss import cross_entropy, margin
+from influcoder.provenance import DecoderRecord
 from influcoder.teachers.checkpoints import AdamMoments
 from influcoder.teachers.kronecker import FittedViews
 from influcoder.teachers.settings import TeacherSettings
@@ -21,7 +23,17 @@ from influcoder.teachers.teacher import Advance
 
 
 def plain_views(decoder: Decoder, settings: TeacherSettings) -> list[View]:
-    """The views that `settings` name, before anything is learnt from a sample."""
+    """The views that `settings` name, before anything is learnt from a sample.
+
+    Raises:
+        ConfigError: an adapter's own gradients are asked for, and it is not plain LoRA.
+    """
+    if decoder.merged is not None and not decoder.adapter and (settings.adam or settings.source == "adapter"):
+        raise ConfigError(
+            f"{settings.name} takes the gradients of a LoRA adapter's A and B, and {decoder.name} has a "
+            f"{decoder.merged.kind} adapter, whose parameters are others. Use another teacher: gradient-cosine takes "
+            "any adapter that is merged."
+        )
     if settings.source == "lora-b":
         return lora_b(decoder, rank=settings.rank, seed=settings.seed, modules=settings.modules)
     if settings.source == "two-sided":
@@ -101,7 +113,6 @@ class RawFeatures:
         return [slice(0, self.dim)] if self._sketch is not None else self.slices
 
     @property
-    def made_by(self) -> dict[str, Any]:
+    def record(self) -> DecoderRecord:
         """Everything about the model that changes the features."""
-        moments = {"optimizer": self.moments.file_sha256} if self.moments else {}
-        return self.decoder.fingerprint | moments
+        return replace(self.decoder.fingerprint, optimizer=self.moments.file_sha256 if self.moments else None)

@@ -13,10 +13,14 @@ from influcoder.errors import ModelError
 from influcoder.maths.lowrank import LowRankCode
 from influcoder.model.batches import Tokens
 from influcoder.model.decoder import Decoder
+from influcoder.provenance import Provenance
+from influcoder.store.codes import PLAIN, Codes, VectorCode
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.settings import TeacherSettings
 
 Advance = Callable[[int], None]
+CODES: Codes[VectorCode] = {**PLAIN, "low-rank": LowRankCode.read}
+"""how features may be stored, by the name that a manifest gives"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +111,12 @@ class Teacher(Protocol):
         ...
 
     @property
-    def code(self) -> LowRankCode | None:
-        """How pool features are stored, where not as they are."""
+    def code(self) -> VectorCode:
+        """How pool features are stored."""
         ...
 
     @property
-    def bytes_per_example(self) -> int:
-        """What a pool example takes on disk."""
-        ...
-
-    @property
-    def made_by(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """Everything that changes the features."""
         ...
 

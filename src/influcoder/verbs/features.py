@@ -18,7 +18,7 @@ from influcoder.teachers.fitted import fitted
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.teacher import Teacher
-from influcoder.teachers.write import Side, bytes_to_write, write_sides
+from influcoder.teachers.write import RoleExamples, bytes_to_write, write_sides
 
 
 def features(
@@ -45,7 +45,7 @@ def features(
         refuse_full_disk(path, bytes_of_features(teacher, queries, pool) - held_bytes(path))
         facts = check_teacher(decoder, queries, pool, settings, checkpoints)
         fitted(teacher, pool, queries, path)
-        sides = [Side("query", queries, path / "queries"), Side("pool", pool, path / "pool")]
+        sides = [RoleExamples("query", queries, path / "queries"), RoleExamples("pool", pool, path / "pool")]
         written = write_sides(teacher, sides, max_reject_rate=max_reject_rate, share=folder.share, runner=runner)
         stores = dict(zip(("queries", "pool"), written, strict=True))
         if folder.share.index == 0:
@@ -56,7 +56,9 @@ def features(
             if store is not None
             for flag in ("prompt_cut", "completion_cut", "no_gradient", "rejected")
         }
-        metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.made_by, **facts, **flags}
+        metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.provenance.json(), **facts, **flags}
+        if decoder.tokeniser.left_out:  # counted where the rows were read
+            metrics["left_out"] = dict(decoder.tokeniser.left_out)
         if folder.share.count > 1:
             metrics["unfinished"] = [side for side, store in stores.items() if store is None]
         write_json(path / folder.share.named("metrics.json"), metrics)

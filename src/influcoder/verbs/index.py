@@ -8,18 +8,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from influcoder.data.examples import Example
 from influcoder.indexes import build as indexing
-from influcoder.indexes.build import ASKED, Choice
+from influcoder.indexes.build import Choice
+from influcoder.indexes.change import change, made_searchable
 from influcoder.indexes.index import Index
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
 from influcoder.runners.runner import InProcess, Runner
-from influcoder.store.files import atomic_file, read_json, write_json
+from influcoder.store.files import atomic_file, write_json
 from influcoder.store.output_folder import Folder
 from influcoder.student.encoder import InfluenceEncoder
 
@@ -50,7 +50,7 @@ def index(
         metrics |= {"code": built.code.name, "bytes_per_example": built.code.bytes}
         metrics |= {"codes": measured} if measured else {}
         metrics["seconds"] = round(time.perf_counter() - began, 2)
-        metrics |= _made_searchable(built, approximate)
+        metrics |= made_searchable(built, approximate)
         write_json(path / "metrics.json", metrics)
     return metrics
 
@@ -65,29 +65,9 @@ def change_index(
 ) -> dict[str, Any]:
     """Append rows to a finished index, or forget some; a reader sees it as it was or as it is, nothing between.
 
-    A run that was stopped is started again with the same arguments. An id that is there is not added again; to
-    replace a row, remove it first.
-
-    Args:
-        add: examples to embed and append.
-        remove: ids whose vectors, texts and metadata are deleted from disk.
-        approximate: make the IVF-PQ index, of what is there then.
+    Args and behaviour are those of `influcoder.indexes.change.change`.
     """
-    opened = Index(folder, decoder=decoder)
-    with Folder(folder, resume=True).claim() as path:
-        found: dict[str, Any] = {}
-        if remove:
-            opened.approximate.forget()  # it holds what has to go
-            _, removed = indexing.remove(opened.store, remove)
-            found |= removed
-        if add is not None:
-            _, added = indexing.add(Index(path).store, opened.encoder, add)
-            found |= added
-        changed = Index(path, decoder=decoder)
-        found = {"rows": len(changed)} | found | _made_searchable(changed, approximate)
-        earlier = read_json(path / "metrics.json", "Delete it.") if (path / "metrics.json").exists() else {}
-        write_json(path / "metrics.json", earlier | found)
-    return found
+    return change(Index(folder, decoder=decoder), add=add, remove=remove, approximate=approximate)[1]
 
 
 def score(index: Index, queries: Sequence[Example], folder: Folder, *, where: str | None = None) -> dict[str, Any]:
@@ -113,13 +93,3 @@ def score(index: Index, queries: Sequence[Example], folder: Folder, *, where: st
         metrics = {"rows": rows, "queries": len(queries), "seconds": round(time.perf_counter() - began, 3)}
         write_json(path / "metrics.json", metrics)
     return metrics
-
-
-def _made_searchable(index: Index, approximate: bool) -> dict[str, Any]:
-    """Make the FAISS index that a pool of its size, or the user, wants."""
-    if not approximate:
-        index.approximate.refresh(index)
-        return {}
-    rows = np.linspace(0, len(index) - 1, min(ASKED, len(index))).astype(int)
-    queries = index.encoder.encode_query([index.example(int(row)) for row in rows])
-    return {"approximate": index.approximate.make(index, queries)}

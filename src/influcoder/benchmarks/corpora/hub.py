@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from influcoder.errors import DataError, first_line
+from influcoder.extras import optional
 
 BBH, DOLLY = "lukaemon/bbh", "databricks/databricks-dolly-15k"
 BEHAVIOURS, FACTS = "JailbreakBench/JBB-Behaviors", "NeelNanda/counterfact-tracing"
@@ -19,8 +20,7 @@ def rows(dataset: str, subset: str | None, split: str) -> Iterator[dict[str, Any
     Raises:
         DataError: it cannot be had.
     """
-    import datasets
-
+    datasets = optional("datasets")
     try:
         yield from datasets.load_dataset(dataset, subset, split=split, streaming=True)
     except Exception as error:  # the library raises errors of every class, those of the network among them
@@ -32,8 +32,7 @@ def rows(dataset: str, subset: str | None, split: str) -> Iterator[dict[str, Any
 
 def bbh_rows() -> Iterator[dict[str, Any]]:
     """The rows of every task of BIG-Bench Hard, {task, input, target}."""
-    import datasets
-
+    datasets = optional("datasets")
     for task in datasets.get_dataset_config_names(BBH):
         for row in rows(BBH, task, "test"):
             yield {"task": task, "input": row["input"], "target": row["target"]}
