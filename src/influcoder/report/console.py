@@ -244,9 +244,11 @@ def print_check(teacher: str, found: Mapping[str, Any]) -> None:
     """The numbers of a self-check and of a teacher's agreement with itself."""
     checked, agrees = found["self_check"], found["reliability"]
     console = Console()
+    what = f"Gradients of {checked['layers']} layers" if checked["layers"] else "Features"
+    other = "plain autograd's" if checked["layers"] else "those of an example alone"
     console.print(
-        f"Gradients of {checked['examples']} examples: {checked['not_finite']} not finite, {checked['zero']} zero; an "
-        f"example alone and in a batch differ by at most {checked['batch_error']:.1e} of its length."
+        f"{what}, {checked['examples']} examples in a batch: at most {checked['error']:.1e} of their length from "
+        f"{other}."
     )
     if checked["bf16_cosine"] is not None:
         console.print(f"bfloat16 against float32: cosine at least {checked['bf16_cosine']:.4f}.")

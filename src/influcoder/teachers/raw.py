@@ -89,7 +89,7 @@ class RawFeatures:
             if advance:
                 advance(len(batch.places))
 
-        in_batches(tokens, self.settings.token_budget, self.decoder.device, work)
+        in_batches(tokens, self._gradients.budget(self.settings.token_budget), self.decoder.device, work)
         return raw, losses
 
     def _add(self, block: Tensor, view: int, part: Tensor, role: Role) -> None:
