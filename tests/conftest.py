@@ -1,4 +1,6 @@
 import os
+import signal
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -7,6 +9,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("helpers")
 settings.register_profile(
     "steady", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -20,27 +23,56 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    from tiny import tiny_tokenizer
+    from helpers.tiny import tiny_tokenizer
 
     return tiny_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def chat_tokenizer():
-    from tiny import tiny_tokenizer
+    from helpers.tiny import tiny_tokenizer
 
     return tiny_tokenizer(chat=True)
 
 
 @pytest.fixture
 def decoder(tokenizer):
-    from tiny import tiny_decoder
+    from helpers.tiny import tiny_decoder
 
     return tiny_decoder("llama", tokenizer)
 
 
 @pytest.fixture
 def chat_decoder(chat_tokenizer):
-    from tiny import tiny_decoder
+    from helpers.tiny import tiny_decoder
 
     return tiny_decoder("llama", chat_tokenizer)
+
+
+@pytest.fixture
+def call(monkeypatch, capfdbinary):
+    """Runs the command line in this process: (exit status, stdout, stderr)."""
+
+    from influcoder import cli
+
+    def in_process(*words):
+        monkeypatch.setattr(sys, "argv", ["influcoder", *map(str, words)])
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as stopped:
+            status = stopped.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        out, err = capfdbinary.readouterr()
+        return status, out.decode(), err.decode()
+
+    return in_process
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tokenizer, tmp_path_factory):
+    from helpers.bert import save_bert
+
+    return save_bert(tmp_path_factory.mktemp("bert"), tokenizer)

@@ -8,60 +8,75 @@ The names below are loaded when they are first used, so that importing the packa
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from influcoder.attribution import Hit, search
-    from influcoder.decoder import Decoder
-    from influcoder.distill import Sample, distil_static
-    from influcoder.encoder import InfluenceEncoder
-    from influcoder.errors import InflucoderError
-    from influcoder.evaluation import evaluate
-    from influcoder.examples import Example
-    from influcoder.index import Index
-    from influcoder.paper import distil_paper
-    from influcoder.reading import read_examples
-    from influcoder.selection import Selection
-    from influcoder.teachers import Checkpoint, GradientTeacher, TeacherSettings, make_teacher
+from influcoder.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from influcoder.api import distill, evaluate, features, index
+    from influcoder.attribution.search import Hit, Hits
+    from influcoder.attribution.selection import Selection
+    from influcoder.data.examples import Example
+    from influcoder.data.reading import read_examples
+    from influcoder.errors import InflucoderError
+    from influcoder.indexes.index import Index
+    from influcoder.model.decoder import Decoder
+    from influcoder.student.distill import distill_static
+    from influcoder.student.encoder import InfluenceEncoder
+    from influcoder.student.features_folder import FeaturesFolder
+    from influcoder.student.paper import distill_paper
+    from influcoder.student.sample import Sample
+    from influcoder.teachers.make import make_teacher
+    from influcoder.teachers.settings import TeacherSettings
+    from influcoder.verbs.score import score
+    from influcoder.verbs.search import search, select
 
 _HOMES = {
-    "Checkpoint": "teachers",
-    "Decoder": "decoder",
-    "Example": "examples",
-    "GradientTeacher": "teachers",
-    "Hit": "attribution",
-    "Index": "index",
+    "Decoder": "model.decoder",
+    "Example": "data.examples",
+    "FeaturesFolder": "student.features_folder",
+    "Hit": "attribution.search",
+    "Hits": "attribution.search",
+    "Index": "indexes.index",
     "InflucoderError": "errors",
-    "InfluenceEncoder": "encoder",
-    "Sample": "distill",
-    "Selection": "selection",
-    "TeacherSettings": "teachers",
-    "distil_paper": "paper",
-    "distil_static": "distill",
-    "evaluate": "evaluation",
-    "make_teacher": "teachers",
-    "read_examples": "reading",
-    "search": "attribution",
+    "InfluenceEncoder": "student.encoder",
+    "Sample": "student.sample",
+    "Selection": "attribution.selection",
+    "TeacherSettings": "teachers.settings",
+    "distill": "api",
+    "distill_paper": "student.paper",
+    "distill_static": "student.distill",
+    "evaluate": "api",
+    "features": "api",
+    "index": "api",
+    "make_teacher": "teachers.make",
+    "read_examples": "data.reading",
+    "score": "verbs.score",
+    "search": "verbs.search",
+    "select": "verbs.search",
 }
 
 __all__ = [
-    "Checkpoint",
     "Decoder",
     "Example",
-    "GradientTeacher",
+    "FeaturesFolder",
     "Hit",
+    "Hits",
     "Index",
     "InflucoderError",
     "InfluenceEncoder",
     "Sample",
     "Selection",
     "TeacherSettings",
-    "distil_paper",
-    "distil_static",
+    "distill",
+    "distill_paper",
+    "distill_static",
     "evaluate",
+    "features",
+    "index",
     "make_teacher",
     "read_examples",
+    "score",
     "search",
+    "select",
 ]
 
 
@@ -69,3 +84,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,6 +14,8 @@ InflucoderError
 A message says what happened, where, what was expected, and what to do.
 """
 
+from collections.abc import Collection
+
 
 class InflucoderError(Exception):
     """Base of all errors of this package."""
@@ -53,3 +55,18 @@ class WorkerError(InflucoderError):
 
 class MissingDependency(InflucoderError):
     """An optional package is not installed; the message holds the pip command."""
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says, in a line; its class when it says nothing."""
+    first, *rest = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{first} {rest[0].strip()}" if first.endswith(":") and rest else first
+
+
+def some_of(names: Collection[str]) -> str:
+    """The first three of some names, and how many more there are.
+
+    >>> some_of(["d", "c", "b", "a"])
+    'a, b, c and 1 more'
+    """
+    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,7 +1,7 @@
 """What may befall `features`: a full disk, a disk that refuses, damage, a second run, signals.
 
-Kills are in `tests/test_runners.py`, `tests/test_ray.py` and `benchmarks/kills.py`; a resumed run with other settings,
-data or model in `tests/test_write_features.py`.
+Kills are in `tests/runners/` and `scripts/measure/kills.py`; a resumed run with other settings,
+data or model in `tests/teachers/test_write.py`.
 """
 
 import errno
@@ -16,19 +16,22 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_attribution import sentences
-from test_cli import PROGRAM, as_rows, write_jsonl
-from tiny import save_decoder
-from tiny_features import contents
 
-from influcoder import decoder_tables, feature_verbs, room, verbs
-from influcoder.atomic import claim
-from influcoder.decoder import Decoder
+from helpers.commands import PROGRAM
+from helpers.folders import contents
+from helpers.sentences import as_rows, sentences, write_jsonl
+from helpers.tiny import save_decoder
 from influcoder.errors import InflucoderError, StoreCorrupt, StoreError
-from influcoder.folder import Folder
-from influcoder.store import Store
-from influcoder.teachers import TeacherSettings
+from influcoder.model.decoder import Decoder
+from influcoder.store import disk_space as room
+from influcoder.store.output_folder import Folder, claim
+from influcoder.store.store import Store
+from influcoder.student import decoder_tables
+from influcoder.student.features_folder import FeaturesFolder
 from influcoder.teachers import write as writing
+from influcoder.teachers.settings import TeacherSettings
+from influcoder.verbs import features as feature_verbs
+from influcoder.verbs.distill import distill
 
 SETTINGS = TeacherSettings.named("logra", rank=4, width=512, precision="fp32", fit_examples=16)
 QUERIES, POOL = sentences(16, 1, "q"), sentences(60, 2, "p")
@@ -70,7 +73,7 @@ def nothing_half_is_read_as_whole(folder):
         if (folder / side / "manifest.json").exists():
             Store(folder / side)  # every hash is checked
     with pytest.raises(InflucoderError, match=r"--resume|not a store"):
-        verbs.distil(folder, Folder(folder.parent / "encoder"))
+        distill(FeaturesFolder(folder), Folder(folder.parent / "encoder"))
 
 
 # A full disk
@@ -213,7 +216,7 @@ def test_flipped_bit_in_each_kind_of_file(calm, tmp_path, name, place):
     folder = shutil.copytree(calm, tmp_path / "features")
     flip(folder / name, place)
     with pytest.raises(StoreError) as caught:
-        verbs.distil(folder, Folder(tmp_path / "encoder"))
+        distill(FeaturesFolder(folder), Folder(tmp_path / "encoder"))
     assert isinstance(caught.value, StoreCorrupt) or name == "pool/manifest.json"
     assert Path(name).name in str(caught.value) or name == "tables.json"
     assert not (tmp_path / "encoder").exists()

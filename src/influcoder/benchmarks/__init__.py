@@ -1,1 +1,1 @@
-"""Benchmarks: every method through one protocol, on data none of them was fitted on."""
+"""Every method through one protocol: tasks, methods, corpora, results."""

@@ -1,4 +1,4 @@
-"""The command line: one function a verb, each a few lines over `influcoder.verbs`, in a file a stage."""
+"""The command line: one function a verb, each a few lines over `influcoder.verbs.search`, in a file a stage."""
 
 import os
 import shlex
@@ -7,27 +7,29 @@ from pathlib import Path
 
 import cyclopts
 
-from influcoder import __version__
 from influcoder.cli.around import demo, env, report
 from influcoder.cli.benchmark import benchmarks
 from influcoder.cli.flags import Flag
 from influcoder.cli.output import words_of
 from influcoder.cli.plan import plans
 from influcoder.cli.pool import export, index, score, search, select
+from influcoder.cli.rows import show
 from influcoder.cli.student import distill, evaluate
 from influcoder.cli.teach import features, import_attribution, self_check, teachers
 from influcoder.errors import ConfigError, InflucoderError
+from influcoder.version import __version__
 
 app = cyclopts.App(
     name="influcoder",
     help="Which training examples push a language model towards an output, and which push it away.",
     version=__version__,
+    help_format="plaintext",  # reading Markdown takes as long as all else
     suppress_keyboard_interrupt=False,  # told by `main`
 )
-for verb in (demo, teachers, features, distill, index, search, select, score, export, evaluate, report, env):
-    app.command(verb)
-app.command(import_attribution, name="import")
-app.command(self_check, name="self-check")
+for verb in (demo, teachers, show, features, distill, index, search, select, score, export, evaluate, report, env):
+    app.command(verb, help_format="markdown")
+app.command(import_attribution, name="import", help_format="markdown")
+app.command(self_check, name="self-check", help_format="markdown")
 app.command(benchmarks, name="benchmark")
 app.command(plans, name="plan")
 
@@ -93,7 +95,7 @@ def how_to_go_on(words: list[str]) -> str:
 
 
 def _stop(message: str, status: int) -> None:
-    from influcoder.visible import visible
+    from influcoder.report.visible import visible
 
     print(f"error: {visible(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
     sys.exit(status)

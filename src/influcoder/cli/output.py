@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from influcoder.cli.flags import INPUTS, Output, flat, local
+from influcoder.cli.flags import INPUTS, Output, flat
 
 _NOT_REPLAYED = {"resume", "overwrite", "json", "workers", "ray", "worker_timeout", "shard"}
 
@@ -23,7 +23,7 @@ def finish(
 
 def show(found: Mapping[str, Any], output: Output, *, shown: str = "") -> None:
     """Print a verb's numbers, or what is to be shown of them."""
-    from influcoder.tables import print_numbers
+    from influcoder.report.console import print_numbers
 
     if output.json:
         print_json(found)
@@ -35,7 +35,7 @@ def show(found: Mapping[str, Any], output: Output, *, shown: str = "") -> None:
 
 def write_config(folder: Path, verb: str, arguments: Mapping[str, Any]) -> None:
     """The config.toml that `influcoder run` replays: paths absolute, defaults included."""
-    from influcoder.atomic import atomic_write
+    from influcoder.store.files import atomic_write
 
     lines = [f"verb = {json.dumps(verb)}"]
     for name, value in flat(arguments).items():
@@ -70,6 +70,8 @@ def _absolute(name: str, value: Any) -> Any:
         return str(value.absolute())
     if isinstance(value, list):
         return [_absolute(name, one) for one in value]
+    from influcoder.store.output_folder import local
+
     if name not in INPUTS or not local(value):
         return value
     path = os.path.expanduser(value)

@@ -9,8 +9,3 @@ these modules.
     Processes    worker processes on this machine
     RayActors    actors of a Ray cluster (`pip install influcoder[ray]`)
 """
-
-from influcoder.runners.runner import Advance, Failed, InProcess, Job, Runner, refuse_given_up
-from influcoder.runners.share import Share
-
-__all__ = ["Advance", "Failed", "InProcess", "Job", "Runner", "Share", "refuse_given_up"]

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from influcoder.atomic import sha256
-from influcoder.decoder import Decoder
 from influcoder.errors import ModelError
-from influcoder.layers import View
+from influcoder.model.decoder import Decoder
+from influcoder.model.layers import View
+from influcoder.store.files import sha256
 
 Moments = dict[str, tuple[Tensor, Tensor]]
 """Adam's two moments by parameter name"""

@@ -1,14 +1,17 @@
 """From settings to a teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from influcoder.decoder import Decoder
-from influcoder.errors import ConfigError
+from torch import Tensor
+
+from influcoder.errors import ConfigError, StoreMismatch
+from influcoder.model.decoder import Decoder
+from influcoder.provenance import IMPORTED, DecoderRecord, Provenance, TeacherRecord
 from influcoder.teachers.checkpoints import Checkpoint
-from influcoder.teachers.features import Teacher
 from influcoder.teachers.forward import ForwardTeacher
 from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.settings import FORWARD, TeacherSettings
+from influcoder.teachers.teacher import Teacher
 
 
 def make_teacher(
@@ -18,6 +21,11 @@ def make_teacher(
 
     Raises:
         ConfigError: checkpoints were given to one that takes none, or are missing.
+
+    >>> from influcoder import Decoder, Example, TeacherSettings
+    >>> teacher = make_teacher(Decoder.load("decoder"), TeacherSettings.named("layer-cosine", rank=4, width=512))
+    >>> teacher.features([Example("a", "Two plus two is ", "four")], "query").vectors.shape
+    (1, 512)
     """
     settings = settings or TeacherSettings()
     if settings.source not in FORWARD:
@@ -25,3 +33,51 @@ def make_teacher(
     if checkpoints:
         raise ConfigError(f"{settings.name} takes one model, {len(checkpoints)} checkpoints were given.")
     return ForwardTeacher(decoder, settings)
+
+
+def teacher_again(
+    provenance: Provenance,
+    state: Mapping[str, Tensor],
+    decoder: Decoder,
+    *,
+    checkpoints: Sequence[Checkpoint] = (),
+    what: str = "the encoder was distilled",
+) -> Teacher:
+    """The teacher that `provenance` records.
+
+    Args:
+        state: what it learnt, where it learns anything.
+        what: what is refused when the decoder is another one; begins the message.
+
+    Raises:
+        StoreMismatch: decoder, tokenizer or checkpoints are not those it was made with.
+        ConfigError: the attribution was imported, or is of checkpoints and none are given.
+    """
+    record = provenance.teacher
+    if record is None or record.name == IMPORTED:
+        raise ConfigError(f"{what} from imported attribution, which no decoder here can compute. Leave --decoder out.")
+    _refuse_other_decoder(provenance.decoder, decoder, what)
+    if record.checkpoints and not checkpoints:
+        raise ConfigError(
+            f"{what} from {len(record.checkpoints)} checkpoints of a training run. Name them with --checkpoints."
+        )
+    teacher = make_teacher(decoder, TeacherSettings.read(record), checkpoints=checkpoints)
+    if checkpoints:
+        there, now = (
+            Provenance(teacher=TeacherRecord(record.name, checkpoints=each.checkpoints))
+            for each in (record, teacher.provenance.teacher or record)
+        )
+        there.refuse_other(now, f"{what} from other checkpoints", "Name those with --checkpoints.")
+    if teacher.needs_fitting:
+        teacher.load(state)
+    return teacher
+
+
+def _refuse_other_decoder(record: DecoderRecord | None, decoder: Decoder, what: str) -> None:
+    for name in ("decoder", "tokenizer"):
+        expected, found = getattr(record, name, "unknown"), getattr(decoder.fingerprint, name)
+        if expected != found:
+            raise StoreMismatch(
+                f"{what} from a decoder with {name} {expected[:12]}, {decoder.name} has {found[:12]}. "
+                "Give that decoder, or make features and encoder with this one."
+            )

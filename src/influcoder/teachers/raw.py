@@ -1,27 +1,39 @@
 """One model's raw features: views of gradients, as they are or as Adam's steps, sketched or side by side."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from influcoder.batches import Batch, in_batches
-from influcoder.decoder import Decoder
-from influcoder.gradients import LayerGradients
-from influcoder.layers import View, adapter, lora_b, two_sided, weights
-from influcoder.loss import cross_entropy, margin
-from influcoder.lowrank import factors
-from influcoder.sketch import CountSketch
+from influcoder.data.examples import Role
+from influcoder.errors import ConfigError
+from influcoder.maths.lowrank import factors
+from influcoder.maths.sketch import CountSketch
+from influcoder.model.batches import Batch, Tokens, in_batches
+from influcoder.model.decoder import Decoder
+from influcoder.model.gradients import LayerGradients
+from influcoder.model.layers import View, adapter, lora_b, two_sided, weights
+from influcoder.model.loss import cross_entropy, margin
+from influcoder.provenance import DecoderRecord
 from influcoder.teachers.checkpoints import AdamMoments
-from influcoder.teachers.features import Advance, Role
 from influcoder.teachers.kronecker import FittedViews
 from influcoder.teachers.settings import TeacherSettings
-from influcoder.tokens import Tokens
+from influcoder.teachers.teacher import Advance
 
 
 def plain_views(decoder: Decoder, settings: TeacherSettings) -> list[View]:
-    """The views that `settings` name, before anything is learnt from a sample."""
+    """The views that `settings` name, before anything is learnt from a sample.
+
+    Raises:
+        ConfigError: an adapter's own gradients are asked for, and it is not plain LoRA.
+    """
+    if decoder.merged is not None and not decoder.adapter and (settings.adam or settings.source == "adapter"):
+        raise ConfigError(
+            f"{settings.name} takes the gradients of a LoRA adapter's A and B, and {decoder.name} has a "
+            f"{decoder.merged.kind} adapter, whose parameters are others. Use another teacher: gradient-cosine takes "
+            "any adapter that is merged."
+        )
     if settings.source == "lora-b":
         return lora_b(decoder, rank=settings.rank, seed=settings.seed, modules=settings.modules)
     if settings.source == "two-sided":
@@ -77,7 +89,7 @@ class RawFeatures:
             if advance:
                 advance(len(batch.places))
 
-        in_batches(tokens, self.settings.token_budget, self.decoder.device, work)
+        in_batches(tokens, self._gradients.budget(self.settings.token_budget), self.decoder.device, work)
         return raw, losses
 
     def _add(self, block: Tensor, view: int, part: Tensor, role: Role) -> None:
@@ -101,7 +113,6 @@ class RawFeatures:
         return [slice(0, self.dim)] if self._sketch is not None else self.slices
 
     @property
-    def made_by(self) -> dict[str, Any]:
+    def record(self) -> DecoderRecord:
         """Everything about the model that changes the features."""
-        moments = {"optimizer": self.moments.file_sha256} if self.moments else {}
-        return self.decoder.fingerprint | moments
+        return replace(self.decoder.fingerprint, optimizer=self.moments.file_sha256 if self.moments else None)

@@ -1,19 +1,31 @@
 """A teacher's features of many examples, as stores."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
-from influcoder.atomic import remove_half_written
-from influcoder.examples import Example, data_fingerprint
+from influcoder.data.columns import data_fingerprint, text_bytes, to_columns
+from influcoder.data.examples import Example, Role
+from influcoder.errors import ModelError
+from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
-from influcoder.room import text_bytes
-from influcoder.runners import InProcess, Runner, Share, refuse_given_up
-from influcoder.store import Store, StoreWriter
-from influcoder.teachers.features import Role, Teacher
-from influcoder.teachers.job import FeaturesJob, Part, refuse_many
+from influcoder.provenance import Provenance
+from influcoder.runners.runner import Advance, InProcess, Runner, refuse_given_up
+from influcoder.runners.share import Share
+from influcoder.store.codes import Plain, VectorCode
+from influcoder.store.output_folder import remove_half_written
+from influcoder.store.store import Store
+from influcoder.store.writer import Shard, StoreWriter
+from influcoder.teachers.checkpoints import Checkpoint
+from influcoder.teachers.fitted import read_fitted
+from influcoder.teachers.make import make_teacher
+from influcoder.teachers.settings import TeacherSettings
+from influcoder.teachers.teacher import Features, Teacher, remedy
 
 SHARD_ROWS = 256
 FACTS = 40
@@ -21,12 +33,21 @@ FACTS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class RoleExamples:
     """The examples of a role, and the folder of their store."""
 
     role: Role
     examples: Sequence[Example]
     folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A shard of one side, and its examples."""
+
+    role: Role
+    shard: Shard
+    examples: Sequence[Example]
 
 
 def write_features(
@@ -39,13 +60,13 @@ def write_features(
     share: Share = Share(),  # noqa: B008 - frozen
 ) -> Store | None:
     """Write the features of `examples` as a store, in this process. See `write_sides`."""
-    sides = [Side(role, examples, folder)]
+    sides = [RoleExamples(role, examples, folder)]
     return write_sides(teacher, sides, max_reject_rate=max_reject_rate, share=share)[0]
 
 
 def write_sides(
     teacher: Teacher,
-    sides: Sequence[Side],
+    sides: Sequence[RoleExamples],
     *,
     max_reject_rate: float = 0.01,
     share: Share = Share(),  # noqa: B008 - frozen
@@ -84,34 +105,36 @@ def write_sides(
     )
     stores: list[Store | None] = []
     for writer in writers:
-        if any(True for _ in writer.missing()):
+        if any(writer.missing()):
             stores.append(None)
             continue
-        refuse_many(_rejected(writer), len(writer.ids), max_reject_rate)  # those of earlier runs and of others too
+        # Those of earlier runs and of others too.
+        refuse_many(_rejected(writer), writer.rows, max_reject_rate, bf16=teacher.bf16)
         stores.append(writer.finish())
     return stores
 
 
 def bytes_to_write(teacher: Teacher, examples: Sequence[Example], role: Role) -> int:
     """What the store of some examples takes on disk, about."""
-    vector = teacher.bytes_per_example if role == "pool" else 2 * teacher.dim
-    return round(len(examples) * (vector + FACTS + text_bytes(examples)))
+    return round(len(examples) * (_code(teacher, role).bytes + FACTS + text_bytes(examples)))
 
 
-def _writer(teacher: Teacher, side: Side) -> StoreWriter:
+def _code(teacher: Teacher, role: Role) -> VectorCode:
+    return teacher.code if role == "pool" else Plain(teacher.dim)
+
+
+def _writer(teacher: Teacher, side: RoleExamples) -> StoreWriter:
     return StoreWriter(
         side.folder.absolute(),
         kind="features",
-        dim=teacher.dim,
-        dtype="float16",
+        code=_code(teacher, side.role),
         ids=[example.id for example in side.examples],
-        made_by=teacher.made_by | {"data": data_fingerprint(side.examples)},
+        provenance=replace(teacher.provenance, data=data_fingerprint(side.examples)),
         shard_rows=SHARD_ROWS,
-        code=teacher.code if side.role == "pool" else None,
     )
 
 
-def _missing(sides: Sequence[Side], writers: Sequence[StoreWriter], share: Share) -> Iterator[Part]:
+def _missing(sides: Sequence[RoleExamples], writers: Sequence[StoreWriter], share: Share) -> Iterator[Part]:
     for side, writer in zip(sides, writers, strict=True):
         for shard in writer.missing():
             if share.has(shard.number):
@@ -124,3 +147,96 @@ def _rejected(writer: StoreWriter) -> list[str]:
         table = pq.read_table(writer.folder / f"{shard.name}.parquet", columns=["id", "rejected"])
         found += table.filter(table["rejected"])["id"].to_pylist()
     return found
+
+
+@dataclass(frozen=True)
+class FeaturesJob:
+    """Computes features and writes them into the store of their role.
+
+    Attributes:
+        teacher: what computes them. A worker loads its own from where this one came from.
+        writers: the store of each role.
+        max_reject_rate: the share of a side that may have no finite gradient.
+        learnt: the folder in which workers find what the teacher learnt.
+    """
+
+    teacher: "Teacher | _Elsewhere"
+    writers: Mapping[Role, StoreWriter]
+    max_reject_rate: float
+    learnt: Path
+
+    def make(self) -> Callable[[Part, Advance], None]:
+        """What computes and writes a part.
+
+        Raises:
+            StoreMismatch: the worker's decoder, or what else changes the numbers, is not that of the job.
+            ModelError: (the function) too many gradients are not finite; the message names the first.
+        """
+        teacher = self.teacher.load() if isinstance(self.teacher, _Elsewhere) else self.teacher
+        rejected: dict[Role, list[str]] = {role: [] for role in self.writers}
+
+        def work(part: Part, advance: Advance) -> None:
+            writer = self.writers[part.role]
+            found = teacher.features(part.examples, part.role, advance)
+            rejected[part.role] += [one.id for one, bad in zip(part.examples, found.rejected, strict=True) if bad]
+            refuse_many(rejected[part.role], writer.rows, self.max_reject_rate, bf16=teacher.bf16)
+            _write(writer, part, found)
+
+        return work
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to a worker: no model."""
+        if isinstance(self.teacher, _Elsewhere):
+            return vars(self)
+        return vars(self) | {"teacher": _Elsewhere.of(self.teacher, self.learnt)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Elsewhere:
+    """How a worker comes by the same teacher."""
+
+    decoder: Callable[[], Decoder]
+    settings: TeacherSettings
+    checkpoints: Sequence[Checkpoint]
+    learnt: Path
+    provenance: Provenance
+
+    @classmethod
+    def of(cls, teacher: Teacher, learnt: Path) -> "_Elsewhere":
+        return cls(teacher.decoder.again, teacher.settings, teacher.checkpoints, learnt, teacher.provenance)
+
+    def load(self) -> Teacher:
+        teacher = make_teacher(self.decoder(), self.settings, checkpoints=self.checkpoints)
+        if teacher.needs_fitting:
+            teacher.load(read_fitted(self.learnt))
+        what, remedy = f"the worker on {socket.gethostname()} has another teacher", "Give all machines the same files."
+        self.provenance.refuse_other(teacher.provenance, what, remedy)
+        return teacher
+
+
+def refuse_many(rejected: Sequence[str], examples: int, max_reject_rate: float, *, bf16: bool) -> None:
+    """Stop a job with too many rows that have no finite gradient.
+
+    Raises:
+        ModelError: there are; the message names the first.
+    """
+    if len(rejected) > max_reject_rate * examples:
+        raise ModelError(
+            f"{len(rejected)} of {examples} gradients are not finite, {rejected[0]!r} among them: more than "
+            f"--max-reject-rate {max_reject_rate:g}. {remedy(bf16)}"
+        )
+
+
+def _write(writer: StoreWriter, part: Part, found: Features) -> None:
+    lengths = np.linalg.norm(found.vectors, axis=1)
+    # Unit rows fit half precision, whatever the size of the gradients; `scale` gives them back.
+    vectors = found.vectors / np.maximum(lengths, 1e-30)[:, None]
+    columns = {
+        "norm": found.norms,
+        "loss": found.losses,
+        "scale": lengths,
+        "rejected": found.rejected,
+        **found.columns,
+        **to_columns(part.examples),
+    }
+    writer.write(part.shard, vectors, columns)

@@ -1,0 +1,1 @@
+"""Questions put to an index: search, exact re-check, selection."""

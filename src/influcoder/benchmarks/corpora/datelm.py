@@ -1,0 +1,95 @@
+"""DATE-LM's own sets by hub id, as problems.
+
+    DataAttributionEval/Toxicity-Bias-Filtering:SUBSET   train {prompt, response, type} and ref; students learn from
+                                                         Dolly and JailbreakBench's behaviours
+    DataAttributionEval/Counterfact:Pythia-1b            train {prompt, response, counterfactual_entity, true_entity}
+                                                         and ref; students learn from other rows of CounterFact
+
+What students learn from is another source than pool and references, as in the Influcoder paper's leak-free setting.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from influcoder.benchmarks.corpora import hub
+from influcoder.benchmarks.corpora.corpora import HUB, dolly, shuffled
+from influcoder.benchmarks.corpora.problem import Problem, train_and_validation
+from influcoder.data.examples import Example, example_from_row
+
+
+def names(data: Path, dataset: str) -> bool:
+    """Whether what the user gave as data is this dataset, with or without a subset."""
+    return str(data).split(":")[0] == dataset
+
+
+def toxic_problem(data: Path, train_queries: int, train_pool: int, seed: int) -> Problem:
+    """DATE-LM's pool and references; unsafe requests and Dolly rows to learn from."""
+    rng, subset = np.random.default_rng(seed), _subset(data)
+    pool, references = (
+        [_toxic(f"{split}-{number}", row) for number, row in enumerate(hub.rows(hub.TOXICITY, subset, split))]
+        for split in ("train", "ref")
+    )
+    taken = {one.prompt for one in (*pool, *references)}
+    behaviours = [
+        _asked(f"jbb-{number}", row["Goal"], row["Target"], label="unsafe", source="jailbreakbench")
+        for number, row in enumerate(hub.rows(hub.BEHAVIOURS, "behaviors", "harmful"))
+        if row["Goal"] not in taken
+    ]
+    others = min(train_pool // 6, len(behaviours) // 2)
+    unsafe = shuffled(behaviours, others + min(train_queries, len(behaviours) - others), hub.BEHAVIOURS, rng)
+    benign = [one for one in dolly(HUB) if one.prompt not in taken]
+    learnt = [*shuffled(benign, train_pool - others, hub.DOLLY, rng), *unsafe[:others]]
+    learnt = [learnt[place] for place in rng.permutation(len(learnt))]
+    return Problem(pool, references, (), *train_and_validation(unsafe[others:], learnt))
+
+
+def fact_problem(data: Path, train_queries: int, train_pool: int, seed: int) -> Problem:
+    """DATE-LM's pool and references; other false facts to learn from, of no pair of objects of theirs."""
+    rng, subset = np.random.default_rng(seed), _subset(data)
+    pool, references = (
+        [_false(f"{split}-{number}", row) for number, row in enumerate(hub.rows(hub.COUNTERFACT, subset, split))]
+        for split in ("train", "ref")
+    )
+    taken = {one.metadata["pair"] for one in (*pool, *references)}
+    others = [
+        Example(
+            f"fact-{number}",
+            row["prompt"].strip(),
+            f" {row['target_false'].strip()}",
+            metadata={
+                "pair": _pair(row["target_true"], row["target_false"]),
+                "subject": row["subject"],
+                "kind": "fact",
+            },
+        )
+        for number, row in enumerate(hub.rows(hub.FACTS, None, "train"))
+    ]
+    free = [one for one in others if one.metadata["pair"] not in taken]
+    chosen = shuffled(free, train_queries + train_pool, hub.FACTS, rng)
+    kinds = [str(one.metadata["kind"]) for one in references]
+    return Problem(pool, references, kinds, *train_and_validation(chosen[:train_queries], chosen[train_queries:]))
+
+
+def _subset(data: Path) -> str | None:
+    return str(data).partition(":")[2] or None
+
+
+def _toxic(name: str, row: dict[str, Any]) -> Example:
+    label = "unsafe" if row["type"] == "Unsafe" else "benign"
+    return _asked(name, row["prompt"], row["response"], label=label, source="datelm")
+
+
+def _asked(name: str, question: str, answer: str, **metadata: str) -> Example:
+    return example_from_row({"id": name, "question": question, "answer": answer} | metadata)
+
+
+def _false(name: str, row: dict[str, Any]) -> Example:
+    pair = _pair(row["true_entity"], row["counterfactual_entity"])
+    metadata = {"pair": pair, "subject": name, "kind": "substitution"}
+    return Example(name, row["prompt"], f" {row['response'].strip()}", metadata=metadata)
+
+
+def _pair(true: str, false: str) -> tuple[str, str]:
+    return true.strip().lower(), false.strip().lower()

@@ -1,0 +1,1 @@
+"""What benchmarks write: tables, estimates, figures."""

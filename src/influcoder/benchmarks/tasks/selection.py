@@ -1,0 +1,143 @@
+"""`influcoder benchmark selection`: which 5 % of a mixed pool should a decoder be fine-tuned on for a task?
+
+Every method scores the pool for a few validation queries of each task, on a decoder that was warmed up on a random
+5 % (as LESS is). A rule chooses rows by the scores, and the decoder as it was is fine-tuned on them. What counts is its
+loss on test rows of the task that nothing has seen, and the gain: by how much that is below the loss after a random
+choice, row by row. Scores and rules are crossed at one budget, as *A Critical Look at Targeted Instruction Selection*
+does (Li et al. 2026, arXiv 2602.14696).
+
+    pool      benign_chat rows of every genre, and as many of Dolly
+    tasks     genres of benign_chat: other rows of theirs
+    students  learn from other rows of the same mixture, and label others still
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from influcoder.benchmarks.corpora.corpora import benign_chat, dolly, shuffled
+from influcoder.benchmarks.corpora.problem import Problem, Split, train_and_validation
+from influcoder.benchmarks.methods.bench import Bench
+from influcoder.benchmarks.methods.scored import file_name, kept_scores
+from influcoder.benchmarks.results.estimates import over_queries
+from influcoder.benchmarks.settings import SelectionSettings
+from influcoder.benchmarks.tasks.selection_rules import RULES
+from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun
+from influcoder.data.examples import Example
+from influcoder.errors import DataError
+from influcoder.evaluation.evaluate import Scored
+from influcoder.evaluation.retraining import losses_of
+from influcoder.evaluation.scorers import Scores
+from influcoder.model.finetune import finetune
+from influcoder.progress import progress
+
+RULE = "round-robin"
+"""by which every method chooses; the crossed ones choose by every rule"""
+CROSSED = ("gradient-cosine", "influcoder-exact-query", "influcoder-short-exact-query", "rds+", "tfidf")
+Losses = Mapping[str, Scores]
+"""(tasks, test rows of a task) losses, by what was trained on"""
+
+
+class Selection(ComparisonTask[SelectionSettings, Losses]):
+    """The benchmark on the corpora in a folder."""
+
+    def draw(self, seed: int) -> Problem:
+        return mixed_problem(self.data, self.settings, seed)
+
+    def bench(self, problem: Problem, seed: int, folder: Path) -> Bench:
+        warm_up = np.random.default_rng(seed + 1000).permutation(len(problem.pool))[: self.settings.budget]
+        rows = [problem.pool[row] for row in np.sort(warm_up)]
+        return self.trained_bench(self.decoder, rows, problem, seed, folder)
+
+    def measure(self, bench: Bench, scored: Mapping[str, Scored]) -> Losses:
+        """Losses without training, after training on the whole pool, and on what each method and rule chose."""
+        settings, pool, test = self.settings, bench.problem.pool, bench.problem.others["test"]
+        kinds = np.array(bench.problem.kinds)
+
+        def after(rows: Sequence[Example]) -> Scores:
+            decoder = finetune(bench.base, rows, bench.tuning) if rows else bench.base
+            return losses_of(decoder, test).reshape(len(settings.tasks), settings.test)
+
+        def after_choice(scores: Scores, rule: str) -> Scores:
+            """Each task's row of the losses after training on what was chosen for it."""
+            chosen = [RULES[rule](scores[kinds == task], settings.budget) for task in settings.tasks]
+            return np.stack([after([pool[row] for row in rows])[place] for place, rows in enumerate(chosen)])
+
+        trainings = {"untouched": partial(after, ()), "all": partial(after, pool)} | {
+            f"{name}, {rule}": partial(after_choice, one.scores, rule)
+            for name, one in scored.items()
+            for rule in (RULES if name in CROSSED else (RULE,))
+        }
+        losses = {}
+        with progress("training on what was chosen", len(trainings)) as advance:
+            for name, train in trainings.items():
+                losses[name] = kept_scores(bench.folder / "losses" / file_name(name), train)
+                advance(1)
+        return losses
+
+    def values(self, runs: Sequence[SeedRun[Losses]]) -> dict[str, dict[str, Any]]:
+        return {name: self._by_task(runs, f"{name}, {RULE}") for name in runs[0].scored}
+
+    def beside(self, runs: Sequence[SeedRun[Losses]]) -> dict[str, Any]:
+        return {
+            "crossed": {
+                name: {rule: self._by_task(runs, f"{name}, {rule}") for rule in RULES}
+                for name in CROSSED
+                if name in runs[0].scored
+            },
+            "beside": {name: self._by_task(runs, name) for name in ("untouched", "all")},
+        }
+
+    def _by_task(self, runs: Sequence[SeedRun[Losses]], name: str) -> dict[str, Any]:
+        """The test loss for each task and for all, and by how much it is below a random choice's, row by row."""
+        losses = [run.truth[name] for run in runs]
+        gains = [run.truth[f"random, {RULE}"] - run.truth[name] for run in runs]
+        return {
+            key: {
+                task: over_queries([each[place] for each in values]) for place, task in enumerate(self.settings.tasks)
+            }
+            | {"all": over_queries([each.ravel() for each in values])}
+            for key, values in (("loss", losses), ("gain", gains))
+        }
+
+
+def mixed_problem(data: Path, settings: SelectionSettings, seed: int) -> Problem:
+    """The problem of one seed, its queries in the order of the tasks; its side "test" has each task's test rows so."""
+    rng = np.random.default_rng(seed)
+    rows = shuffled(benign_chat(data), None, "benign_chat", rng)
+    queries, test, held = [], [], settings.queries + settings.test
+    for task in settings.tasks:
+        of_task = [row for row in rows if row.metadata["genre"] == task]
+        if len(of_task) <= held:
+            raise DataError(f"benign_chat: {len(of_task)} rows of genre {task!r}, more than {held} are needed.")
+        queries += of_task[: settings.queries]
+        test += of_task[settings.queries : held]
+    used = {row.id for row in (*queries, *test)}
+    half, learnt, (asked, stated) = settings.rows // 2, settings.train_pool // 2, settings.unlabelled
+    chats = iter([row for row in rows if row.id not in used])
+    dollies = iter(shuffled(dolly(data), None, "dolly", rng))
+    pool = _take(chats, half) + _take(dollies, settings.rows - half)
+    train_pool = _take(chats, learnt) + _take(dollies, learnt)
+    train_queries = _take(chats, settings.train_queries)
+    further = list(islice(chats, asked))
+    unlabelled = Split(further, [*islice(chats, stated // 2), *islice(dollies, stated - stated // 2)])
+    pool, train_pool = ([side[row] for row in rng.permutation(len(side))] for side in (pool, train_pool))
+    return Problem(
+        pool,
+        queries,
+        [task for task in settings.tasks for _ in range(settings.queries)],
+        *train_and_validation(train_queries, train_pool),
+        unlabelled,
+        others={"test": test},
+    )
+
+
+def _take(rows: Iterator[Example], count: int) -> list[Example]:
+    taken = list(islice(rows, count))
+    if len(taken) < count:
+        raise DataError(f"{len(taken)} different rows are left of a corpus, {count} are needed.")
+    return taken

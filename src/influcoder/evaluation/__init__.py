@@ -1,0 +1,1 @@
+"""How well a method agrees with its teacher, and with retraining."""

@@ -1,0 +1,1 @@
+"""Indexes: embeddings of a pool, built, changed, filtered and searched."""

@@ -1,0 +1,288 @@
+"""A searchable pool: a store of embeddings and of the pool's texts.
+
+    manifest.json, shard-*.safetensors, shard-*.parquet    the truth (see `influcoder.store`)
+    code.safetensors                                        the scales of the code that vectors are stored in
+    index.faiss, index.json                                 made from it; can be made again (see `faiss_index`)
+    encoder/                                                the encoder that made it, for queries
+
+The sidecars hold each example whole, so an index needs no other file to show or re-check what it finds.
+An index belongs to the encoder that made it: another encoder's vectors mean nothing here, so its own is
+kept with it and checked by fingerprint. Opening one reads the manifest alone: vectors are mapped into memory, texts
+are read by row group when they are shown, and every file is checked when it is first read.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from influcoder.data.columns import from_columns
+from influcoder.data.examples import Example
+from influcoder.data.reading import Source, stream_examples
+from influcoder.errors import ConfigError, StoreIncomplete, StoreMismatch
+from influcoder.indexes import scan
+from influcoder.indexes.build import Choice, build
+from influcoder.indexes.faiss_index import SHORTLIST, Approximate
+from influcoder.indexes.filters import PREFIX, Condition, parse_filter
+from influcoder.indexes.scan import Block, Found
+from influcoder.maths.arrays import Floats
+from influcoder.model.decoder import Decoder
+from influcoder.store.scalar_code import CODES, ScalarCode
+from influcoder.store.shards import GROUP_ROWS
+from influcoder.store.store import Store
+from influcoder.student.encoder import InfluenceEncoder
+
+EXAMPLE = ("id", "prompt", "completion", "turns", "metadata")
+"""the columns that hold an example"""
+
+
+class Index:
+    """A pool that has been embedded; open one with `Index(folder)`, make one with `influcoder.index`.
+
+    Args:
+        decoder: what an encoder of the short or forward tier reads queries with.
+
+    Raises:
+        StoreError: not an index, unfinished, or damaged.
+
+    >>> len(Index("index"))
+    60
+    """
+
+    def __init__(self, folder: str | Path, *, decoder: Decoder | None = None) -> None:
+        self.folder = Path(folder)
+        self._decoder = decoder
+        self.store = Store(folder, lazily=True)
+        if self.store.manifest["kind"] != "embeddings":
+            raise StoreMismatch(f"{folder}: a store of {self.store.manifest['kind']}, expected embeddings.")
+        self.shards: list[dict[str, Any]] = self.store.manifest["shards"]
+        self._starts = np.cumsum([0, *(shard["rows"] for shard in self.shards)])
+
+    @classmethod
+    def build(
+        cls,
+        encoder: InfluenceEncoder,
+        pool: Iterable[Example],
+        folder: str | Path,
+        *,
+        code: Choice = "auto",
+    ) -> "Index":
+        """Embed `pool` into `folder`, which the caller has claimed; goes on where an earlier run stopped.
+
+        `influcoder.index` does it from files, and claims the folder.
+        """
+        store, _ = build(encoder, pool, Path(folder), code=code)
+        if store is None:
+            raise StoreIncomplete(f"{folder}: shards of it are missing. Run the same command again with --resume.")
+        return cls(folder).ready()
+
+    def ready(self) -> "Index":
+        """The same index, with an `index.faiss` beside it where the pool is small enough for an exact one."""
+        self.approximate.refresh(self)
+        return self
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        return int(self.store.manifest["dim"])
+
+    @cached_property
+    def code(self) -> ScalarCode:
+        """How vectors are stored."""
+        return self.store.code(CODES)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The id of every row, in order; all of them in memory."""
+        return [name for shard in self.shards for name in self.store.some(shard, ["id"])["id"].to_pylist()]
+
+    @cached_property
+    def vectors(self) -> Floats:
+        """(rows, dim) float32, all of them in memory."""
+        return np.concatenate([np.zeros((0, self.dim), np.float32), *self.parts()])
+
+    def parts(self) -> Iterator[Floats]:
+        """The vectors of one shard after the other, (rows, dim)."""
+        return (self.code.decode(self.store.mapped(shard)[0]) for shard in self.shards)
+
+    def example(self, row: int) -> Example:
+        """The pool example of a row, as it was indexed."""
+        place = int(np.searchsorted(self._starts, row, side="right")) - 1
+        within = row - int(self._starts[place])
+        group = self.store.some(self.shards[place], EXAMPLE, within // GROUP_ROWS)
+        return from_columns(group.slice(within % GROUP_ROWS, 1).to_pylist()[0])
+
+    def add(self, pool: Source) -> "Index":
+        """Append rows and give the index as it is then; a row whose id is there already is left as it is.
+
+        Args:
+            pool: whatever `influcoder.index` takes.
+        """
+        from influcoder.indexes.change import change
+
+        return change(self, add=stream_examples(pool))[0]
+
+    def remove(self, ids: Sequence[str]) -> "Index":
+        """Forget rows, deleting them from disk, and give the index as it is then; unknown ids do no harm."""
+        from influcoder.indexes.change import change
+
+        return change(self, remove=ids)[0]
+
+    def reopened(self) -> "Index":
+        """The index as its folder is now, with the encoder that this one has loaded, if it has."""
+        other = Index(self.folder, decoder=self._decoder)
+        if "encoder" in vars(self):
+            other.encoder = self.encoder
+        return other
+
+    @cached_property
+    def encoder(self) -> InfluenceEncoder:
+        """The encoder that made this index.
+
+        Raises:
+            StoreMismatch: another one lies in its place.
+        """
+        return encoder_in(self.folder, self.store.provenance.encoder or "", self._decoder)
+
+    @cached_property
+    def approximate(self) -> Approximate:
+        """The FAISS index beside this one."""
+        return Approximate(self.folder, self.store.manifest["sha256"])
+
+    def search(self, queries: Floats, k: int, *, opponents: bool = False, where: str | None = None) -> Found:
+        """The `k` rows of highest inner product with each query, or of lowest for `opponents`; ties by row number.
+
+        Args:
+            queries: (n, dim) query vectors of the same encoder.
+            where: score only rows whose metadata is like this, as `genre=code,tokens<200`.
+
+        Raises:
+            ConfigError: k is below 1, the queries have another width or are not finite, or `where` cannot be read.
+        """
+        queries = checked_queries(queries, self.dim)
+        if k < 1:
+            raise ConfigError(f"k is {k}, expected at least 1.")
+        wanted = self._conditions(where)
+        blocks = [partial(self._block, place, wanted) for place in range(len(self.shards))]
+        sign = np.float32(-1 if opponents else 1)
+        found = scan.top(self.code, blocks, sign * queries, min(k, max(1, len(self))))
+        return Found(found.rows, sign * found.scores)
+
+    def search_approximately(self, queries: Floats, k: int, *, opponents: bool = False) -> Found:
+        """The same by `index.faiss`: it names more rows than are asked for, their exact scores choose among them.
+
+        Raises:
+            ConfigError: as `search`.
+            StoreMismatch: there is none, or rows were added or removed since it was made.
+        """
+        queries = checked_queries(queries, self.dim)
+        if k < 1:
+            raise ConfigError(f"k is {k}, expected at least 1.")
+        rows = self.approximate.shortlist(queries, SHORTLIST * k, opponents=opponents)
+        return self.best_of(queries, rows, k, opponents=opponents)
+
+    def best_of(self, queries: Floats, rows: NDArray[np.int64], k: int, *, opponents: bool = False) -> Found:
+        """The `k` best of some rows of each query, (n_queries, rows), by their exact scores."""
+        wanted, places = np.unique(rows, return_inverse=True)
+        shards = np.searchsorted(self._starts, wanted, side="right") - 1
+        parts = [
+            self.code.decode(self.store.mapped(self.shards[shard])[0][wanted[shards == shard] - self._starts[shard]])
+            for shard in np.unique(shards)
+        ]
+        vectors = np.concatenate([np.zeros((0, self.dim), np.float32), *parts])
+        # A query at a time: all shortlists together may be large.
+        pairs = zip(places.reshape(rows.shape), queries, strict=True)
+        scores = np.array([vectors[place] @ query for place, query in pairs], np.float32).reshape(rows.shape)
+        order = np.lexsort((rows, scores if opponents else -scores), axis=1)[:, :k]
+        return Found(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
+
+    def scores(self, queries: Floats) -> Floats:
+        """(n_queries, rows) the score of every row, all of them in memory."""
+        parts = [scores for _, scores in self.iter_scores(queries)]
+        return np.concatenate(parts, axis=1) if parts else np.zeros((len(queries), 0), np.float32)
+
+    def iter_scores(self, queries: Floats, *, where: str | None = None) -> Iterator[tuple[pa.ChunkedArray, Floats]]:
+        """(ids, (n_queries, rows) scores) of one shard after the other."""
+        queries, wanted = checked_queries(queries, self.dim), self._conditions(where)
+        for place, shard in enumerate(self.shards):
+            block = self._block(place, wanted)
+            ids = self.store.some(shard, ["id"])["id"]
+            kept = ids if block.places is None else ids.take(block.places)
+            yield kept, scan.scores(self.code, block.stored, queries)
+
+    def verify(self) -> None:
+        """Read every file and check its hash.
+
+        Raises:
+            StoreCorrupt: one is not what was written.
+        """
+        self.store.verify()
+        self.approximate.verify()
+        _ = self.code, self.encoder
+
+    def _block(self, place: int, wanted: Sequence[Condition]) -> Block:
+        """A shard's stored vectors: all, or those of rows that are like what is wanted."""
+        shard, start = self.shards[place], int(self._starts[place])
+        if not wanted:
+            stored, facts = self.store.mapped(shard)
+            return Block(start, stored, facts["reach"])
+        columns = self.store.some(shard, [one.column for one in wanted])
+        kept = np.ones(shard["rows"], bool)
+        for one in wanted:
+            kept &= one.holds(columns[one.column]) if one.column in columns.column_names else False
+        places = np.flatnonzero(kept)
+        stored, facts = self.store.mapped(shard)
+        return Block(start, stored[places], facts["reach"], places)
+
+    def _conditions(self, where: str | None) -> list[Condition]:
+        wanted = parse_filter(where) if where else []
+        missing = [one.name for one in wanted if one.name not in self.filterable]
+        if missing:
+            raise ConfigError(
+                f"--where {missing[0]}: no row has such a column; the index has {', '.join(self.filterable) or 'none'}."
+            )
+        return wanted
+
+    @cached_property
+    def filterable(self) -> list[str]:
+        """The names that a filter may use: those of the pool's metadata."""
+        names: Mapping[str, None] = {
+            name: None for shard in self.shards for name in self.store.schema(shard).names if name.startswith(PREFIX)
+        }
+        return sorted(name.removeprefix(PREFIX) for name in names)
+
+
+def checked_queries(queries: Floats, dim: int) -> Floats:
+    """Queries as they are searched with, (n, dim).
+
+    Raises:
+        ConfigError: they have another width or are not finite.
+    """
+    queries = np.ascontiguousarray(queries, np.float32)
+    if queries.ndim != 2 or queries.shape[1] != dim:
+        raise ConfigError(f"queries are {queries.shape}, expected (n, {dim}).")
+    if not np.isfinite(queries).all():
+        raise ConfigError("a query vector is not finite.")
+    return queries
+
+
+def encoder_in(folder: Path, fingerprint: str, decoder: Decoder | None) -> InfluenceEncoder:
+    """The encoder in an index's folder, with the fingerprint of the one that made it.
+
+    Raises:
+        StoreMismatch: another one lies in its place.
+    """
+    encoder = InfluenceEncoder.load(folder / "encoder", decoder=decoder)
+    if fingerprint != encoder.fingerprint:
+        raise StoreMismatch(
+            f"{folder}: embedded by encoder {fingerprint[:12]}, in it lies {encoder.fingerprint[:12]}. "
+            "Put the encoder that made it there, or index the pool again."
+        )
+    return encoder

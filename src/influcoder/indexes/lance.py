@@ -1,0 +1,280 @@
+"""An index in LanceDB, for a pool that has outgrown one machine: exported there, searched there, the same rows found.
+
+    lance.json   which table, and what it was exported from
+    encoder/     the encoder that made it, for queries
+
+The table has a row for every row of the index: `row`, `id`, `vector` (float32, decoded), the example's texts, and a
+struct `meta` of what can be filtered by. It appears in one step, so a killed export leaves the table that was there
+before, or none.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from influcoder.data.columns import from_columns
+from influcoder.data.examples import Example
+from influcoder.errors import ConfigError, StoreError, StoreMismatch
+from influcoder.extras import optional
+from influcoder.indexes.build import ASKED
+from influcoder.indexes.faiss_index import LEAST_RECALL
+from influcoder.indexes.filters import PREFIX, Condition, parse_filter
+from influcoder.indexes.index import Index, checked_queries, encoder_in
+from influcoder.indexes.scan import Found
+from influcoder.maths.arrays import Floats
+from influcoder.model.decoder import Decoder
+from influcoder.progress import progress
+from influcoder.store.files import read_sealed, write_sealed
+from influcoder.store.output_folder import Folder
+from influcoder.student.encoder import InfluenceEncoder
+
+RECORD, FORMAT = "lance.json", 1
+TEXTS = ("id", "prompt", "completion", "turns", "metadata")
+BATCH_ROWS = 4096
+REFINE = 10
+"""rows that LanceDB's own index names for each that is asked for; their exact scores choose among them"""
+TIE = 1e-5
+"""rows whose scores differ by so small a share of them are as good as each other"""
+
+
+def export(
+    index: Index, uri: str, folder: Folder, *, table: str = "influcoder", approximate: bool = False
+) -> dict[str, Any]:
+    """Write an index as a table of LanceDB, and the folder by which it is searched.
+
+    Args:
+        uri: of the database: a folder, or what LanceDB connects to, as s3://bucket/path.
+        table: its name there; one of that name is replaced.
+        approximate: let LanceDB make its IVF-PQ index of the table; its recall is measured and kept.
+
+    Raises:
+        MissingDependency: LanceDB is not installed.
+        StoreError: LanceDB cannot write there; the message has its own words.
+    """
+    uri = uri if "://" in uri else str(Path(uri).absolute())
+    with folder.claim() as path, _told(uri):
+        index.encoder.save(path / "encoder")
+        schema = _schema(index)
+        with progress("exporting", len(index)) as advance:
+            batches = pa.RecordBatchReader.from_batches(schema, _batches(index, schema, advance))
+            made = _connect(uri).create_table(table, data=batches, mode="overwrite")
+        facts = {"uri": uri, "table": table, "rows": len(index), "dim": index.dim}
+        if approximate:
+            from lancedb.index import IvfPq
+
+            made.create_index("vector", config=IvfPq(distance_type="dot"))
+            facts["recall_at_10"] = _recalls(index, made)
+        own = {"manifest": index.store.manifest["sha256"], "encoder": index.encoder.fingerprint}
+        write_sealed(path / RECORD, {"format": FORMAT} | facts | own)
+    return facts
+
+
+class LanceIndex:
+    """An index that was exported to LanceDB, asked as an `Index` is.
+
+    Args:
+        folder: what `export` wrote beside the table.
+        decoder: what an encoder of the short or forward tier reads queries with.
+
+    Raises:
+        MissingDependency: LanceDB is not installed.
+        StoreError: no such database or table.
+        StoreMismatch: the table is not the one that was exported.
+    """
+
+    def __init__(self, folder: str | Path, *, decoder: Decoder | None = None) -> None:
+        self.folder, self._decoder = Path(folder), decoder
+        self.record = read_sealed(self.folder / RECORD, FORMAT)
+        if self.record.get("format") != FORMAT:
+            raise StoreMismatch(f"{self.folder / RECORD}: another format than {FORMAT}. Export the index again.")
+        with self._told():
+            self._table = _connect(self.record["uri"]).open_table(self.record["table"])
+            there = (self._table.schema.metadata or {}).get(b"influcoder", b"").decode()
+            rows = self._table.count_rows()
+        if (there, rows) != (self.record["manifest"], self.record["rows"]):
+            raise StoreMismatch(
+                f"{self.record['uri']}: table {self.record['table']!r} has {rows:,} rows of index {there[:12] or '-'}; "
+                f"{self.folder} was exported with {self.record['rows']:,} of {self.record['manifest'][:12]}. "
+                "Export the index again."
+            )
+
+    def __len__(self) -> int:
+        return int(self.record["rows"])
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        return int(self.record["dim"])
+
+    @cached_property
+    def encoder(self) -> InfluenceEncoder:
+        """The encoder that made the index.
+
+        Raises:
+            StoreMismatch: another one lies in its place.
+        """
+        return encoder_in(self.folder, self.record["encoder"], self._decoder)
+
+    def search(self, queries: Floats, k: int, *, opponents: bool = False, where: str | None = None) -> Found:
+        """The `k` rows of highest inner product with each query, or of lowest for `opponents`. See `Index.search`."""
+        return self._search(queries, k, opponents, self._condition(where))
+
+    def search_approximately(self, queries: Floats, k: int, *, opponents: bool = False) -> Found:
+        """The same by LanceDB's own index of the table.
+
+        Raises:
+            StoreMismatch: it has none.
+        """
+        if "recall_at_10" not in self.record:
+            raise StoreMismatch(
+                f"{self.folder}: exported without --approximate. Export it again with that flag, or search without it."
+            )
+        probes = int(list(self.record["recall_at_10"])[-1])
+        return self._search(queries, k, opponents, None, probes)
+
+    def example(self, row: int) -> Example:
+        """The pool example of a row, as it was indexed."""
+        with self._told():
+            found = self._table.search().where(f"row = {int(row)}").select(list(TEXTS)).limit(1).to_arrow()
+        return from_columns(found.to_pylist()[0])
+
+    def verify(self) -> None:
+        """Check the encoder; LanceDB checks what it reads by itself."""
+        _ = self.encoder
+
+    def _search(self, queries: Floats, k: int, opponents: bool, condition: str | None, probes: int = 0) -> Found:
+        queries = checked_queries(queries, self.dim)
+        if k < 1:
+            raise ConfigError(f"k is {k}, expected at least 1.")
+        sign = np.float32(-1 if opponents else 1)
+        with self._told():
+            found = [_best(self._table, sign * query, min(k, len(self)), condition, probes) for query in queries]
+        rows, scores = (np.stack(part) for part in zip(*found, strict=True))
+        return Found(rows, sign * scores)
+
+    def _condition(self, where: str | None) -> str | None:
+        """A filter in the words of SQL, in which nothing of it is more than a name or a value."""
+        if where is None:
+            return None
+        schema = self._table.schema
+        columns = {one.name: one.type for one in schema.field("meta").type} if "meta" in schema.names else {}
+        return " AND ".join(_in_sql(one, columns) for one in parse_filter(where))
+
+    def _told(self) -> Any:
+        return _told(self.record["uri"])
+
+
+def open_index(folder: Path, decoder: Decoder | None = None) -> "Index | LanceIndex":
+    """The index of a folder, wherever its rows are."""
+    return LanceIndex(folder, decoder=decoder) if (folder / RECORD).exists() else Index(folder, decoder=decoder)
+
+
+def _best(table: Any, query: Floats, k: int, condition: str | None, probes: int) -> tuple[Any, Any]:
+    """Rows and scores of the `k` best rows for one query; by LanceDB's own index if any of its lists are probed."""
+    asked = table.search(query, vector_column_name="vector").distance_type("dot")
+    asked = asked.nprobes(probes).refine_factor(REFINE) if probes else asked.bypass_vector_index()
+    if condition:
+        asked = asked.where(condition, prefilter=True)
+    found = asked.limit(k).select(["row", "vector", "_distance"]).to_arrow()
+    rows = found["row"].to_numpy()
+    vectors = found["vector"].combine_chunks().flatten().to_numpy().reshape(len(rows), len(query))
+    # The distance is 1 - score: a small score has lost its last digits in it.
+    scores = np.asarray(vectors @ query, np.float32)
+    order = np.lexsort((rows, -scores))
+    return rows[order], scores[order]
+
+
+def _recalls(index: Index, table: Any) -> dict[str, float]:
+    """Recall of the ten best by how many lists are probed, doubled until `LEAST_RECALL` is reached."""
+    rows = np.linspace(0, len(index) - 1, min(ASKED, len(index))).astype(int)
+    queries = index.encoder.encode_query([index.example(int(row)) for row in rows])
+    truth = index.search(queries, 10).scores[:, -1:]
+    found: dict[str, float] = {}
+    for probes in (2**power for power in range(4, 13)):
+        scores = np.stack([_best(table, query, 10, None, probes)[1] for query in queries])
+        found[str(probes)] = float((scores >= truth - TIE * np.abs(truth)).mean())
+        if found[str(probes)] >= LEAST_RECALL:
+            break
+    return found
+
+
+def _in_sql(one: Condition, columns: dict[str, pa.DataType]) -> str:
+    if one.name not in columns:
+        raise ConfigError(
+            f"--where {one.name}: no row has such a column; the index has {', '.join(sorted(columns)) or 'none'}."
+        )
+    kind = columns[one.name]
+    one.holds(pa.chunked_array([pa.nulls(1, kind)]))  # raises where they cannot be compared
+    if pa.types.is_string(kind):
+        value = "'" + one.value.replace("'", "''") + "'"
+    else:
+        value = one.value if pa.types.is_boolean(kind) else repr(float(one.value))
+    name = one.name.replace("`", "``")
+    return f"meta.`{name}` {one.comparison} {value}"
+
+
+def _schema(index: Index) -> pa.Schema:
+    fields = [
+        pa.field("row", pa.int64()),
+        pa.field("vector", pa.list_(pa.float32(), index.dim)),
+        *(pa.field(name, pa.string()) for name in TEXTS),
+    ]
+    kinds: dict[str, pa.DataType] = {}
+    for shard in index.shards:
+        for field in index.store.schema(shard):
+            if field.name.startswith(PREFIX):
+                name = field.name.removeprefix(PREFIX)
+                # A key that is text in one shard and a number in another is text.
+                kinds[name] = field.type if kinds.get(name, field.type) == field.type else pa.string()
+    if kinds:
+        fields.append(pa.field("meta", pa.struct([pa.field(name, kinds[name]) for name in sorted(kinds)])))
+    return pa.schema(fields, metadata={"influcoder": index.store.manifest["sha256"]})
+
+
+def _batches(index: Index, schema: pa.Schema, advance: Any) -> Iterator[pa.RecordBatch]:
+    kinds = {one.name: one.type for one in schema.field("meta").type} if "meta" in schema.names else {}
+    start = 0
+    for shard in index.shards:
+        vectors, table = index.store.mapped(shard)[0], index.store.some(shard)
+        for first in range(0, shard["rows"], BATCH_ROWS):
+            part = table.slice(first, BATCH_ROWS).combine_chunks()
+            decoded = index.code.decode(vectors[first : first + BATCH_ROWS])
+            columns = [
+                pa.array(np.arange(start + first, start + first + len(part))),
+                pa.FixedSizeListArray.from_arrays(pa.array(decoded.ravel()), index.dim),
+                *(part[name].combine_chunks() for name in TEXTS),
+            ]
+            if kinds:
+                columns.append(_struct(part, kinds))
+            yield pa.record_batch(columns, schema=schema)
+            advance(len(part))
+        start += shard["rows"]
+
+
+def _struct(part: pa.Table, kinds: dict[str, pa.DataType]) -> pa.StructArray:
+    held = set(part.column_names)
+    children = [
+        part[PREFIX + name].combine_chunks().cast(kind) if PREFIX + name in held else pa.nulls(len(part), kind)
+        for name, kind in kinds.items()
+    ]
+    return pa.StructArray.from_arrays(children, fields=[pa.field(name, kind) for name, kind in kinds.items()])
+
+
+def _connect(uri: str) -> Any:
+    os.environ.setdefault("LANCE_LOG", "error")
+    return optional("lancedb").connect(uri)
+
+
+@contextmanager
+def _told(uri: str) -> Iterator[None]:
+    """LanceDB's errors in a sentence of ours."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        raise StoreError(f"{uri}: LanceDB cannot do that: {str(error).splitlines()[0]}") from error

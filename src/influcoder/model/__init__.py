@@ -1,0 +1,1 @@
+"""A causal language model: loaded, tokenised, differentiated an example at a time, fine-tuned."""

@@ -1,0 +1,291 @@
+"""A causal language model, frozen, with the tokenizer that decides where its loss lies.
+
+The loss of an example is the mean cross-entropy over its completion tokens, the end token included;
+prompt tokens carry none (`influcoder.model.tokenise`).
+"""
+
+import copy
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
+
+from influcoder.data.examples import Example
+from influcoder.data.messages import RowError
+from influcoder.errors import ConfigError, DataError, ModelError, first_line, some_of
+from influcoder.model.adapter_folder import base_and_adapter
+from influcoder.model.adapters import Adapter, MergedAdapter, with_adapter
+from influcoder.model.batches import Tokens
+from influcoder.model.template import template_date
+from influcoder.model.tokenise import Tokeniser
+from influcoder.model.tokenizer_loading import check_pair, load_tokenizer, tokenizer_hash
+from influcoder.provenance import DecoderRecord
+
+logger = logging.getLogger("influcoder")
+
+"""tokens without a row in the embedding that a tokenizer may have, as CodeLlama's has"""
+_NOT_ARITHMETIC = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
+
+
+class Decoder:
+    """A frozen decoder that tells what a text's loss is and what it would answer.
+
+    Make one with `Decoder.load(path_or_hub_id)`.
+
+    Raises:
+        ModelError: the tokenizer has no end token or is another model's, or tokens see what follows them.
+        ConfigError: `max_length` leaves no room for a token and the one it predicts.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        max_length: int = 1024,
+        merged: MergedAdapter | None = None,
+        tokenizer_differs: str | None = None,
+        again: "Callable[[], Decoder] | None" = None,
+    ) -> None:
+        if max_length < 2:
+            raise ConfigError(f"max_length is {max_length}, expected at least 2: a token and the one it predicts.")
+        limit = getattr(model.config, "max_position_embeddings", None) or max_length
+        rows = model.get_input_embeddings().num_embeddings
+        check_pair(tokenizer, rows, name)
+        self.model = model.eval().requires_grad_(False)
+        if not _is_causal(self.model):
+            raise ModelError(
+                f"{name}: its predictions depend on the tokens that follow, so it is no causal language model "
+                "(an encoder such as BERT?). Give a decoder."
+            )
+        self.tokenizer = tokenizer
+        self.name = name
+        self.max_length = min(max_length, limit)
+        self.tokeniser = Tokeniser(tokenizer, name=name, rows=rows, max_length=self.max_length)
+        self._fingerprint: DecoderRecord | None = None
+        self._most: int | None = None
+        self.merged = merged
+        self.tokenizer_differs = tokenizer_differs
+        self._again = again
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        adapter: str | Path | None = None,
+        revision: str | None = None,
+        dtype: str = "auto",
+        max_length: int = 1024,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> "Decoder":
+        """Load a decoder from a folder or hub id, with a LoRA adapter merged in if one is given.
+
+        Args:
+            path: a Hugging Face folder or hub id.
+            adapter: a PEFT LoRA adapter of this decoder.
+            dtype: "auto" keeps float32 on a CPU and the stored type elsewhere; or "fp32", "bf16", "fp16".
+            max_length: tokens of an example that are read; never more than the model has positions for.
+            device: "cuda", "cpu" ...; the first accelerator when omitted.
+
+        Raises:
+            ModelError: not found, not a causal LM, or the adapter does not fit.
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if not sys.stderr.isatty():
+            disable_progress_bar()
+        stored_as = _dtype(dtype, device)
+        path, own = base_and_adapter(path, adapter, revision=revision)
+        if own is not None and adapter is None:
+            revision = own.said.get("revision")  # the one given is of the adapter
+        try:
+            tokenizer, differs = load_tokenizer(path, own, revision=revision, trust_remote_code=trust_remote_code)
+            model, found = AutoModelForCausalLM.from_pretrained(
+                path,
+                revision=revision,
+                dtype=stored_as,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+            )
+        except ModelError:
+            raise
+        except Exception as error:  # the libraries below raise errors of every class on damaged files
+            found_in = own if adapter is None else None
+            whose = "" if found_in is None else f" (the base that the adapter {found_in.path} names)"
+            other = "" if found_in is None else f" Or name another: --decoder BASE --adapter {found_in.path}."
+            raise ModelError(
+                f"{path}{whose}: cannot be loaded as a causal language model: {first_line(error)} Expected a Hugging "
+                f"Face folder with config.json, safetensors weights and a tokenizer, or a hub id.{other}"
+            ) from error
+        if found["missing_keys"]:
+            raise ModelError(
+                f"{path}: the weights lack {some_of(found['missing_keys'])}, which would stay random. Expected the "
+                "whole of a causal language model, with the config.json that it was saved with."
+            )
+        model = model.to(device)
+        merged = None
+        if own is not None:
+            model, merged = with_adapter(model, own)
+        name = str(path) if own is None else f"{path} + {own.path}"
+        again = partial(
+            cls.load,
+            _absolute(path),
+            adapter=_absolute(None if own is None else own.path),
+            revision=revision,
+            dtype=dtype,
+            max_length=max_length,
+            device=device,
+            trust_remote_code=trust_remote_code,
+        )
+        return cls(
+            model,
+            tokenizer,
+            name=name,
+            max_length=max_length,
+            merged=merged,
+            tokenizer_differs=differs,
+            again=again,
+        )
+
+    @property
+    def again(self) -> "Callable[[], Decoder]":
+        """What loads the same decoder in another process.
+
+        Raises:
+            ConfigError: it was made in memory.
+        """
+        if self._again is None:
+            remedy = "Save it and take it from there with Decoder.load."
+            raise ConfigError(f"{self.name} was made in memory, where no worker finds it. {remedy}")
+        return self._again
+
+    def shortened(self, tokens: int) -> "Decoder":
+        """The same decoder, reading at most so many tokens of a text (`Tokens.shortened`).
+
+        Raises:
+            ConfigError: fewer than two.
+        """
+        if tokens < 2:
+            raise ConfigError(f"a text is shortened to {tokens} tokens, expected at least 2.")
+        other = copy.copy(self)
+        other._most = tokens
+        return other
+
+    @property
+    def adapter(self) -> Adapter:
+        """A, B and scale of a LoRA adapter's layers by name; empty without one."""
+        return {} if self.merged is None else self.merged.layers
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    def tokenise(self, examples: Sequence[Example]) -> list[Tokens]:
+        """Token ids and completion start of each example, cut to `max_length`.
+
+        A text that is too long loses the left end of its prompt; its completion is cut, at its end, only
+        when it alone is too long. Both are flagged.
+
+        Raises:
+            DataError: one cannot be read: its chat template refuses it or leaves out its completion, or it holds
+                tokens that the model has not got. The message names it.
+        """
+        try:
+            tokens = self.tokeniser.tokens(examples)
+        except RowError:
+            for example in examples:
+                self._refuse_unreadable(example)
+            raise
+        return tokens if self._most is None else [one.shortened(self._most) for one in tokens]
+
+    def prepare(self, example: Example) -> Example:
+        """An example that this decoder can read, for `influcoder.data.reading`: rows of token ids get their texts.
+
+        Raises:
+            RowError: it cannot be read.
+        """
+        return self.tokeniser.prepared(example)
+
+    def answer(self, example: Example, max_new_tokens: int = 24) -> str:
+        """The model's own greedy completion of an example's prompt, at most `max_length` - 1 tokens long.
+
+        An empty prompt is continued from the end token, which is what precedes a text.
+        """
+        max_new_tokens = min(max_new_tokens, self.max_length - 1)
+        self._refuse_unreadable(example)
+        prompt = self.tokeniser.prompt(example) or [self.tokenizer.eos_token_id]
+        ids = torch.tensor([prompt[-(self.max_length - max_new_tokens) :]], device=self.device)
+        with torch.inference_mode():
+            output = self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=self.tokenizer.eos_token_id,
+            )
+        return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip()
+
+    def _refuse_unreadable(self, example: Example) -> None:
+        try:
+            self.tokeniser.tokens([example])
+        except RowError as error:
+            raise DataError(f"example {example.id!r}: {error.detail}. Mend it, or leave it out.") from error
+
+    @property
+    def fingerprint(self) -> DecoderRecord:
+        """What changes this decoder's numbers: weights and config, tokenizer and template, as hashes, and length."""
+        if self._fingerprint is None:
+            self._fingerprint = DecoderRecord(
+                decoder=_model_hash(self.model),
+                decoder_parameters=sum(p.numel() for p in self.model.parameters()),
+                revision=getattr(self.model.config, "_commit_hash", None),
+                tokenizer=tokenizer_hash(self.tokenizer),
+                template_date=template_date(self.tokenizer),
+                max_length=self.max_length,
+                tokenizer_differs=self.tokenizer_differs,
+            )
+        return self._fingerprint
+
+
+def _absolute(path: str | Path | None) -> Any:
+    """A folder's path for whatever reads it from elsewhere; a hub id as it is."""
+    return os.path.abspath(path) if path is not None and os.path.isdir(path) else path
+
+
+@torch.no_grad()
+def _is_causal(model: PreTrainedModel) -> bool:
+    table = model.get_input_embeddings()
+    ids = torch.arange(5, device=table.weight.device) % table.num_embeddings
+    pair = torch.stack([ids[:-1], torch.cat([ids[:-2], ids[-1:]])])  # they differ in the last token alone
+    one, other = (model(input_ids=row[None], use_cache=False).logits[0, :-1].float() for row in pair)
+    return torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().nan_to_num().max()), equal_nan=True)
+
+
+def _model_hash(model: PreTrainedModel) -> str:
+    config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _NOT_ARITHMETIC}
+    digest = hashlib.sha256(orjson.dumps(config, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS))
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _dtype(name: str, device: str) -> torch.dtype | str:
+    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name == "auto":
+        return torch.float32 if device == "cpu" else "auto"
+    if name not in known:
+        raise ModelError(f"dtype {name!r} is unknown; expected auto, {', '.join(known)}.")
+    return known[name]

@@ -1,0 +1,260 @@
+"""What the terminal shows: numbers and rows on stdout, hostile text made harmless."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rich.console
+from rich.table import Table
+from rich.text import Text
+
+from influcoder.attribution.search import Hit, Hits
+from influcoder.data.examples import Example
+from influcoder.extras import is_installed, pip_command
+from influcoder.report.visible import visible
+
+SHOWN = {
+    "per_query_spearman": "per query ρ",
+    "aggregated_spearman": "aggregated ρ",
+    "length_controlled_spearman": "length-controlled ρ",
+    "ndcg_at_10": "NDCG@10",
+    "top_10_percent_overlap": "top-10 % overlap",
+}
+
+RELIABILITY = {
+    "seeds": "another seed",
+    "sketched": "without the sketch",
+    "projected": "whole gradients",
+    "precision": "float32 products",
+}
+
+
+class Console(rich.console.Console):
+    """A console that leaves a closed pipe (`| head`) to the program; Rich's own ends it with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def print_demo(metrics: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """The demo's tables, its two attributed answers, and where everything lies."""
+    console = Console()
+    splits, teacher = metrics["splits"], metrics["teacher"]
+    console.print(
+        f"\nTest: {splits['test_queries']} queries x {splits['test_pool']} pool rows that neither training nor model "
+        f"selection has seen (overlap {splits['overlap']}).\nTeacher {teacher['name']}: two seeds of it agree at "
+        f"{teacher['reliability']:.3f} per query; {teacher['decoder_parameters']:,} parameters.\n"
+    )
+    console.print(fidelity_table(metrics["methods"]))
+    console.print(speed_table(metrics["methods"]))
+    console.print(planted_table(metrics["planted"]))
+    _print_left_out(console, metrics)
+    for query in shown:
+        _print_query(console, query)
+    seconds = sum(metrics["timings_s"].values())
+    console.print(f"\n{seconds:.0f} s in all. Report: {folder / 'report.html'}")
+
+
+def fidelity_table(methods: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Agreement with the exact teacher, a method a row, 95 % interval under the first metric."""
+    table = Table(title="Fidelity to the exact teacher (task queries, unseen rows)", title_justify="left")
+    table.add_column("method")
+    for name in SHOWN.values():
+        table.add_column(name, justify="right")
+    for name, values in sorted(methods.items(), key=lambda item: -item[1]["per_query_spearman"]):
+        low, high = values["interval_95"]["per_query_spearman"]
+        first = f"{values['per_query_spearman']:.3f} [{low:.3f}, {high:.3f}]"
+        label = f"{name} (other seed)" if name == "exact" else name
+        table.add_row(label, first, *(f"{values[metric]:.3f}" for metric in list(SHOWN)[1:]))
+    return table
+
+
+def speed_table(methods: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Cost of scoring an example beside the exact teacher's."""
+    table = Table(title="Cost of an example", title_justify="left")
+    for name in ("method", "ms", "times faster than exact", "bytes", "times smaller"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    exact = methods["exact"]
+    for name, values in sorted(methods.items(), key=lambda item: item[1]["ms_per_example"]):
+        size = values["bytes_per_example"]
+        smaller = f"{exact['bytes_per_example'] / size:,.0f}x" if size else "-"
+        faster = f"{exact['ms_per_example'] / values['ms_per_example']:,.1f}x"
+        table.add_row(name, f"{values['ms_per_example']:.3f}", faster, f"{size:,}", smaller)
+    return table
+
+
+def planted_table(planted: Mapping[str, Mapping[str, float]]) -> Table:
+    """How well each method finds the rows that taught the test facts."""
+    table = Table(title="Rows that taught the 20 test facts, among look-alikes", title_justify="left")
+    for name in ("method", "recall@10", "MRR"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for name, values in sorted(planted.items(), key=lambda item: -item[1]["recall_at_10"]):
+        table.add_row(name, f"{values['recall_at_10']:.3f}", f"{values['mrr']:.3f}")
+    return table
+
+
+def print_hits(queries: Sequence[Example], found: Sequence[Hits], opponents: bool) -> None:
+    """Each query and its rows, strongest first."""
+    console = Console()
+    kind = "push away from" if opponents else "push towards"
+    for query, hits in zip(queries, found, strict=True):
+        console.print(Text(f"\nRows that {kind}: {_line(query.completion, 100)}"))
+        console.print(Text(f"asked: {_line(query.prompt, 100)}"))
+        console.print(_hits_table([_as_dict(hit) for hit in hits]))
+        if hits.trust is not None:
+            expected, low, high = hits.trust
+            console.print(
+                Text(
+                    f"Expected agreement of the encoder's ranking with the teacher's: ρ {expected:.2f} (four of five "
+                    f"such queries: {low:.2f} to {high:.2f}). --verify N re-checks the best N with real gradients."
+                )
+            )
+
+
+def hits_as_json(queries: Sequence[Example], found: Sequence[Hits]) -> list[dict[str, Any]]:
+    """Queries with their rows, ready for JSON."""
+    return [
+        {
+            "id": query.id,
+            "prompt": query.prompt,
+            "completion": query.completion,
+            "expected_agreement": dict(zip(("rho", "low", "high"), hits.trust, strict=True)) if hits.trust else None,
+            "hits": [_as_dict(hit) for hit in hits],
+        }
+        for query, hits in zip(queries, found, strict=True)
+    ]
+
+
+def print_shown(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What a decoder reads of some rows: each text as it stands, its loss between ⟦ and ⟧."""
+    console = Console()
+    for row in rows:
+        facts = [f"{row['tokens']} tokens, {row['tokens_with_loss']} with loss"]
+        facts += [f"the {part} is cut" for part in row["cut"]]
+        facts += [f"left out by the chat template: {', '.join(row['left_out'])}"] if row["left_out"] else []
+        console.print(Text(f"{_line(row['id'], 60)}: {'; '.join(facts)}", style="dim"), soft_wrap=True)
+        text = Text()
+        for part in row["parts"]:
+            weight = f"×{part['loss']:g}" if part["loss"] not in (0, 1) else ""
+            words = visible(part["text"])
+            text += Text(f"⟦{words}⟧{weight}", style="bold green") if part["loss"] else Text(words)
+        console.print(text, soft_wrap=True)
+        console.print()
+
+
+def _print_left_out(console: Console, metrics: Mapping[str, Any]) -> None:
+    for name, reason in metrics.get("skipped", {}).items():
+        console.print(Text(f"not run: {name} ({reason})"))
+    if not is_installed("matplotlib"):
+        console.print(Text(f"not drawn: the figures of report.html ({pip_command('matplotlib')})"))
+
+
+def print_numbers(found: Mapping[str, Any], folder: Path) -> None:
+    """A verb's numbers, and where it wrote."""
+    console = Console()
+    if "methods" in found:
+        console.print(fidelity_table(found["methods"]))
+        _print_left_out(console, found)
+    else:
+        for name, value in found.items():
+            if name == "codes":
+                console.print(code_table(value))
+            elif not isinstance(value, Mapping):
+                console.print(Text(f"{name}: {value}"))
+            elif name != "teacher":
+                console.print(Text(f"{name}: " + ", ".join(f"{key} {_number(item)}" for key, item in value.items())))
+    console.print(Text(f"written to {folder}"), soft_wrap=True)
+
+
+def code_table(codes: Mapping[str, Mapping[str, float]]) -> Table:
+    """What each way to store a vector keeps of the rankings, against float32."""
+    table = Table(title="Codes, against float32 on the first rows", title_justify="left")
+    for name in ("code", "bytes an example", "recall@10", "per query ρ"):
+        table.add_column(name, justify="left" if name == "code" else "right")
+    for name, one in codes.items():
+        table.add_row(name, str(one["bytes"]), f"{one['recall_at_10']:.3f}", f"{one['per_query_spearman']:.4f}")
+    return table
+
+
+def print_versions() -> None:
+    """Versions of this package, Python and what it stands on."""
+    import platform
+    from importlib.metadata import version
+
+    console = Console()
+    console.print(f"influcoder {version('influcoder')}, Python {platform.python_version()}, {platform.platform()}")
+    for name in ("torch", "transformers", "peft", "sentence-transformers", "datasets", "faiss-cpu", "numpy", "pyarrow"):
+        console.print(f"{name} {version(name)}")
+
+
+def _print_query(console: Console, query: Mapping[str, Any]) -> None:
+    console.print(Text(f"\nAsked: {_line(query['prompt'], 110)}", style="bold"))
+    console.print(Text(f"The model's own answer: {_line(query['answer'] or '', 110)}", style="bold"))
+    console.print(_hits_table(query["proponents"]))
+
+
+def _hits_table(hits: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table()
+    table.add_column("#", justify="right")
+    table.add_column("estimate", justify="right")
+    table.add_column("exact", justify="right")
+    table.add_column("")
+    table.add_column("id", overflow="fold", max_width=16)
+    table.add_column("row", overflow="fold")
+    for hit in hits:
+        exact = "" if hit["exact"] is None else f"{hit['exact']:+.3f}"
+        text = Text(f"{_line(hit['prompt'], 70)} → {_line(hit['completion'], 70)}")
+        planted = "planted" if hit.get("planted") else ""
+        name = Text(_line(hit["id"], 48), style="dim")
+        table.add_row(str(hit["rank"]), f"{hit['score']:+.3f}", exact, planted, name, text)
+    return table
+
+
+def _as_dict(hit: Hit) -> dict[str, Any]:
+    parts = {"rank": hit.rank, "id": hit.example.id, "score": hit.score, "exact": hit.exact}
+    return parts | {"prompt": hit.example.prompt, "completion": hit.example.completion}
+
+
+def _line(text: str, limit: int) -> str:
+    line = visible(" ".join(text.split()))
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def _number(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def print_teachers() -> None:
+    """The named teachers, a line each."""
+    from influcoder.teachers.settings import FITTED, TEACHERS, TeacherSettings
+
+    table = Table(title="Teachers", title_justify="left")
+    for name in ("name", "what it is", "compared by", "learns from a sample"):
+        table.add_column(name)
+    for name, (what, _) in TEACHERS.items():
+        settings = TeacherSettings.named(name)
+        learns = "yes" if settings.curvature != "none" or settings.source in FITTED else ""
+        table.add_row(name, what, settings.similarity, learns)
+    Console().print(table)
+
+
+def print_check(teacher: str, found: Mapping[str, Any]) -> None:
+    """The numbers of a self-check and of a teacher's agreement with itself."""
+    checked, agrees = found["self_check"], found["reliability"]
+    console = Console()
+    what = f"Gradients of {checked['layers']} layers" if checked["layers"] else "Features"
+    other = "plain autograd's" if checked["layers"] else "those of an example alone"
+    console.print(
+        f"{what}, {checked['examples']} examples in a batch: at most {checked['error']:.1e} of their length from "
+        f"{other}."
+    )
+    if checked["bf16_cosine"] is not None:
+        console.print(f"bfloat16 against float32: cosine at least {checked['bf16_cosine']:.4f}.")
+    table = Table(title=f"How well {teacher} agrees with itself (per-query ρ)", title_justify="left")
+    table.add_column("changed")
+    table.add_column("ρ", justify="right")
+    for key, what in RELIABILITY.items():
+        table.add_row(what, "-" if agrees[key] is None else f"{agrees[key]:.3f}")
+    console.print(table)

@@ -1,0 +1,1 @@
+"""Encoders: what they read, how they are distilled, how they are saved."""

@@ -1,0 +1,85 @@
+"""What the forward tier reads of a text: the decoder's own output errors, by one forward pass without gradients.
+
+decoder_error    unit mean over completion tokens of Σ_u (p_t(u) - [u = y_t]) w_u, w the output embeddings: the loss
+                 gradient at the last hidden state, from which every other gradient of the example flows
+decoder_loss     mean loss, its mean square, the share of losses above 3 nats, the mean probability
+decoder_state    unit mean of the last hidden state over completion tokens
+decoder_middle   the same of the state two thirds of the way up, which tells more of a trained decoder's gradient
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from influcoder.data.examples import Example, Role
+from influcoder.errors import ModelError
+from influcoder.maths.arrays import Floats
+from influcoder.model.attention import fast_attention
+from influcoder.model.batches import Batch, in_batches
+from influcoder.model.decoder import Decoder
+from influcoder.model.gradients import has_plain_head
+from influcoder.model.loss import cross_entropy
+from influcoder.model.precision import use_bf16
+
+GROUPS = ("decoder_error", "decoder_loss", "decoder_state", "decoder_middle")
+DEPTH = 2 / 3
+"""of the middle state: the best of seven depths of SmolLM2-135M, see docs/log.md"""
+TOKENS_AT_ONCE = 2048
+SURPRISING = 3.0
+
+
+class ForwardReader:
+    """Runs a decoder forward over examples and keeps what says most of their gradients.
+
+    Raises:
+        ModelError: the logits are not the head's product with the last hidden state alone.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        if not has_plain_head(decoder.model, decoder.device):
+            raise ModelError(
+                f"{decoder.name}: its logits are not the head's product with the last hidden state alone, so the "
+                "forward tier cannot tell the error there. Use the static tier."
+            )
+        self.decoder: Decoder = decoder
+        self.bf16 = use_bf16("auto", decoder.device)
+        self._head = decoder.model.get_output_embeddings().weight.detach()
+
+    def read(self, examples: Sequence[Example], role: Role = "pool") -> dict[str, Floats]:
+        """(n, width) features by group, the same for both roles; zeros for an example without a completion token."""
+        width = self._head.shape[1]
+        widths = dict(zip(GROUPS, (width, 4, width, width), strict=True))
+        found = {name: torch.zeros(len(examples), size) for name, size in widths.items()}
+
+        def work(batch: Batch) -> None:
+            for name, part in zip(GROUPS, self._of(batch), strict=True):
+                found[name][batch.places] = part.cpu()
+
+        in_batches(self.decoder.tokenise(examples), TOKENS_AT_ONCE, self.decoder.device, work)
+        return {name: part.numpy() for name, part in found.items()}
+
+    @torch.no_grad()
+    def _of(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+        device = self.decoder.device
+        with fast_attention(self.decoder.model), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            read = self.decoder.model.base_model(input_ids=batch.ids, use_cache=False, output_hidden_states=True)
+            states = read.last_hidden_state[batch.rows, batch.columns]
+            inner = read.hidden_states[round(DEPTH * (len(read.hidden_states) - 1))]
+            middle = inner[batch.rows, batch.columns]
+            logits = states @ self._head.T
+        losses, error, _ = cross_entropy(logits.float(), batch.targets)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            delta = error @ self._head
+        told = torch.stack([losses, losses.square(), (losses > SURPRISING).float(), (-losses).exp()], dim=1)
+        error, loss, *means = (self._mean(batch, one.float()) for one in (delta, told, states, middle))
+        return _unit(error), loss, *map(_unit, means)
+
+    @staticmethod
+    def _mean(batch: Batch, values: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor = torch.zeros(len(batch.places), values.shape[1], device=values.device)
+        total.index_add_(0, batch.rows, values * batch.weights[:, None])
+        return total
+
+
+def _unit(rows: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(rows, dim=1)

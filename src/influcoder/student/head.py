@@ -1,0 +1,104 @@
+"""The closed-form head: features of a text to its spectral coordinates, with identity channels beside them.
+
+Ridge regression maps each role's features to the spectral targets (`influcoder.maths.influence`), solved in
+closed form over the training examples: no steps, no learning rate, the same answer every time. A score is
+then an inner product,
+
+    a ⟨q̂, x̂⟩ + Σ_c w_c ⟨u_c(q), u_c(x)⟩,   w ≥ 0,
+
+with q̂, x̂ the predicted coordinates and u_c the identity channels. The weights are fitted by non-negative
+least squares on examples the ridge has not seen: how much of the influence there is identity of words? Channels that
+explain less than `LEAST_EXPLAINED` of what the spectral part leaves (a partial coefficient of determination, which a
+dozen queries tell where they do not tell a gain in ranks) take no room.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from scipy.optimize import nnls
+
+from influcoder.data.examples import Role
+from influcoder.maths.arrays import Floats
+from influcoder.student.static_reader import CHANNELS
+
+LEAST_EXPLAINED = 0.005
+"""of what spectral coordinates leave of the influence's variance, for identity channels to be worth their bytes"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedFormHead:
+    """What the static student has learnt.
+
+    Attributes:
+        query_mean, query_scale, pool_mean, pool_scale: (F,) see `FeatureScale`.
+        query_weights, pool_weights: (F, k) ridge solutions; query_bias, pool_bias: (k,).
+        idf: (vocabulary,) token weights of the identity channels.
+        spectral_weight: () a of the formula above.
+        channel_weights: (channels,) w of the formula above.
+    """
+
+    query_mean: Floats
+    query_scale: Floats
+    query_weights: Floats
+    query_bias: Floats
+    pool_mean: Floats
+    pool_scale: Floats
+    pool_weights: Floats
+    pool_bias: Floats
+    idf: Floats
+    spectral_weight: Floats
+    channel_weights: Floats
+
+    @property
+    def spectral_dim(self) -> int:
+        return int(self.pool_bias.shape[0])
+
+    def tensors(self) -> dict[str, Floats]:
+        return {one.name: np.atleast_1d(getattr(self, one.name)) for one in fields(self)}
+
+    def coordinates(self, role: Role, features: Floats) -> Floats:
+        """(n, k) predicted spectral coordinates of joined, unscaled features."""
+        mean, scale = getattr(self, f"{role}_mean"), getattr(self, f"{role}_scale")
+        weights, bias = getattr(self, f"{role}_weights"), getattr(self, f"{role}_bias")
+        return np.asarray(((features - mean) * scale) @ weights + bias, np.float32)
+
+    @property
+    def channels(self) -> list[str]:
+        """The identity channels that have a part in the score."""
+        return [name for name, weight in zip(CHANNELS, self.channel_weights, strict=True) if weight > 0]
+
+    def vectors(self, coordinates: Floats, channels: Mapping[str, Floats]) -> Floats:
+        """(n, dim) coordinates and weighted channels side by side: inner products are scores."""
+        parts = [coordinates * np.sqrt(self.spectral_weight)]
+        parts += [
+            channels[name] * np.sqrt(weight)
+            for name, weight in zip(CHANNELS, self.channel_weights, strict=True)
+            if weight > 0
+        ]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def fit_weights(truth: Floats, parts: Sequence[Floats]) -> tuple[Floats, float]:
+    """Non-negative least-squares weights of `parts` (n_q, n_p each) that add up to `truth`, row means aside.
+
+    Returns:
+        the weights (len(parts),), and the sum of squares that they leave.
+    """
+    target, *columns = (
+        np.ravel(part - part.mean(axis=1, keepdims=True)).astype(np.float64) for part in (truth, *parts)
+    )
+    matrix = np.stack(columns, axis=1)
+    # nnls on the R of a QR decomposition: the same solution, from a matrix of a few rows.
+    q, r = np.linalg.qr(matrix)
+    weights = nnls(r, q.T @ target)[0]
+    return np.asarray(weights, np.float32), float(((target - matrix @ weights) ** 2).sum())
+
+
+def worthwhile_weights(truth: Floats, parts: Sequence[Floats]) -> Floats:
+    """The weights of the spectral part, `parts[0]`, and the channels; 1 and zeros where the channels tell little."""
+    weights, left = fit_weights(truth, parts)
+    _, left_alone = fit_weights(truth, parts[:1])
+    alone = np.zeros_like(weights)
+    alone[0] = 1.0
+    return weights if left_alone - left > LEAST_EXPLAINED * left_alone else alone

@@ -1,0 +1,103 @@
+"""A sample of queries and pool examples: how it is split, and remembered so that no test is held on it."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from influcoder.data.examples import Example, normalised
+from influcoder.errors import ConfigError, DataError
+from influcoder.maths.arrays import Floats
+from influcoder.maths.influence import cross_influence
+from influcoder.store.files import atomic_write
+
+VALIDATION_SHARE = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Queries and pool examples of one split with their teacher features, (n, width) unit rows."""
+
+    queries: Sequence[Example]
+    pool: Sequence[Example]
+    query_features: Floats
+    pool_features: Floats
+
+    @property
+    def influence(self) -> Floats:
+        """(n_queries, n_pool)."""
+        return np.asarray(cross_influence(self.query_features, self.pool_features), np.float32)
+
+    def rows(self, queries: NDArray[np.int64], pool: NDArray[np.int64]) -> "Sample":
+        """The part of it with these queries and pool examples."""
+        return Sample(
+            [self.queries[row] for row in queries],
+            [self.pool[row] for row in pool],
+            self.query_features[queries],
+            self.pool_features[pool],
+        )
+
+
+def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
+    """(train, validation): a seeded share of both sides is kept for choosing between models."""
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed is {seed}, expected 0 to 2**63 - 1.")
+    rng = np.random.default_rng(seed)
+    kept = []
+    for examples in (whole.queries, whole.pool):
+        order = rng.permutation(len(examples))
+        size = max(2, round(VALIDATION_SHARE * len(examples)))
+        if len(order) < 2 * size:
+            raise DataError(
+                f"{len(examples)} examples on one side; distilling needs at least {2 * size} to train and validate."
+            )
+        kept.append((np.sort(order[size:]), np.sort(order[:size])))
+    (q_train, q_validation), (p_train, p_validation) = kept
+    return whole.rows(q_train, p_train), whole.rows(q_validation, p_validation)
+
+
+def not_in(known: Sequence[Example], examples: Sequence[Example]) -> list[Example]:
+    """Those of some examples whose text is not that of a known one, each text once."""
+    seen = {normalised(one) for one in known}
+    found: dict[str, Example] = {}
+    for one in examples:
+        found.setdefault(normalised(one), one)
+    return [one for text, one in found.items() if text not in seen]
+
+
+def write_training(folder: Path, whole: Sample, unlabelled: Sequence[Example] = ()) -> None:
+    """Write `training.parquet`: the ids and text hashes of everything training and model selection saw."""
+    examples = [*whole.queries, *whole.pool, *unlabelled]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"id": [one.id for one in examples], "text": [normalised(one) for one in examples]}), sink)
+    atomic_write(folder / "training.parquet", sink.getvalue().to_pybytes())
+
+
+def refuse_trained_on(encoder_folder: Path, test: Sample) -> None:
+    """Hold a test against what `write_training` wrote beside the encoder.
+
+    Raises:
+        DataError: the test holds a text that training or model selection saw, or it cannot be told.
+    """
+    path = encoder_folder / "training.parquet"
+    if not path.exists():
+        raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distill it again.")
+    refuse_seen(set(pq.read_table(path)["text"].to_pylist()), test)
+
+
+def refuse_seen(seen: Collection[str], test: Sample) -> None:
+    """Hold a test against the `normalised` texts that something has learnt from.
+
+    Raises:
+        DataError: the test holds one of them.
+    """
+    shared = [one.id for one in (*test.queries, *test.pool) if normalised(one) in seen]
+    if shared:
+        raise DataError(
+            f"{len(shared)} test examples were seen in training or model selection, {shared[0]!r} among them. "
+            "Test on other data."
+        )

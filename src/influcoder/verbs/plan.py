@@ -1,0 +1,160 @@
+"""What a long job will take, told before it begins: rows, time, disk, memory, and the exact teacher's cost beside it.
+
+Time is measured: some rows, drawn at random, really go through the model, on this machine and with these threads. A
+longer job than its probe is extrapolated, row by row.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from influcoder.data.columns import text_bytes
+from influcoder.data.examples import Example
+from influcoder.data.preview import Glance
+from influcoder.data.seen_ids import BYTES_AN_ID
+from influcoder.indexes.build import SAMPLE_ROWS, SHARD_ROWS, Choice, choose_code, embed, measure_codes, shard_columns
+from influcoder.indexes.faiss_index import EXACT_ROWS, pq_bytes
+from influcoder.store.disk_space import in_words
+from influcoder.store.scalar_code import ScalarCode
+from influcoder.student.decoder_tables import bytes_of_tables
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.teachers.teacher import Teacher
+from influcoder.teachers.write import bytes_to_write
+
+FEATURE_PROBE = 64
+INDEX_PROBE = 2048
+"""rows that are drawn for a probe, at most"""
+ENOUGH_S = 2.0
+"""a probe of this many seconds is long enough"""
+
+
+def plan_features(teacher: Teacher, queries: Glance, pool: Glance) -> dict[str, Any]:
+    """What `features` of these queries and this pool takes; it is the exact teacher's own cost."""
+    rows = queries.rows + pool.rows
+    learnt_s = 0.0
+    if teacher.needs_fitting:
+        begin = time.perf_counter()
+        teacher.fit(pool.sample, queries.sample)
+        per_row = (time.perf_counter() - begin) / (len(pool.sample) + len(queries.sample))
+        learnt_s = per_row * sum(min(side.rows, teacher.settings.fit_examples) for side in (queries, pool))
+    probe = _probe(lambda some: teacher.features(some, "pool"), pool.sample)
+    disk = bytes_of_tables(teacher.decoder) + round(
+        bytes_to_write(teacher, queries.sample, "query") * queries.rows / len(queries.sample)
+        + bytes_to_write(teacher, pool.sample, "pool") * pool.rows / len(pool.sample)
+    )
+    cost = {"seconds": learnt_s + rows / probe["rows_per_second"], "disk_bytes": disk}
+    held = round(_held(queries.sample) * queries.rows + _held(pool.sample) * pool.rows)
+    return {
+        "rows": {"queries": queries.rows, "pool": pool.rows},
+        "probe": probe,
+        **cost,
+        "memory_bytes": _peak_bytes() + held,
+        "exact_teacher": cost,
+    }
+
+
+def plan_index(
+    encoder: InfluenceEncoder,
+    pool: Glance,
+    teacher: Teacher | None = None,
+    *,
+    code: Choice = "auto",
+    approximate: bool = False,
+) -> dict[str, Any]:
+    """What `index` of this pool takes, so coded; with the teacher, what it would take in the encoder's place."""
+    probe = _probe(encoder.encode_pool, pool.sample)
+    chosen = _code(encoder, pool, code)
+    row = chosen.bytes + text_bytes(pool.sample, shard_columns)
+    beside = pq_bytes(encoder.dim) if approximate else 2 * encoder.dim if pool.rows <= EXACT_ROWS else 0
+    exact = None
+    if teacher is not None:
+        slow = _probe(lambda some: teacher.features(some, "pool"), pool.sample[:FEATURE_PROBE])
+        size = round(pool.rows * (teacher.code.bytes + text_bytes(pool.sample)))
+        exact = {"seconds": pool.rows / slow["rows_per_second"], "disk_bytes": size, "probe": slow}
+    # A shard of rows at a time, as they are read and as the columns they are written as; and a hash an id.
+    held = 2 * _held(pool.sample) * min(pool.rows, SHARD_ROWS) + BYTES_AN_ID * pool.rows
+    return {
+        "rows": {"pool": pool.rows},
+        "probe": probe,
+        "code": chosen.name,
+        "seconds": pool.rows / probe["rows_per_second"],
+        "disk_bytes": round(pool.rows * (row + beside)),
+        "memory_bytes": _peak_bytes() + round(held),
+        "exact_teacher": exact,
+    }
+
+
+def _code(encoder: InfluenceEncoder, pool: Glance, choice: Choice) -> ScalarCode:
+    """The code that `index` takes; "auto" chooses on these rows as it chooses on its first."""
+    vectors = embed(encoder, pool.sample)
+    if choice == "auto" and pool.rows < SAMPLE_ROWS:
+        choice = "float16"
+    if choice == "auto":
+        choice = choose_code(measure_codes(encoder, pool.sample, vectors))
+    return ScalarCode.fit(choice, vectors)
+
+
+def plan_in_words(plan: dict[str, Any], free: int) -> str:
+    """A plan as a few lines of text."""
+    counts = " and ".join(f"{count:,} {side} rows" for side, count in plan["rows"].items())
+    probe = plan["probe"]
+    lines = [
+        f"rows     {counts}",
+        f"time     {_duration(plan['seconds'])} ({probe['rows_per_second']:,.1f} rows/s, measured on {probe['rows']} "
+        f"rows in {probe['seconds']:.1f} s)",
+        f"disk     {in_words(plan['disk_bytes'])} to write"
+        + (f" (vectors as {plan['code']})" if "code" in plan else "")
+        + f", {in_words(free)} free",
+        f"memory   {in_words(plan['memory_bytes'])}",
+    ]
+    exact = plan["exact_teacher"]
+    if exact is None:
+        lines.append("teacher  its cost for the same job is told with --decoder")
+    elif "probe" in exact:
+        lines.append(
+            f"teacher  {_duration(exact['seconds'])} and {in_words(exact['disk_bytes'])} for the same job, "
+            f"{exact['seconds'] / plan['seconds']:,.0f} times as long (measured on {exact['probe']['rows']} rows)"
+        )
+    else:
+        lines.append("teacher  this is the exact teacher")
+    return "\n".join(lines)
+
+
+def _probe(work: Callable[[Sequence[Example]], Any], sample: Sequence[Example]) -> dict[str, Any]:
+    """How fast `work` does rows: of a few, then of four times as many, until it takes long enough to tell."""
+    rows = 4
+    while True:
+        some = sample[:rows]
+        begin = time.perf_counter()
+        work(some)
+        seconds = time.perf_counter() - begin
+        if seconds >= ENOUGH_S or rows >= len(sample):
+            return {"rows": len(some), "seconds": seconds, "rows_per_second": len(some) / seconds}
+        rows *= 4
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _held(examples: Sequence[Example]) -> float:
+    """What an example takes in memory, in bytes, about."""
+    texts = [(one.id, one.prompt, one.completion, *(text for turn in one.turns for text in turn)) for one in examples]
+    return sum(sum(map(sys.getsizeof, (one, *parts))) for one, parts in zip(examples, texts, strict=True)) / len(texts)
+
+
+def _duration(seconds: float) -> str:
+    """A time in its two largest units.
+
+    >>> _duration(7384), _duration(90.2), _duration(3.04)
+    ('2 h 3 min', '1 min 30 s', '3.0 s')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    for size, unit, less, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} {int(seconds % size // less)} {name}"
+    raise AssertionError(seconds)

@@ -1,0 +1,166 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from helpers import oracles
+from helpers.tiny import some_examples, tiny_decoder
+from influcoder.errors import ConfigError, DataError, ModelError, StoreError
+from influcoder.model.batches import make_batches
+from influcoder.model.decoder import Decoder
+from influcoder.model.finetune import FinetuneSettings, batches_of, completion_losses, finetune, measure_losses
+
+PLAIN = FinetuneSettings(epochs=2, learning_rate=1e-3, rows_a_step=4, seed=3, precision="fp32", token_budget=64)
+
+
+def weights(decoder):
+    return {name: tensor.clone() for name, tensor in decoder.model.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one | other)
+
+
+def losses(decoder, examples):
+    return measure_losses(decoder.model, batches_of(decoder, decoder.tokenise(examples), 128), len(examples))
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-tied", "gpt2", "gpt-neox", "qwen3"])
+def test_losses_are_the_plain_ones(family, tokenizer):
+    decoder = tiny_decoder(family, tokenizer)
+    tokens = decoder.tokenise(some_examples())
+    expected = [float(oracles.loss(decoder.model, one)) for one in tokens]
+    np.testing.assert_allclose(losses(decoder, some_examples()), expected, rtol=2e-6)
+
+
+def test_losses_of_a_model_that_cannot_skip_the_head(decoder):
+    forward = decoder.model.forward
+    expected = losses(decoder, some_examples())
+    decoder.model.forward = lambda input_ids, use_cache: forward(input_ids=input_ids, use_cache=use_cache)
+    np.testing.assert_allclose(losses(decoder, some_examples()), expected, rtol=1e-6)
+
+
+def test_gradient_does_not_depend_on_the_batching(decoder):
+    tokens = decoder.tokenise(some_examples())
+    decoder.model.requires_grad_(True)
+    found = []
+    for budget in (1, 1000):
+        decoder.model.zero_grad()
+        for batch in make_batches(tokens, budget, decoder.device):
+            completion_losses(decoder.model, batch).sum().backward()
+        found.append(torch.cat([one.grad.flatten() for one in decoder.model.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+def test_lowers_the_loss_and_leaves_the_source_alone(decoder):
+    before = weights(decoder)
+    trained = finetune(decoder, some_examples(), FinetuneSettings(epochs=8, learning_rate=5e-3, rows_a_step=2))
+    assert same(weights(decoder), before)
+    assert not any(parameter.requires_grad for parameter in decoder.model.parameters())
+    assert (losses(trained, some_examples()) < losses(decoder, some_examples())).all()
+    assert losses(trained, some_examples()).mean() < 0.5 * losses(decoder, some_examples()).mean()
+    assert trained.fingerprint.decoder != decoder.fingerprint.decoder
+
+
+def test_same_seed_same_weights_other_seed_other_weights(decoder):
+    one, again = (weights(finetune(decoder, some_examples(), FinetuneSettings(seed=1))) for _ in range(2))
+    other = weights(finetune(decoder, some_examples(), FinetuneSettings(seed=2, rows_a_step=2)))
+    assert same(one, again)
+    assert not same(one, other)
+
+
+def reference(decoder, examples):
+    """torch's AdamW, an example at a time, the order and the learning rates of `PLAIN` written out."""
+    model = tiny_decoder("llama", decoder.tokenizer).model.requires_grad_(True)
+    tokens = decoder.tokenise(examples)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    rng = np.random.default_rng(3)
+    steps = [part for _ in range(2) for part in np.array_split(rng.permutation(6), 2)]
+    for step, rate in zip(steps, [1e-3, 0.75e-3, 0.5e-3, 0.25e-3], strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        torch.stack([oracles.loss(model, tokens[place]) for place in step]).mean().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    return model, optimizer
+
+
+def assert_near(found, expected, share=1e-4):
+    """Within a share of the largest element: sums that were made in another order differ by as much, whatever they are.
+
+    Adam divides by the size of a gradient, so that where one is nearly 0 its rounding moves a weight; 3.5e-5 was seen.
+    """
+    torch.testing.assert_close(found, expected, rtol=0, atol=share * expected.abs().max().item())
+
+
+def test_checkpoints_hold_torchs_own_state(decoder, tmp_path):
+    trained = finetune(decoder, some_examples(), PLAIN, checkpoints=tmp_path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4"]
+    model, optimizer = reference(decoder, some_examples())
+    moments = load_file(tmp_path / "checkpoint-4/optimizer.safetensors")
+    assert len(moments) == 2 * len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        assert_near(trained.model.get_parameter(name).data, parameter.data)
+        for moment in ("exp_avg", "exp_avg_sq"):
+            found = moments[f"{name}.{moment}"]
+            assert found.dtype is torch.float32
+            assert_near(found, optimizer.state[parameter][moment])
+    states = [json.loads((tmp_path / f"checkpoint-{step}/trainer_state.json").read_text()) for step in (2, 4)]
+    assert [state["step"] for state in states] == [2, 4]
+    assert [state["learning_rate"] for state in states] == pytest.approx([0.875e-3, 0.375e-3])
+    assert states[0]["betas"] == [0.9, 0.999]
+    assert states[0]["eps"] == 1e-8
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-tied"])
+def test_a_checkpoint_is_a_decoder_and_holds_no_pickle(family, tokenizer, tmp_path):
+    decoder = tiny_decoder(family, tokenizer)
+    trained = finetune(decoder, some_examples(), PLAIN, checkpoints=tmp_path)
+    loaded = Decoder.load(tmp_path / "checkpoint-4", device="cpu", max_length=decoder.max_length)
+    assert same(weights(loaded), weights(trained))
+    suffixes = {path.suffix for path in (tmp_path / "checkpoint-4").iterdir()}
+    assert suffixes <= {".json", ".safetensors", ".jinja"}
+    names = {name for name, _ in trained.model.named_parameters()}
+    moments = load_file(tmp_path / "checkpoint-4/optimizer.safetensors")
+    assert {key.removesuffix(".exp_avg").removesuffix(".exp_avg_sq") for key in moments} == names
+
+
+def test_the_same_run_again_gives_the_same_bytes(decoder, tmp_path):
+    contents = []
+    for _ in range(2):
+        finetune(decoder, some_examples(), PLAIN, checkpoints=tmp_path)
+        contents.append({path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
+    assert contents[0] == contents[1]
+
+
+def test_a_folder_that_cannot_be_written_is_named(decoder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file/checkpoint-2: cannot write the checkpoint"):
+        finetune(decoder, some_examples(), PLAIN, checkpoints=tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"rows_a_step": 0}, "rows_a_step is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"precision": "fp8"}, "'fp8', expected one of auto, bf16, fp32"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        FinetuneSettings(**wrong)
+
+
+def test_nothing_to_learn_from(decoder):
+    with pytest.raises(DataError, match="none of 0 examples"):
+        finetune(decoder, [])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(decoder):
+    with pytest.raises(ModelError, match="loss of fine-tuning step"):
+        finetune(decoder, some_examples(), FinetuneSettings(learning_rate=1e30, rows_a_step=2, precision="fp32"))
