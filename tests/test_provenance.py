@@ -27,7 +27,7 @@ from influcoder.verbs.features import features
 OLD = Path(__file__).parent / "written_by_0_1"
 SETTINGS = TeacherSettings(rank=4, width=128, precision="fp32")
 NAMES = st.text(st.characters(codec="ascii", exclude_characters="."), min_size=1, max_size=5)
-VALUES = st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=3)
+VALUES = st.none() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=5) | st.lists(st.integers(0, 9), max_size=3)
 RECORDS = st.builds(DecoderRecord, st.text(), st.text(), st.integers(2, 9))
 TEACHERS = st.builds(
     TeacherRecord, st.text(), st.dictionaries(NAMES, VALUES), st.lists(RECORDS).map(tuple), st.none() | st.text()

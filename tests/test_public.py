@@ -1,35 +1,44 @@
 """The public surface: names, import time, and what the source never does."""
 
 import importlib
+import inspect
+import pkgutil
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import influcoder
+from influcoder import TeacherSettings, cli
 
 SOURCE = Path(influcoder.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 PUBLIC = [
-    "Checkpoint",
     "Decoder",
     "Example",
-    "GradientTeacher",
+    "FeaturesFolder",
     "Hit",
+    "Hits",
     "Index",
     "InflucoderError",
     "InfluenceEncoder",
     "Sample",
     "Selection",
     "TeacherSettings",
-    "distil_paper",
-    "distil_static",
+    "distill",
+    "distill_paper",
+    "distill_static",
     "evaluate",
+    "features",
+    "index",
     "make_teacher",
     "read_examples",
+    "score",
     "search",
+    "select",
 ]
 
 
@@ -37,11 +46,57 @@ def test_public_names_are_these():
     assert influcoder.__all__ == PUBLIC == sorted(PUBLIC)
 
 
+SHELL = {
+    *("json", "shard", "ray", "worker_timeout", "verify_hashes"),
+    *("prompt_column", "completion_column", "text_column", "id_column", "on_error", "max_reject_rate"),
+    *("add", "remove"),
+}
+"""flags of printing, of launchers, of `read_examples`, of `Index.add` and `Index.remove`"""
+VERBS = ["distill", "evaluate", "features", "index", "score", "search", "select"]
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_are_there_and_documented(name):
     found = getattr(influcoder, name)
     assert found.__module__.startswith("influcoder.")
     assert found.__doc__
+
+
+def test_public_names_are_few():
+    assert len(PUBLIC) <= 22
+    assert set(PUBLIC) <= set(dir(influcoder))
+
+
+def test_no_submodule_takes_the_place_of_a_public_name():
+    """Importing influcoder.NAME sets influcoder.NAME to the module, whatever was there."""
+    modules = [one.name for one in pkgutil.walk_packages(influcoder.__path__, "influcoder.")]
+    assert not {name.split(".")[1] for name in modules} & set(PUBLIC)
+    for name in modules:
+        if name != "influcoder.__main__":
+            importlib.import_module(name)
+    assert all(inspect.isfunction(getattr(influcoder, verb)) for verb in VERBS)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name.islower()])
+def test_functions_have_an_example(name):
+    assert ">>>" in getattr(influcoder, name).__doc__
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_name_their_arguments(verb):
+    found = getattr(influcoder, verb)
+    told = found.__doc__.partition("Args:")[2]
+    assert [one for one in inspect.signature(found).parameters if not re.search(rf"\b{one}\b.*:", told)] == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_are_those_of_the_command_line(verb):
+    """Whatever a flag sets, an argument sets, but for what speaks of the command line itself."""
+    flags = {one.name[2:].replace("-", "_") for one in cli.app[verb].assemble_argument_collection()} - {""}
+    arguments = set(inspect.signature(getattr(influcoder, verb)).parameters)
+    teaching = {one.name for one in fields(TeacherSettings)} if verb == "features" else set()
+    saving = {"output_dir", "overwrite"} if verb == "select" else set()  # Selection.save
+    assert flags - arguments - teaching - saving - SHELL == set()
 
 
 def test_star_import_gives_the_public_names():

@@ -49,7 +49,7 @@ from influcoder.store.output_folder import Folder
 from influcoder.store.scalar_code import ScalarCode
 from influcoder.store.writer import StoreWriter
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
-from influcoder.student.distill import distil_static
+from influcoder.student.distill import distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.features_folder import FeaturesFolder
 from influcoder.teachers.gradient import GradientTeacher
@@ -119,7 +119,7 @@ def encoder(rows: list[Example], folder: Path, seed: int) -> InfluenceEncoder:
     ):
         write_features(taught, [rows[row] for row in chosen], role, features / side)  # type: ignore[arg-type]
     train, validation = FeaturesFolder(features).split(seed)
-    made = distil_static(backbone_of(decoder), train, validation, expected=expected_embeddings(decoder))
+    made = distill_static(backbone_of(decoder), train, validation, expected=expected_embeddings(decoder))
     made.save(folder)
     return InfluenceEncoder.load(folder)
 

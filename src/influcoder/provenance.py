@@ -22,6 +22,8 @@ class DecoderRecord:
         max_length: tokens of an example that are read.
         decoder_parameters: how many it has.
         revision: commit of the hub.
+        template_date: what the chat template is told where it asks for the date.
+        tokenizer_differs: how an adapter's own tokenizer, which is used, differs from its base's.
         optimizer: of a checkpoint: SHA-256 of the optimizer state that divides pool gradients.
         share: of a checkpoint: its weight among the checkpoints.
     """
@@ -31,6 +33,8 @@ class DecoderRecord:
     max_length: int = 1024
     decoder_parameters: int = 0
     revision: str | None = None
+    template_date: str | None = None
+    tokenizer_differs: str | None = None
     optimizer: str | None = None
     share: float | None = None
 

@@ -24,7 +24,7 @@ def pool_of(rows):
 
 
 def build(folder, vectors):
-    return Index.build(Fixed(np.asarray(vectors, np.float32)), pool_of(len(vectors)), folder)
+    return Index.build(Fixed(np.asarray(vectors, np.float32)), pool_of(len(vectors)), folder, code="float16")
 
 
 def brute(vectors, queries, k, opponents=False):
@@ -267,10 +267,10 @@ def test_stopped_build_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(indexing.build, "__kwdefaults__", indexing.build.__kwdefaults__ | {"shard_rows": 2500})
     vectors = whole_numbers(5000)
     with pytest.raises(KeyboardInterrupt):
-        Index.build(StopsAfterOneShard(vectors), pool_of(5000), tmp_path / "stopped")
+        Index.build(StopsAfterOneShard(vectors), pool_of(5000), tmp_path / "stopped", code="float16")
     with pytest.raises(StoreError, match="--resume"):
         Index(tmp_path / "stopped")
-    resumed = Index.build(StopsAfterOneShard(vectors), pool_of(5000), tmp_path / "stopped")
+    resumed = Index.build(StopsAfterOneShard(vectors), pool_of(5000), tmp_path / "stopped", code="float16")
     calm = build(tmp_path / "calm", vectors)
     for path in calm.folder.iterdir():
         assert path.read_bytes() == (resumed.folder / path.name).read_bytes(), path.name

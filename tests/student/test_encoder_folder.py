@@ -79,7 +79,7 @@ def test_folder_holds_a_card_and_nothing_that_runs(saved):
 
 def test_card_has_front_matter_numbers_and_origin(encoder, saved):
     card = (saved / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlibrary_name: sentence-transformers\n")
+    assert card.startswith("---\nlibrary_name: influcoder\ntags:\n- influcoder\n")
     assert f"| per_query_spearman | {encoder.measured['per_query_spearman']:.3f} |" in card
     assert "- student.recipe: `static`" in card
 

@@ -363,7 +363,7 @@ def test_lorifs_store_gives_its_products_to_half_precision(decoder, tmp_path, ra
     assert "code" not in stores["query"].manifest
     size = {role: sum(path.stat().st_size for path in (tmp_path / role).glob("*.safetensors")) for role in stores}
     assert size["pool"] < size["query"]
-    assert size["pool"] - len(facts()) * teacher.bytes_per_example < 200  # the header
+    assert size["pool"] - len(facts()) * teacher.code.bytes < 200  # the header
     whole_rank = make_teacher(decoder, replace(settings, code_rank=0))
     whole_rank.load(teacher.state())
     rows = [one.features(facts(), "pool").vectors for one in (teacher, whole_rank)]

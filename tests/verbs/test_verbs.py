@@ -10,7 +10,6 @@ import pytest
 from helpers.folders import contents
 from helpers.sentences import sentences
 from helpers.tiny import save_decoder, tiny_decoder
-from influcoder.benchmarks.methods import bench as closed_form
 from influcoder.data.examples import normalised
 from influcoder.errors import ConfigError, DataError, InflucoderError, ModelError, StoreError, StoreMismatch
 from influcoder.indexes.index import Index
@@ -20,15 +19,13 @@ from influcoder.provenance import StudentRecord
 from influcoder.report.summary import query_summary
 from influcoder.store.output_folder import Folder
 from influcoder.store.store import Store
-from influcoder.student.decoder_tables import expected_embeddings
-from influcoder.student.distill import distil_static
+from influcoder.student import distill as student_distill
+from influcoder.student.distill import distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.encoder_folder import teacher_of
 from influcoder.student.features_folder import FeaturesFolder
-from influcoder.student.sample import refuse_trained_on, split_sample
-from influcoder.teachers.gradient import GradientTeacher
+from influcoder.student.sample import refuse_trained_on
 from influcoder.teachers.settings import TeacherSettings
-from influcoder.verbs import distill as distill_verb
 from influcoder.verbs import features as feature_verbs
 from influcoder.verbs import index as index_verbs
 from influcoder.verbs import search as search_verb
@@ -173,8 +170,9 @@ def test_teacher_is_made_as_it_was(built, decoder):
     assert teacher_of(built.encoder, decoder).settings == SETTINGS
 
 
-def select(built, folder, **rule):
-    return search_verb.select(built, sentences(4, 50, "asked"), Folder(folder), **rule)
+def select(built, folder, overwrite=False, **rule):
+    selection = search_verb.select(built, sentences(4, 50, "asked"), **rule)
+    return search_verb.write_selection(selection, Folder(folder, overwrite=overwrite))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +205,7 @@ def test_bad_rule_leaves_the_folder_alone(built, tmp_path, rule):
     select(built, tmp_path, top=0.2)
     before = contents(tmp_path)
     with pytest.raises(ConfigError):
-        search_verb.select(built, sentences(4, 50, "asked"), Folder(tmp_path, overwrite=True), **rule)
+        select(built, tmp_path, overwrite=True, **rule)
     assert contents(tmp_path) == before
 
 
@@ -447,14 +445,11 @@ def test_who_labels_has_not_seen_what_is_chosen_by(decoder, train, tmp_path, mon
 
     def noted(*given, **more):
         made.append((more["short"] is not None, more.get("refit", True)))
-        return distil_static(*given, **more)
+        return distill_static(*given, **more)
 
-    for module in (distill_verb, closed_form):
-        monkeypatch.setattr(module, "distil_static", noted)
+    monkeypatch.setattr(student_distill, "distill_static", noted)
     distill(FeaturesFolder(train), Folder(tmp_path / "e"), decoder=decoder, unlabelled=unlabelled)
-    teacher, splits = GradientTeacher(decoder, SETTINGS), split_sample(FeaturesFolder(train).sample, 0)
-    closed_form.distilled(closed_form.PSEUDO, teacher, splits, 0, expected_embeddings(decoder), unlabelled)
-    assert made == [(True, False), (False, True)] * 2
+    assert made == [(True, False), (False, True)]
 
 
 @pytest.mark.parametrize(

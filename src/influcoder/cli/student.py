@@ -1,15 +1,10 @@
-"""The verbs of the student: distil it, judge it."""
+"""The verbs of the student: distill it, judge it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from influcoder.cli.flags import Files, Output, Seed, refuse_without_decoder
+from influcoder.cli.flags import Files, Output, Seed
 from influcoder.cli.output import finish
-from influcoder.cli.teach import checkpoints_of, max_length_of
-
-if TYPE_CHECKING:
-    from influcoder.model.decoder import Decoder
-    from influcoder.provenance import Provenance
 
 
 def distill(
@@ -24,7 +19,7 @@ def distill(
     unlabelled_queries: Files | None = None,
     seed: Seed = 0,
 ) -> None:
-    """Distil teacher features into an encoder that reads text alone.
+    """Distill teacher features into an encoder that reads text alone.
 
     Args:
         features: what `influcoder features` wrote; a seeded 15 % of it is kept for validation
@@ -39,21 +34,16 @@ def distill(
         unlabelled_queries: the same of queries
     """
     arguments = dict(locals())
-    from influcoder.data.reading import read_examples
-    from influcoder.student.features_folder import FeaturesFolder
     from influcoder.verbs import distill as verb
 
-    refuse_without_decoder(decoder, adapter=adapter)
-    opened = FeaturesFolder(features)
-    loaded = decoder_of(opened.provenance, decoder, adapter)
-    further = [read_examples(files) if files else [] for files in (unlabelled_queries, unlabelled)]
     found = verb.distill(
-        opened,
+        features,
         output.folder(arguments),
         recipe=recipe,
         backbone=encoder,
-        decoder=loaded,
-        unlabelled=(further[0], further[1]),
+        decoder=decoder,
+        adapter=adapter,
+        unlabelled=(unlabelled_queries, unlabelled),
         seed=seed,
     )
     finish("distill", arguments, found, output)
@@ -62,7 +52,7 @@ def distill(
 def evaluate(
     *,
     output: Output,
-    encoder: Path,
+    encoder: str,
     features: Path,
     train_features: Path | None = None,
     decoder: str | None = None,
@@ -73,7 +63,7 @@ def evaluate(
     """Judge an encoder on features of examples it has never seen, beside its rivals.
 
     Args:
-        encoder: what `influcoder distill` wrote
+        encoder: what `influcoder distill` wrote, or its hub id
         features: what `influcoder features` wrote for the test examples
         train_features: what the encoder was distilled from: rivals that need training are trained on it
         decoder: runs the teacher with another seed (the ceiling) and exact queries
@@ -82,33 +72,17 @@ def evaluate(
     """
     arguments = dict(locals())
     from influcoder.report.page import write_report
-    from influcoder.student.encoder import InfluenceEncoder
-    from influcoder.student.encoder_folder import read_with
-    from influcoder.student.features_folder import FeaturesFolder
     from influcoder.verbs import evaluate as verb
 
-    refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
-    loaded = InfluenceEncoder.load(encoder)
-    model = decoder_of(loaded.provenance, decoder, adapter)
-    if model is not None:
-        read_with(loaded, model)
     found = verb.evaluate(
-        loaded,
-        FeaturesFolder(features),
+        encoder,
+        features,
         output.folder(arguments),
-        train=FeaturesFolder(train_features) if train_features else None,
-        decoder=model,
-        checkpoints=checkpoints_of(checkpoints, decoder, loaded.provenance),
+        train=train_features,
+        decoder=decoder,
+        adapter=adapter,
+        checkpoints=checkpoints,
         seed=seed,
     )
     write_report(output.output_dir)
     finish("evaluate", arguments, found, output)
-
-
-def decoder_of(provenance: "Provenance", path: str | None, adapter: str | None) -> "Decoder | None":
-    """The decoder at a path, if one is given, reading as many tokens as the one that `provenance` records."""
-    from influcoder.model.decoder import Decoder
-
-    if path is None:
-        return None
-    return Decoder.load(path, adapter=adapter, max_length=max_length_of(provenance))

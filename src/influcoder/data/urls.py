@@ -4,8 +4,9 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
-from influcoder.errors import DataError, MissingDependency, first_line
+from influcoder.errors import DataError, MissingDependency
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 
@@ -27,12 +28,20 @@ class RemoteFile:
     def suffix(self) -> str:
         return PurePosixPath(self.url).suffix
 
+    @property
+    def size(self) -> int | None:
+        """Its bytes; None where the file system does not tell."""
+        system, path = _system(self.url)
+        try:
+            found: int | None = system.size(path)
+        except Exception as error:  # every file system raises kinds of its own
+            raise _unreachable(self.url, error) from error
+        return found
+
     def open(self, mode: str = "rb") -> io.BufferedReader:
         """The file's bytes as a stream, fetched as they are read."""
-        import fsspec
-
+        system, path = _system(self.url)
         try:
-            system, path = fsspec.core.url_to_fs(self.url)
             return io.BufferedReader(system.open(path, mode), 1 << 20)
         except Exception as error:  # every file system raises kinds of its own
             raise _unreachable(self.url, error) from error
@@ -45,10 +54,8 @@ def find_remote(url: str, suffixes: Sequence[str]) -> list[RemoteFile]:
         DataError: none, or it cannot be reached; where the network is switched off, the variable that does it.
         MissingDependency: the package that reads this kind of URL is not installed.
     """
-    import fsspec
-
+    system, path = _system(url)
     try:
-        system, path = fsspec.core.url_to_fs(url)
         if any(character in path for character in "*?["):
             found = [name for name in system.glob(path) if system.isfile(name)]
             wanted = "no file matches it"
@@ -57,15 +64,25 @@ def find_remote(url: str, suffixes: Sequence[str]) -> list[RemoteFile]:
         else:
             found = [name for name in system.find(path) if name.endswith(tuple(suffixes))]
             wanted = f"no such file, and no {', '.join(suffixes)} file below it"
-    except ImportError as error:
-        scheme = url.split("://")[0]
-        package = _PACKAGES.get(scheme, scheme)
-        raise MissingDependency(f"{url}: reading {scheme}:// needs another package: pip install {package}") from error
     except Exception as error:  # every file system raises kinds of its own
         raise _unreachable(url, error) from error
     if not found:
         raise DataError(f"{url}: {wanted}.")
     return [RemoteFile(system.unstrip_protocol(name)) for name in sorted(found)]
+
+
+def _system(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        scheme = url.split("://")[0]
+        package = _PACKAGES.get(scheme, scheme)
+        raise MissingDependency(f"{url}: reading {scheme}:// needs another package: pip install {package}") from error
+    except Exception as error:
+        raise _unreachable(url, error) from error
+    return system, path
 
 
 def _unreachable(url: str, error: Exception) -> DataError:
@@ -78,4 +95,5 @@ def _unreachable(url: str, error: Exception) -> DataError:
             if constants.HF_HUB_OFFLINE
             else "Check the name and the network; a private or gated repository needs your token in HF_TOKEN."
         )
-    return DataError(f"{url}: cannot be read: {first_line(error).rstrip('.')}. {remedy}")
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return DataError(f"{url}: cannot be read: {first.rstrip('.')}. {remedy}")

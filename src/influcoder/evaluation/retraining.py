@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from influcoder.data.columns import data_fingerprint
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError
-from influcoder.maths.metrics import Matrix, row_correlations, spearman_rows
+from influcoder.maths.arrays import Matrix
+from influcoder.maths.metrics import row_correlations, spearman_rows
 from influcoder.model.batches import Batch
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, batches_of, completion_losses, finetune, measure_losses
@@ -103,6 +104,12 @@ def retrained_losses(
             writer.write(shard, losses[None], {"members": [members.tolist()]})
             advance(1)
     return writer.finish().vectors()
+
+
+def losses_of(decoder: Decoder, examples: Sequence[Example]) -> NDArray[np.float32]:
+    """The loss of each example under a decoder, (n,)."""
+    batches = batches_of(decoder, decoder.tokenise(examples), TOKEN_BUDGET)
+    return np.asarray(measure_losses(decoder.model, batches, len(examples)))
 
 
 def lds(scores: Matrix, subsets: Subsets, losses: Matrix) -> Matrix:

@@ -10,9 +10,10 @@ from scipy.linalg import LinAlgWarning
 
 from influcoder.data.examples import Example, plain_text
 from influcoder.extras import is_installed, optional, pip_command
+from influcoder.maths.arrays import Floats
 from influcoder.maths.influence import SpectralTargets, cross_influence
 from influcoder.maths.metrics import agreement_with
-from influcoder.student.encoder import Floats, InfluenceEncoder
+from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.sample import Sample
 from influcoder.teachers.teacher import Teacher
 

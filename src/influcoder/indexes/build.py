@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 
 from influcoder.data.columns import data_fingerprint, to_columns
 from influcoder.data.examples import Example
+from influcoder.data.original import origin_of
 from influcoder.data.seen_ids import SeenIds
 from influcoder.errors import ConfigError, DataError
 from influcoder.indexes.filters import metadata_columns
+from influcoder.maths.arrays import Floats
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
@@ -26,7 +28,6 @@ from influcoder.provenance import Provenance
 from influcoder.runners.runner import Advance, InProcess, Runner, refuse_given_up
 from influcoder.runners.share import Share
 from influcoder.store.change import change, left_over
-from influcoder.store.codes import Floats
 from influcoder.store.output_folder import remove_half_written
 from influcoder.store.scalar_code import CODES, CodeName, ScalarCode
 from influcoder.store.shards import SOURCE, shard_entry, shard_name, write_shard
@@ -103,8 +104,8 @@ def add(store: Store, encoder: InfluenceEncoder, pool: Iterable[Example]) -> tup
         The store as it is now; how many were added, and how many were there.
     """
     seen, there, added, code = SeenIds(), 0, 0, store.code(CODES)
-    for names in _ids(store):
-        for name in names.to_pylist():
+    for shard in store.manifest["shards"]:
+        for name in store.some(shard, ["id"])["id"].to_pylist():
             seen.add(name)
     shards, number = list(store.manifest["shards"]), store.manifest["next"]
 
@@ -197,11 +198,6 @@ def _code(encoder: InfluenceEncoder, sample: Sequence[Example], choice: Choice) 
     return ScalarCode.fit(choice, vectors), measured
 
 
-def _ids(store: Store) -> Iterator[pa.ChunkedArray]:
-    for shard in store.manifest["shards"]:
-        yield store.some(shard, ["id"])["id"]
-
-
 def _length(pool: Iterable[Example]) -> int | None:
     return len(pool) if isinstance(pool, Sequence) else None
 
@@ -289,9 +285,10 @@ def embed(encoder: InfluenceEncoder, examples: Sequence[Example]) -> Floats:
 
 
 def shard_columns(examples: Sequence[Example]) -> dict[str, Any]:
-    """What an index keeps of its rows beside the vectors: ids, texts and metadata."""
-    ids = pa.array([one.id for one in examples], pa.string())
-    return {"id": ids, **to_columns(examples), **metadata_columns(examples)}
+    """What an index keeps of its rows beside the vectors: ids, texts, metadata, and how the row is made again."""
+    ids = pa.array([example.id for example in examples], pa.string())
+    origins = [origin_of(example) for example in examples]
+    return {"id": ids, **to_columns(examples), "origin": origins, **metadata_columns(examples)}
 
 
 def parts_of(rows: "Sequence[Row] | Iterator[Row]", size: int) -> Iterator[list[Row]]:

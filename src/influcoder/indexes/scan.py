@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from influcoder.store.codes import Floats
+from influcoder.maths.arrays import Floats
 from influcoder.store.scalar_code import ScalarCode
 
 _NO_SCORES = np.empty(0, np.float32)

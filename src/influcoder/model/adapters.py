@@ -1,49 +1,199 @@
-"""LoRA adapters: merged into their base, with A and B kept for those who ask for their gradients."""
+"""Adapters: merged into their base and held against the unmerged model; LoRA's A and B kept for their gradients.
 
-from pathlib import Path
+A merge can go wrong silently: a table that input and output share gets what was meant for one of them. So weights
+that are shared are copied first, and every merge is checked: on some rows, the merged model's logits must be those of
+the unmerged one.
+"""
 
-from torch import Tensor
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from influcoder.errors import ModelError, first_line, some_of
+from influcoder.model.adapter_folder import AdapterFolder
 
 Adapter = dict[str, tuple[Tensor, Tensor, float]]
-"""A, B and scale by layer name; none of a layer that DoRA rescales, whose gradients are others"""
+"""A, B and scale by layer name; only of plain LoRA layers, where the adapter adds s · B A and nothing else"""
+
+WORST_MERGE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+"""the most that merging may change the logits, as a share of their length; in float32 some 1e-6 is usual"""
+PROBE_ROWS, PROBE_TOKENS = 2, 32
 
 
-def with_adapter(model: PreTrainedModel, adapter: str | Path) -> tuple[PreTrainedModel, Adapter]:
-    """A model with a LoRA adapter merged into it, and the adapter's parts.
+@dataclass(frozen=True, slots=True)
+class MergedAdapter:
+    """What is known of an adapter once it is merged.
+
+    Attributes:
+        kind: "LoRA", "DoRA", "IA3" ...
+        layers: its A and B, for views of their gradients.
+        trained: shape of every parameter that training changed, by plain name, in the order of its optimizer.
+    """
+
+    kind: str
+    layers: Adapter
+    trained: dict[str, tuple[int, ...]]
+
+
+@torch.no_grad()
+def with_adapter(model: PreTrainedModel, adapter: AdapterFolder) -> tuple[PreTrainedModel, MergedAdapter]:
+    """A model with an adapter merged into it.
 
     Raises:
-        ModelError: the adapter does not load, is not LoRA, or belongs to another base.
+        ModelError: the adapter does not load, belongs to another base, or cannot be merged without changing the logits.
     """
-    from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict, load_peft_weights
+    from peft import PeftModel, load_peft_weights
 
-    try:
-        kind = PeftConfig.from_pretrained(str(adapter)).peft_type
-        loaded = PeftModel.from_pretrained(model, str(adapter)) if kind == PeftType.LORA else None
-        stored = set(load_peft_weights(str(adapter), device="cpu"))
-    except Exception as error:  # as in `Decoder.load`
-        raise ModelError(
-            f"{adapter}: does not load as an adapter of {model.config.name_or_path}: {first_line(error)} "
-            "Expected a PEFT folder trained on this very base model."
-        ) from error
-    if loaded is None:
-        raise ModelError(f"{adapter}: a {kind} adapter; only LoRA adapters can be attributed to.")
-    expected = set(get_peft_model_state_dict(loaded, save_embedding_layers=False))
-    unfit = (expected - stored) | {key for key in stored - expected if "lora_" in key}
+    name = model.config.name_or_path
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what PEFT warns of is checked here
+        try:
+            stored = load_peft_weights(adapter.path, device="cpu", revision=adapter.revision)
+            resized = _resized(model, stored)
+            loaded = PeftModel.from_pretrained(model, adapter.path, is_trainable=True, revision=adapter.revision).eval()
+        except Exception as error:  # the libraries below raise errors of every class on damaged files
+            raise ModelError(
+                f"{adapter.path}: does not load as an adapter of {name}: {first_line(error)} "
+                "Expected a PEFT folder trained on this very base model."
+            ) from error
+        _refuse_unfit(loaded, stored, adapter, name)
+        trained = {plain_name(key): tuple(one.shape) for key, one in loaded.named_parameters() if one.requires_grad}
+        layers = _plain_layers(loaded)
+        rows = _probe(loaded, adapter)
+        expected = _logits(loaded, rows)
+        if resized and not bool(expected.isfinite().all()):
+            raise ModelError(
+                f"{adapter.path}: was trained with another number of tokens than {name} has, and does not hold all of "
+                "their rows. Save it again with save_embedding_layers=True, or save the merged model."
+            )
+        try:
+            _give_biases(loaded, adapter)
+            _untie(loaded)
+            merged = loaded.merge_and_unload()
+        except Exception as error:  # as above
+            raise ModelError(
+                f"{adapter.path}: this {adapter.kind} adapter cannot be merged into {name}: {first_line(error)} "
+                "Give one of another kind, such as LoRA, or a whole model."
+            ) from error
+    _refuse_other_logits(_logits(merged, rows), expected, model.dtype, adapter, name)
+    return merged, MergedAdapter(adapter.kind, layers, trained)
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what PEFT and the wrappers of training put around it.
+
+    >>> plain_name("base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight")
+    'model.layers.0.self_attn.q_proj.lora_A'
+    """
+    for wrapper in ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."):
+        name = name.replace(wrapper, "")
+    name = name.removeprefix("module.").removeprefix("base_model.model.")
+    layer, found, _ = name.partition(".lora_A." if ".lora_A." in name else ".lora_B.")
+    return layer + found[:-1] if found and not name.endswith(".bias") else name
+
+
+def _resized(model: PreTrainedModel, stored: dict[str, Tensor]) -> bool:
+    """Give the tables of tokens as many rows as the adapter's have; whether they had others."""
+    named = {name for name, module in model.named_modules() if module in _tables(model)}
+    rows = {len(one) for key, one in stored.items() if one.ndim == 2 and _table_name(key) in named}
+    before = model.get_input_embeddings().num_embeddings
+    if len(rows) != 1 or before in rows:
+        return False
+    model.resize_token_embeddings(rows.pop(), mean_resizing=False)
+    for table in _tables(model):  # not a number, until what is stored fills it
+        table.weight[before:] = torch.nan
+    return True
+
+
+def _tables(model: PreTrainedModel) -> list[Any]:
+    return [one for one in (model.get_input_embeddings(), model.get_output_embeddings()) if one is not None]
+
+
+def _table_name(key: str) -> str:
+    """The module that a stored weight is the table of."""
+    name = key.removeprefix("base_model.model.").removesuffix(".weight")
+    return name.removesuffix(".original_module").removesuffix(".base_layer").removesuffix(".token_adapter")
+
+
+def _refuse_unfit(loaded: Any, stored: dict[str, Tensor], adapter: AdapterFolder, base: str) -> None:
+    """Every parameter of the adapter must be stored, and every stored one must have found its place."""
+    from peft import get_peft_model_state_dict
+
+    least, most = (set(get_peft_model_state_dict(loaded, save_embedding_layers=tables)) for tables in (False, True))
+    unfit = (least - set(stored)) | (set(stored) - most)
     if unfit:
         raise ModelError(
-            f"{adapter}: does not fit {model.config.name_or_path}: only one of the two has {some_of(unfit)}. "
+            f"{adapter.path}: does not fit {base}: only one of the two has {some_of(unfit)}. "
             "Expected an adapter trained on this very base model."
         )
-    parts = {
-        name: (
-            layer.lora_A["default"].weight.detach(),
-            layer.lora_B["default"].weight.detach(),
-            layer.scaling["default"],
-        )
+
+
+def _plain_layers(loaded: Any) -> Adapter:
+    """A and B where B A is all that a layer gets: not DoRA's and other variants', whose gradients are others."""
+    from peft import PeftType
+    from peft.tuners.lora import Linear
+
+    if loaded.peft_config["default"].peft_type != PeftType.LORA:
+        return {}
+    return {
+        name: (layer.lora_A["default"].weight.clone(), layer.lora_B["default"].weight.clone(), layer.scaling["default"])
         for name, layer in loaded.base_model.model.named_modules()
-        if getattr(layer, "lora_A", None) and not layer.use_dora.get("default")
+        if type(layer) is Linear and "default" in layer.lora_A and layer.lora_variant.get("default") is None
     }
-    return loaded.merge_and_unload(), parts
+
+
+def _give_biases(loaded: Any, adapter: AdapterFolder) -> None:
+    """A bias of zeros to the layers that the adapter gives a bias and that have none to merge it into."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if not adapter.said.get("lora_bias") and adapter.said["peft_type"] != "BEFT":
+        return
+    for layer in loaded.modules():
+        base = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else None
+        if isinstance(base, nn.Linear) and base.bias is None:
+            base.bias = nn.Parameter(base.weight.new_zeros(base.out_features), requires_grad=False)
+
+
+def _untie(loaded: Any) -> None:
+    """Give layers of the adapter whose weights others use too a copy of their own."""
+    uses = Counter(id(one) for module in loaded.modules() for one in module.parameters(recurse=False))
+    for name, module in list(loaded.named_modules()):
+        if name.endswith((".base_layer", ".original_module")):
+            for key, one in list(module.named_parameters(recurse=False)):
+                if uses[id(one)] > 1:
+                    setattr(module, key, nn.Parameter(one.detach().clone(), requires_grad=False))
+
+
+def _probe(loaded: Any, adapter: AdapterFolder) -> Tensor:
+    """(rows, tokens) ids from all over the vocabulary, those that the adapter trains among them."""
+    table = loaded.get_input_embeddings()
+    rows = int(getattr(table, "base_layer", table).weight.shape[0])
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(rows, (PROBE_ROWS, PROBE_TOKENS), generator=generator)
+    special = adapter.said.get("trainable_token_indices") or adapter.said.get("token_indices") or []
+    lists = special.values() if isinstance(special, dict) else [special]
+    chosen = sorted({int(one) for each in lists for one in each} | {rows - 1})[:PROBE_TOKENS]
+    ids[0, : len(chosen)] = torch.tensor(chosen)
+    return ids.to(loaded.device)
+
+
+def _logits(model: Any, rows: Tensor) -> Tensor:
+    logits: Tensor = model(input_ids=rows, use_cache=False).logits.float()
+    return logits - logits.mean(dim=-1, keepdim=True)  # what is added to all of them changes no probability
+
+
+def _refuse_other_logits(
+    found: Tensor, expected: Tensor, dtype: torch.dtype, adapter: AdapterFolder, base: str
+) -> None:
+    error, most = float((found - expected).norm() / expected.norm()), WORST_MERGE.get(dtype, 1e-1)
+    if not error <= most:
+        raise ModelError(
+            f"{adapter.path}: merging this {adapter.kind} adapter into {base} changes its logits by {error:.2g} of "
+            f"their length (at most {most:g} expected), so gradients would be of another model. Give one of another "
+            "kind, such as LoRA, or a whole model."
+        )

@@ -18,13 +18,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import forward_ad
 
+from influcoder.model.attention import plain_attention
 from influcoder.model.batches import Batch, Tokens, make_batches
 from influcoder.model.decoder import Decoder
+from influcoder.model.experts import separate_experts
 from influcoder.model.gradients import LayerGradients
 from influcoder.model.layers import View
+from influcoder.model.linear import Layer, is_packed, watching_layers, weight_of
 
 STEP = 2e-4
 """of central differences, as a share of the weights' root mean square"""
@@ -51,7 +54,7 @@ class TokenShares:
 
     def __init__(self, decoder: Decoder, views: Sequence[View], direction: Sequence[Tensor]) -> None:
         self.decoder = decoder
-        self._of_layer: dict[nn.Module, list[tuple[View, Tensor]]] = {}
+        self._of_layer: dict[Layer, list[tuple[View, Tensor]]] = {}
         for view, vector in zip(views, direction, strict=True):
             self._of_layer.setdefault(view.module, []).append((view, vector.view(view.shape)))
         self.exact = True
@@ -68,7 +71,7 @@ class TokenShares:
 
     def of_batch(self, batch: Batch) -> Tensor:
         """(K,) the share of every completion token of a batch, in the order of its `rows` and `columns`."""
-        with _plain_attention(self.decoder.model), torch.no_grad():
+        with plain_attention(self.decoder.model), torch.no_grad():
             if self.exact:
                 try:
                     return self._tangents(batch) * batch.weights
@@ -81,7 +84,7 @@ class TokenShares:
             added: Tensor = forward_ad.make_dual(torch.zeros_like(output), change)  # type: ignore[no-untyped-call]
             return output + added
 
-        with forward_ad.dual_level(), self._changed(along):
+        with forward_ad.dual_level(), self._changed(along, len(batch.places)):
             tangent = forward_ad.unpack_dual(self._losses(batch)).tangent  # type: ignore[no-untyped-call]
             return torch.zeros_like(batch.weights) if tangent is None else tangent.clone()
 
@@ -93,15 +96,15 @@ class TokenShares:
             def along(output: Tensor, change: Tensor, sign: float = sign) -> Tensor:
                 return output + sign * step * change
 
-            with self._changed(along):
+            with self._changed(along, len(batch.places)):
                 losses.append(self._losses(batch).double())
         return ((losses[0] - losses[1]) / (2 * step)).float()
 
     def _step(self) -> float:
         pairs = [pair for pairs in self._of_layer.values() for pair in pairs]
         length = sum(float(vector.square().sum()) * view.scale**2 for view, vector in pairs) ** 0.5
-        weights = [module.get_parameter("weight").float() for module in self._of_layer]
-        size = sum(float(weight.square().sum()) for weight in weights) ** 0.5
+        weights = dict.fromkeys(weight_of(layer) for layer in self._of_layer if not is_packed(layer))
+        size = sum(float(weight.tensor.float().square().sum()) for weight in weights) ** 0.5
         return float(STEP * size / max(length, 1e-30))
 
     def _losses(self, batch: Batch) -> Tensor:
@@ -110,26 +113,32 @@ class TokenShares:
         return -logarithms.gather(1, batch.targets[:, None])[:, 0]
 
     @contextmanager
-    def _changed(self, along: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
+    def _changed(self, along: Callable[[Tensor, Tensor], Tensor], examples: int) -> Iterator[None]:
         """Every layer gives `along(y, ΔW x)` in place of its output y."""
 
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            x = inputs[0]
-            if forward_ad._current_level >= 0:
-                x = forward_ad.unpack_dual(x).primal  # type: ignore[no-untyped-call]
-            change: Any = 0
-            for view, vector in self._of_layer[module]:
+        def change(layer: Layer, x: Tensor) -> Any:
+            total: Any = 0
+            for view, vector in self._of_layer[layer]:
                 low = x if view.right is None else x @ view.right.T.to(x.dtype)
                 out = low @ vector.to(x.dtype)
-                change = change + view.scale * (out if view.left is None else out @ view.left.to(x.dtype))
-            return along(output, change)
+                total = total + view.scale * (out if view.left is None else out @ view.left.to(x.dtype))
+            return total
 
-        handles = [module.register_forward_hook(hook) for module in self._of_layer]
-        try:
+        layers = list(self._of_layer)
+
+        def product(numbers: Sequence[int | None], x: Tensor, output: Tensor) -> Tensor:
+            if forward_ad._current_level >= 0:
+                x = forward_ad.unpack_dual(x).primal  # type: ignore[no-untyped-call]
+            if len(numbers) == 1:
+                return output if numbers[0] is None else along(output, change(layers[numbers[0]], x))
+            of_several = [
+                torch.zeros_like(y) if number is None else change(layers[number], part)
+                for number, part, y in zip(numbers, x, output, strict=True)
+            ]
+            return along(output, torch.stack(of_several))
+
+        with separate_experts(examples), watching_layers(layers, product, lambda number, what: None):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def gradient_of(decoder: Decoder, views: Sequence[View], tokens: Tokens) -> list[Tensor]:
@@ -143,17 +152,3 @@ def gradient_of(decoder: Decoder, views: Sequence[View], tokens: Tokens) -> list
     for batch in make_batches([tokens], len(tokens.ids), decoder.device):
         gradients.run(batch, receive)
     return found
-
-
-@contextmanager
-def _plain_attention(model: Any) -> Iterator[None]:
-    """Attention as plain products, which forward-mode differentiation knows."""
-    usual = getattr(model.config, "_attn_implementation", None)
-    if usual in (None, "eager") or not model._can_set_attn_implementation():
-        yield
-        return
-    model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(usual)

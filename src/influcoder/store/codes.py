@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from influcoder.maths.arrays import Floats
+
 Arrays = Mapping[str, NDArray[Any]]
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influcoder.errors import ConfigError
-from influcoder.store.codes import Arrays, Codes, Floats
+from influcoder.maths.arrays import Floats
+from influcoder.store.codes import Arrays, Codes
 
 CodeName = Literal["float16", "int8", "int4"]
 _LAST_LEVEL = {"int8": 127, "int4": 7}

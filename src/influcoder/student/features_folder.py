@@ -16,12 +16,13 @@ from torch import Tensor
 from influcoder.data.columns import from_columns
 from influcoder.data.examples import Example
 from influcoder.errors import StoreMismatch
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.provenance import Provenance
+from influcoder.store.files import read_json
 from influcoder.store.store import Store
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import check_decoder_tables, read_expected
-from influcoder.student.encoder import Floats
 from influcoder.student.sample import Sample, split_sample
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.fitted import learnt_by
@@ -30,11 +31,14 @@ from influcoder.teachers.teacher import CODES, Teacher
 
 
 class FeaturesFolder:
-    """A finished features folder.
+    """Open what `influcoder.features` wrote: the teacher's influence on a sample of queries and pool examples.
 
     Raises:
         StoreError, StoreIncomplete, StoreCorrupt: a store or table is missing, unfinished or damaged.
         StoreMismatch: its stores hold no features, or those of different teachers.
+
+    >>> FeaturesFolder("features").sample.influence.shape
+    (30, 60)
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -53,6 +57,12 @@ class FeaturesFolder:
         """The teacher and the decoder that made it."""
         made = self.pool.provenance
         return Provenance(teacher=made.teacher, decoder=made.decoder)
+
+    @cached_property
+    def base_model(self) -> str | None:
+        """The hub id of the decoder that made it, if it came from the hub."""
+        records = [read_json(path, "Make the features again.") for path in self.path.glob("metrics*.json")]
+        return next((record["base_model"] for record in records if "base_model" in record), None)
 
     @cached_property
     def sample(self) -> Sample:

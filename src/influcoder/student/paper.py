@@ -23,9 +23,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from influcoder.data.examples import Example, plain_text
+from influcoder.maths.arrays import Floats
 from influcoder.model.precision import use_bf16
 from influcoder.provenance import Provenance, StudentRecord
-from influcoder.student.encoder import QUERY_PROMPT, Floats, InfluenceEncoder
+from influcoder.student.encoder import QUERY_PROMPT, InfluenceEncoder
 
 TEXTS_AT_ONCE = 4
 
@@ -66,7 +67,7 @@ def block_loss(student: Tensor, teacher: Tensor, alpha: float, temperature: floa
     return alpha * (1 - pearson) + (1 - alpha) * divergence
 
 
-def distil_paper(
+def distill_paper(
     backbone: Any,
     queries: Sequence[Example],
     pool: Sequence[Example],
@@ -80,6 +81,12 @@ def distil_paper(
 
     Args:
         advance: told of every step done, for a progress bar of `steps(...)` steps.
+
+    >>> from influcoder import FeaturesFolder
+    >>> features = FeaturesFolder("features")
+    >>> sample, recipe = features.sample, PaperRecipe(epochs=1)
+    >>> distill_paper(features.backbone, sample.queries, sample.pool, sample.influence, recipe).tier
+    'transformer'
     """
     recipe = recipe or PaperRecipe()
     torch.manual_seed(recipe.seed)

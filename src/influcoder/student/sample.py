@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from influcoder.data.examples import Example, normalised
 from influcoder.errors import ConfigError, DataError
+from influcoder.maths.arrays import Floats
 from influcoder.maths.influence import cross_influence
 from influcoder.store.files import atomic_write
-from influcoder.student.encoder import Floats
 
 VALIDATION_SHARE = 0.15
 
@@ -85,7 +85,7 @@ def refuse_trained_on(encoder_folder: Path, test: Sample) -> None:
     """
     path = encoder_folder / "training.parquet"
     if not path.exists():
-        raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distil it again.")
+        raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distill it again.")
     refuse_seen(set(pq.read_table(path)["text"].to_pylist()), test)
 
 

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.student.token_bags import Floats, Ragged
+from influcoder.maths.arrays import Floats
+from influcoder.student.token_bags import Ragged
 
 SURFACE = (
     "completion_tokens",
@@ -89,6 +90,8 @@ class StaticReader:
 
     def tokens(self, texts: Sequence[str]) -> Ragged:
         encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        if self.tokenizer.get_vocab_size() > len(self.table):  # tokens that the decoder has no row for are left out
+            return Ragged.of([[token for token in one.ids if token < len(self.table)] for one in encoded])
         return Ragged.of([one.ids for one in encoded])
 
     def read(

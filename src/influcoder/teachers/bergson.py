@@ -15,10 +15,10 @@ import pyarrow as pa
 from influcoder.errors import DataError
 from influcoder.extras import optional
 from influcoder.store.files import read_json
-from influcoder.teachers.matrices import Matrix, Numbers, by, id_column
+from influcoder.teachers.matrices import ForeignMatrix, Numbers, by, id_column
 
 
-def read_bergson(folder: Path) -> Matrix:
+def read_bergson(folder: Path) -> ForeignMatrix:
     """The gradients of a bergson index, as they are stored; ids are the column `id` of its data, if it has one.
 
     Raises:
@@ -31,7 +31,7 @@ def read_bergson(folder: Path) -> Matrix:
         raise DataError(f"{path}: {size} bytes, expected {expected} for {by(shape)} numbers. Build the index again.")
     array = np.memmap(path, dtype or "<u2", "r", shape=shape)
     take = array.__getitem__ if dtype else lambda places: _widened(array[places])
-    return Matrix(str(folder), shape, take, _ids(folder, shape[0]), layout=layout)
+    return ForeignMatrix(str(folder), shape, take, _ids(folder, shape[0]), layout=layout)
 
 
 def _layout(folder: Path) -> tuple[str | None, tuple[int, int], tuple[tuple[str, int], ...]]:

@@ -90,7 +90,7 @@ class ForwardTeacher:
                 advance(len(batch.places))
 
         in_batches(tokens, self.settings.token_budget, self.decoder.device, work)
-        return Features.of(raw, losses, tokens, self.settings)
+        return Features.of(raw, losses, tokens, self.settings, bf16=self.bf16)
 
     def _of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """((n, dim), (n,) losses) of a batch."""

@@ -163,7 +163,7 @@ class GradientTeacher:
         if self.settings.margin and role == "pool":
             total *= 1 - (-losses).exp()[:, None]  # TRAK's Q, how far each row is from being known
         norms = squares.sqrt() if self.settings.similarity == "cosine" else None
-        return Features.of(total, losses, tokens, self.settings, norms=norms)
+        return Features.of(total, losses, tokens, self.settings, norms=norms, bf16=self.bf16)
 
     @property
     def _halved(self) -> bool:

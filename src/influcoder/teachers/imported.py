@@ -1,6 +1,6 @@
 """Bring your own attribution: features or scores that another tool computed become a features folder.
 
-Features are kept as they are, so influence is their plain inner product. Scores, an n_queries x n_pool matrix M,
+Features are kept as they are, so influence is their plain inner product. Doubles, an n_queries x n_pool matrix M,
 become features whose inner products are these scores: by the thin singular value decomposition M = U S Vᵀ, U √S
 for the queries and V √S for the pool.
 """
@@ -19,26 +19,26 @@ from numpy.typing import NDArray
 from influcoder.data.columns import data_fingerprint, to_columns
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, DataError
+from influcoder.maths.arrays import Floats
 from influcoder.progress import progress
 from influcoder.provenance import IMPORTED, Provenance, TeacherRecord
 from influcoder.store.codes import Plain
 from influcoder.store.files import sha256
 from influcoder.store.writer import StoreWriter
 from influcoder.teachers.bergson import read_bergson
-from influcoder.teachers.matrices import Matrix, Places, id_column, places_of, read_ids, read_matrix, read_table
+from influcoder.teachers.matrices import ForeignMatrix, Places, id_column, places_of, read_ids, read_matrix, read_table
 
 SHARD_ROWS = 256
 LONG = ("query_id", "pool_id", "score")
-Floats = NDArray[np.float32]
-Scores = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ImportedSide:
     """The examples of one role and where their vectors are: the rows of `matrix` at `places`."""
 
     examples: Sequence[Example]
-    matrix: Matrix
+    matrix: ForeignMatrix
     places: Places
 
     def rows(self, start: int, stop: int) -> Floats:
@@ -68,7 +68,7 @@ class Imported:
     """
 
     source: str
-    sides: Mapping[str, Side]
+    sides: Mapping[str, ImportedSide]
     files: Mapping[str, str]
     facts: Mapping[str, float] = field(default_factory=dict)
 
@@ -93,7 +93,7 @@ class Imported:
             found[f"{name}_no_gradient"] = self._write_side(side, folder / name, f"import: {name}")
         return found
 
-    def _write_side(self, side: Side, folder: Path, what: str) -> int:
+    def _write_side(self, side: ImportedSide, folder: Path, what: str) -> int:
         teacher = TeacherRecord(IMPORTED, {"source": self.source}, files=dict(self.files))
         writer = StoreWriter(
             folder,
@@ -205,7 +205,7 @@ def from_scores(
     largest = float(np.abs(matrix).max())
     error = float(np.abs(parts[0].astype(np.float64) @ parts[1].T.astype(np.float64) - matrix).max())
     sides = {
-        name: Side(examples, Matrix(str(scores), part.shape, part.__getitem__), np.arange(len(part)))
+        name: ImportedSide(examples, ForeignMatrix(str(scores), part.shape, part.__getitem__), np.arange(len(part)))
         for name, examples, part in zip(("queries", "pool"), (queries, pool), parts, strict=True)
     }
     facts = {"score_max_abs_error": error, "score_relative_error": error / largest}
@@ -213,7 +213,7 @@ def from_scores(
     return Imported("scores", sides, hashes, facts)
 
 
-def factored(scores: Scores) -> tuple[Scores, Scores]:
+def factored(scores: Doubles) -> tuple[Doubles, Doubles]:
     """U √S, (n_queries, rank), and V √S, (n_pool, rank): features whose inner products are the scores.
 
     >>> queries, pool = factored(np.array([[1.0, 2.0], [2.0, 4.0]]))
@@ -226,14 +226,20 @@ def factored(scores: Scores) -> tuple[Scores, Scores]:
     return u[:, :kept] * root, vt[:kept].T * root
 
 
-def _side(matrix: Matrix, ids: Path | None, examples: Sequence[Example], what: str) -> Side:
+def _side(matrix: ForeignMatrix, ids: Path | None, examples: Sequence[Example], what: str) -> ImportedSide:
     names = _ids(matrix.name, matrix.ids, ids, what)
-    return Side(examples, matrix, places_of(matrix.name, matrix.shape[0], names, [one.id for one in examples], what))
+    return ImportedSide(
+        examples, matrix, places_of(matrix.name, matrix.shape[0], names, [one.id for one in examples], what)
+    )
 
 
 def _square(
-    matrix: Matrix, query_ids: Path | None, pool_ids: Path | None, queries: Sequence[Example], pool: Sequence[Example]
-) -> Scores:
+    matrix: ForeignMatrix,
+    query_ids: Path | None,
+    pool_ids: Path | None,
+    queries: Sequence[Example],
+    pool: Sequence[Example],
+) -> Doubles:
     """(n_queries, n_pool) in the order of the examples."""
     held = list(matrix.columns) if matrix.ids is not None and matrix.columns else None
     columns = _ids(matrix.name, held, pool_ids, "pool")
@@ -242,7 +248,7 @@ def _square(
     return np.asarray(matrix.take(side.places), np.float64)[:, order]
 
 
-def _long(path: Path, queries: list[str], pool: list[str]) -> Scores:
+def _long(path: Path, queries: list[str], pool: list[str]) -> Doubles:
     """(n_queries, n_pool) scores of a table of query_id, pool_id, score, in the order of the examples."""
     table = read_table(path)
     if not (pa.types.is_floating(table["score"].type) or pa.types.is_integer(table["score"].type)):

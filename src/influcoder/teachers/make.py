@@ -21,6 +21,11 @@ def make_teacher(
 
     Raises:
         ConfigError: checkpoints were given to one that takes none, or are missing.
+
+    >>> from influcoder import Decoder, Example, TeacherSettings
+    >>> teacher = make_teacher(Decoder.load("decoder"), TeacherSettings.named("layer-cosine", rank=4, width=512))
+    >>> teacher.features([Example("a", "Two plus two is ", "four")], "query").vectors.shape
+    (1, 512)
     """
     settings = settings or TeacherSettings()
     if settings.source not in FORWARD:

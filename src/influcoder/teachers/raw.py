@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from influcoder.data.examples import Role
+from influcoder.errors import ConfigError
 from influcoder.maths.lowrank import factors
 from influcoder.maths.sketch import CountSketch
 from influcoder.model.batches import Batch, Tokens, in_batches
@@ -22,7 +23,17 @@ from influcoder.teachers.teacher import Advance
 
 
 def plain_views(decoder: Decoder, settings: TeacherSettings) -> list[View]:
-    """The views that `settings` name, before anything is learnt from a sample."""
+    """The views that `settings` name, before anything is learnt from a sample.
+
+    Raises:
+        ConfigError: an adapter's own gradients are asked for, and it is not plain LoRA.
+    """
+    if decoder.merged is not None and not decoder.adapter and (settings.adam or settings.source == "adapter"):
+        raise ConfigError(
+            f"{settings.name} takes the gradients of a LoRA adapter's A and B, and {decoder.name} has a "
+            f"{decoder.merged.kind} adapter, whose parameters are others. Use another teacher: gradient-cosine takes "
+            "any adapter that is merged."
+        )
     if settings.source == "lora-b":
         return lora_b(decoder, rank=settings.rank, seed=settings.seed, modules=settings.modules)
     if settings.source == "two-sided":
@@ -78,7 +89,7 @@ class RawFeatures:
             if advance:
                 advance(len(batch.places))
 
-        in_batches(tokens, self.settings.token_budget, self.decoder.device, work)
+        in_batches(tokens, self._gradients.budget(self.settings.token_budget), self.decoder.device, work)
         return raw, losses
 
     def _add(self, block: Tensor, view: int, part: Tensor, role: Role) -> None:

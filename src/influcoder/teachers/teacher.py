@@ -33,6 +33,7 @@ class Features:
         losses: (n,) mean cross-entropy of each completion.
         rejected: (n,) whether the features are not finite.
         columns: token counts and flags, one value an example.
+        bf16: whether the products ran in bfloat16.
     """
 
     vectors: NDArray[np.float32]
@@ -40,6 +41,7 @@ class Features:
     losses: NDArray[np.float32]
     rejected: NDArray[np.bool_]
     columns: dict[str, list[Any]]
+    bf16: bool = False
 
     @classmethod
     def of(
@@ -50,6 +52,7 @@ class Features:
         settings: TeacherSettings,
         *,
         norms: Tensor | None = None,
+        bf16: bool = False,
     ) -> "Features":
         """Raw features made comparable as `settings` say, with what there is to know of each example.
 
@@ -69,7 +72,7 @@ class Features:
             "completion_cut": [one.completion_cut for one in tokens],
             "no_gradient": ((norms == 0) & ~rejected).tolist(),
         }
-        return cls(raw.numpy(), norms.numpy(), losses.numpy(), rejected.numpy(), columns)
+        return cls(raw.numpy(), norms.numpy(), losses.numpy(), rejected.numpy(), columns, bf16)
 
     def refuse_rejected(self, examples: Sequence[Example]) -> "Features":
         """Itself, where every row has features.
@@ -79,8 +82,15 @@ class Features:
         """
         if self.rejected.any():
             first = examples[int(np.argmax(self.rejected))].id
-            raise ModelError(f"the gradient of {first!r} is not finite. Use --precision fp32, or leave it out.")
+            raise ModelError(f"the gradient of {first!r} is not finite. {remedy(self.bf16)}")
         return self
+
+
+def remedy(bf16: bool) -> str:
+    """What to do where gradients are not finite."""
+    return (
+        "Use --precision fp32, or leave such rows out." if bf16 else "Leave such rows out: float32 does not hold them."
+    )
 
 
 class Teacher(Protocol):
@@ -93,6 +103,7 @@ class Teacher(Protocol):
     settings: TeacherSettings
     decoder: Decoder
     checkpoints: Sequence[Checkpoint]
+    bf16: bool
 
     @property
     def dim(self) -> int:

@@ -25,7 +25,7 @@ from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.fitted import read_fitted
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
-from influcoder.teachers.teacher import Features, Teacher
+from influcoder.teachers.teacher import Features, Teacher, remedy
 
 SHARD_ROWS = 256
 FACTS = 40
@@ -33,7 +33,7 @@ FACTS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class RoleExamples:
     """The examples of a role, and the folder of their store."""
 
     role: Role
@@ -60,13 +60,13 @@ def write_features(
     share: Share = Share(),  # noqa: B008 - frozen
 ) -> Store | None:
     """Write the features of `examples` as a store, in this process. See `write_sides`."""
-    sides = [Side(role, examples, folder)]
+    sides = [RoleExamples(role, examples, folder)]
     return write_sides(teacher, sides, max_reject_rate=max_reject_rate, share=share)[0]
 
 
 def write_sides(
     teacher: Teacher,
-    sides: Sequence[Side],
+    sides: Sequence[RoleExamples],
     *,
     max_reject_rate: float = 0.01,
     share: Share = Share(),  # noqa: B008 - frozen
@@ -108,7 +108,8 @@ def write_sides(
         if any(writer.missing()):
             stores.append(None)
             continue
-        refuse_many(_rejected(writer), writer.rows, max_reject_rate)  # those of earlier runs and of others too
+        # Those of earlier runs and of others too.
+        refuse_many(_rejected(writer), writer.rows, max_reject_rate, bf16=teacher.bf16)
         stores.append(writer.finish())
     return stores
 
@@ -122,7 +123,7 @@ def _code(teacher: Teacher, role: Role) -> VectorCode:
     return teacher.code if role == "pool" else Plain(teacher.dim)
 
 
-def _writer(teacher: Teacher, side: Side) -> StoreWriter:
+def _writer(teacher: Teacher, side: RoleExamples) -> StoreWriter:
     return StoreWriter(
         side.folder.absolute(),
         kind="features",
@@ -133,7 +134,7 @@ def _writer(teacher: Teacher, side: Side) -> StoreWriter:
     )
 
 
-def _missing(sides: Sequence[Side], writers: Sequence[StoreWriter], share: Share) -> Iterator[Part]:
+def _missing(sides: Sequence[RoleExamples], writers: Sequence[StoreWriter], share: Share) -> Iterator[Part]:
     for side, writer in zip(sides, writers, strict=True):
         for shard in writer.missing():
             if share.has(shard.number):
@@ -178,7 +179,7 @@ class FeaturesJob:
             writer = self.writers[part.role]
             found = teacher.features(part.examples, part.role, advance)
             rejected[part.role] += [one.id for one, bad in zip(part.examples, found.rejected, strict=True) if bad]
-            refuse_many(rejected[part.role], writer.rows, self.max_reject_rate)
+            refuse_many(rejected[part.role], writer.rows, self.max_reject_rate, bf16=teacher.bf16)
             _write(writer, part, found)
 
         return work
@@ -213,7 +214,7 @@ class _Elsewhere:
         return teacher
 
 
-def refuse_many(rejected: Sequence[str], examples: int, max_reject_rate: float) -> None:
+def refuse_many(rejected: Sequence[str], examples: int, max_reject_rate: float, *, bf16: bool) -> None:
     """Stop a job with too many rows that have no finite gradient.
 
     Raises:
@@ -222,7 +223,7 @@ def refuse_many(rejected: Sequence[str], examples: int, max_reject_rate: float) 
     if len(rejected) > max_reject_rate * examples:
         raise ModelError(
             f"{len(rejected)} of {examples} gradients are not finite, {rejected[0]!r} among them: more than "
-            f"--max-reject-rate {max_reject_rate:g}. Use --precision fp32, or leave these rows out."
+            f"--max-reject-rate {max_reject_rate:g}. {remedy(bf16)}"
         )
 
 

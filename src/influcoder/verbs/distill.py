@@ -1,27 +1,25 @@
 """The verbs `distill` and `import` as functions."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
 from influcoder.provenance import Provenance
 from influcoder.store.files import write_json
-from influcoder.store.output_folder import Folder
+from influcoder.store.output_folder import Folder, local
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import write_decoder_tables
-from influcoder.student.distill import ClosedFormRecipe, distil_static, measured
+from influcoder.student.distill import ClosedFormRecipe, distill_tier, measured
 from influcoder.student.encoder import DECODER_TIERS, InfluenceEncoder
 from influcoder.student.features_folder import FeaturesFolder
-from influcoder.student.paper import PaperRecipe, distil_paper, steps
-from influcoder.student.pseudo_labels import PseudoLabels
+from influcoder.student.paper import PaperRecipe, distill_paper, steps
 from influcoder.student.sample import Sample, not_in, write_training
 from influcoder.teachers.imported import Imported
 from influcoder.teachers.teacher import Teacher
+from influcoder.verbs.opening import AnyDecoder, AnyFeatures, Rows, open_decoder_of, open_features, read_rows
 
 Recipe = Literal["static", "forward", "short", "paper"]
 
@@ -38,26 +36,33 @@ def import_attribution(found: Imported, folder: Folder, decoder: Decoder | None 
 
 
 def distill(
-    features: FeaturesFolder,
+    features: AnyFeatures,
     folder: Folder,
     *,
     recipe: Recipe = "static",
     backbone: str | None = None,
-    decoder: Decoder | None = None,
-    unlabelled: tuple[Sequence[Example], Sequence[Example]] = ((), ()),
+    decoder: AnyDecoder | None = None,
+    adapter: str | Path | None = None,
+    unlabelled: tuple[Rows | None, Rows | None] = (None, None),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Distil features into an encoder; a seeded 15 % of both sides choose between models.
+    """Distill features into an encoder; a seeded 15 % of both sides choose between models.
 
     Args:
         backbone: for the paper's recipe: a Sentence Transformers folder or hub id.
         decoder: for the forward and the short recipe, and for pseudo-labels: the one that the features come from.
         unlabelled: queries and pool examples without features, for the static and the forward recipe: a short tier is
             distilled first and labels them. Those whose text stands in `features` are left out.
+        adapter: of a decoder that is not loaded yet.
     """
-    _refuse_recipe(features, recipe, backbone, decoder, any(unlabelled))
+    features = open_features(features)
+    _refuse_recipe(features, recipe, backbone, decoder is not None, any(unlabelled))
+    decoder = open_decoder_of(features.provenance, decoder, adapter)
     train, validation = features.split(seed)
-    queries, pool = not_in(features.sample.queries, unlabelled[0]), not_in(features.sample.pool, unlabelled[1])
+    queries, pool = (
+        not_in(known, read_rows(given, "unlabelled", decoder) if given else [])
+        for known, given in zip((features.sample.queries, features.sample.pool), unlabelled, strict=True)
+    )
     if any(unlabelled) and not (queries or pool):
         raise ConfigError(f"every unlabelled text stands in {features.path} already: nothing is left to label.")
     student = sentence_transformer(backbone) if backbone else features.backbone
@@ -67,22 +72,23 @@ def distill(
         teacher = _short_teacher(features, decoder)
     with folder.claim() as path:
         if recipe == "paper":
-            encoder = _distil_paper(student, train, validation, seed, features.provenance)
+            encoder = _distill_paper(student, train, validation, seed, features.provenance)
         else:
-            solve = partial(
-                distil_static, student, train, validation, ClosedFormRecipe(seed=seed), expected=features.expected
-            )
-            labels = None
-            if queries or pool:
-                labels = PseudoLabels.by(solve(short=teacher, refit=False), queries, pool)
-            encoder = solve(
-                forward=decoder if recipe == "forward" else None,
-                short=teacher if recipe == "short" else None,
-                pseudo=labels,
+            encoder = distill_tier(
+                recipe,
+                student,
+                train,
+                validation,
+                ClosedFormRecipe(seed=seed),
+                expected=features.expected,
+                decoder=decoder,
+                teacher=teacher,
+                unlabelled=(queries, pool),
                 provenance=features.provenance,
             )
         write_training(path, features.sample, [*queries, *pool])
         encoder.teacher_state = state
+        encoder.base_model = _hub_id(backbone) if recipe == "paper" else features.base_model
         encoder.save(path)
         splits = {
             "train_queries": len(train.queries),
@@ -97,22 +103,27 @@ def distill(
     return metrics
 
 
+def _hub_id(backbone: str | None) -> str | None:
+    """The name of a Sentence Transformers model that is not on this machine as a folder."""
+    return None if backbone is None or local(backbone) else backbone
+
+
 def _short_teacher(features: FeaturesFolder, decoder: Decoder) -> Teacher:
     made_by = features.provenance.teacher
     if made_by is not None and made_by.checkpoints:
         raise ConfigError(
             f"the features in {features.path} are of checkpoints, and the short tier takes gradients of one model. "
-            "Distil them with --recipe static, without --unlabelled."
+            "Distill them with --recipe static, without --unlabelled."
         )
     return features.teacher(decoder)
 
 
-def _distil_paper(
+def _distill_paper(
     backbone: Any, train: Sample, validation: Sample, seed: int, provenance: Provenance
 ) -> InfluenceEncoder:
     settings = PaperRecipe(seed=seed)
     with progress("the paper's recipe", steps(len(train.queries), len(train.pool), settings)) as advance:
-        encoder = distil_paper(
+        encoder = distill_paper(
             backbone,
             train.queries,
             train.pool,
@@ -126,7 +137,7 @@ def _distil_paper(
 
 
 def _refuse_recipe(
-    features: FeaturesFolder, recipe: str, backbone: str | None, decoder: Decoder | None, labels: bool
+    features: FeaturesFolder, recipe: str, backbone: str | None, with_decoder: bool, labels: bool
 ) -> None:
     """See that what a recipe needs is given, and nothing that it would not read."""
     if recipe not in get_args(Recipe):
@@ -137,7 +148,7 @@ def _refuse_recipe(
         raise ConfigError(
             f"--unlabelled goes with --recipe static or forward: the {recipe} recipe reads no such labels."
         )
-    if (recipe in DECODER_TIERS or labels) != (decoder is not None):
+    if (recipe in DECODER_TIERS or labels) != with_decoder:
         raise ConfigError(
             "the forward and the short recipe, and --unlabelled, run the decoder, nothing else does: give --decoder "
             "with one of them."
@@ -147,6 +158,6 @@ def _refuse_recipe(
     if recipe != "paper" and not features.has_tables:
         raise ConfigError(
             f"{features.path}: no decoder's table in backbone/, which the {recipe} recipe reads. Run `influcoder "
-            "features` again with --resume, or `influcoder import` with --decoder; or distil with --recipe paper "
+            "features` again with --resume, or `influcoder import` with --decoder; or distill with --recipe paper "
             "--encoder MODEL."
         )

@@ -1,6 +1,7 @@
 """The verb `evaluate` as a function: an encoder on features of data it has never seen."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from influcoder.evaluation.scorers import (
     TeacherScorer,
     word_scorers,
 )
-from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
 from influcoder.student.encoder import InfluenceEncoder
@@ -25,23 +25,33 @@ from influcoder.student.sample import Sample, refuse_seen, refuse_trained_on
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.teacher import Teacher
+from influcoder.verbs.opening import (
+    AnyCheckpoints,
+    AnyDecoder,
+    AnyEncoder,
+    AnyFeatures,
+    open_checkpoints,
+    open_encoder,
+    open_features,
+)
 
 
 def evaluate(
-    encoder: InfluenceEncoder,
-    features: FeaturesFolder,
-    folder: Folder,
+    encoder: AnyEncoder,
+    features: AnyFeatures,
+    folder: Folder | None = None,
     *,
-    train: FeaturesFolder | None = None,
-    decoder: Decoder | None = None,
-    checkpoints: Sequence[Checkpoint] = (),
+    train: AnyFeatures | None = None,
+    decoder: AnyDecoder | None = None,
+    adapter: str | Path | None = None,
+    checkpoints: AnyCheckpoints | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Judge an encoder on features of data it has never seen, beside every rival that can be run.
 
     Args:
-        encoder: loaded from its folder.
         features: what to test on.
+        folder: where the numbers are left, if they are.
         train: the features that the encoder was distilled from: `surface` is fitted on them.
         decoder: runs the teacher with another seed (`exact`) and gives exact queries.
 
@@ -50,7 +60,10 @@ def evaluate(
         StoreMismatch: the features are of another teacher than the encoder's, in any of its settings, or the decoder
             is not the one they come from.
     """
-    teacher = None if decoder is None else features.teacher(decoder, checkpoints)
+    encoder, decoder = open_encoder(encoder, decoder, adapter, checkpoints=checkpoints)
+    features, train = open_features(features), None if train is None else open_features(train)
+    saved = open_checkpoints(checkpoints, decoder, encoder.provenance)
+    teacher = None if decoder is None else features.teacher(decoder, saved)
     encoder.provenance.of_features(fitted=False).refuse_other(
         features.provenance.of_features(fitted=False),
         f"{encoder.folder} was distilled from another teacher than {features.path}",
@@ -63,9 +76,9 @@ def evaluate(
         skipped |= dict.fromkeys(("exact", "influcoder-exact-query"), "give --decoder")
     else:
         if encoder.query_projector is not None:
-            scorers.append(ExactQueryScorer(encoder, teacher_of(encoder, teacher.decoder, checkpoints)))
-        scorers.append(TeacherScorer(_with_another_seed(teacher, test, checkpoints)))
-    with folder.claim() as path:
+            scorers.append(ExactQueryScorer(encoder, teacher_of(encoder, teacher.decoder, saved)))
+        scorers.append(TeacherScorer(_with_another_seed(teacher, test, saved)))
+    with folder.claim() if folder else nullcontext() as path:
         methods, _ = judge(scorers, test.influence, test.queries, test.pool, seed=seed)
         made_by = features.provenance.teacher
         reliability = methods["exact"]["per_query_spearman"] if "exact" in methods else None
@@ -77,7 +90,8 @@ def evaluate(
             "methods": methods,
             "skipped": skipped,
         }
-        write_json(path / "metrics.json", metrics)
+        if path is not None:
+            write_json(path / "metrics.json", metrics)
     return metrics
 
 
@@ -87,7 +101,7 @@ def _text_scorers(
     """What scores texts without a gradient; and what is left out, with what would bring it."""
     words, skipped = word_scorers(seed)
     scorers: list[Scorer] = [EncoderScorer("influcoder", encoder), *words]
-    skipped["paper-recipe"] = "distil it with --recipe paper and evaluate that encoder"
+    skipped["paper-recipe"] = "distill it with --recipe paper and evaluate that encoder"
     if features.has_tables:
         scorers.append(EncoderScorer("untrained", InfluenceEncoder(features.backbone, None)))
     else:

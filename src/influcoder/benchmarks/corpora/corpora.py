@@ -13,7 +13,7 @@ subject with the true object, and another subject with the false object, so that
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influcoder.benchmarks.corpora import hub
+from influcoder.benchmarks.corpora.problem import Problem, Split
+from influcoder.benchmarks.settings import Budget
 from influcoder.data.examples import Example, example_from_row, normalised
-from influcoder.data.reading import read_rows
+from influcoder.data.row_files import read_rows
 from influcoder.errors import DataError
 
 HUB = Path("hub")
-POOLS = ("dolly", "benign_chat")
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How many queries and pool examples there are to learn from, and how many to test on.
-
-    Attributes:
-        more_queries, more_pool: further examples to learn from; of tasks fewer where their corpus ends, of facts
-            no more queries than there are among the further pool examples.
-    """
-
-    train_queries: int = 500
-    train_pool: int = 1000
-    test_queries: int = 200
-    test_pool: int = 400
-    more_queries: int = 0
-    more_pool: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Disjoint examples: (queries, pool) to learn from, validation included, and to test on.
-
-    Attributes:
-        more: what can be learnt from beside `train`.
-    """
-
-    train: tuple[list[Example], list[Example]]
-    test: tuple[list[Example], list[Example]]
-    more: tuple[list[Example], list[Example]] = field(default_factory=lambda: ([], []))
-
-
-def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Split:
+def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Problem:
     """BIG-Bench Hard on one of `POOLS`, shuffled by the seed; no text stands on a side twice.
 
     Raises:
@@ -69,14 +40,16 @@ def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Split:
     asked, needed = budget.train_queries + budget.test_queries, budget.train_pool + budget.test_pool
     queries = shuffled(bbh(data), asked, "bbh", rng, more=budget.more_queries)
     rows = shuffled(POOL_READERS[pool](data), needed, pool, rng, more=budget.more_pool)
-    return Split(
-        (queries[: budget.train_queries], rows[: budget.train_pool]),
-        (queries[budget.train_queries : asked], rows[budget.train_pool : needed]),
-        (queries[asked:], rows[needed:]),
+    return Problem(
+        rows[budget.train_pool : needed],
+        queries[budget.train_queries : asked],
+        ["task"] * budget.test_queries,
+        train=Split(queries[: budget.train_queries], rows[: budget.train_pool]),
+        unlabelled=Split(queries[asked:], rows[needed:]),
     )
 
 
-def facts(data: Path, budget: Budget, seed: int) -> Split:
+def facts(data: Path, budget: Budget, seed: int) -> Problem:
     """Facts asked for by a paraphrase, on a pool of their statements, look-alikes of them, and Dolly rows.
 
     Metadata say the `fact` of each, and the `kind` of a pool row: statement, same-subject, same-object, plain.
@@ -85,16 +58,16 @@ def facts(data: Path, budget: Budget, seed: int) -> Split:
     rng = np.random.default_rng(seed)
     pools = (budget.train_pool, budget.test_pool, budget.more_pool)
     counts = [pool * 3 // 10 for pool in pools]
-    chosen = _facts(counterfact(data), sum(counts), rng)
-    plain = shuffled(dolly(data), sum(pools) - 3 * sum(counts), "dolly", rng)
-    sides, done, taken = [], 0, 0
+    chosen = iter(_facts(counterfact(data), sum(counts), rng))
+    plain = iter(shuffled(dolly(data), sum(pools) - 3 * sum(counts), "dolly", rng))
+    sides = []
     for count, pool in zip(counts, pools, strict=True):
-        mine = chosen[done : done + count]
-        rest = plain[taken : taken + pool - 3 * count]
-        rows = [row for one in mine for row in _statements(one)] + rest
-        sides.append(([_question(one) for one in mine], [rows[i] for i in rng.permutation(len(rows))]))
-        done, taken = done + count, taken + len(rest)
-    return Split(sides[0], sides[1], (sides[2][0][: budget.more_queries], sides[2][1]))
+        mine = list(islice(chosen, count))
+        rows = [row for fact in mine for row in _statements(fact)] + list(islice(plain, pool - 3 * count))
+        sides.append(Split([_question(fact) for fact in mine], [rows[place] for place in rng.permutation(len(rows))]))
+    train, test, (more_queries, more_pool) = sides
+    unlabelled = Split(more_queries[: budget.more_queries], more_pool)
+    return Problem(test.pool, test.queries, ["question"] * len(test.queries), train=train, unlabelled=unlabelled)
 
 
 def states(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:

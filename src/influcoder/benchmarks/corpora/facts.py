@@ -21,6 +21,8 @@ import orjson
 from numpy.typing import NDArray
 
 from influcoder.benchmarks.corpora.corpora import counterfact
+from influcoder.benchmarks.corpora.problem import Split
+from influcoder.benchmarks.settings import FactBudget
 from influcoder.data.examples import Example
 from influcoder.errors import DataError
 
@@ -59,21 +61,10 @@ class FactSides:
     pool: list[Example]
     knowledge: list[Example]
 
-
-@dataclass(frozen=True, slots=True)
-class FactBudget:
-    """How many pairs of objects with how many statements and questions each, and how many single facts."""
-
-    pairs: int = 4
-    statements: int = 6
-    asked: int = 2
-    singles: int = 8
-
-    def of(self, share: float) -> "FactBudget":
-        """A part of it."""
-        return FactBudget(
-            max(1, round(share * self.pairs)), self.statements, self.asked, max(1, round(share * self.singles))
-        )
+    @property
+    def split(self) -> Split:
+        """Questions and pool rows."""
+        return Split(self.queries, self.pool)
 
 
 class FactSource:

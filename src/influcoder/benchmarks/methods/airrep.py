@@ -22,9 +22,9 @@ from influcoder.benchmarks.methods.rivals import Reading
 from influcoder.data.examples import Example
 from influcoder.evaluation.retraining import retrained_losses
 from influcoder.evaluation.scorers import Scores
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings
-from influcoder.student.encoder import Floats
 
 ROWS_A_GROUP = 16
 LEAST_GROUPS = 4

@@ -11,10 +11,11 @@ from torch import nn
 from influcoder.data.examples import Example
 from influcoder.errors import ModelError
 from influcoder.evaluation.scorers import Scores
+from influcoder.maths.arrays import Floats
 from influcoder.maths.influence import cross_influence
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
-from influcoder.student.encoder import Floats, InfluenceEncoder
+from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.sample import Sample
 from influcoder.teachers.teacher import Teacher
 
@@ -29,24 +30,24 @@ class Cascade:
 
     Args:
         share: of the pool that is re-scored for a question.
-        together: the queries are one question: one shortlist, by the mean over them.
+        one_question: the queries are one question: one shortlist, by the mean over them.
     """
 
     name = "cascade"
 
     def __init__(
-        self, encoder: InfluenceEncoder, teacher: Teacher, share: float = SHORTLIST, *, together: bool = False
+        self, encoder: InfluenceEncoder, teacher: Teacher, share: float = SHORTLIST, *, one_question: bool = False
     ) -> None:
         self.encoder = encoder
         self.teacher = teacher
         self.share = share
-        self.together = together
+        self.one_question = one_question
         self.bytes_per_example = 2 * encoder.dim
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
         asked = self.teacher.features(queries, "query").refuse_rejected(queries).vectors
         first = self.encoder.project_query(queries, asked) @ self.encoder.encode_pool(pool).T
-        if self.together:
+        if self.one_question:
             first = np.broadcast_to(first.mean(axis=0), first.shape)
         order = np.argsort(-first, axis=1, kind="stable")
         listed = order[:, : max(1, round(self.share * len(pool)))]
@@ -59,13 +60,13 @@ class Cascade:
         return scores
 
 
-def question_cost(queries: int, pool: int, share: float = SHORTLIST, *, together: bool = False) -> float:
+def question_cost(queries: int, pool: int, share: float = SHORTLIST, *, one_question: bool = False) -> float:
     """Gradients that a cascade takes for one question, as a share of those that exact scoring takes.
 
     >>> question_cost(5, 99, 0.2)
     0.21
     """
-    asked = queries if together else 1
+    asked = queries if one_question else 1
     return (asked + max(1, round(share * pool))) / (asked + pool)
 
 

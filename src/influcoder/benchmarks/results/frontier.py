@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from itertools import cycle
 from typing import Any
 
-from influcoder.benchmarks.corpora.corpora import POOLS
 from influcoder.benchmarks.methods.bench import PSEUDO, TIERS
+from influcoder.benchmarks.settings import POOLS
 
 OURS = tuple(f"{tier}{how}" for tier in (*TIERS, PSEUDO) for how in ("", "-exact-query"))
 

@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from influcoder.benchmarks.methods.bench import EXACT, World
-from influcoder.benchmarks.methods.registry import SHUFFLED, Scored
-from influcoder.maths.metrics import Matrix, spearman_rows
+from influcoder.benchmarks.corpora.problem import Problem
+from influcoder.benchmarks.methods.registry import SHUFFLED
+from influcoder.benchmarks.results.estimates import means
+from influcoder.benchmarks.settings import EXACT
+from influcoder.evaluation.evaluate import Scored
+from influcoder.maths.arrays import Matrix
+from influcoder.maths.metrics import spearman_rows
 
 TOP = 10
 
@@ -35,9 +39,9 @@ def length_dependence(scores: Matrix, lengths: Matrix) -> float:
     return float(spearman_rows(np.broadcast_to(lengths, scores.shape), scores).mean())
 
 
-def sanity_of(scored: Mapping[str, Scored], world: World) -> dict[str, Any]:
+def sanity_of(scored: Mapping[str, Scored], problem: Problem) -> dict[str, Any]:
     """Every check of every method's scores of one seed."""
-    lengths = np.array([len(one.completion) for one in world.pool])
+    lengths = np.array([len(one.completion) for one in problem.pool])
     return {
         "randomised_rho": float(spearman_rows(scored[EXACT].scores, scored[SHUFFLED].scores).mean()),
         "methods": {
@@ -50,9 +54,6 @@ def sanity_of(scored: Mapping[str, Scored], world: World) -> dict[str, Any]:
 def mean_sanity(checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Their means over seeds."""
     return {
-        "randomised_rho": float(np.mean([one["randomised_rho"] for one in checks])),
-        "methods": {
-            name: {key: float(np.mean([one["methods"][name][key] for one in checks])) for key in values}
-            for name, values in checks[0]["methods"].items()
-        },
+        "randomised_rho": float(np.mean([check["randomised_rho"] for check in checks])),
+        "methods": means([check["methods"] for check in checks]),
     }

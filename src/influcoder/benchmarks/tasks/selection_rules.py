@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from influcoder.maths.metrics import Matrix
+from influcoder.maths.arrays import Matrix
 
 Rows = NDArray[np.int64]
 
