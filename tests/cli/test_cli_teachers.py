@@ -120,9 +120,9 @@ def test_verified_hits_are_the_influences_in_the_features(made, call, name):
     """What the teacher learnt, its checkpoints and its adapter travel from features to encoder to index."""
     folder = made(name)
     found = numbers(folder / "features")
-    assert found["teacher"]["teacher"] == name
+    assert found["teacher"]["teacher"]["name"] == name
     assert found["self_check"]["not_finite"] == found["self_check"]["zero"] == 0
-    assert len(found["teacher"].get("checkpoints", [])) == (2 if name in ("tracin", "less") else 0)
+    assert len(found["teacher"]["teacher"].get("checkpoints", [])) == (2 if name in ("tracin", "less") else 0)
     sample = FeaturesFolder(folder / "features").sample
     where = ["--index", folder / "index", "--queries", "queries.jsonl", "-k", 5, "--verify", 5, "--json"]
     status, out, err = call("search", *where, *decoder_of(name))
