@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from influcoder.errors import ConfigError, DataError, MissingDependency, StoreCorrupt, StoreMismatch
+from influcoder.errors import ConfigError, DataError, StoreCorrupt, StoreMismatch
+from influcoder.extras import optional
 from influcoder.indexes.index import Index
 from influcoder.indexes.original_rows import original_rows
 from influcoder.store.files import atomic_write
@@ -183,10 +184,7 @@ class Selection:
             StoreMismatch: the index has other rows now, or was made by a version that did not keep the pool's columns.
             DataError: the rows differ so much that no table holds them all.
         """
-        try:
-            import datasets
-        except ImportError as error:
-            raise MissingDependency("datasets is not installed. Install it with: pip install datasets") from error
+        datasets = optional("datasets")
         place = index or self.index
         if place is None:
             raise ConfigError("the selection does not say which index its rows are of. Give index=, its folder.")

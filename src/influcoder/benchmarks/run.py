@@ -19,6 +19,7 @@ from influcoder.benchmarks.tasks.fidelity import Fidelity
 from influcoder.benchmarks.tasks.paper import Paper
 from influcoder.benchmarks.tasks.selection import Selection
 from influcoder.benchmarks.tasks.toxicity import Toxicity
+from influcoder.extras import require
 from influcoder.model.decoder import Decoder
 from influcoder.store.files import atomic_write, write_json
 from influcoder.store.output_folder import Folder
@@ -47,7 +48,9 @@ def run_benchmark(
 
     Raises:
         ConfigError: a method or a teacher does not exist, or there is too little of something.
+        MissingDependency: what rivals and figures need is not installed; said before hours of work.
     """
+    require("bm25s", "matplotlib", "psutil", "sklearn")
     make, tables = TASKS[name]
     task = make(decoder, settings.quick() if quick else settings, **inputs)
     with folder.claim() as path:

@@ -202,6 +202,8 @@ class Tokeniser:
             read, after = self.tokenizer.decode(ids), len(self.tokenizer.decode(ids[:start]))
         else:
             read, after = self.tokenizer.decode([one for one, weight in zip(ids, weights, strict=True) if weight]), -1
+        if "\ufffd" in read:  # a token with loss holds part of a character: the words cannot be compared
+            return
         for words in text.said:
             if says(read, words, after) or (weights is not None and says(read, without_thoughts(words))):
                 continue
