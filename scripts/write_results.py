@@ -1,6 +1,6 @@
 """Write docs/results.md and docs/runs from the runs that `make results` left in runs/.
 
-Every number of the page comes from a recorded run: its metrics.json is kept beside, with settings, seeds and
+Every number on the page comes from a recorded run: its metrics.json is kept in docs/runs, with settings, seeds and
 version.
 """
 
@@ -29,33 +29,33 @@ from reliability import table as reliability_table  # noqa: E402
 
 HEAD = """# Results
 
-Made by `make results`; every table is of a recorded run, whose numbers and settings are in [runs](runs). Intervals are
-95 % bootstrap intervals over queries unless said otherwise. Absolute speeds are of a shared virtual machine with two
-cores and bf16 instructions; ratios are what counts.
+Written by `make results`. Every table comes from a recorded run, whose numbers and settings are in [runs](runs).
+Intervals are 95 % bootstrap intervals over queries unless stated otherwise. Absolute speeds were measured on a shared
+virtual machine with two cores and bf16 instructions: compare ratios.
 """
 
 
 def causal(metrics: dict[str, Any]) -> str:
-    quick = " (a quick run, no number of which is worth keeping)" if metrics["quick"] else ""
+    quick = " (a quick run: its numbers are not worth keeping)" if metrics["quick"] else ""
     return f"""## What training does{quick}
 
 `influcoder benchmark causal --decoder assets/decoder-base`. The base decoder is fine-tuned on a pool that states false
 facts among look-alikes and Dolly rows. LDS: Spearman over retrained random halves of the pool between the sum of the
-scores of a half's rows and the loss that was measured after training on it. One step: Spearman over pool rows between
-scores and what one SGD step on the row did to the query's loss. "Retraining twice" is the ceiling of LDS: how well the
-losses of one retraining predict those of another with the same rows in another order. Speed is of features on the
-fine-tuned decoder, without what is learnt once, of one thread with up to four other processes on two cores: a hint at
-most. How well each teacher agrees with itself stands further down.
+scores of a half's rows and the loss measured after training on it. One step: Spearman over pool rows between scores
+and the change of the query's loss after one SGD step on the row. "Retraining twice" is the ceiling of LDS: how well the
+losses of one retraining predict those of another with the same rows in another order. Speed: features on the fine-tuned
+decoder, without what is learnt once, on one thread while up to four other processes shared the two cores: a rough hint.
+How well each teacher agrees with itself is further down.
 
 {causal_tables(metrics)}"""
 
 
 def causal_layers(metrics: dict[str, Any]) -> str:
-    return f"""## What training does, and a teacher in which every layer counts
+    return f"""## What training does, with a teacher in which every layer counts
 
 `influcoder benchmark causal --decoder assets/decoder-base --teacher layer-cosine --subsets 30` with some of the
-methods: the world and the models above, half as many retrainings. `layer-cosine` is the mean over layers of their
-gradients' cosines ([decision 16](decisions/0016-every-layer-counts.md)); students, surface and exact queries are of it.
+methods: the pool, queries and models above, half as many retrainings. `layer-cosine` is the mean over layers of their
+gradients' cosines ([decision 16](decisions/0016-every-layer-counts.md)); students, surface and exact queries learn it.
 
 {causal_tables(metrics)}"""
 
@@ -63,22 +63,22 @@ gradients' cosines ([decision 16](decisions/0016-every-layer-counts.md)); studen
 def fidelity(metrics: dict[str, Any]) -> str:
     return f"""## How faithfully students rank
 
-`influcoder benchmark fidelity --decoder assets/decoder-base --data DIR`; truth: gradient cosine of rank 64. `exact` is
-the teacher with another seed: the ceiling. `exact-query`: the query's own gradient is known, as it is in practice;
-`int8`: pool vectors of one byte a number. `short` reads the gradient of 80 tokens of a text, `forward` a forward
-pass of all of it. `static, 0.25 of the examples` learnt from a quarter of the queries and of the pool, `static, 8 times
-the pool` from the same queries and eight times as many pool rows' gradients, as far as a corpus goes; `from X` learnt
-on pool X. `static-from-short` learnt from no more gradients than `static`, and from what the short tier says of 2,000
-further queries and 7,000 further pool rows, as far as a corpus goes. The cascade of the facts re-scores the static
-tier's first 10 %. Times on one core beside other work. The paper's recipe stands in the next section: an earlier run on
-the same splits, seeds and teacher. That `short` reads 80 tokens was settled after 64 were tested on these very splits
-(.597, .678 and .957 with exact queries), not on validation.
+`influcoder benchmark fidelity --decoder assets/decoder-base --data DIR`; the truth is gradient cosine of rank 64.
+`exact` is the teacher with another seed: the ceiling. `exact-query`: the query's own gradient is known, as it is in
+practice; `int8`: pool vectors of one byte per number. `short` reads the gradient of 80 tokens of a text, `forward` a
+forward pass of the whole text. `static, 0.25 of the examples` learnt from a quarter of the queries and of the pool,
+`static, 8 times the pool` from the same queries and the gradients of eight times as many pool rows, or all that a
+corpus has; `from X` learnt on pool X. `static-from-short` learnt from the same gradients as `static`, and from the
+short tier's labels of 2,000 further queries and 7,000 further pool rows, or all that a corpus has. The cascade of facts
+re-scores the static tier's first 10 %. Times are for one core shared with other work. The paper's recipe is in the next
+section: an earlier run on the same splits, seeds and teacher. The 80 tokens of `short` were chosen after 64 had been
+tested on these same splits (.597, .678 and .957 with exact queries), not on validation.
 
-What is short of what we want: text alone learns little from a thousand gradients, more from eight thousand or from the
-short tier's labels, with no end in sight of that curve; a shortlist of a quarter of the pool, from any tier, does not
-keep 95 % of the exact top tenth on tasks; why is in [the log](log.md).
+Not yet reached: from text alone a student learns little from a thousand gradients, and more from eight thousand or from
+the short tier's labels, and that curve is still rising; a shortlist of a quarter of the pool, from any tier, does not
+keep 95 % of the exact top tenth on tasks. [The log](log.md) says why.
 
-![Agreement against cost, and against how much is learnt](runs/frontier.svg)
+![Agreement against cost, and against the number of examples learnt from](runs/frontier.svg)
 
 {fidelity_tables(metrics)}"""
 
@@ -87,7 +87,7 @@ def fidelity_with_paper(metrics: dict[str, Any]) -> str:
     return f"""## Beside the paper's recipe
 
 `influcoder benchmark fidelity --decoder assets/decoder-base --data DIR --backbone MINILM`: the run of 2026-11-24,
-before there was a short tier and with a final solution in a basis of its own. Splits, seeds and teacher are those
+before the short tier existed, when the final ridge solution had a basis of its own. Splits, seeds and teacher are those
 above.
 
 {fidelity_tables(metrics)}"""
@@ -102,9 +102,9 @@ def tiers(metrics: dict[str, Any]) -> str:
     return f"""## Speed of the tiers
 
 `python scripts/measure/tiers.py --data DIR --run runs/fidelity --backbone MINILM`: Dolly rows on one core, every tier
-once in each round, in turn. Times are against MiniLM in plain float32: the median of the rounds, and the least.
+once in each round, in turn. Ratios are to MiniLM in plain float32: the median of the rounds, and the lowest.
 
-{markdown(["tier", "examples/s", "x MiniLM", "least"], rows)}"""
+{markdown(["tier", "examples/s", "x MiniLM", "lowest"], rows)}"""
 
 
 def toxicity(metrics: dict[str, Any]) -> str:
@@ -113,14 +113,14 @@ def toxicity(metrics: dict[str, Any]) -> str:
 `influcoder benchmark toxicity --decoder assets/decoder-base --data DIR --backbone MINILM`. DATE-LM's protocol: the
 decoder is fine-tuned on Dolly rows with less than 1 % unsafe answers of XSTest among them; every method ranks the
 pool by its mean score for unsafe references of JailbreakBench. Heterogeneous: refusals of XSTest's unsafe requests are
-ranked too; homogeneous: they are left out of the ranking (one model saw both). Students learn from other sources.
-`influcoder-static-from-short` learns from the short tier's labels of further rows of those sources too.
-AUPRC is DATE-LM's trapezoid; AP is average precision, which does not flatter few positives. Intervals: unsafe and
-other rows drawn again, apart, for each seed. An earlier run of half the size is in [the log](log.md).
-What students learn here is rds+, a teacher of hidden states: of gradient-cosine, layer-cosine and rds+ the best on
-other pools, hidden rows and references than these (AUPRC .087, .154, .173), but turned to only after one seed's test
-scores of layer-cosine's students had been seen ([the log](log.md)). The short tier reads all of such short texts,
-so it is its teacher in few numbers; students of gradients stand in the next section. There are 24 unsafe rows in all:
+ranked too; homogeneous: they are left out of the ranking (one model was trained on both). Students learn from other
+sources. `influcoder-static-from-short` also learns from the short tier's labels of further rows of those sources.
+AUPRC is DATE-LM's trapezoid; AP is average precision, which does not overrate few positives. Intervals: unsafe and
+other rows are resampled separately for each seed. An earlier run of half the size is in [the log](log.md).
+Students learn rds+ here, a teacher of hidden states: of gradient-cosine, layer-cosine and rds+ it was the best on
+other pools, hidden rows and references than these (AUPRC .087, .154, .173), but it was chosen only after the test
+scores of layer-cosine's students had been seen for one seed ([the log](log.md)). The short tier reads such texts whole,
+so it is a compressed form of its teacher; students of gradients are in the next section. There are only 24 unsafe rows:
 most intervals overlap.
 
 {not_reached(metrics, "AUPRC, heterogeneous", lambda one: one["heterogeneous"]["auprc"]["mean"])}
@@ -131,7 +131,7 @@ most intervals overlap.
 def toxicity_of_gradients(metrics: dict[str, Any]) -> str:
     return f"""## The same from gradients
 
-As above, with `--teacher layer-cosine`: ours learn from gradients. The same models, pools and references.
+As above, with `--teacher layer-cosine`: our students learn from gradients. The same models, pools and references.
 
 {not_reached(metrics, "AUPRC, heterogeneous", lambda one: one["heterogeneous"]["auprc"]["mean"])}
 
@@ -143,10 +143,11 @@ def counterfact(metrics: dict[str, Any]) -> str:
 
 `influcoder benchmark counterfact --decoder assets/decoder-base --data DIR --backbone MINILM`. The decoder learns true
 facts, then false ones. A row is relevant, as in DATE-LM, when it replaces the same true object by the same false one.
-`substitution`: the subject that is asked about is stated nowhere, other subjects of the same replacement are;
-`statement`: it is stated three times in other words. Look-alikes: the question itself with the true object; subject and
-false object together in a prompt, where no loss is; the false object for subjects of another true one. Students learn
-from other subjects and other pairs, `influcoder-static-from-short` from the short tier's labels of further ones too.
+`substitution`: no row states the subject that is asked about, but rows state other subjects of the same replacement;
+`statement`: three rows state it in other words. Look-alikes: the question itself with the true object; subject and
+false object together in a prompt, which carries no loss; the false object for subjects of another true one. Students
+learn from other subjects and other pairs, `influcoder-static-from-short` also from the short tier's labels of further
+ones.
 
 {not_reached(metrics, "MRR over all questions", lambda one: one["all"]["mrr"]["mean"], ("tfidf", "bm25"))}
 
@@ -157,10 +158,10 @@ def selection(metrics: dict[str, Any]) -> str:
     return f"""## Which rows to train on for a task
 
 `influcoder benchmark selection --decoder assets/decoder-base --data DIR --backbone MINILM`. 5 % of a pool of Dolly rows
-and benign_chat's genres are chosen for a genre, from a few of its rows; the decoder as it was is fine-tuned on them and
-its loss measured on other rows of the genre. Gradients are of a decoder warmed up on a random 5 %. One choice costs one
-training, so a gain has the noise of training on few rows. Students learn from other rows of the mixture,
-`influcoder-static-from-short` from the short tier's labels of further ones too.
+and benign_chat's genres are chosen for a genre, by a few of its rows; the original decoder is fine-tuned on them and
+its loss measured on other rows of the genre. Gradients are those of a decoder warmed up on a random 5 %. A choice is
+one training run, so a gain has the noise of training on few rows. Students learn from other rows of the mixture,
+`influcoder-static-from-short` also from the short tier's labels of further ones.
 
 {not_reached(metrics, "gain over a random choice", lambda one: one["gain"]["all"]["mean"])}
 
@@ -172,8 +173,8 @@ def reliability(metrics: dict[str, Any]) -> str:
     return f"""## How well a teacher agrees with itself
 
 `python scripts/measure/reliability.py`: {queries} queries, {pool} pool rows, {seeds} seeds (two where something is
-learnt from a sample). Speeds here are of one thread beside other work: compare those above. No student can be more
-faithful than its teacher is to itself.
+learnt from a sample). Speeds here are of one thread while other work ran; better ones are above. No student can agree
+with its teacher better than the teacher agrees with itself.
 
 ![Agreement of two seeds against rank and sketch width](runs/reliability.svg)
 
@@ -187,7 +188,7 @@ def speed(metrics: dict[str, Any]) -> str:
 
 `python scripts/measure/gradients.py --workload {name}` on {metrics["machine"]}. The same LoRA-B gradients (rank {rank})
 of the same {examples} examples; agreement is the largest difference of cosines from the float32 loop. Ratios are
-medians over rounds, with the lowest and highest; a contender in bf16 is held against bergson in bf16, and against the
+medians over rounds, with the lowest and highest; a contender in bf16 is compared with bergson in bf16, and with the
 float32 loop. One that differs by more than {TOLERANCE["float32"]:g} (in bf16 {TOLERANCE["bf16"]:g}) would not be timed.
 
 {speed_table(metrics["contenders"])}
@@ -221,10 +222,10 @@ def scale(metrics: dict[str, Any]) -> str:
     times = metrics["times_faster_than_teacher_extrapolated"]
     return f"""## A million documents
 
-`python scripts/measure/scale.py --data DIR`, with {metrics["cores"]} processes. Documents of real length, made of
+`python scripts/measure/scale.py --data DIR`, with {metrics["cores"]} processes. Documents of realistic length, made of
 sentences of real rows. `narrow`: the static tier's 64 spectral numbers in int8; `whole`: its identity channels too.
-Memory is the largest sum over the processes at once, what they share counted once; beside it the largest of one
-process.
+Memory is the largest sum over all processes at a time, with shared pages counted once; beside it the largest of a
+single process.
 
 {markdown(["index", "rows", "dim", "s", "rows/s", "peak memory MB", "of one process", "on disk MB"], rows)}
 

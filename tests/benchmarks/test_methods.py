@@ -389,7 +389,7 @@ def test_roles_are_checked_apart():
 
 def test_groups_that_must_be_apart():
     problem = Problem(some("p", 3), some("q", 3), group=lambda example: example.id[1:])
-    with pytest.raises(DataError, match=r"leak between pool and queries.*same group"):
+    with pytest.raises(DataError, match=r"leak between pool and queries: 'q0' has the same group as 'p0'"):
         problem.audit()
     sharing = replace(problem, sharing=[("queries", "pool")])
     assert sharing.audit()["overlap"] == 0

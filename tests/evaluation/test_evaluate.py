@@ -179,8 +179,13 @@ def test_repeats_within_a_split_are_its_own_business():
 def test_overlap_is_refused_and_named(other, place):
     splits = [some_examples(3), some_examples(3, 3), some_examples(3, 6)]
     splits[place].append(other)
-    with pytest.raises(DataError, match=rf"'{other.id}' is in two splits \(also as 'e1'\)"):
+    with pytest.raises(DataError, match=rf"'{other.id}' has the same (id|text) as 'e1' of another split"):
         count_overlap(*splits)
+
+
+def test_overlap_of_groups_is_refused():
+    with pytest.raises(DataError, match="'e3' has the same group as 'e2' of another split"):
+        count_overlap(some_examples(3), some_examples(3, 3), group=lambda example: str(int(example.id[1:]) // 4))
 
 
 def test_prompt_and_completion_are_told_apart():

@@ -82,11 +82,11 @@ class ComparisonSettings(BenchmarkSettings):
     methods: Names | None = None
     "methods to compare, all when omitted; random, the exact teacher and its sanity check are always among them"
     training_epochs: Fixed[int] = 2
-    "passes over the rows that the decoder is fine-tuned on; with the rate below enough to learn, not to memorise"
+    "epochs of the fine-tuning; with the rate below enough to learn the rows, not to memorise them"
     learning_rate: Fixed[float] = 2e-4
-    "highest learning rate of that"
+    "highest learning rate of the fine-tuning"
     rows_a_step: Fixed[int] = 16
-    "rows in each step of that"
+    "rows in each of its steps"
 
     def quick(self) -> Self:
         return replace(super().quick(), training_epochs=1)
@@ -123,9 +123,13 @@ class Budget:
     """How many queries and pool examples there are to learn from, and how many to test on."""
 
     train_queries: Fixed[int] = 500
+    "queries to learn from, validation included"
     train_pool: Fixed[int] = 1000
+    "pool rows to learn from, validation included"
     test_queries: Fixed[int] = 200
+    "queries to test on"
     test_pool: Fixed[int] = 400
+    "pool rows to test on"
     more_queries: int = 2000
     "queries beside the 500 to learn from, for pseudo-labels; facts have at most 0.3 of --more-pool"
     more_pool: int = 7000

@@ -5,7 +5,7 @@ examples of the test split, whose overlap with the others is counted and refused
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,21 +76,25 @@ def evaluate(
     return methods, {name: method.scores for name, method in scored.items()}
 
 
-def count_overlap(*splits: Sequence[Example]) -> int:
-    """How many examples of a split are also in another, by id or by text.
+def count_overlap(*splits: Sequence[Example], group: Callable[[Example], str] | None = None) -> int:
+    """How many examples of a split are also in another, by id, by text, or by group; 0, for others are refused.
+
+    Args:
+        group: what two splits must not share besides: a request, a subject.
 
     Raises:
-        DataError: any do; the message names one.
+        DataError: some are; the message names one.
     """
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, str], str] = {}
     for split in splits:
-        mine: dict[str, str] = {}
+        mine: dict[tuple[str, str], str] = {}
         for example in split:
-            for key in (f"id {example.id}", f"text {normalised(example)}"):
+            keys = {"id": example.id, "text": normalised(example)} | ({"group": group(example)} if group else {})
+            for key in keys.items():
                 if key in seen:
                     raise DataError(
-                        f"{example.id!r} is in two splits (also as {seen[key]!r}); "
-                        "a number measured on a training example means nothing. Take it out of one of them."
+                        f"{example.id!r} has the same {key[0]} as {seen[key]!r} of another split; "
+                        "a number measured on a training example means nothing. Take one of them out."
                     )
                 mine[key] = example.id
         seen |= mine

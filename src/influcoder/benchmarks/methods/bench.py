@@ -50,7 +50,6 @@ class Bench:
         backbone: a Sentence Transformers folder or hub id, for the paper's recipe and the untrained encoder.
         paper_epochs: epochs of the paper's recipe.
         taught_by: the teacher that students learn from.
-        paper_teacher: the teacher that the paper's recipe learns from.
     """
 
     base: Decoder
@@ -64,7 +63,6 @@ class Bench:
     backbone: str | None = None
     paper_epochs: int = 8
     taught_by: str = EXACT
-    paper_teacher: str = EXACT
     parts: Parts = field(default_factory=Parts)
 
     def teacher(self, name: str | None = None) -> Teacher:
@@ -100,8 +98,8 @@ class Bench:
         return self.parts.get(tier, lambda: self._student(tier))
 
     def paper_student(self) -> InfluenceEncoder:
-        """The backbone trained by the paper's recipe."""
-        sample, recipe = self.all_samples(self.paper_teacher), PaperRecipe(seed=self.seed, epochs=self.paper_epochs)
+        """The backbone trained by the paper's recipe, on the paper's teacher."""
+        sample, recipe = self.all_samples(EXACT), PaperRecipe(seed=self.seed, epochs=self.paper_epochs)
         return distill_paper(self.untrained().backbone, sample.queries, sample.pool, sample.influence, recipe)
 
     def reader(self) -> InfluenceEncoder:
@@ -114,7 +112,7 @@ class Bench:
         return self.parts.get("reader", make)
 
     def read(self, examples: Sequence[Example]) -> Floats:
-        """Those features side by side, (n, F)."""
+        """The same features side by side, (n, F)."""
         return np.concatenate(list(self.reader().features(examples, "pool").values()), axis=1)
 
     def untrained(self) -> InfluenceEncoder:
@@ -134,13 +132,13 @@ class Bench:
 
     @property
     def fitted_on(self) -> Split:
-        """What teachers are fitted on, where they are."""
+        """What teachers are fitted on that learn from a sample."""
         return Split(self.problem.queries, self.problem.pool)
 
     @property
     def made_by(self) -> dict[str, Any]:
         """Everything that changes the scores."""
-        settings = ("seed", "backbone", "paper_epochs", "taught_by", "paper_teacher")
+        settings = ("seed", "backbone", "paper_epochs", "taught_by")
         sides = self.problem.sides() | {"trained on": self.trained_on}
         return (
             {name: getattr(self, name) for name in settings}

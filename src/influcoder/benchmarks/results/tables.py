@@ -81,7 +81,7 @@ def causal_tables(metrics: Metrics) -> str:
     return (
         f"{splits['pool']} pool rows, {splits['queries']} queries, {splits['subsets']} retrained halves, seeds "
         f"{', '.join(map(str, metrics['seeds']))}; overlap {splits['overlap']}. Means with 95 % intervals over "
-        f"queries.\n\n{causal_table(metrics)}\nρ of every method's ranking to every other's:\n\n"
+        f"queries.\n\n{causal_table(metrics)}\nMean per-query ρ between the rankings of every two methods:\n\n"
         f"{table('ρ', methods.items(), names)}"
     )
 
@@ -108,8 +108,8 @@ def _speed(method: Metrics) -> str:
 def fidelity_tables(metrics: Metrics) -> str:
     """Everything that `influcoder benchmark fidelity` reports."""
     parts = [
-        f"Seeds {', '.join(map(str, metrics['seeds']))}; overlap {metrics['splits']['overlap']}. Means over seeds, of "
-        "bytes too; in brackets the mean of their 95 % bootstrap intervals over queries.\n"
+        f"Seeds {', '.join(map(str, metrics['seeds']))}; overlap {metrics['splits']['overlap']}. Means over "
+        "seeds; in brackets the mean of their 95 % bootstrap intervals over queries.\n"
     ]
     for name, corpus in metrics["corpora"].items():
         (queries, pool), test, more = (corpus["examples"][part] for part in ("train", "test", "more"))
@@ -117,7 +117,7 @@ def fidelity_tables(metrics: Metrics) -> str:
         shortlists = [number(f"{float(share):.0%}", ".2f", share) for share in shares]
         parts.append(
             f"### {name}\n\n"
-            f"{queries:,} queries x {pool:,} pool rows to learn from (15 % of them to choose by), {test[0]:,} x "
+            f"{queries:,} queries x {pool:,} pool rows to learn from (15 % of them for validation), {test[0]:,} x "
             f"{test[1]:,} to test on, {more[0]:,} and {more[1]:,} further ones.\n\n{_fidelity_table(corpus)}\n"
             f"{table('exact top 10 % kept by a shortlist of', corpus['shortlists'].items(), shortlists)}"
         )
@@ -164,7 +164,7 @@ def toxicity_tables(metrics: Metrics) -> str:
     ]
     return (
         f"{_comparison(metrics, columns, 'heterogeneous', 'auprc', 'mean')}\n"
-        "Context, not a rerun: DATE-LM's published AUPRC with Pythia-1B on its own sets.\n\n"
+        "For comparison, not rerun: DATE-LM's published AUPRC with Pythia-1B on its own sets.\n\n"
         f"{_published(rankings, TOXICITY)}"
     )
 
@@ -177,8 +177,8 @@ def counterfact_tables(metrics: Metrics) -> str:
     stages = [interval(stage, stage) for stage in metrics["taught"][kinds[0]]]
     return (
         f"{_comparison(metrics, columns, 'all', 'mrr', 'mean')}\n"
-        f"Loss of the false object that is asked for, by training:\n\n{table('question', taught, stages)}\n"
-        "Context, not a rerun: DATE-LM's published values with Pythia-1B on its own set.\n\n"
+        f"Loss of the false object that is asked for, by stage of training:\n\n{table('question', taught, stages)}\n"
+        "For comparison, not rerun: DATE-LM's published values with Pythia-1B on its own set.\n\n"
         f"{_published(list(measures), COUNTERFACT)}"
     )
 
@@ -197,14 +197,14 @@ def selection_tables(metrics: Metrics) -> str:
     columns += [interval(f"gain, {task}", "gain", task) for task in tasks]
     note = (
         f"{settings['budget']} rows are chosen for each task, round robin over its {settings['queries']} queries. "
-        f"Loss: mean of {settings['test']} test rows a task and seed. Gain: how far it is below that of a random "
+        f"Loss: mean of {settings['test']} test rows per task and seed. Gain: how far it is below that of a random "
         "choice, row by row; higher is better.\n\n"
     )
     crossed = [interval(rule, rule, "gain", "all") for rule in rules]
     return (
         f"{_comparison(metrics, columns, 'gain', 'all', 'mean', note=note)}\n"
         f"{table('trained on', metrics['beside'].items(), columns)}\n"
-        f"Representation x rule, gain over all tasks, the same budget:\n\n"
+        f"Gain over all tasks by scores and selection rule, with the same budget:\n\n"
         f"{table('scores of', metrics['crossed'].items(), crossed)}"
     )
 
@@ -226,12 +226,12 @@ def _comparison(metrics: Metrics, columns: Sequence[Column], *rank: str, note: s
     return (
         f"{sizes['pool']} pool rows, {sizes['queries']} queries; students learn "
         f"{metrics['settings'].get('teacher', EXACT)}'s influences from {sizes['train queries']} x "
-        f"{sizes['train pool']} others and choose by {sizes['validation queries']} x {sizes['validation pool']}; seeds "
+        f"{sizes['train pool']} others, validated on {sizes['validation queries']} x {sizes['validation pool']}; seeds "
         f"{', '.join(map(str, metrics['seeds']))}; leak audit: {len(audit['checked'])} pairs of sides, overlap "
         f"{audit['overlap']}. Means with 95 % bootstrap intervals. With shuffled weights exact Grad-Cos's ranking "
         f"agrees with the real one at ρ {sanity['randomised_rho']:.2f}.\n\n"
-        "Cost of a question: time as a share of exact Grad-Cos's; the cascade's is its gradients for one question and "
-        "its cheap tier. Learning: everything that is made first, once a model. Hubness: different rows in all top "
+        "Cost of a question: time as a share of exact Grad-Cos's; for the cascade, its gradients for one question and "
+        "its cheap tier. Learning: everything that is made first, once per model. Hubness: different rows in all top "
         "tens, 1 is best. Length ρ: of the score with the completion's length.\n\n"
         f"{note}{table('method', methods, [*columns, *costs])}"
     )

@@ -23,7 +23,7 @@ from influcoder.benchmarks.methods.registry import MODEL_METHODS
 from influcoder.benchmarks.methods.scored import kept_scores
 from influcoder.benchmarks.results.estimates import over_query_means
 from influcoder.benchmarks.settings import CausalSettings
-from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun
+from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun, comparison
 from influcoder.data.reading import read_examples
 from influcoder.errors import ConfigError
 from influcoder.evaluation.evaluate import Scored
@@ -111,13 +111,10 @@ class Causal(ComparisonTask[CausalSettings, TrainingEffects]):
         changes = kept_scores(bench.folder / f"one-step-{len(rows)}", partial(one_step, bench.model, rows, queries))
         return TrainingEffects(subsets, losses, ceiling, stepped, changes)
 
-    def values(self, runs: Sequence[SeedRun[TrainingEffects]]) -> dict[str, dict[str, Any]]:
-        return {name: self._value(name, runs) for name in runs[0].scored}
-
-    def beside(self, runs: Sequence[SeedRun[TrainingEffects]]) -> dict[str, Any]:
-        truth = runs[0].truth
+    def results(self, runs: Sequence[SeedRun[TrainingEffects]]) -> dict[str, Any]:
+        truth, values = runs[0].truth, {name: self._value(name, runs) for name in runs[0].scored}
         splits = {"pool": len(self.problem.pool), "queries": len(self.problem.queries), "subsets": len(truth.subsets)}
-        return {
+        return comparison(runs, values, self.settings.teacher) | {
             "splits": splits | {"overlap": runs[0].audit["overlap"]},
             "lds_ceiling": over_query_means([truth.ceiling], self.problem.kinds),
         }

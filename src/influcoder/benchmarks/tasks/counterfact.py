@@ -24,13 +24,14 @@ from influcoder.benchmarks.methods.scored import kept_scores
 from influcoder.benchmarks.methods.trained import kept_decoder
 from influcoder.benchmarks.results.estimates import over_queries
 from influcoder.benchmarks.settings import CounterfactSettings
-from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun
+from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun, comparison
 from influcoder.data.examples import Example
 from influcoder.evaluation.evaluate import Scored
 from influcoder.evaluation.retraining import losses_of
 from influcoder.evaluation.scorers import Scores
 from influcoder.maths.arrays import Matrix
 from influcoder.maths.metrics import retrieval_rows
+from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, finetune
 
 K = 50
@@ -46,16 +47,16 @@ class Counterfact(ComparisonTask[CounterfactSettings, Scores]):
     def draw(self, seed: int) -> Problem:
         return fact_problem(self.data, self.settings, seed)
 
-    def bench(self, problem: Problem, seed: int, folder: Path) -> Bench:
+    def training(self, problem: Problem, seed: int, folder: Path) -> tuple[Decoder, Sequence[Example]]:
         base, knowledge = self.decoder, problem.others["knowledge"]
         if knowledge:
             base = kept_decoder(folder / "known", partial(finetune, base, knowledge, replace(TRUE_FACTS, seed=seed)))
-        return self.trained_bench(base, problem.pool, problem, seed, folder)
+        return base, problem.pool
 
     def measure(self, bench: Bench, scored: Mapping[str, Scored]) -> Scores:
         return kept_scores(bench.folder / "losses", partial(_losses, bench))
 
-    def values(self, runs: Sequence[SeedRun[Scores]]) -> dict[str, dict[str, Any]]:
+    def results(self, runs: Sequence[SeedRun[Scores]]) -> dict[str, Any]:
         relevant = [taught_by(run.problem.queries, run.problem.pool) for run in runs]
         values = {}
         for name in runs[0].scored:
@@ -64,12 +65,10 @@ class Counterfact(ComparisonTask[CounterfactSettings, Scores]):
             ]
             measures = {key: _by_kind([pair[place] for pair in measured], runs) for place, key in enumerate(MEASURES)}
             values[name] = {kind: {key: measures[key][kind] for key in MEASURES} for kind in measures[MEASURES[0]]}
-        return values
-
-    def beside(self, runs: Sequence[SeedRun[Scores]]) -> dict[str, Any]:
         stages = {stage: _by_kind([run.truth[place] for run in runs], runs) for place, stage in enumerate(STAGES)}
         kinds = sorted(set(runs[0].problem.kinds))
-        return {"taught": {kind: {stage: stages[stage][kind] for stage in STAGES} for kind in kinds}}
+        taught = {kind: {stage: stages[stage][kind] for stage in STAGES} for kind in kinds}
+        return comparison(runs, values, self.settings.teacher) | {"taught": taught}
 
 
 def fact_problem(data: Path, settings: CounterfactSettings, seed: int) -> Problem:

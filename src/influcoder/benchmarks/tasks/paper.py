@@ -18,7 +18,7 @@ from influcoder.benchmarks.methods.registry import SHUFFLED
 from influcoder.benchmarks.methods.scored import score_methods
 from influcoder.benchmarks.results.estimates import estimate
 from influcoder.benchmarks.settings import EXACT, PaperSettings
-from influcoder.benchmarks.tasks.task import SeedRun, Task, compared
+from influcoder.benchmarks.tasks.task import SeedRun, Task, comparison
 from influcoder.evaluation.evaluate import Scored
 from influcoder.maths.metrics import agreement
 
@@ -56,7 +56,7 @@ class Paper(Task[PaperSettings, Bench, None]):
         return None
 
     def results(self, runs: Sequence[SeedRun[None]]) -> dict[str, Any]:
-        return compared(runs, {name: _agreement(name, runs) for name in runs[0].scored}, EXACT)
+        return comparison(runs, {name: _agreement(name, runs) for name in runs[0].scored}, EXACT)
 
 
 def _agreement(name: str, runs: Sequence[SeedRun[None]]) -> dict[str, Any]:

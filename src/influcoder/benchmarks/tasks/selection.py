@@ -26,12 +26,13 @@ from influcoder.benchmarks.methods.scored import file_name, kept_scores
 from influcoder.benchmarks.results.estimates import over_queries
 from influcoder.benchmarks.settings import SelectionSettings
 from influcoder.benchmarks.tasks.selection_rules import RULES
-from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun
+from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun, comparison
 from influcoder.data.examples import Example
 from influcoder.errors import DataError
 from influcoder.evaluation.evaluate import Scored
 from influcoder.evaluation.retraining import losses_of
 from influcoder.evaluation.scorers import Scores
+from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import finetune
 from influcoder.progress import progress
 
@@ -48,10 +49,9 @@ class Selection(ComparisonTask[SelectionSettings, Losses]):
     def draw(self, seed: int) -> Problem:
         return mixed_problem(self.data, self.settings, seed)
 
-    def bench(self, problem: Problem, seed: int, folder: Path) -> Bench:
+    def training(self, problem: Problem, seed: int, folder: Path) -> tuple[Decoder, Sequence[Example]]:
         warm_up = np.random.default_rng(seed + 1000).permutation(len(problem.pool))[: self.settings.budget]
-        rows = [problem.pool[row] for row in np.sort(warm_up)]
-        return self.trained_bench(self.decoder, rows, problem, seed, folder)
+        return self.decoder, [problem.pool[row] for row in np.sort(warm_up)]
 
     def measure(self, bench: Bench, scored: Mapping[str, Scored]) -> Losses:
         """Losses without training, after training on the whole pool, and on what each method and rule chose."""
@@ -79,15 +79,14 @@ class Selection(ComparisonTask[SelectionSettings, Losses]):
                 advance(1)
         return losses
 
-    def values(self, runs: Sequence[SeedRun[Losses]]) -> dict[str, dict[str, Any]]:
-        return {name: self._by_task(runs, f"{name}, {RULE}") for name in runs[0].scored}
-
-    def beside(self, runs: Sequence[SeedRun[Losses]]) -> dict[str, Any]:
-        return {
+    def results(self, runs: Sequence[SeedRun[Losses]]) -> dict[str, Any]:
+        scored = runs[0].scored
+        values = {name: self._by_task(runs, f"{name}, {RULE}") for name in scored}
+        return comparison(runs, values, self.settings.teacher) | {
             "crossed": {
                 name: {rule: self._by_task(runs, f"{name}, {rule}") for rule in RULES}
                 for name in CROSSED
-                if name in runs[0].scored
+                if name in scored
             },
             "beside": {name: self._by_task(runs, name) for name in ("untouched", "all")},
         }

@@ -110,18 +110,19 @@ def head(settings: BenchmarkSettings) -> dict[str, Any]:
 
 
 class ComparisonTask(Task[Comparison, Bench, Truth]):
-    """A benchmark that fine-tunes the decoder and compares methods on it: their values, costs and sanity."""
+    """A benchmark that fine-tunes the decoder and compares methods on it."""
 
     def __init__(self, decoder: Decoder, settings: Comparison, data: str | Path) -> None:
         methods = chosen(settings.methods, self.compared, settings.teacher)
         super().__init__(decoder, replace(settings, methods=methods), data)
 
-    def bench(self, problem: Problem, seed: int, folder: Path) -> Bench:
-        return self.trained_bench(self.decoder, problem.pool, problem, seed, folder)
+    def training(self, problem: Problem, seed: int, folder: Path) -> tuple[Decoder, Sequence[Example]]:
+        """(decoder, rows) that it is fine-tuned on."""
+        return self.decoder, problem.pool
 
-    def trained_bench(self, base: Decoder, rows: Sequence[Example], problem: Problem, seed: int, folder: Path) -> Bench:
-        """The bench of a decoder that is fine-tuned on some rows."""
+    def bench(self, problem: Problem, seed: int, folder: Path) -> Bench:
         tuning = self.settings.tuning(seed)
+        base, rows = self.training(problem, seed, folder)
         model, checkpoints = trained(base, rows, folder / "model", tuning)
         return Bench(
             base,
@@ -140,19 +141,8 @@ class ComparisonTask(Task[Comparison, Bench, Truth]):
     def scores(self, bench: Bench) -> dict[str, Scored]:
         return score_methods(bench, self.settings.methods or ())
 
-    def results(self, runs: Sequence[SeedRun[Truth]]) -> dict[str, Any]:
-        return compared(runs, self.values(runs), self.settings.teacher) | self.beside(runs)
 
-    @abstractmethod
-    def values(self, runs: Sequence[SeedRun[Truth]]) -> dict[str, dict[str, Any]]:
-        """What was measured of every method."""
-
-    def beside(self, runs: Sequence[SeedRun[Truth]]) -> dict[str, Any]:
-        """What else was measured."""
-        return {}
-
-
-def compared(runs: Sequence[SeedRun[Any]], values: Mapping[str, Mapping[str, Any]], teacher: str) -> dict[str, Any]:
+def comparison(runs: Sequence[SeedRun[Any]], values: Mapping[str, Mapping[str, Any]], teacher: str) -> dict[str, Any]:
     """The methods' values with what they cost, their sanity, the leak audit, and what was left out."""
     cost = costs([run.scored for run in runs], runs[0].problem, teacher)
     return {

@@ -26,7 +26,7 @@ from influcoder.benchmarks.corpora.problem import Problem, Split, train_and_vali
 from influcoder.benchmarks.methods.bench import Bench
 from influcoder.benchmarks.results.estimates import estimate
 from influcoder.benchmarks.settings import ToxicitySettings
-from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun
+from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun, comparison
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
 from influcoder.evaluation.evaluate import Scored
@@ -54,7 +54,7 @@ class Toxicity(ComparisonTask[ToxicitySettings, NDArray[Any]]):
     def measure(self, bench: Bench, scored: Mapping[str, Scored]) -> NDArray[Any]:
         return np.array([row.metadata.get("label", "benign") for row in bench.problem.pool])
 
-    def values(self, runs: Sequence[SeedRun[NDArray[Any]]]) -> dict[str, dict[str, Any]]:
+    def results(self, runs: Sequence[SeedRun[NDArray[Any]]]) -> dict[str, Any]:
         """Both areas of every method in both rankings; intervals by drawing unsafe and other rows again, apart."""
         values: dict[str, dict[str, Any]] = {name: {} for name in runs[0].scored}
         for ranking in RANKINGS:
@@ -72,7 +72,7 @@ class Toxicity(ComparisonTask[ToxicitySettings, NDArray[Any]]):
                     )
                     for place, measure in enumerate(MEASURES)
                 }
-        return values
+        return comparison(runs, values, self.settings.teacher)
 
 
 def toxic_problem(data: Path, settings: ToxicitySettings, seed: int) -> Problem:
