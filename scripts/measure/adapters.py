@@ -277,6 +277,11 @@ def said(found: dict[str, Any]) -> str:
     return f"verified, {found['error']:.0e}" if found["error"] <= SAME else f"**wrong**, {found['error']:.2g}"
 
 
+def first_sentence(text: str) -> str:
+    """What a message says, without its remedy."""
+    return text.removeprefix("adapter: ").partition(". ")[0] + "."
+
+
 def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "| adapter | two tables | tied tables | `adapter`, `less` |\n|---|---|---|---|\n",
@@ -286,13 +291,14 @@ def page(rows: list[dict[str, Any]]) -> str:
         own = "yes" if two.get("own") else "no" if "error" in two else ""
         lines.append(f"| {row['name']} | {said(two)} | {said(one)} | {own} |\n")
     refusals = {row["name"]: row["two tables"].get("refused") or row["tied tables"].get("refused") for row in rows}
-    words = "".join(f"- **{name}**: {text}\n" for name, text in refusals.items() if text)
+    words = "".join(f"- **{name}**: {first_sentence(text)}\n" for name, text in refusals.items() if text)
     wrong = sum("wrong" in said(row[column]) for row in rows for column in ("two tables", "tied tables"))
     verified = sum("verified" in said(row[column]) for row in rows for column in ("two tables", "tied tables"))
     refused = 2 * len(rows) - wrong - verified
     head = HEAD.format(peft=peft.__version__, torch=torch.__version__.partition("+")[0], count=len(rows))
     counts = f"{verified} verified, {refused} refused, {wrong} wrong."
-    return f"{head}\n{counts}\n\n{''.join(lines)}\n## What is refused, and why\n\n{words}"
+    refused = f"## What is refused, and why\n\nEach message ends with what to do.\n\n{words}"
+    return f"{head}\n{counts}\n\n{''.join(lines)}\n{refused}"
 
 
 HEAD = """# Adapters

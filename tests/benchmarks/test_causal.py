@@ -172,7 +172,7 @@ def test_what_is_refused_leaves_the_folder_alone(call, tmp_path, words, told):
 def test_queries_that_are_trained_on_are_refused(call, tmp_path):
     files = ["--pool", "pool.jsonl", "--queries", "pool.jsonl"]
     result = call("benchmark", "causal", "--decoder", "decoder", *files, "--quick", "--output-dir", tmp_path)
-    refused(result, "'p0' stands in two splits")
+    refused(result, "'p0' is in two splits")
 
 
 def test_protocol_that_is_none(call):

@@ -21,7 +21,7 @@ def save_encoder(folder, tokenizer, tier="static"):
     decoder = Decoder.load(save_decoder(folder / "decoder", tokenizer), device="cpu")
     feature_verbs.features(decoder, sentences(30, 1, "q"), sentences(60, 2, "p"), Folder(folder / "train"), SETTINGS)
     distill(
-        FeaturesFolder(folder) / "train",
+        FeaturesFolder(folder / "train"),
         Folder(folder / tier),
         recipe=tier,
         decoder=None if tier == "static" else decoder,

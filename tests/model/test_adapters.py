@@ -9,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from helpers.adapter_cases import load_script
+from helpers.measuring import load_script
 from helpers.teacher_oracles import adapter_gradients, facts, flat, relative_error
 from helpers.tiny import save_decoder, tiny_model
 from influcoder.errors import ConfigError, ModelError
@@ -20,7 +20,7 @@ from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.raw import plain_views
 from influcoder.teachers.settings import TeacherSettings
 
-measure = load_script()
+measure = load_script("adapters")
 CASES = {case.name: case for case in measure.cases()}
 OF_TABLES = ("embed", "head", "both", "token", "vocabulary", "replicated")
 """cases where it matters whether input and output share a table"""

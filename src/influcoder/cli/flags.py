@@ -248,6 +248,8 @@ class Attribution:
     "the same for the pool"
     tensor: str | None = None
     "which tensor of a safetensors file that holds several"
+    score_rows: Literal["queries", "pool"] | None = None
+    "what a matrix of scores has in its rows; told by ids or shape when omitted"
 
     def read(self, queries: "list[Example]", pool: "list[Example]") -> "Imported":
         """It, matched with the examples."""
@@ -255,11 +257,13 @@ class Attribution:
 
         given = {name: getattr(self, name) for name in SOURCES[:5] if getattr(self, name)}
         ids: dict[str, Any] = {"query_ids": self.query_ids, "pool_ids": self.pool_ids}
+        if self.score_rows and self.scores is None:
+            raise ConfigError("--score-rows says how to read --scores, which was not given. Leave it out.")
         match list(given), list(given.values()):
             case ["query_features", "pool_features"], [first, second]:
                 return imports.from_features(first, second, queries, pool, tensor=self.tensor, **ids)
             case ["scores"], [only]:
-                return imports.from_scores(only, queries, pool, tensor=self.tensor, **ids)
+                return imports.from_scores(only, queries, pool, tensor=self.tensor, rows=self.score_rows, **ids)
             case ["bergson_queries", "bergson_pool"], [first, second] if not self.tensor:
                 return imports.from_bergson(first, second, queries, pool, **ids)
             case ["bergson_queries", "bergson_pool"], _:

@@ -1,4 +1,4 @@
-"""Judge every method by the same harness: agreement with the truth, time and bytes, side by side.
+"""Judge every method in the same way: agreement with the truth, time and bytes, side by side.
 
 Methods that must be fitted are fitted on the training split; everything is measured on queries and pool
 examples of the test split, whose overlap with the others is counted and refused.
@@ -72,12 +72,12 @@ def evaluate(
     """
     scored = {scorer.name: score(scorer, queries, pool) for scorer in scorers}
     measured = slice(None) if rows is None else rows
-    methods = {name: each.fidelity(truth, pool, measured, seed=seed) for name, each in scored.items()}
-    return methods, {name: each.scores for name, each in scored.items()}
+    methods = {name: method.fidelity(truth, pool, measured, seed=seed) for name, method in scored.items()}
+    return methods, {name: method.scores for name, method in scored.items()}
 
 
 def count_overlap(*splits: Sequence[Example]) -> int:
-    """How many examples of one split stand in another, by id or by text.
+    """How many examples of a split are also in another, by id or by text.
 
     Raises:
         DataError: any do; the message names one.
@@ -89,8 +89,8 @@ def count_overlap(*splits: Sequence[Example]) -> int:
             for key in (f"id {example.id}", f"text {normalised(example)}"):
                 if key in seen:
                     raise DataError(
-                        f"{example.id!r} stands in two splits (also as {seen[key]!r}); "
-                        "a number measured on a training example means nothing. Take it out of one."
+                        f"{example.id!r} is in two splits (also as {seen[key]!r}); "
+                        "a number measured on a training example means nothing. Take it out of one of them."
                     )
                 mine[key] = example.id
         seen |= mine

@@ -1,4 +1,4 @@
-"""Judge attribution by training: does the model really change as the scores say?
+"""Judge attribution by training: does the model change as the scores predict?
 
 Two questions, neither of which needs another attribution method as its truth:
 
@@ -67,12 +67,12 @@ def retrained_losses(
 ) -> NDArray[np.float32]:
     """Fine-tune on each subset of the pool and measure each query's loss, (n_subsets, n_queries).
 
-    Each retraining starts from the given decoder. `folder` becomes a store with one row a subset, its
-    members beside its losses; a run that was killed goes on where it stopped, to the same bytes.
+    Each retraining starts from the given decoder. `folder` becomes a store with a row for each subset: its losses, and
+    its members beside them. A killed run is resumed to the same bytes.
 
     Args:
         subsets: (n_subsets, size) indices of pool examples.
-        folder: where the losses are kept; the caller holds it with `atomic.claim`.
+        folder: where the losses are kept; the caller has claimed it.
 
     Raises:
         StoreMismatch: the folder was begun with another decoder, data, subsets or settings.
@@ -168,8 +168,8 @@ def step_agreement(scores: Matrix, changes: Matrix) -> Matrix:
 
 def pooled_step_agreement(scores: Matrix, changes: Matrix) -> float:
     """Pearson's correlation over all (query, pool example) pairs: it also asks for the right sizes."""
-    flat = (np.asarray(each, np.float64).reshape(1, -1) for each in (scores, changes))
-    a, b = (each / max(float(np.abs(each).max()), 1e-300) for each in flat)  # changes may be tiny numbers
+    flat = (np.asarray(matrix, np.float64).reshape(1, -1) for matrix in (scores, changes))
+    a, b = (row / max(float(np.abs(row).max()), 1e-300) for row in flat)  # changes may be tiny numbers
     return float(row_correlations(a, b)[0])
 
 

@@ -188,6 +188,12 @@ class Decoder:
         other._most = tokens
         return other
 
+    def reading_with(self, tokenizer: PreTrainedTokenizerBase) -> "Decoder":
+        """The same decoder with another tokenizer."""
+        other = copy.copy(self)
+        other.tokenizer, other._fingerprint = tokenizer, None
+        return other
+
     @property
     def adapter(self) -> Adapter:
         """A, B and scale of a LoRA adapter's layers by name; empty without one."""

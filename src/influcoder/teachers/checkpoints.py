@@ -1,30 +1,19 @@
-"""Checkpoints of a training run, and what its optimizer remembers.
+"""Checkpoints of a training run, and what its optimizer remembers, as the steps of training used it."""
 
-An optimizer's state is read from `optimizer.safetensors` (a tensor `{parameter}.exp_avg` and
-`{parameter}.exp_avg_sq` each) or from the `optimizer.pt` that the Hugging Face Trainer writes. The latter is a
-pickle: it is read with torch's `weights_only`, which builds tensors and plain containers and runs nothing.
-"""
-
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import safetensors.torch
-import torch
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from influcoder.errors import ModelError
 from influcoder.model import remote_code
+from influcoder.model.adapter_folder import base_and_adapter
 from influcoder.model.decoder import Decoder
 from influcoder.model.layers import View
 from influcoder.store.files import sha256
-
-Moments = dict[str, tuple[Tensor, Tensor]]
-"""Adam's two moments by parameter name"""
-BETAS = (0.9, 0.999)
+from influcoder.teachers.optimizer_states import find_state, read_state, trainer_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +42,9 @@ class Checkpoint:
         Raises:
             ModelError: only some say their learning rate.
         """
+        adapters = any((Path(path) / "adapter_config.json").exists() for path in paths)
+        if base is not None and adapters:  # which may be an adapter's folder itself
+            base = str(base_and_adapter(base, None)[0])
         rates = {Path(path): _learning_rate(Path(path)) for path in paths}
         known = [path for path, rate in rates.items() if rate is not None]
         if known and len(known) < len(rates):
@@ -76,12 +68,6 @@ class Checkpoint:
         """The decoder as it was then."""
         base, adapter = (self.path, None) if self.base is None else (self.base, self.path)
         return Decoder.load(base, adapter=adapter, max_length=self.max_length, trust_remote_code=self.trust_remote_code)
-
-    @property
-    def optimizer(self) -> Path | None:
-        """The file with its optimizer's state, if there is one."""
-        files = (self.path / name for name in ("optimizer.safetensors", "optimizer.pt"))
-        return next((file for file in files if file.exists()), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,27 +100,25 @@ class AdamMoments:
         """The moments of the parameters that `views` are gradients of.
 
         Raises:
-            ModelError: no optimizer state, or one of another model; the message names both sides.
+            ModelError: no state of Adam's, or one of another model; the message names both sides.
         """
-        path = checkpoint.optimizer
-        if path is None:
-            raise ModelError(
-                f"{checkpoint.path}: neither optimizer.safetensors nor optimizer.pt here; less needs the "
-                "optimizer's state. Save checkpoints with it (Trainer: save_only_model=False), or use tracin."
-            )
-        found, betas = _safetensors_state(path) if path.suffix == ".safetensors" else _trainer_state(path, decoder)
+        path = find_state(checkpoint.path)
+        found = read_state(path, decoder)
         first, second = {}, {}
         for view in views:
-            pair = found.get(view.name)
-            expected = _parameter_shape(view)
+            pair, expected = found.moments.get(view.name), _parameter_shape(view)
             if pair is None or any(tuple(one.shape) != expected for one in pair):
-                shapes = "nothing" if pair is None else f"{tuple(pair[0].shape)}"
+                why = found.reasons.get(view.name) or f"it holds {_shape_of(pair)}"
                 raise ModelError(
-                    f"{path}: the optimizer of another model: it holds {shapes} for {view.name}, which is "
-                    f"{expected} in {decoder.name}. Give the state that was saved with this checkpoint."
+                    f"{path}: the optimizer of another model, or of a part of this one: {decoder.name} has {view.name} "
+                    f"of shape {expected}; {why}. Give the state that was saved with this checkpoint."
                 )
             first[view.name], second[view.name] = (_as_view(view, one) for one in pair)
-        return cls(first, second, betas, sha256(path))
+        return cls(first, second, found.betas, sha256(path))
+
+
+def _shape_of(pair: tuple[Tensor, Tensor] | None) -> str:
+    return "nothing" if pair is None else f"{tuple(pair[0].shape)}"
 
 
 def _as_stored(view: View) -> bool:
@@ -151,86 +135,11 @@ def _as_view(view: View, moment: Tensor) -> Tensor:
     return (moment if _as_stored(view) else moment.T).float().flatten()
 
 
-def _safetensors_state(path: Path) -> tuple[Moments, tuple[float, float]]:
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except Exception as error:  # the format's reader raises its own
-        raise ModelError(f"{path}: not a safetensors file ({error}). Save the checkpoint again.") from error
-    names = [name.removesuffix(".exp_avg") for name in tensors if name.endswith(".exp_avg")]
-    unpaired = [name for name in names if f"{name}.exp_avg_sq" not in tensors]
-    if unpaired:
-        raise ModelError(f"{path}: {unpaired[0]} has exp_avg and no exp_avg_sq. Save the checkpoint again.")
-    moments = {plain_name(name): (tensors[f"{name}.exp_avg"], tensors[f"{name}.exp_avg_sq"]) for name in names}
-    first, second = _trainer_facts(path.parent).get("betas", BETAS)
-    return moments, (float(first), float(second))
-
-
-def _trainer_state(path: Path, decoder: Decoder) -> tuple[Moments, tuple[float, float]]:
-    """The Trainer's state by parameter name: it numbers parameters, those with weight decay first."""
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        groups, states = [group["params"] for group in saved["param_groups"]], saved["state"]
-        first, second = saved["param_groups"][0].get("betas", BETAS)
-    except Exception as error:  # damaged archives raise errors of every class
-        raise ModelError(f"{path}: not an optimizer's state that torch can read safely ({error}).") from error
-    in_order, decay = _trained(decoder), _decay_groups(decoder)
-    sizes = tuple(map(len, groups))
-    if sizes not in ((len(in_order),), tuple(map(len, decay))):
-        raise ModelError(
-            f"{path}: the optimizer of another model: it has {sum(sizes)} parameters in groups of {sizes}, "
-            f"{decoder.name} {len(in_order)}, of which {len(decay[0])} decay. "
-            "Give the state that was saved with this checkpoint."
-        )
-    names = in_order if len(sizes) == 1 else [name for group in decay for name in group]
-    numbers = [number for group in groups for number in group]
-    named = zip(names, (states.get(number, {}) for number in numbers), strict=True)
-    moments = {name: (one["exp_avg"], one["exp_avg_sq"]) for name, one in named if "exp_avg" in one}
-    return moments, (float(first), float(second))
-
-
-def _trained(decoder: Decoder) -> list[str]:
-    """The names of the parameters that training changed, in its order."""
-    if decoder.adapter:
-        return [f"{name}.lora_{side}" for name in decoder.adapter for side in "AB"]
-    return [name for name, _ in decoder.model.named_parameters()]
-
-
-def _decay_groups(decoder: Decoder) -> list[list[str]]:
-    names = _trained(decoder)
-    if decoder.adapter:  # neither A nor B is a norm or a bias: all of them decay
-        return [names, []]
-    from transformers.trainer_pt_utils import get_parameter_names
-
-    forbidden = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
-    decayed = set(get_parameter_names(decoder.model, [torch.nn.LayerNorm], forbidden))
-    return [[name for name in names if (name in decayed) is side] for side in (True, False)]
-
-
-def plain_name(name: str) -> str:
-    """A parameter's name without what PEFT puts around it."""
-    return (
-        name.removeprefix("base_model.model.").replace(".default", "").replace(".weight", "")
-        if "lora_" in name
-        else name
-    )
-
-
-def _trainer_facts(folder: Path) -> Mapping[str, Any]:
-    path = folder / "trainer_state.json"
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error}). Save the checkpoint again.") from error
-    return found if isinstance(found, dict) else {}
-
-
 def _learning_rate(folder: Path) -> float | None:
     """The mean learning rate that led to a checkpoint: our own key, or the last logged by the Trainer."""
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; expected a checkpoint that training saved.")
-    facts = _trainer_facts(folder)
+    facts = trainer_facts(folder)
     logged = [one["learning_rate"] for one in facts.get("log_history", []) if "learning_rate" in one]
     found = facts.get("learning_rate", logged[-1] if logged else None)
     return None if found is None else float(found)

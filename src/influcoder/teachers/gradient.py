@@ -14,8 +14,10 @@ from influcoder.data.examples import Example, Role
 from influcoder.errors import ConfigError, ModelError
 from influcoder.maths.lowrank import LowRankCode
 from influcoder.maths.precondition import Preconditioner
+from influcoder.model.batches import Tokens
 from influcoder.model.decoder import Decoder
 from influcoder.model.precision import use_bf16
+from influcoder.model.tokenizer_loading import differences, tokenizer_hash
 from influcoder.provenance import Provenance
 from influcoder.store.codes import Plain, VectorCode
 from influcoder.teachers.checkpoints import AdamMoments, Checkpoint
@@ -63,6 +65,7 @@ class GradientTeacher:
         self._fitted: FittedViews | None = None
         self._preconditioner: Preconditioner | None = None
         self._held: tuple[int, RawFeatures] | None = None
+        self._other_tokenizers: dict[int, Any] = {}
         self._models = [self._raw(number).record for number in range(len(self.checkpoints))]
 
     @property
@@ -152,7 +155,10 @@ class GradientTeacher:
         total, losses = torch.zeros(len(examples), self.dim), torch.zeros(len(examples))
         squares = torch.zeros(len(examples))
         for number, share in enumerate(self._shares):
-            raw, losses = self._raw(number)(tokens, role, advance if number == len(self._shares) - 1 else None)
+            model = self._raw(number)
+            if number in self._other_tokenizers:
+                self._refuse_other_reading(number, examples, tokens)
+            raw, losses = model(tokens, role, advance if number == len(self._shares) - 1 else None)
             if self._preconditioner is not None and (self._halved or role == "query"):
                 raw = self._preconditioner(raw, 0.5 if self._halved else 1.0)
             norms = raw.norm(dim=1)
@@ -189,12 +195,28 @@ class GradientTeacher:
             )
         checkpoint = self.checkpoints[number]
         decoder = checkpoint.load()
+        if tokenizer_hash(decoder.tokenizer) != tokenizer_hash(self.decoder.tokenizer):
+            self._other_tokenizers[number] = decoder.tokenizer
         views = plain_views(decoder, self.settings)
         _refuse_other_shapes(checkpoint, views, self.decoder, self._plain.views)
         moments = AdamMoments.of(checkpoint, decoder, views) if self.settings.adam else None
         return RawFeatures(
             decoder, self.settings, FittedViews(views), moments=moments, sketch_seed=seed, bf16=self.bf16
         )
+
+    def _refuse_other_reading(self, number: int, examples: Sequence[Example], tokens: Sequence[Tokens]) -> None:
+        """Texts must be read as the checkpoint was trained to."""
+        own = self._other_tokenizers[number]
+        for example, here, there in zip(
+            examples, tokens, self.decoder.reading_with(own).tokenise(examples), strict=True
+        ):
+            if here.start != there.start or not np.array_equal(here.ids, there.ids):
+                differ = "; ".join(differences(own, self.decoder.tokenizer))
+                raise ModelError(
+                    f"{self.checkpoints[number].path}: was trained with another tokenizer or chat template than "
+                    f"{self.decoder.name} has ({differ}), and reads {example.id!r} otherwise. Give a checkpoint as "
+                    "--decoder: texts are then read as in training."
+                )
 
     def _finite(self, examples: Sequence[Example], role: Role) -> Tensor:
         raw, _ = self._raw(0)(self.decoder.tokenise(examples), role)

@@ -11,14 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from influcoder.data.columns import data_fingerprint, to_columns
 from influcoder.data.examples import Example
-from influcoder.errors import ConfigError, DataError
+from influcoder.errors import DataError
 from influcoder.maths.arrays import Floats
 from influcoder.progress import progress
 from influcoder.provenance import IMPORTED, Provenance, TeacherRecord
@@ -26,11 +22,10 @@ from influcoder.store.codes import Plain
 from influcoder.store.files import sha256
 from influcoder.store.writer import StoreWriter
 from influcoder.teachers.bergson import read_bergson
-from influcoder.teachers.matrices import ForeignMatrix, Places, id_column, places_of, read_ids, read_matrix, read_table
+from influcoder.teachers.matrices import ForeignMatrix, Places, by, given_ids, places_of, read_matrix
+from influcoder.teachers.scores import Rows, factored, read_scores
 
 SHARD_ROWS = 256
-LONG = ("query_id", "pool_id", "score")
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +135,9 @@ def from_features(
     >>> found.write(folder / "features")["width"]
     2
     """
-    sides = {
-        "queries": _side(read_matrix(query_features, tensor), query_ids, queries, "query"),
-        "pool": _side(read_matrix(pool_features, tensor), pool_ids, pool, "pool"),
-    }
+    matrices = read_matrix(query_features, tensor), read_matrix(pool_features, tensor)
+    _refuse_columns_of_examples(*matrices, len(queries), len(pool))
+    sides = _sides(*matrices, queries, pool, query_ids, pool_ids)
     files = {"query_features": query_features, "pool_features": pool_features}
     return Imported("features", sides, _hashes(files | {"query_ids": query_ids, "pool_ids": pool_ids}))
 
@@ -163,10 +157,7 @@ def from_bergson(
         ConfigError: ids were given twice.
         DataError: an index cannot be used, or does not fit the examples or the other index.
     """
-    sides = {
-        "queries": _side(read_bergson(query_index), query_ids, queries, "query"),
-        "pool": _side(read_bergson(pool_index), pool_ids, pool, "pool"),
-    }
+    sides = _sides(read_bergson(query_index), read_bergson(pool_index), queries, pool, query_ids, pool_ids)
     files = {"query_gradients": query_index / "gradients.bin", "pool_gradients": pool_index / "gradients.bin"}
     return Imported("bergson", sides, _hashes(files | {"query_ids": query_ids, "pool_ids": pool_ids}))
 
@@ -179,21 +170,21 @@ def from_scores(
     query_ids: Path | None = None,
     pool_ids: Path | None = None,
     tensor: str | None = None,
+    rows: Rows | None = None,
 ) -> Imported:
     """Features whose inner products are the scores of a matrix, queries in rows and pool examples in columns.
 
-    A Parquet file may be long (columns query_id, pool_id, score) or wide (a column `id`, and one a pool id).
+    A Parquet file may be long (columns query_id, pool_id, score) or wide (a column `id`, and one a pool id). A matrix
+    that fits only with the pool in rows is read so, and a warning says it.
+
+    Args:
+        rows: what a matrix has in its rows; told by ids or shape when omitted, with the queries in rows if both fit.
 
     Raises:
-        ConfigError: ids were given twice.
-        DataError: the file cannot be used, does not fit the examples, or every score is 0.
+        ConfigError: ids were given twice, or rows of a table that names them.
+        DataError: the file cannot be used, does not fit the examples or could be read either way, or every score is 0.
     """
-    if scores.suffix == ".parquet" and set(LONG) <= set(_names(scores)):
-        if query_ids or pool_ids:
-            raise ConfigError(f"{scores}: has its ids in query_id and pool_id. Leave --query-ids and --pool-ids out.")
-        matrix = _long(scores, [one.id for one in queries], [one.id for one in pool])
-    else:
-        matrix = _square(read_matrix(scores, tensor), query_ids, pool_ids, queries, pool)
+    matrix, transposed = read_scores(scores, queries, pool, query_ids, pool_ids, tensor=tensor, rows=rows)
     if not np.isfinite(matrix).all():
         row, column = np.argwhere(~np.isfinite(matrix))[0]
         raise DataError(
@@ -208,80 +199,52 @@ def from_scores(
         name: ImportedSide(examples, ForeignMatrix(str(scores), part.shape, part.__getitem__), np.arange(len(part)))
         for name, examples, part in zip(("queries", "pool"), (queries, pool), parts, strict=True)
     }
-    facts = {"score_max_abs_error": error, "score_relative_error": error / largest}
-    hashes = _hashes({"scores": scores, "query_ids": query_ids, "pool_ids": pool_ids})
+    facts = {"score_max_abs_error": error, "score_relative_error": error / largest, "scores_transposed": transposed}
+    read_as = "scores_transposed" if transposed else "scores"
+    hashes = _hashes({read_as: scores, "query_ids": query_ids, "pool_ids": pool_ids})
     return Imported("scores", sides, hashes, facts)
 
 
-def factored(scores: Doubles) -> tuple[Doubles, Doubles]:
-    """U √S, (n_queries, rank), and V √S, (n_pool, rank): features whose inner products are the scores.
+def _sides(
+    first: ForeignMatrix,
+    second: ForeignMatrix,
+    queries: Sequence[Example],
+    pool: Sequence[Example],
+    query_ids: Path | None,
+    pool_ids: Path | None,
+) -> dict[str, ImportedSide]:
+    if len(queries) != len(pool) and (first.shape[0], second.shape[0]) == (len(pool), len(queries)):
+        raise DataError(
+            f"{first.name} has {len(pool)} vectors, as many as there are pool examples, and {second.name} has "
+            f"{len(queries)}, as many as queries: the two are swapped. Give the former for the pool."
+        )
+    return {
+        "queries": _side(first, query_ids, queries, "query"),
+        "pool": _side(second, pool_ids, pool, "pool"),
+    }
 
-    >>> queries, pool = factored(np.array([[1.0, 2.0], [2.0, 4.0]]))
-    >>> queries.shape, bool(np.allclose(queries @ pool.T, [[1, 2], [2, 4]]))
-    ((2, 1), True)
-    """
-    u, s, vt = np.linalg.svd(scores, full_matrices=False)
-    kept = max(1, int((s > np.finfo(np.float64).eps * max(scores.shape) * s[0]).sum()))
-    root = np.sqrt(s[:kept])
-    return u[:, :kept] * root, vt[:kept].T * root
+
+def _refuse_columns_of_examples(first: ForeignMatrix, second: ForeignMatrix, queries: int, pool: int) -> None:
+    """Refuse matrices with an example a column, or that could be such."""
+    for matrix, count, what in ((first, queries, "query"), (second, pool, "pool")):
+        if matrix.shape[0] != count and matrix.shape[1] == count:
+            raise DataError(
+                f"{matrix.name}: {by(matrix.shape)} numbers for {count} {what} examples: its columns are the examples. "
+                "Save it transposed (array.T), an example a row."
+            )
+    square = [one for one in (first, second) if one.ids is None and one.shape == (queries, pool)]
+    if len(square) == 2 and not (first.symmetric and second.symmetric):
+        raise DataError(
+            f"{first.name} and {second.name} are {by(first.shape)} for as many examples: rows or columns may be these. "
+            "Save them as Parquet with a column `id` and one of lists, an example a row."
+        )
 
 
 def _side(matrix: ForeignMatrix, ids: Path | None, examples: Sequence[Example], what: str) -> ImportedSide:
-    names = _ids(matrix.name, matrix.ids, ids, what)
+    names = given_ids(matrix.name, matrix.ids, ids, what)
     return ImportedSide(
         examples, matrix, places_of(matrix.name, matrix.shape[0], names, [one.id for one in examples], what)
     )
-
-
-def _square(
-    matrix: ForeignMatrix,
-    query_ids: Path | None,
-    pool_ids: Path | None,
-    queries: Sequence[Example],
-    pool: Sequence[Example],
-) -> Doubles:
-    """(n_queries, n_pool) in the order of the examples."""
-    held = list(matrix.columns) if matrix.ids is not None and matrix.columns else None
-    columns = _ids(matrix.name, held, pool_ids, "pool")
-    side = _side(matrix, query_ids, queries, "query")
-    order = places_of(matrix.name, matrix.shape[1], columns, [one.id for one in pool], "pool")
-    return np.asarray(matrix.take(side.places), np.float64)[:, order]
-
-
-def _long(path: Path, queries: list[str], pool: list[str]) -> Doubles:
-    """(n_queries, n_pool) scores of a table of query_id, pool_id, score, in the order of the examples."""
-    table = read_table(path)
-    if not (pa.types.is_floating(table["score"].type) or pa.types.is_integer(table["score"].type)):
-        raise DataError(f"{path}: column 'score' is {table['score'].type}, expected numbers. Cast it.")
-    places = []
-    for name, wanted, what in (("query_id", queries, "query"), ("pool_id", pool, "pool")):
-        ids = id_column(path, pa.table({name: pc.unique(table[name])}), name)
-        places_of(str(path), len(ids), ids, wanted, what)
-        places.append(pc.index_in(table[name].cast(pa.string()), pa.array(wanted, pa.string())).to_numpy())
-    cells = places[0].astype(np.int64) * len(pool) + places[1]
-    counts = np.bincount(cells, minlength=len(queries) * len(pool))
-    if (counts != 1).any():
-        row, column = divmod(int(np.argmax(counts != 1)), len(pool))
-        raise DataError(
-            f"{path}: query {queries[row]!r} and pool {pool[column]!r} have {counts[counts != 1][0]} scores, expected "
-            "one for each pair. Compute the missing ones, drop the others."
-        )
-    scores = np.empty(len(cells))
-    scores[cells] = table["score"].to_numpy()
-    return scores.reshape(len(queries), len(pool))
-
-
-def _ids(name: str, held: list[str] | None, given: Path | None, what: str) -> list[str] | None:
-    if held is not None and given is not None:
-        raise ConfigError(f"{name}: holds its own {what} ids. Leave --{what}-ids out.")
-    return held if given is None else read_ids(given)
-
-
-def _names(path: Path) -> list[str]:
-    try:
-        return list(pq.read_schema(path).names)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: not a readable Parquet file: {error}. Write it again.") from error
 
 
 def _hashes(files: Mapping[str, Path | None]) -> dict[str, str]:

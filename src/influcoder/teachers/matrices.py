@@ -42,6 +42,12 @@ class ForeignMatrix:
     columns: tuple[str, ...] = ()
     layout: tuple[tuple[str, int], ...] = ()
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether it reads the same with rows and columns exchanged."""
+        whole = np.asarray(self.take(np.arange(self.shape[0])))
+        return bool(np.array_equal(whole, whole.T, equal_nan=True))
+
 
 def read_matrix(path: Path, tensor: str | None = None) -> ForeignMatrix:
     """The matrix in a .npy, .safetensors or Parquet file.
@@ -123,6 +129,17 @@ def id_column(path: Path, table: pa.Table, name: str) -> list[str]:
     if column.null_count:
         raise DataError(f"{path}: column {name!r} holds nulls, expected an id in every row. Fill them in.")
     return [str(one) for one in column.to_pylist()]
+
+
+def given_ids(name: str, held: list[str] | None, given: Path | None, what: str) -> list[str] | None:
+    """The ids of a matrix's rows: those that its file holds, or those of the file that was given.
+
+    Raises:
+        ConfigError: both.
+    """
+    if held is not None and given is not None:
+        raise ConfigError(f"{name}: holds its own {what} ids. Leave --{what}-ids out.")
+    return held if given is None else read_ids(given)
 
 
 def places_of(matrix: str, rows: int, ids: Sequence[str] | None, wanted: Sequence[str], what: str) -> Places:

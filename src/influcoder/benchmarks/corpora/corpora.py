@@ -12,7 +12,7 @@ Facts are asked for by a paraphrase of the statement. Beside each statement stan
 subject with the true object, and another subject with the false object, so that a word alone does not win.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -72,39 +72,36 @@ def facts(data: Path, budget: Budget, seed: int) -> Problem:
 
 def states(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:
     """(n_queries, n_pool) whether a pool row is the very statement a question asks for."""
-    stated = [one.metadata["fact"] if one.metadata.get("kind") == "statement" else None for one in pool]
+    stated = [row.metadata["fact"] if row.metadata.get("kind") == "statement" else None for row in pool]
     return np.array([[fact == query.metadata["fact"] for fact in stated] for query in queries])
 
 
 def counterfact(data: Path) -> list[dict[str, Any]]:
     """The rows of CounterFact as they are."""
-    return read_rows(_file(data, "counterfact"))
+    return _rows(data, "counterfact")
 
 
 def bbh(data: Path) -> list[Example]:
     """`Q: ...` and `A:`, as the paper asks without its worked examples; 24 tasks."""
+    rows = hub.bbh_rows() if data == HUB else _rows(data, "bbh")
     return [
         Example(f"bbh-{number}", f"Q: {row['input']}\nA:", f" {row['target']}", metadata={"task": row["task"]})
-        for number, row in enumerate(hub.bbh_rows() if data == HUB else read_rows(_file(data, "bbh")))
+        for number, row in enumerate(rows)
     ]
 
 
 def dolly(data: Path) -> list[Example]:
     """Instructions with their responses, as chats."""
+    rows = hub.rows(hub.DOLLY, None, "train") if data == HUB else _rows(data, "dolly")
     return [
-        _named(f"dolly-{number}", {name: row[name] for name in ("instruction", "context", "response")})
-        for number, row in enumerate(
-            hub.rows(hub.DOLLY, None, "train") if data == HUB else read_rows(_file(data, "dolly"))
-        )
+        example_from_row({"id": f"dolly-{number}"} | {key: row[key] for key in ("instruction", "context", "response")})
+        for number, row in enumerate(rows)
     ]
 
 
 def benign_chat(data: Path) -> list[Example]:
     """Prompts with their responses, as chats; the genre as metadata."""
-    return [
-        _named(f"chat-{number}", {"question": row["prompt"], "answer": row["response"], "genre": row["genre"]})
-        for number, row in enumerate(read_rows(_file(data, "benign_chat")))
-    ]
+    return _chats("chat", _rows(data, "benign_chat"), "genre")
 
 
 def toxicity(data: Path) -> list[Example]:
@@ -112,28 +109,27 @@ def toxicity(data: Path) -> list[Example]:
 
     Ids are numbers: no text is ever shown.
     """
-    return [
-        _named(
-            f"toxicity-{number}",
-            {"question": row["prompt"], "answer": row["response"]}
-            | {name: row[name] for name in ("label", "source", "origin")},
-        )
-        for number, row in enumerate(read_rows(_file(data, "toxicity")))
-    ]
+    return _chats("toxicity", _rows(data, "toxicity"), "label", "source", "origin")
 
 
 POOL_READERS = {"dolly": dolly, "benign_chat": benign_chat}
 
 
-def _file(data: Path, name: str) -> Path:
+def _rows(data: Path, name: str) -> list[dict[str, Any]]:
     path = data / name / f"{name}.jsonl.gz"
     if not path.is_file():
         raise DataError(f"{path}: not there. --data names a folder that holds {name}/{name}.jsonl.gz.")
-    return path
+    return read_rows(path)
 
 
-def _named(name: str, row: dict[str, Any]) -> Example:
-    return example_from_row(row | {"id": name})
+def _chats(prefix: str, rows: Iterable[dict[str, Any]], *metadata: str) -> list[Example]:
+    return [
+        example_from_row(
+            {"id": f"{prefix}-{number}", "question": row["prompt"], "answer": row["response"]}
+            | {key: row[key] for key in metadata}
+        )
+        for number, row in enumerate(rows)
+    ]
 
 
 def shuffled(
@@ -142,42 +138,37 @@ def shuffled(
     """`count` of the examples in random order, all of them when None, each text once.
 
     Args:
-        more: examples beyond `count` that are welcome where there are any.
+        more: how many examples beyond `count` to give, where there are any.
 
     Raises:
         DataError: there are fewer.
     """
-    seen: set[str] = set()
-    found: list[Example] = []
+    different: dict[str, Example] = {}
     for place in rng.permutation(len(examples)):
-        text = normalised(examples[place])
-        if text not in seen:
-            seen.add(text)
-            found.append(examples[place])
-        if count is not None and len(found) == count + more:
-            return found
-    if count is None or len(found) >= count:
-        return found
-    raise DataError(f"{name}: {len(found)} different examples, {count} are needed.")
+        different.setdefault(normalised(examples[place]), examples[place])
+        if count is not None and len(different) == count + more:
+            break
+    if count is not None and len(different) < count:
+        raise DataError(f"{name}: {len(different)} different examples, {count} are needed.")
+    return list(different.values())
 
 
 def _facts(rows: list[dict[str, Any]], count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Rows whose subjects are all different, look-alikes' aside, and whose texts are too."""
+    """Rows of different subjects and different texts; look-alikes may share a subject."""
     subjects: set[str] = set()
     texts: set[str] = set()
-    found: list[dict[str, Any]] = []
+    facts: list[dict[str, Any]] = []
     for place in rng.permutation(len(rows)):
         row = rows[place]
-        one = [_question(row), *_statements(row)]
-        names = {row["subject"]}
-        if names & subjects or {normalised(each) for each in one} & texts:
+        mine = {normalised(example) for example in (_question(row), *_statements(row))}
+        if row["subject"] in subjects or mine & texts:
             continue
-        subjects |= names
-        texts |= {normalised(each) for each in one}
-        found.append(row)
-        if len(found) == count:
-            return found
-    raise DataError(f"counterfact: {len(found)} different facts, {count} are needed.")
+        subjects.add(row["subject"])
+        texts |= mine
+        facts.append(row)
+        if len(facts) == count:
+            return facts
+    raise DataError(f"counterfact: {len(facts)} different facts, {count} are needed.")
 
 
 def _question(row: dict[str, Any]) -> Example:

@@ -26,12 +26,12 @@ def names(data: Path, dataset: str) -> bool:
 
 def toxic_problem(data: Path, train_queries: int, train_pool: int, seed: int) -> Problem:
     """DATE-LM's pool and references; unsafe requests and Dolly rows to learn from."""
-    rng, subset = np.random.default_rng(seed), _subset(data)
+    rng = np.random.default_rng(seed)
     pool, references = (
-        [_toxic(f"{split}-{number}", row) for number, row in enumerate(hub.rows(hub.TOXICITY, subset, split))]
+        [_toxic(f"{split}-{number}", row) for number, row in enumerate(hub.rows(hub.TOXICITY, _subset(data), split))]
         for split in ("train", "ref")
     )
-    taken = {one.prompt for one in (*pool, *references)}
+    taken = {example.prompt for example in (*pool, *references)}
     behaviours = [
         _asked(f"jbb-{number}", row["Goal"], row["Target"], label="unsafe", source="jailbreakbench")
         for number, row in enumerate(hub.rows(hub.BEHAVIOURS, "behaviors", "harmful"))
@@ -39,36 +39,28 @@ def toxic_problem(data: Path, train_queries: int, train_pool: int, seed: int) ->
     ]
     others = min(train_pool // 6, len(behaviours) // 2)
     unsafe = shuffled(behaviours, others + min(train_queries, len(behaviours) - others), hub.BEHAVIOURS, rng)
-    benign = [one for one in dolly(HUB) if one.prompt not in taken]
+    benign = [row for row in dolly(HUB) if row.prompt not in taken]
     learnt = [*shuffled(benign, train_pool - others, hub.DOLLY, rng), *unsafe[:others]]
-    learnt = [learnt[place] for place in rng.permutation(len(learnt))]
+    learnt = [learnt[row] for row in rng.permutation(len(learnt))]
     return Problem(pool, references, (), *train_and_validation(unsafe[others:], learnt))
 
 
 def fact_problem(data: Path, train_queries: int, train_pool: int, seed: int) -> Problem:
-    """DATE-LM's pool and references; other false facts to learn from, of no pair of objects of theirs."""
-    rng, subset = np.random.default_rng(seed), _subset(data)
+    """DATE-LM's pool and references; other false facts to learn from, which share no pair of objects with them."""
     pool, references = (
-        [_false(f"{split}-{number}", row) for number, row in enumerate(hub.rows(hub.COUNTERFACT, subset, split))]
+        [_false(f"{split}-{number}", row) for number, row in enumerate(hub.rows(hub.COUNTERFACT, _subset(data), split))]
         for split in ("train", "ref")
     )
-    taken = {one.metadata["pair"] for one in (*pool, *references)}
-    others = [
-        Example(
-            f"fact-{number}",
-            row["prompt"].strip(),
-            f" {row['target_false'].strip()}",
-            metadata={
-                "pair": _pair(row["target_true"], row["target_false"]),
-                "subject": row["subject"],
-                "kind": "fact",
-            },
-        )
-        for number, row in enumerate(hub.rows(hub.FACTS, None, "train"))
-    ]
-    free = [one for one in others if one.metadata["pair"] not in taken]
-    chosen = shuffled(free, train_queries + train_pool, hub.FACTS, rng)
-    kinds = [str(one.metadata["kind"]) for one in references]
+    taken = {example.metadata["pair"] for example in (*pool, *references)}
+    others = []
+    for number, row in enumerate(hub.rows(hub.FACTS, None, "train")):
+        pair = _pair(row["target_true"], row["target_false"])
+        metadata = {"pair": pair, "subject": row["subject"], "kind": "fact"}
+        if pair not in taken:
+            completion = f" {row['target_false'].strip()}"
+            others.append(Example(f"fact-{number}", row["prompt"].strip(), completion, metadata=metadata))
+    chosen = shuffled(others, train_queries + train_pool, hub.FACTS, np.random.default_rng(seed))
+    kinds = [str(query.metadata["kind"]) for query in references]
     return Problem(pool, references, kinds, *train_and_validation(chosen[:train_queries], chosen[train_queries:]))
 
 

@@ -18,7 +18,7 @@ def rows(dataset: str, subset: str | None, split: str) -> Iterator[dict[str, Any
     """The rows of a dataset's split, read as they come.
 
     Raises:
-        DataError: it cannot be had.
+        DataError: it cannot be read.
     """
     datasets = optional("datasets")
     try:
@@ -26,7 +26,7 @@ def rows(dataset: str, subset: str | None, split: str) -> Iterator[dict[str, Any
     except Exception as error:  # the library raises errors of every class, those of the network among them
         raise DataError(
             f"{dataset}, subset {subset}, split {split}: cannot be read: {first_line(error)} "
-            "Expected a dataset on the Hugging Face hub, which must be reached, or in its cache."
+            "Expected a dataset in the cache of the Hugging Face hub, or on the hub itself, within reach."
         ) from error
 
 

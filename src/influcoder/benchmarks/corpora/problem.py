@@ -1,4 +1,4 @@
-"""What one seed of a benchmark is about: what is scored, for which queries, and what students may learn from."""
+"""The problem of a seed: what is scored, for which queries, and what students may learn from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from influcoder.evaluation.evaluate import count_overlap
 
 
 class Split(NamedTuple):
-    """The queries and the pool examples of one split."""
+    """The queries and the pool examples of a split."""
 
     queries: Sequence[Example]
     pool: Sequence[Example]
@@ -21,7 +21,7 @@ NOTHING = Split((), ())
 
 
 def train_and_validation(queries: Sequence[Example], pool: Sequence[Example]) -> tuple[Split, Split]:
-    """What students learn from; a sixth of each side is kept for choosing between models."""
+    """(train, validation): a sixth of each side is kept for choosing between models."""
     q, p = len(queries) // 6, len(pool) // 6
     return Split(queries[q:], pool[p:]), Split(queries[:q], pool[:p])
 

@@ -1,4 +1,4 @@
-"""What methods are made from: a trained model of one seed with its problem, and its parts, each made once."""
+"""What methods are made from: a trained model of a seed with its problem, and parts that are each made once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -37,7 +37,7 @@ SECOND_SEED = 1000
 
 @dataclass
 class Bench:
-    """A trained model of one seed with its problem, and what methods are made from; each part is made once.
+    """A trained model of a seed with its problem, and the parts that methods are made from, each made once.
 
     Attributes:
         base: the decoder before it was trained.

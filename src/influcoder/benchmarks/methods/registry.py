@@ -44,9 +44,8 @@ def _shuffled(bench: Bench) -> Scorer:
 
 
 def _groups(bench: Bench) -> Scorer:
-    sample, once = bench.all_samples(), replace(bench.tuning, epochs=1, rows_a_step=8)
-    student = GroupStudent(bench.read, bench.seed)
-    return student.fit(bench.base, sample.queries, sample.pool, bench.folder / "groups", once)
+    once = replace(bench.tuning, epochs=1, rows_a_step=8)
+    return GroupStudent(bench.read, bench.seed).fit(bench.base, bench.all_samples(), bench.folder / "groups", once)
 
 
 def _regressor(bench: Bench) -> Scorer:

@@ -59,7 +59,7 @@ def kept(path: Path, make: Callable[[], Scored]) -> Scored:
 
 
 def kept_scores(path: Path, make: Callable[[], Scores]) -> Scores:
-    """The same for numbers whose cost is of no interest."""
+    """The same for numbers whose cost does not matter."""
     return kept(path, lambda: Scored(make(), 0.0, 0)).scores
 
 
@@ -73,7 +73,7 @@ def file_name(name: str) -> str:
 
 
 def _refuse_other_run(path: Path, made_by: Mapping[str, Any]) -> None:
-    """Keep what everything in a folder was made by; its numbers are of one version and of one setting.
+    """Record what everything in a folder was made by; its numbers come from a single version and setting.
 
     Raises:
         StoreMismatch: an earlier run of other settings, or of another version, began there.

@@ -1,6 +1,6 @@
 """A number as a benchmark reports it: its mean over seeds, each seed's, a 95 % interval; and what a method costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def over_query_means(rows: Sequence[Matrix], kinds: Sequence[str]) -> dict[str, 
     }
 
 
-def estimate(seeds: Sequence[float], interval_95: Sequence[float]) -> dict[str, Any]:
+def estimate(seeds: Sequence[float], interval_95: Iterable[float]) -> dict[str, Any]:
     """A number as it stands in `metrics.json`."""
     return {"mean": float(np.mean(seeds)), "interval_95": [float(x) for x in interval_95], "seeds": list(seeds)}
 
@@ -36,7 +36,7 @@ def estimate(seeds: Sequence[float], interval_95: Sequence[float]) -> dict[str, 
 def means(values: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
     """The means over seeds of numbers by name and key."""
     return {
-        name: {key: float(np.mean([one[name][key] for one in values])) for key in first}
+        name: {key: float(np.mean([seed[name][key] for seed in values])) for key in first}
         for name, first in values[0].items()
     }
 
@@ -44,12 +44,12 @@ def means(values: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict
 def costs(seeds: Sequence[Mapping[str, Scored]], problem: Problem, teacher: str = EXACT) -> dict[str, dict[str, float]]:
     """Medians over seeds of what every method cost; of memory the most.
 
-    `cost_share` is the time of one question asked alone as a share of exact scoring's: for the cascade the features of
-    its teacher and its cheap tier, for others just the ratio of the times.
+    `cost_share` is the time for one question alone as a share of exact scoring's: for the cascade the gradients of its
+    teacher and its cheap tier, for others the ratio of the times.
     """
     examples = len(problem.pool) + len(problem.queries)
     median = {
-        key: {name: float(np.median([getattr(one[name], key) for one in seeds])) for name in seeds[0]}
+        key: {name: float(np.median([getattr(seed[name], key) for seed in seeds])) for name in seeds[0]}
         for key in ("seconds", "learning_seconds", "bytes_per_example")
     }
     seconds = median["seconds"]
@@ -62,7 +62,7 @@ def costs(seeds: Sequence[Mapping[str, Scored]], problem: Problem, teacher: str 
             "examples_per_second": examples / max(seconds[name], 1e-9),
             "learning_seconds": median["learning_seconds"][name],
             "bytes_per_example": median["bytes_per_example"][name],
-            "memory_mb": max(one[name].memory_mb for one in seeds),
+            "memory_mb": max(seed[name].memory_mb for seed in seeds),
             "cost_share": shares[name],
         }
         for name in seconds

@@ -1,4 +1,4 @@
-"""`influcoder benchmark causal`: which method's scores say what training really does?
+"""`influcoder benchmark causal`: which method's scores predict what training does?
 
 A decoder is fine-tuned on a pool, with checkpoints, once for each seed. Every method scores every pool row for every
 query on that model, and is compared with two things that no attribution method has computed: the losses after
@@ -123,19 +123,15 @@ class Causal(ComparisonTask[CausalSettings, TrainingEffects]):
         }
 
     def _value(self, name: str, runs: Sequence[SeedRun[TrainingEffects]]) -> dict[str, Any]:
-        scores, truths = [run.scored[name].scores for run in runs], [run.truth for run in runs]
-        pairs = list(zip(scores, truths, strict=True))
-        steps = [(each[:, truth.stepped], truth.changes) for each, truth in pairs]
+        kinds, pairs = self.problem.kinds, [(run.scored[name].scores, run.truth) for run in runs]
+        steps = [(scores[:, truth.stepped], truth.changes) for scores, truth in pairs]
+        agreements = {
+            other: [spearman_rows(run.scored[name].scores, run.scored[other].scores).mean() for run in runs]
+            for other in runs[0].scored
+        }
         return {
-            "lds": over_query_means(
-                [lds(each, truth.subsets, truth.losses) for each, truth in pairs], self.problem.kinds
-            ),
-            "one_step": over_query_means([step_agreement(*step) for step in steps], self.problem.kinds),
+            "lds": over_query_means([lds(scores, truth.subsets, truth.losses) for scores, truth in pairs], kinds),
+            "one_step": over_query_means([step_agreement(*step) for step in steps], kinds),
             "one_step_pooled": float(np.mean([pooled_step_agreement(*step) for step in steps])),
-            "rho_to": {
-                other: float(
-                    np.mean([spearman_rows(run.scored[name].scores, run.scored[other].scores).mean() for run in runs])
-                )
-                for other in runs[0].scored
-            },
+            "rho_to": {other: float(np.mean(seeds)) for other, seeds in agreements.items()},
         }

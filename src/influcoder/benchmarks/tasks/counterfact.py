@@ -59,8 +59,10 @@ class Counterfact(ComparisonTask[CounterfactSettings, Scores]):
         relevant = [taught_by(run.problem.queries, run.problem.pool) for run in runs]
         values = {}
         for name in runs[0].scored:
-            rows = [retrieval_rows(run.scored[name].scores, each, K) for run, each in zip(runs, relevant, strict=True)]
-            measures = {key: _by_kind([row[place] for row in rows], runs) for place, key in enumerate(MEASURES)}
+            measured = [
+                retrieval_rows(run.scored[name].scores, rows, K) for run, rows in zip(runs, relevant, strict=True)
+            ]
+            measures = {key: _by_kind([pair[place] for pair in measured], runs) for place, key in enumerate(MEASURES)}
             values[name] = {kind: {key: measures[key][kind] for key in MEASURES} for kind in measures[MEASURES[0]]}
         return values
 
@@ -109,8 +111,9 @@ def _losses(bench: Bench) -> Scores:
 def _by_kind(rows: Sequence[Matrix], runs: Sequence[SeedRun[Any]]) -> dict[str, Any]:
     """For each kind of query and for all, the mean of all seeds' (n_queries,) rows."""
     kinds = [np.array(run.problem.kinds) for run in runs]
-    chosen = {kind: [one == kind for one in kinds] for kind in sorted(set(kinds[0].tolist()))}
-    chosen["all"] = [np.ones(len(one), bool) for one in kinds]
+    chosen = {kind: [of_seed == kind for of_seed in kinds] for kind in sorted(set(kinds[0].tolist()))}
+    chosen["all"] = [np.ones(len(of_seed), bool) for of_seed in kinds]
     return {
-        kind: over_queries([row[which] for row, which in zip(rows, each, strict=True)]) for kind, each in chosen.items()
+        kind: over_queries([row[which] for row, which in zip(rows, masks, strict=True)])
+        for kind, masks in chosen.items()
     }

@@ -55,7 +55,7 @@ class Fidelity:
 
 
 class OneCorpus(Task[FidelitySettings, FidelityBench, Mapping[str, Any]]):
-    """The benchmark on one corpus; what it measures are the numbers of a seed."""
+    """The benchmark on a single corpus; it measures all numbers of a seed."""
 
     compared = ("surface", "tfidf", "bm25", "random", "exact", "paper-recipe", "untrained")
     audited_roles = ("queries", "pool")  # a question may be worded as its own statement is
@@ -119,7 +119,7 @@ class OneCorpus(Task[FidelitySettings, FidelityBench, Mapping[str, Any]]):
         shares = {"static": 1.0} | self.curve(bench)
         numbers = {
             "examples": {part: [len(side) for side in split] for part, split in sizes.items()},
-            "methods": {name: one.fidelity(truth, problem.pool, seed=bench.seed) for name, one in scored.items()},
+            "methods": {name: method.fidelity(truth, problem.pool, seed=bench.seed) for name, method in scored.items()},
             "shortlists": {
                 tier: {
                     f"{share:g}": _kept_by(truth, scored[f"{tier}-exact-query"].scores, share) for share in SHORTLISTS
@@ -139,10 +139,10 @@ class OneCorpus(Task[FidelitySettings, FidelityBench, Mapping[str, Any]]):
         methods: dict[str, Any] = {}
         for name in seeds[0]["methods"]:
             values = [seed["methods"][name] for seed in seeds]
-            intervals = {key: np.mean([one["interval_95"][key] for one in values], axis=0) for key in METRICS}
-            methods[name] = {key: float(np.mean([one[key] for one in values])) for key in (*METRICS, *COSTS)}
+            intervals = {key: np.mean([value["interval_95"][key] for value in values], axis=0) for key in METRICS}
+            methods[name] = {key: float(np.mean([value[key] for value in values])) for key in (*METRICS, *COSTS)}
             methods[name]["interval_95"] = {key: interval.tolist() for key, interval in intervals.items()}
-            methods[name]["seeds"] = {key: [one[key] for one in values] for key in METRICS}
+            methods[name]["seeds"] = {key: [value[key] for value in values] for key in METRICS}
         averaged = {part: means([seed[part] for seed in seeds]) for part in MEANS if part in seeds[0]}
         return {"methods": methods} | averaged | {part: seeds[0][part] for part in ("curve", "examples")}
 
@@ -162,7 +162,7 @@ def _tiers(bench: Bench) -> tuple[str, ...]:
 
 
 def _in_int8(exact: Scored, encoder: InfluenceEncoder, test: Sample) -> Scored:
-    """The same scores from pool vectors of one byte a number, one scale a dimension."""
+    """The same scores from pool vectors of a byte a number, with a scale for each dimension."""
     vectors = encoder.encode_pool(test.pool)
     scale = np.maximum(np.abs(vectors).max(axis=0), 1e-30) / 127
     codes = np.round(vectors / scale).astype(np.int8)
@@ -192,12 +192,12 @@ def _rescored(truth: Floats, scores: Floats, count: int) -> Floats:
 
 
 def _kept_by(truth: Floats, scores: Floats, share: float) -> float:
-    """Share of the truth's top tenth among a query's best `share` of the pool: what exact re-scoring then finds."""
+    """Share of the truth's top tenth that is in a query's best `share` of the pool, so that re-scoring can find it."""
     return float(top_overlap_rows(truth, _rescored(truth, scores, round(share * truth.shape[1]))).mean())
 
 
 def _recall(truth: Floats, scored: Mapping[str, Scored], relevant: Any) -> dict[str, dict[str, float]]:
     """Recall@10 of the statement that a question paraphrases; the cascade re-scores the static tier's first 10 %."""
     cascade = _rescored(truth, scored["static-exact-query"].scores, truth.shape[1] // 10)
-    matrices = {name: one.scores for name, one in scored.items()} | {"teacher": truth, "cascade": cascade}
+    matrices = {name: method.scores for name, method in scored.items()} | {"teacher": truth, "cascade": cascade}
     return {name: retrieval(matrix, relevant) for name, matrix in matrices.items()}

@@ -1,4 +1,4 @@
-"""What the fidelity benchmark makes methods from: one corpus with one seed, its features and encoders kept on disk."""
+"""What the fidelity benchmark makes methods from: a corpus with a seed, its features and encoders kept on disk."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from influcoder.teachers.write import write_features
 
 @dataclass
 class FidelityBench(Bench):
-    """A bench whose one teacher is the truth; a seeded 15 % of what is learnt from chooses between models.
+    """A bench whose only teacher is the truth; a seeded 15 % of the training split chooses between models.
 
     Attributes:
         corpus: its name, shown in tables.
@@ -80,7 +80,7 @@ class FidelityBench(Bench):
         return FeaturesFolder(folder).sample
 
     def _kept_encoder(self, name: str, make: Callable[[], InfluenceEncoder]) -> InfluenceEncoder:
-        """The encoder of that name, from disk where an earlier run made it."""
+        """The named encoder, from disk where an earlier run made it."""
 
         def get() -> InfluenceEncoder:
             folder, teacher = self.folder / "encoders" / name, self.teacher()

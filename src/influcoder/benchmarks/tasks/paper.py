@@ -47,7 +47,9 @@ class Paper(Task[PaperSettings, Bench, None]):
         for backbone in self.settings.backbones:
             name = Path(backbone).name
             own = replace(bench, backbone=backbone, folder=bench.folder / name)
-            scored |= {f"{method}, {name}": one for method, one in score_methods(own, OF_A_BACKBONE).items()}
+            scored |= {
+                f"{method}, {name}": own_scored for method, own_scored in score_methods(own, OF_A_BACKBONE).items()
+            }
         return scored
 
     def measure(self, bench: Bench, scored: Mapping[str, Scored]) -> None:
@@ -58,11 +60,11 @@ class Paper(Task[PaperSettings, Bench, None]):
 
 
 def _agreement(name: str, runs: Sequence[SeedRun[None]]) -> dict[str, Any]:
-    each = []
+    seeds = []
     for run in runs:
         lengths = np.array([len(row.completion) for row in run.problem.pool])
-        each.append(agreement(run.scored[EXACT].scores, run.scored[name].scores, lengths))
+        seeds.append(agreement(run.scored[EXACT].scores, run.scored[name].scores, lengths))
     return {
-        key: estimate([one[key] for one in each], np.mean([one["interval_95"][key] for one in each], axis=0).tolist())
+        key: estimate([seed[key] for seed in seeds], np.mean([seed["interval_95"][key] for seed in seeds], axis=0))
         for key in MEASURES
     }

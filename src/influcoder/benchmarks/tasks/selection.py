@@ -8,7 +8,7 @@ does (Li et al. 2026, arXiv 2602.14696).
 
     pool      benign_chat rows of every genre, and as many of Dolly
     tasks     genres of benign_chat: other rows of theirs
-    students  learn from other rows of the same mixture, and label others still
+    students  learn from other rows of the same mixture, and label further ones
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,8 +68,8 @@ class Selection(ComparisonTask[SelectionSettings, Losses]):
             return np.stack([after([pool[row] for row in rows])[place] for place, rows in enumerate(chosen)])
 
         trainings = {"untouched": partial(after, ()), "all": partial(after, pool)} | {
-            f"{name}, {rule}": partial(after_choice, one.scores, rule)
-            for name, one in scored.items()
+            f"{name}, {rule}": partial(after_choice, method.scores, rule)
+            for name, method in scored.items()
             for rule in (RULES if name in CROSSED else (RULE,))
         }
         losses = {}
@@ -98,15 +98,15 @@ class Selection(ComparisonTask[SelectionSettings, Losses]):
         gains = [run.truth[f"random, {RULE}"] - run.truth[name] for run in runs]
         return {
             key: {
-                task: over_queries([each[place] for each in values]) for place, task in enumerate(self.settings.tasks)
+                task: over_queries([rows[place] for rows in values]) for place, task in enumerate(self.settings.tasks)
             }
-            | {"all": over_queries([each.ravel() for each in values])}
+            | {"all": over_queries([rows.ravel() for rows in values])}
             for key, values in (("loss", losses), ("gain", gains))
         }
 
 
 def mixed_problem(data: Path, settings: SelectionSettings, seed: int) -> Problem:
-    """The problem of one seed, its queries in the order of the tasks; its side "test" has each task's test rows so."""
+    """The problem of one seed; its queries, and the test rows in its side "test", are in the order of the tasks."""
     rng = np.random.default_rng(seed)
     rows = shuffled(benign_chat(data), None, "benign_chat", rng)
     queries, test, held = [], [], settings.queries + settings.test

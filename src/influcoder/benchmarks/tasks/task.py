@@ -93,7 +93,7 @@ class Task(ABC, Generic[Settings, AnyBench, Truth]):
         return [self._seed(seed, folder) for seed in range(self.settings.seeds)]
 
     def folder_name(self, seed: int) -> str:
-        """Where a seed's work is kept."""
+        """The folder of a seed."""
         return f"seed-{seed}"
 
     def _seed(self, seed: int, folder: Path) -> SeedRun[Truth]:

@@ -3,8 +3,8 @@
 DATE-LM's protocol (Jiao et al. 2025, arXiv 2507.09424): a decoder is fine-tuned on benign examples with less than
 1 % unsafe ones among them, and every method ranks the pool by its mean score for a few unsafe references. Among the
 rows are refusals of unsafe requests too, which look alike and are not unsafe: they are ranked with the others
-(heterogeneous) or left out of the ranking (homogeneous). DATE-LM trains a second model for the latter; here one saw
-both.
+(heterogeneous) or left out of the ranking (homogeneous). DATE-LM trains a second model for the latter; here a single
+model was trained on both.
 
     pool          dolly; unsafe answers and refusals of xstest
     references    unsafe answers of jailbreakbench's own requests
@@ -64,7 +64,7 @@ class Toxicity(ComparisonTask[ToxicitySettings, NDArray[Any]]):
             for name in values:
                 means = [run.scored[name].scores.mean(axis=0)[rows] for run, rows in zip(runs, shown, strict=True)]
                 plain = [precision_recall_areas(*pair) for pair in zip(means, unsafe, strict=True)]
-                drawn = [precision_recall_areas(*each) for each in zip(means, unsafe, draws, strict=True)]
+                drawn = [precision_recall_areas(*triple) for triple in zip(means, unsafe, draws, strict=True)]
                 values[name][ranking] = {
                     measure: estimate(
                         [float(areas[place][0]) for areas in plain],
@@ -76,20 +76,20 @@ class Toxicity(ComparisonTask[ToxicitySettings, NDArray[Any]]):
 
 
 def toxic_problem(data: Path, settings: ToxicitySettings, seed: int) -> Problem:
-    """The pool, the references and what students learn from, of one seed; a request stands on one side alone."""
+    """The pool, the references and what students learn from, of one seed; no request is on two sides."""
     rng, examples, taken = np.random.default_rng(seed), toxicity(data), set[str]()
 
     def draw(source: str, label: str, count: int | None) -> list[Example]:
-        """So many examples of requests that nothing else has taken; one of every such request when None."""
-        free = [one for one in examples if _is_of(one, source, label) and request(one) not in taken]
-        found: dict[str, Example] = {}
-        for one in shuffled(free, None, "toxicity", rng):
-            found.setdefault(request(one), one)
-        if count is not None and len(found) < count:
-            raise ConfigError(f"toxicity: {len(found)} different requests of a kind, {count} are needed.")
-        drawn = list(found.items())[:count]
-        taken.update(key for key, _ in drawn)
-        return [one for _, one in drawn]
+        """`count` examples of different requests that nothing else has taken, one of every such request when None."""
+        free = [row for row in examples if _is_of(row, source, label) and request(row) not in taken]
+        different: dict[str, Example] = {}
+        for row in shuffled(free, None, "toxicity", rng):
+            different.setdefault(request(row), row)
+        if count is not None and len(different) < count:
+            raise ConfigError(f"toxicity: {len(different)} different requests of a kind, {count} are needed.")
+        drawn = list(different.values())[:count]
+        taken.update(map(request, drawn))
+        return drawn
 
     benign = shuffled(dolly(data), settings.benign, "dolly", rng)
     hidden, unsafe_train = settings.benign // ONE_UNSAFE_IN, settings.train_pool // 6
@@ -101,19 +101,19 @@ def toxic_problem(data: Path, settings: ToxicitySettings, seed: int) -> Problem:
     train_pool = [*chats[:harmless], *draw("advbench", "unsafe", unsafe_train)]
     train_pool = [train_pool[row] for row in rng.permutation(len(train_pool))]
     pool = [pool[row] for row in rng.permutation(len(pool))]
-    # After all else, so that the rest is drawn as it would be without them.
+    # Drawn last, so that the rest is drawn as it would be without them.
     further = draw("harmbench", "unsafe", None)
     unlabelled = Split(further, [*chats[harmless:], *draw("advbench", "unsafe", None)])
     return Problem(pool, references, (), *train_and_validation(queries, train_pool), unlabelled)
 
 
 def request(example: Example) -> str:
-    """What is asked, without case and spacing; examples without toxic source stand for themselves."""
+    """The request, without case and spacing; an example of no toxic source is its own."""
     return " ".join(example.prompt.lower().split()) if "source" in example.metadata else example.id
 
 
 def _is_of(example: Example, source: str, label: str) -> bool:
-    """Whether an example is of a source and label; of jailbreakbench only its own requests, not those it collected."""
+    """Whether an example is of a source and label; of jailbreakbench only the requests it wrote itself."""
     own = source != "jailbreakbench" or example.metadata["origin"] == "Original"
     return (example.metadata["source"], example.metadata["label"]) == (source, label) and own
 
