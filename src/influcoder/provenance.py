@@ -23,6 +23,7 @@ class DecoderRecord:
         decoder_parameters: how many it has.
         revision: commit of the hub.
         template_date: what the chat template is told where it asks for the date.
+        remote_code: SHA-256 of Python code that came with it, and was run (--trust-remote-code).
         tokenizer_differs: how an adapter's own tokenizer, which is used, differs from its base's.
         optimizer: of a checkpoint: SHA-256 of the optimizer state that divides pool gradients.
         share: of a checkpoint: its weight among the checkpoints.
@@ -34,6 +35,7 @@ class DecoderRecord:
     decoder_parameters: int = 0
     revision: str | None = None
     template_date: str | None = None
+    remote_code: str | None = None
     tokenizer_differs: str | None = None
     optimizer: str | None = None
     share: float | None = None

@@ -121,7 +121,7 @@ def test_verified_hits_are_the_influences_in_the_features(made, call, name):
     folder = made(name)
     found = numbers(folder / "features")
     assert found["teacher"]["teacher"]["name"] == name
-    assert found["self_check"]["not_finite"] == found["self_check"]["zero"] == 0
+    assert 0 <= found["self_check"]["error"] < 1e-3
     assert len(found["teacher"]["teacher"].get("checkpoints", [])) == (2 if name in ("tracin", "less") else 0)
     sample = FeaturesFolder(folder / "features").sample
     where = ["--index", folder / "index", "--queries", "queries.jsonl", "-k", 5, "--verify", 5, "--json"]
@@ -378,9 +378,12 @@ def test_damaged_curvature(made, call, tmp_path, verb, damage):
 
 
 def test_words_without_numbers_stop_the_self_check(call, tmp_path):
+    rows = tmp_path / "rome.jsonl"
+    rows.write_bytes(b"\n".join(orjson.dumps({"prompt": f"Rome {n}? ", "completion": "yes"}) for n in range(6)))
+    sides = ["--queries", rows, "--pool", rows]
     for words in (["self-check"], ["features", "--output-dir", tmp_path / "out"]):
-        result = call(*words, "--decoder", "nan-word", *ROWS, *SAME, "--width", "64")
-        refused(result, "nan-word: the self-check failed: ", " gradients are not finite, '")
+        result = call(*words, "--decoder", "nan-word", *sides, *SAME, "--width", "64")
+        refused(result, "nan-word: the self-check failed: 2 of 2 gradients are not finite, '")
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
@@ -396,17 +399,17 @@ def test_self_check(call):
     found = orjson.loads(out)
     assert status == 0
     assert found["self_check"] == {
-        "examples": 16,
-        "not_finite": 0,
-        "zero": 0,
-        "batch_error": pytest.approx(0, abs=1e-5),
+        "examples": 2,
+        "layers": 14,
+        "error": pytest.approx(0, abs=1e-5),
+        "cosine": pytest.approx(1, abs=1e-5),
         "bf16_cosine": None,
     }
     assert set(found["reliability"]) == {"seeds", "sketched", "projected", "precision"}
     assert 0 < found["reliability"]["seeds"] < 1
     status, out, _ = call(*words)
     assert status == 0
-    assert "Gradients of 16 examples: 0 not finite, 0 zero" in " ".join(out.split())
+    assert "Gradients of 14 layers, 2 examples in a batch: at most " in " ".join(out.split())
     assert f"│ another seed       │ {found['reliability']['seeds']:.3f} │" in out
 
 

@@ -9,7 +9,7 @@ import cyclopts
 
 from influcoder.cli.around import demo, env, report
 from influcoder.cli.benchmark import benchmarks
-from influcoder.cli.flags import Flag
+from influcoder.cli.flags import NO_TRUST, Flag, Trust
 from influcoder.cli.output import words_of
 from influcoder.cli.plan import plans
 from influcoder.cli.pool import export, index, score, search, select
@@ -17,6 +17,7 @@ from influcoder.cli.rows import show
 from influcoder.cli.student import distill, evaluate
 from influcoder.cli.teach import features, import_attribution, self_check, teachers
 from influcoder.errors import ConfigError, InflucoderError
+from influcoder.model import remote_code
 from influcoder.version import __version__
 
 app = cyclopts.App(
@@ -35,7 +36,7 @@ app.command(plans, name="plan")
 
 
 @app.command
-def run(config: Path, *, resume: Flag = False, overwrite: Flag = False) -> None:
+def run(config: Path, *, resume: Flag = False, overwrite: Flag = False, trust: Trust = NO_TRUST) -> None:
     """Run a verb again from the config.toml that it left in its output folder.
 
     Args:
@@ -63,6 +64,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in sys.argv
+    remote_code.allow(False)
     try:
         try:
             app([word for word in sys.argv[1:] if word != "--debug"])

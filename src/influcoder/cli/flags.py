@@ -142,6 +142,24 @@ READ_AS_USUAL = Reading()
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class Trust:
+    """What the user trusts. It is typed each time: no config.toml says it in the user's place."""
+
+    trust_remote_code: Flag = False
+    "run the Python code that the decoder's folder holds (auto_map); read it first"
+
+    def __post_init__(self) -> None:
+        if self.trust_remote_code:
+            from influcoder.model import remote_code
+
+            remote_code.allow(True)
+
+
+NO_TRUST = Trust()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class Running:
     """Who does a long job's shards. What is written is the same, whoever does."""
 
@@ -187,8 +205,8 @@ class Teaching:
     "compare directions, or keep lengths"
     damping: float | None = None
     "of a curvature, as a share of its mean eigenvalue"
-    modules: str | None = None
-    "glob pattern of the layers to look at, as `*.mlp.*`; all linear ones but the head when omitted"
+    modules: Files | None = None
+    "patterns of the layers to look at, as `*.mlp.*`, or leave out, as `!*.gate`; all linear ones but the head if none"
     normalise_modules: Flag = False
     "scale each layer's part to unit length"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -202,6 +220,7 @@ class Teaching:
 
         changes = {name: value for name, value in vars(self).items() if name != "teacher"}
         changes["normalise_modules"] = self.normalise_modules or None
+        changes["modules"] = " ".join(self.modules) if self.modules else None
         return TeacherSettings.named(self.teacher, seed=seed, **changes)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from influcoder.cli.flags import INPUTS, Output, flat
 
-_NOT_REPLAYED = {"resume", "overwrite", "json", "workers", "ray", "worker_timeout", "shard"}
+_NOT_REPLAYED = {"resume", "overwrite", "json", "workers", "ray", "worker_timeout", "shard"} | {"trust_remote_code"}
 
 
 def finish(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import cyclopts
 
 from influcoder.cli.flags import (
+    NO_TRUST,
     PAPERS_TEACHER,
     READ_AS_USUAL,
     Files,
@@ -13,6 +14,7 @@ from influcoder.cli.flags import (
     Reading,
     Seed,
     Teaching,
+    Trust,
 )
 from influcoder.cli.output import print_json
 
@@ -29,6 +31,7 @@ def features(
     pool: Files,
     output_dir: Path = Path(),
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     checkpoints: Files | None = None,
     teaching: Teaching = PAPERS_TEACHER,
     max_length: int = 1024,
@@ -73,6 +76,7 @@ def index(
     approximate: Flag = False,
     decoder: str | None = None,
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     checkpoints: Files | None = None,
     seed: Seed = 0,
     reading: Reading = READ_AS_USUAL,

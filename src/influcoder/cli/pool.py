@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from influcoder.cli.flags import (
     BY_ITSELF,
+    NO_TRUST,
     READ_AS_USUAL,
     Files,
     Flag,
@@ -15,6 +16,7 @@ from influcoder.cli.flags import (
     Reading,
     ResumableOutput,
     Running,
+    Trust,
     share,
 )
 from influcoder.cli.output import finish, print_json, show
@@ -33,6 +35,7 @@ def index(
     running: Running = BY_ITSELF,
     decoder: str | None = None,
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
     """Embed a pool of any size and make it searchable; or change an index that is there.
@@ -96,6 +99,7 @@ def search(
     verify: int = 0,
     decoder: str | None = None,
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     checkpoints: Files | None = None,
     where: str | None = None,
     approximate: Flag = False,
@@ -156,6 +160,7 @@ def select(
     threshold: float | None = None,
     decoder: str | None = None,
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
     """Keep or drop pool rows by their mean influence on some queries; exactly one rule.
@@ -192,6 +197,7 @@ def score(
     where: str | None = None,
     decoder: str | None = None,
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
     """Write the score of every pool row for every query as scores.parquet: id, and a column score:ID a query.

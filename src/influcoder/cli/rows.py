@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from influcoder.cli.flags import READ_AS_USUAL, Files, Flag, Reading
+from influcoder.cli.flags import NO_TRUST, READ_AS_USUAL, Files, Flag, Reading, Trust
 from influcoder.cli.output import print_json
 from influcoder.errors import ConfigError
 
@@ -13,6 +13,7 @@ def show(
     pool: Files,
     rows: int = 3,
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     max_length: int = 1024,
     reading: Reading = READ_AS_USUAL,
     json: Flag = False,

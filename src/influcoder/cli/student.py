@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from influcoder.cli.flags import Files, Output, Seed
+from influcoder.cli.flags import NO_TRUST, Files, Output, Seed, Trust
 from influcoder.cli.output import finish
 
 
@@ -15,6 +15,7 @@ def distill(
     encoder: str | None = None,
     decoder: str | None = None,
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     unlabelled: Files | None = None,
     unlabelled_queries: Files | None = None,
     seed: Seed = 0,
@@ -57,6 +58,7 @@ def evaluate(
     train_features: Path | None = None,
     decoder: str | None = None,
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     checkpoints: Files | None = None,
     seed: Seed = 0,
 ) -> None:

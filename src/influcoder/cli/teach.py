@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from influcoder.cli.flags import (
     BY_ITSELF,
+    NO_TRUST,
     NOT_GIVEN,
     PAPERS_TEACHER,
     READ_AS_USUAL,
@@ -15,6 +16,7 @@ from influcoder.cli.flags import (
     Running,
     Seed,
     Teaching,
+    Trust,
 )
 from influcoder.cli.output import finish, print_json
 
@@ -26,6 +28,7 @@ def features(
     queries: Files,
     pool: Files,
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     checkpoints: Files | None = None,
     teaching: Teaching = PAPERS_TEACHER,
     max_length: int = 1024,
@@ -74,6 +77,7 @@ def self_check(
     queries: Files,
     pool: Files,
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     checkpoints: Files | None = None,
     teaching: Teaching = PAPERS_TEACHER,
     max_length: int = 1024,
@@ -122,6 +126,7 @@ def import_attribution(
     attribution: Attribution = NOT_GIVEN,
     decoder: str | None = None,
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
     """Bring your own attribution: features or scores of another tool become a features folder.

@@ -16,12 +16,14 @@ from typing import Any
 
 import orjson
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from influcoder.data.examples import Example
 from influcoder.data.messages import RowError
 from influcoder.errors import ConfigError, DataError, ModelError, first_line, some_of
+from influcoder.model import remote_code
 from influcoder.model.adapter_folder import base_and_adapter
 from influcoder.model.adapters import Adapter, MergedAdapter, with_adapter
 from influcoder.model.batches import Tokens
@@ -60,10 +62,10 @@ class Decoder:
         if max_length < 2:
             raise ConfigError(f"max_length is {max_length}, expected at least 2: a token and the one it predicts.")
         limit = getattr(model.config, "max_position_embeddings", None) or max_length
-        rows = model.get_input_embeddings().num_embeddings
+        rows = _rows(model, name)
         check_pair(tokenizer, rows, name)
         self.model = model.eval().requires_grad_(False)
-        if not _is_causal(self.model):
+        if not _is_causal(self.model, name):
             raise ModelError(
                 f"{name}: its predictions depend on the tokens that follow, so it is no causal language model "
                 "(an encoder such as BERT?). Give a decoder."
@@ -98,6 +100,7 @@ class Decoder:
             dtype: "auto" keeps float32 on a CPU and the stored type elsewhere; or "fp32", "bf16", "fp16".
             max_length: tokens of an example that are read; never more than the model has positions for.
             device: "cuda", "cpu" ...; the first accelerator when omitted.
+            trust_remote_code: run Python code that the folder holds (auto_map).
 
         Raises:
             ModelError: not found, not a causal LM, or the adapter does not fit.
@@ -106,6 +109,7 @@ class Decoder:
         if not sys.stderr.isatty():
             disable_progress_bar()
         stored_as = _dtype(dtype, device)
+        trust_remote_code = trust_remote_code or remote_code.allowed()
         path, own = base_and_adapter(path, adapter, revision=revision)
         if own is not None and adapter is None:
             revision = own.said.get("revision")  # the one given is of the adapter
@@ -121,6 +125,8 @@ class Decoder:
         except ModelError:
             raise
         except Exception as error:  # the libraries below raise errors of every class on damaged files
+            if of_code := remote_code.refused(path, error):
+                raise ModelError(of_code) from error
             found_in = own if adapter is None else None
             whose = "" if found_in is None else f" (the base that the adapter {found_in.path} names)"
             other = "" if found_in is None else f" Or name another: --decoder BASE --adapter {found_in.path}."
@@ -261,6 +267,7 @@ class Decoder:
                 template_date=template_date(self.tokenizer),
                 max_length=self.max_length,
                 tokenizer_differs=self.tokenizer_differs,
+                remote_code=remote_code.code_hash(self.model),
             )
         return self._fingerprint
 
@@ -270,12 +277,33 @@ def _absolute(path: str | Path | None) -> Any:
     return os.path.abspath(path) if path is not None and os.path.isdir(path) else path
 
 
+def _rows(model: PreTrainedModel, name: str) -> int:
+    """How many tokens the model's table holds; refuses models without table or head."""
+    try:
+        table, head = model.get_input_embeddings(), model.get_output_embeddings()
+    except NotImplementedError:
+        table = head = None
+    if not isinstance(table, nn.Module) or not hasattr(table, "num_embeddings") or head is None:
+        raise ModelError(
+            f"{name}: {type(model).__name__} has no table of token embeddings, or no head that gives logits of tokens. "
+            "Expected a causal language model of text."
+        )
+    rows: int = table.num_embeddings  # type: ignore[assignment]
+    return rows
+
+
 @torch.no_grad()
-def _is_causal(model: PreTrainedModel) -> bool:
+def _is_causal(model: PreTrainedModel, name: str) -> bool:
     table = model.get_input_embeddings()
     ids = torch.arange(5, device=table.weight.device) % table.num_embeddings
     pair = torch.stack([ids[:-1], torch.cat([ids[:-2], ids[-1:]])])  # they differ in the last token alone
-    one, other = (model(input_ids=row[None], use_cache=False).logits[0, :-1].float() for row in pair)
+    try:
+        one, other = (model(input_ids=row[None], use_cache=False).logits[0, :-1].float() for row in pair)
+    except Exception as error:  # models of every kind raise errors of every class
+        raise ModelError(
+            f"{name}: {type(model).__name__} cannot be run on tokens alone: {first_line(error)} Expected a decoder "
+            "that reads text and nothing else."
+        ) from error
     return torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().nan_to_num().max()), equal_nan=True)
 
 

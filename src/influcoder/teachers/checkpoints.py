@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from influcoder.errors import ModelError
+from influcoder.model import remote_code
 from influcoder.model.adapter_folder import base_and_adapter
 from influcoder.model.decoder import Decoder
 from influcoder.model.layers import View
@@ -23,13 +24,14 @@ class Checkpoint:
         path: its folder: a whole model, or the LoRA adapter of `base`.
         weight: its share in the sum over checkpoints: the learning rate there.
         base: the decoder an adapter belongs to.
-        max_length: as of `Decoder.load`.
+        max_length, trust_remote_code: as of `Decoder.load`.
     """
 
     path: Path
     weight: float = 1.0
     base: str | None = None
     max_length: int = 1024
+    trust_remote_code: bool = False
 
     @classmethod
     def read(
@@ -57,15 +59,15 @@ class Checkpoint:
                 1.0 if rate is None else rate,
                 base if (path / "adapter_config.json").exists() else None,
                 max_length,
+                remote_code.allowed(),
             )
             for path, rate in rates.items()
         ]
 
     def load(self) -> Decoder:
         """The decoder as it was then."""
-        if self.base is None:
-            return Decoder.load(self.path, max_length=self.max_length)
-        return Decoder.load(self.base, adapter=self.path, max_length=self.max_length)
+        base, adapter = (self.path, None) if self.base is None else (self.base, self.path)
+        return Decoder.load(base, adapter=adapter, max_length=self.max_length, trust_remote_code=self.trust_remote_code)
 
 
 @dataclass(frozen=True, slots=True)

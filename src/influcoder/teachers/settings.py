@@ -41,7 +41,8 @@ class TeacherSettings:
         margin: differentiate log(p / (1 - p)) instead of the loss, as TRAK does.
         normalise_modules: scale each layer's part to unit length first.
         code_rank: singular vectors that are kept of each layer's matrix, 0 for all (LoRIF).
-        modules: glob pattern of the layers; all linear ones but the head when None.
+        modules: patterns of the layers' names, with spaces between, those to leave out after a !; all linear ones but
+            the head when None.
         fit_examples: examples of each side that a curvature is learnt from, at most.
         seed: draws projections and sketch.
         precision: "bf16" runs the products in bfloat16; "auto" does so where the processor has it.
@@ -97,6 +98,8 @@ class TeacherSettings:
         """
         if name not in TEACHERS:
             raise ConfigError(f"teacher is {name!r}, expected one of {', '.join(TEACHERS)}.")
+        if isinstance(changes.get("modules"), list | tuple):
+            changes["modules"] = " ".join(changes["modules"])
         settings = TEACHERS[name][1] | {key: value for key, value in changes.items() if value is not None}
         return cls(name=name, **settings)
 

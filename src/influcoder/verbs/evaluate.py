@@ -82,11 +82,13 @@ def evaluate(
         methods, _ = judge(scorers, test.influence, test.queries, test.pool, seed=seed)
         made_by = features.provenance.teacher
         reliability = methods["exact"]["per_query_spearman"] if "exact" in methods else None
+        of_model = features.provenance.decoder
+        code = {"remote_code": of_model.remote_code} if of_model is not None and of_model.remote_code else {}
         metrics = {
             "schema": 1,
             "seeds": [seed],
             "splits": {"test_queries": len(test.queries), "test_pool": len(test.pool), "overlap": 0},
-            "teacher": {"name": made_by.name if made_by else None, "reliability": reliability},
+            "teacher": {"name": made_by.name if made_by else None, "reliability": reliability} | code,
             "methods": methods,
             "skipped": skipped,
         }
