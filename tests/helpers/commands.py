@@ -12,7 +12,7 @@ PROGRAM = Path(sys.executable).parent / "influcoder"
 def run(*words, cwd=None, width=200):
     environment = os.environ | {"COLUMNS": str(width)}
     return subprocess.run(
-        [str(PROGRAM), *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd, env=environment
+        [str(PROGRAM), *map(str, words)], capture_output=True, text=True, timeout=600, cwd=cwd, env=environment
     )
 
 
