@@ -224,7 +224,10 @@ def test_changed_index_is_refused(chosen, tmp_path, monkeypatch):
 
 def test_index_of_an_earlier_version_says_so(chosen, tmp_path, monkeypatch):
     """It kept texts and metadata, not the columns that they stood in."""
-    monkeypatch.setattr("influcoder.indexes.build.shard_columns", to_columns)
+    monkeypatch.setattr(
+        "influcoder.indexes.build.shard_columns",
+        lambda examples: {"id": [example.id for example in examples], **to_columns(examples)},
+    )
     index = Index.build(Hashed(), read_examples(chosen[1]), tmp_path / "index")
     with pytest.raises(StoreMismatch, match=r"not their original columns\. Index the pool again"):
         Selection.of(index, chosen[0].scores, top=0.5, drop=None, threshold=None).to_dataset()

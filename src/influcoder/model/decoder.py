@@ -5,7 +5,6 @@ prompt tokens carry none (`influcoder.model.tokenise`).
 """
 
 import copy
-import hashlib
 import logging
 import os
 import sys
@@ -14,9 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
-from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
@@ -27,6 +24,7 @@ from influcoder.model import remote_code
 from influcoder.model.adapter_folder import base_and_adapter
 from influcoder.model.adapters import Adapter, MergedAdapter, with_adapter
 from influcoder.model.batches import Tokens
+from influcoder.model.causal_model import is_causal, model_hash, table_rows
 from influcoder.model.template import template_date
 from influcoder.model.tokenise import Tokeniser
 from influcoder.model.tokenizer_loading import check_pair, load_tokenizer, tokenizer_hash
@@ -35,7 +33,6 @@ from influcoder.provenance import DecoderRecord
 logger = logging.getLogger("influcoder")
 
 """tokens without a row in the embedding that a tokenizer may have, as CodeLlama's has"""
-_NOT_ARITHMETIC = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 
 
 class Decoder:
@@ -62,10 +59,10 @@ class Decoder:
         if max_length < 2:
             raise ConfigError(f"max_length is {max_length}, expected at least 2: a token and the one it predicts.")
         limit = getattr(model.config, "max_position_embeddings", None) or max_length
-        rows = _rows(model, name)
+        rows = table_rows(model, name)
         check_pair(tokenizer, rows, name)
         self.model = model.eval().requires_grad_(False)
-        if not _is_causal(self.model, name):
+        if not is_causal(self.model, name):
             raise ModelError(
                 f"{name}: its predictions depend on the tokens that follow, so it is no causal language model "
                 "(an encoder such as BERT?). Give a decoder."
@@ -260,7 +257,7 @@ class Decoder:
         """What changes this decoder's numbers: weights and config, tokenizer and template, as hashes, and length."""
         if self._fingerprint is None:
             self._fingerprint = DecoderRecord(
-                decoder=_model_hash(self.model),
+                decoder=model_hash(self.model),
                 decoder_parameters=sum(p.numel() for p in self.model.parameters()),
                 revision=getattr(self.model.config, "_commit_hash", None),
                 tokenizer=tokenizer_hash(self.tokenizer),
@@ -275,45 +272,6 @@ class Decoder:
 def _absolute(path: str | Path | None) -> Any:
     """A folder's path for whatever reads it from elsewhere; a hub id as it is."""
     return os.path.abspath(path) if path is not None and os.path.isdir(path) else path
-
-
-def _rows(model: PreTrainedModel, name: str) -> int:
-    """How many tokens the model's table holds; refuses models without table or head."""
-    try:
-        table, head = model.get_input_embeddings(), model.get_output_embeddings()
-    except NotImplementedError:
-        table = head = None
-    if not isinstance(table, nn.Module) or not hasattr(table, "num_embeddings") or head is None:
-        raise ModelError(
-            f"{name}: {type(model).__name__} has no table of token embeddings, or no head that gives logits of tokens. "
-            "Expected a causal language model of text."
-        )
-    rows: int = table.num_embeddings  # type: ignore[assignment]
-    return rows
-
-
-@torch.no_grad()
-def _is_causal(model: PreTrainedModel, name: str) -> bool:
-    table = model.get_input_embeddings()
-    ids = torch.arange(5, device=table.weight.device) % table.num_embeddings
-    pair = torch.stack([ids[:-1], torch.cat([ids[:-2], ids[-1:]])])  # they differ in the last token alone
-    try:
-        one, other = (model(input_ids=row[None], use_cache=False).logits[0, :-1].float() for row in pair)
-    except Exception as error:  # models of every kind raise errors of every class
-        raise ModelError(
-            f"{name}: {type(model).__name__} cannot be run on tokens alone: {first_line(error)} Expected a decoder "
-            "that reads text and nothing else."
-        ) from error
-    return torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().nan_to_num().max()), equal_nan=True)
-
-
-def _model_hash(model: PreTrainedModel) -> str:
-    config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _NOT_ARITHMETIC}
-    digest = hashlib.sha256(orjson.dumps(config, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS))
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _dtype(name: str, device: str) -> torch.dtype | str:

@@ -26,7 +26,7 @@ from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead, worthwhile_weights
 from influcoder.student.pseudo_labels import PseudoLabels
 from influcoder.student.ridge import Choice, RidgeSolution
-from influcoder.student.sample import Sample
+from influcoder.student.sample import Sample, refuse_overlap
 from influcoder.student.short_reader import ShortReader
 from influcoder.student.static_reader import CHANNELS, StaticReader, inverse_document_frequency
 from influcoder.student.trust import Trust
@@ -102,7 +102,7 @@ def distill_static(
     'aggregated_spearman'
     """
     recipe = recipe or ClosedFormRecipe()
-    _refuse_overlap(train, validation)
+    refuse_overlap(train, validation)
     if forward is not None and short is not None:
         raise ConfigError("a student reads a forward pass or a shortened text's gradient, not both.")
     targets = SpectralTargets.of(train.query_features, train.pool_features, recipe.dim)
@@ -293,15 +293,3 @@ def measured_scores(validation: Sample, scores: Floats) -> dict[str, float]:
     lengths = np.array([len(one.completion) for one in validation.pool])
     found = agreement(validation.influence, scores, lengths)
     return {name: value for name, value in found.items() if isinstance(value, float)}
-
-
-def _refuse_overlap(train: Sample, validation: Sample) -> None:
-    for side in ("queries", "pool"):
-        mine, theirs = getattr(train, side), getattr(validation, side)
-        if len(mine) < 2 or len(theirs) < 2:
-            raise ConfigError(
-                f"{side}: {len(mine)} to train on, {len(theirs)} to validate on; expected at least 2 each."
-            )
-        shared = {one.id for one in mine} & {one.id for one in theirs}
-        if shared:
-            raise ConfigError(f"{side}: {len(shared)} examples are in both splits, {sorted(shared)[0]!r} among them.")

@@ -60,6 +60,23 @@ def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
     return whole.rows(q_train, p_train), whole.rows(q_validation, p_validation)
 
 
+def refuse_overlap(train: Sample, validation: Sample) -> None:
+    """See that two splits share no example and that neither is too small.
+
+    Raises:
+        ConfigError: they do, or one side has fewer than two examples.
+    """
+    for side in ("queries", "pool"):
+        mine, theirs = getattr(train, side), getattr(validation, side)
+        if len(mine) < 2 or len(theirs) < 2:
+            raise ConfigError(
+                f"{side}: {len(mine)} to train on, {len(theirs)} to validate on; expected at least 2 each."
+            )
+        shared = {one.id for one in mine} & {one.id for one in theirs}
+        if shared:
+            raise ConfigError(f"{side}: {len(shared)} examples are in both splits, {sorted(shared)[0]!r} among them.")
+
+
 def not_in(known: Sequence[Example], examples: Sequence[Example]) -> list[Example]:
     """Those of some examples whose text is not that of a known one, each text once."""
     seen = {normalised(one) for one in known}
