@@ -208,7 +208,7 @@ def test_modules_are_chosen_and_normalised(call, tmp_path):
     settings = numbers(tmp_path / "out")["teacher"]["teacher"]["settings"]
     assert (settings["modules"], settings["normalise_modules"]) == ("*.mlp.*", True)
     config = tomllib.loads((tmp_path / "out" / "config.toml").read_text(encoding="utf-8"))
-    assert (config["modules"], config["normalise_modules"]) == ("*.mlp.*", True)
+    assert (config["modules"], config["normalise_modules"]) == (["*.mlp.*"], True)
     before = contents(tmp_path / "out")
     assert call("run", tmp_path / "out" / "config.toml", "--overwrite")[0] == 0
     assert contents(tmp_path / "out") == before
@@ -241,7 +241,7 @@ REFUSED = {
     "forward with checkpoints": (["--teacher", "forward", *CHECKPOINTS], ["forward takes one model", "2 checkpoints"]),
     "adapter without": (["--teacher", "adapter"], ["without a plain LoRA adapter"]),
     "adapter of another": (["--teacher", "adapter", "--adapter", "adapter-of-another"], ["adapter-of-another", "base"]),
-    "adapter nowhere": (["--adapter", "nowhere"], ["nowhere", "PEFT folder"]),
+    "adapter nowhere": (["--adapter", "nowhere"], ["nowhere", "a folder that PEFT saved"]),
     "checkpoint missing": (
         ["--teacher", "tracin", "--checkpoints", "run/checkpoint-2", "run/checkpoint-9"],
         ["-9: no"],
