@@ -1,5 +1,6 @@
 """Every adapter that PEFT saves is merged and verified, or refused by name; the check of merges can fail."""
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -104,6 +105,16 @@ def test_merge_that_changes_the_logits_is_refused(tied, on_head, monkeypatch, dt
     monkeypatch.setattr(adapters, "_untie", lambda loaded: None)
     with pytest.raises(ModelError, match=r"merging this LoRA adapter into .* changes its logits by"):
         Decoder.load(tied, adapter=on_head, device="cpu", dtype=dtype)
+
+
+@pytest.mark.parametrize(("dtype", "told"), [("bf16", True), ("fp32", False)])
+def test_small_adapter_that_half_precision_rounds_away_is_said(tied, tmp_path, caplog, dtype, told):
+    adapter = lora_adapter(tmp_path, tied, target_modules=["down_proj", "o_proj", "up_proj"])
+    stored = load_file(adapter / "adapter_model.safetensors")
+    save_file({name: one * 0.1 for name, one in stored.items()}, adapter / "adapter_model.safetensors")
+    with caplog.at_level(logging.WARNING, logger="influcoder"):
+        Decoder.load(tied, adapter=adapter, device="cpu", dtype=dtype)
+    assert ("merging it in bfloat16 rounds by" in caplog.text) == told
 
 
 def test_untied_model_can_be_saved_and_loaded(tied, on_head, tmp_path, tokenizer):
