@@ -16,9 +16,11 @@ sys.path.insert(0, str(ROOT / "scripts" / "measure"))
 
 from contenders.agreement import TOLERANCE  # noqa: E402
 from gradients import table as speed_table  # noqa: E402
-from influcoder.benchmarks.results.tables import causal_tables, fidelity_tables, markdown  # noqa: E402
-from influcoder.benchmarks.results.task_tables import (  # noqa: E402
+from influcoder.benchmarks.results.tables import (  # noqa: E402
+    causal_tables,
     counterfact_tables,
+    fidelity_tables,
+    markdown,
     not_reached,
     selection_tables,
     toxicity_tables,

@@ -25,7 +25,7 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from influcoder import cli
-from influcoder.data.reading import read_rows
+from influcoder.data.row_files import read_rows
 from influcoder.demo.world import assets
 from influcoder.errors import StoreError
 from influcoder.store.files import write_json

@@ -24,7 +24,7 @@ import numpy as np
 from influcoder import __version__
 from influcoder.benchmarks.results.tables import markdown
 from influcoder.data.examples import Example
-from influcoder.demo.world import World, assets
+from influcoder.demo.world import DemoWorld, assets
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.teachers.make import make_teacher
@@ -144,7 +144,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     arguments = parse()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    world = World.load()
+    world = DemoWorld.load()
     queries = [world.queries[row] for row in world.rows("queries", split="test", kind="task")][: arguments.queries]
     pool = [world.pool[row] for row in world.rows("pool", split="test", kind="dolly")][: arguments.pool]
     learn_from = [one for one in world.pool if one.id not in {row.id for row in pool}]

@@ -43,14 +43,15 @@ from influcoder.demo.world import assets
 from influcoder.indexes.build import measure_codes
 from influcoder.indexes.index import Index
 from influcoder.model.decoder import Decoder
-from influcoder.store.codes import Code
-from influcoder.store.files import write_json, write_sealed
+from influcoder.provenance import Provenance
+from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
-from influcoder.store.stream import StreamWriter, write_stored
+from influcoder.store.scalar_code import ScalarCode
+from influcoder.store.writer import StoreWriter
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
-from influcoder.student.distill import distil_static
+from influcoder.student.distill import distill_static
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.student.sample import load_sample, split_sample
+from influcoder.student.features_folder import FeaturesFolder
 from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.write import write_features
@@ -117,8 +118,8 @@ def encoder(rows: list[Example], folder: Path, seed: int) -> InfluenceEncoder:
         ("pool", "pool", order[QUERIES : QUERIES + POOL]),
     ):
         write_features(taught, [rows[row] for row in chosen], role, features / side)  # type: ignore[arg-type]
-    train, validation = split_sample(load_sample(features), seed)
-    made = distil_static(backbone_of(decoder), train, validation, expected=expected_embeddings(decoder))
+    train, validation = FeaturesFolder(features).split(seed)
+    made = distill_static(backbone_of(decoder), train, validation, expected=expected_embeddings(decoder))
     made.save(folder)
     return InfluenceEncoder.load(folder)
 
@@ -262,16 +263,13 @@ def random_index(folder: Path, rows: int, seed: int) -> Index:
     """An index of random codes, without texts."""
     if not (folder / "manifest.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        rng, code = np.random.default_rng(seed), Code("int8", np.ones(WIDTH, np.float32))
-        shards = []
-        for number, start in enumerate(range(0, rows, SHARD_ROWS)):
-            size = min(SHARD_ROWS, rows - start)
-            stored = np.clip(np.rint(rng.standard_normal((size, WIDTH), np.float32) * 30), -127, 127).astype(np.int8)
-            ids = pa.table({"id": [str(row) for row in range(start, start + size)]})
-            shards.append(write_stored(folder, number, code, stored, ids, ""))
-        plan = StreamWriter(folder, kind="embeddings", code=code, made_by={}, shard_rows=SHARD_ROWS).plan
-        facts = {"rows": rows, "shards": shards, "next": len(shards), "changes": 0}
-        write_sealed(folder / "manifest.json", plan | facts)
+        rng, code = np.random.default_rng(seed), ScalarCode("int8", np.ones(WIDTH, np.float32))
+        writer = StoreWriter(folder, kind="embeddings", code=code, provenance=Provenance(), shard_rows=SHARD_ROWS)
+        while writer.rows < rows:
+            shard = writer.next_shard(min(SHARD_ROWS, rows - writer.rows))
+            vectors = rng.standard_normal((shard.stop - shard.start, WIDTH), np.float32) * 30
+            writer.write(shard, vectors, {"id": [str(row) for row in range(shard.start, shard.stop)]})
+        writer.finish()
     return Index(folder)
 
 

@@ -24,7 +24,7 @@ from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
 from influcoder.student.backbone import Embedder, sentence_transformer
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.student.sample import load_sample
+from influcoder.student.features_folder import FeaturesFolder
 
 REPEATS = 4
 
@@ -86,7 +86,7 @@ def losses(run: Path) -> dict[str, float]:
     """Per-query ρ of the paper's encoder in float32 minus that of the fast path, by place."""
     found = {}
     for place in sorted(path.parents[1] for path in run.glob("*/encoders/paper-recipe")):
-        test = load_sample(place / "features" / "test")
+        test = FeaturesFolder(place / "features" / "test").sample
         scores = {}
         for precision in ("fp32", "auto"):
             encoder = InfluenceEncoder.load(place / "encoders" / "paper-recipe")

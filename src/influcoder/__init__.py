@@ -11,61 +11,72 @@ from typing import TYPE_CHECKING, Any
 from influcoder.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from influcoder.attribution.search import Hit, search
+    from influcoder.api import distill, evaluate, features, index
+    from influcoder.attribution.search import Hit, Hits
     from influcoder.attribution.selection import Selection
     from influcoder.data.examples import Example
     from influcoder.data.reading import read_examples
     from influcoder.errors import InflucoderError
-    from influcoder.evaluation.evaluate import evaluate
     from influcoder.indexes.index import Index
     from influcoder.model.decoder import Decoder
-    from influcoder.student.distill import distil_static
+    from influcoder.student.distill import distill_static
     from influcoder.student.encoder import InfluenceEncoder
-    from influcoder.student.paper import distil_paper
+    from influcoder.student.features_folder import FeaturesFolder
+    from influcoder.student.paper import distill_paper
     from influcoder.student.sample import Sample
-    from influcoder.teachers.checkpoints import Checkpoint
-    from influcoder.teachers.gradient import GradientTeacher
     from influcoder.teachers.make import make_teacher
     from influcoder.teachers.settings import TeacherSettings
+    from influcoder.verbs.score import score
+    from influcoder.verbs.search import search, select
 
 _HOMES = {
-    "Checkpoint": "teachers.checkpoints",
     "Decoder": "model.decoder",
     "Example": "data.examples",
-    "GradientTeacher": "teachers.gradient",
+    "FeaturesFolder": "student.features_folder",
     "Hit": "attribution.search",
+    "Hits": "attribution.search",
     "Index": "indexes.index",
     "InflucoderError": "errors",
     "InfluenceEncoder": "student.encoder",
     "Sample": "student.sample",
     "Selection": "attribution.selection",
     "TeacherSettings": "teachers.settings",
-    "distil_paper": "student.paper",
-    "distil_static": "student.distill",
-    "evaluate": "evaluation.evaluate",
+    "distill": "api",
+    "distill_paper": "student.paper",
+    "distill_static": "student.distill",
+    "evaluate": "api",
+    "features": "api",
+    "index": "api",
     "make_teacher": "teachers.make",
     "read_examples": "data.reading",
-    "search": "attribution.search",
+    "score": "verbs.score",
+    "search": "verbs.search",
+    "select": "verbs.search",
 }
 
 __all__ = [
-    "Checkpoint",
     "Decoder",
     "Example",
-    "GradientTeacher",
+    "FeaturesFolder",
     "Hit",
+    "Hits",
     "Index",
     "InflucoderError",
     "InfluenceEncoder",
     "Sample",
     "Selection",
     "TeacherSettings",
-    "distil_paper",
-    "distil_static",
+    "distill",
+    "distill_paper",
+    "distill_static",
     "evaluate",
+    "features",
+    "index",
     "make_teacher",
     "read_examples",
+    "score",
     "search",
+    "select",
 ]
 
 
@@ -73,3 +84,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,3 +1,3 @@
 """The version of this package, which every folder it writes records."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

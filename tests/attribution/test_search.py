@@ -10,7 +10,7 @@ from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError
 from influcoder.indexes.index import Index
 from influcoder.student.decoder_tables import static_backbone
-from influcoder.student.distill import ClosedFormRecipe, distil_static
+from influcoder.student.distill import ClosedFormRecipe, distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.sample import Sample
 from influcoder.teachers.gradient import GradientTeacher
@@ -34,7 +34,7 @@ def encoder(teacher, tokenizer):
     table = teacher.decoder.model.get_input_embeddings().weight.numpy()
     recipe = ClosedFormRecipe(dim=16, product_width=32, channel_width=32)
     splits = sample(teacher, 1, 24, 40), sample(teacher, 2, 8, 12)
-    return distil_static(static_backbone(tokenizer, table), *splits, recipe, made_by=teacher.made_by)
+    return distill_static(static_backbone(tokenizer, table), *splits, recipe, provenance=teacher.provenance)
 
 
 @pytest.fixture(scope="module")

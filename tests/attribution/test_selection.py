@@ -1,13 +1,21 @@
 """Selections: who is kept, and the reasons given."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.given_vectors import Hashed
 from influcoder.attribution.selection import Selection
-from influcoder.errors import ConfigError
+from influcoder.data.columns import to_columns
+from influcoder.data.reading import read_examples
+from influcoder.errors import ConfigError, DataError, StoreCorrupt, StoreError, StoreMismatch
+from influcoder.indexes.index import Index
 
 IDS = ["a", "b", "c", "d", "e"]
 SCORES = np.array([0.5, -0.25, 0.75, 0.5, 0.0], np.float32)
@@ -41,9 +49,9 @@ def test_threshold_by_hand(threshold, kept):
 def test_top_keeps_as_many_as_asked_and_none_below_them(scores, share):
     ids, scores = named(scores)
     found = Selection.top(ids, scores, share=share)
-    assert found.kept.sum() == max(1, round(share * len(ids)))
-    if not found.kept.all():
-        assert scores[found.kept].min() >= scores[~found.kept].max()
+    assert found.is_kept.sum() == max(1, round(share * len(ids)))
+    if not found.is_kept.all():
+        assert scores[found.is_kept].min() >= scores[~found.is_kept].max()
 
 
 @given(scores=some_scores, share=shares)
@@ -51,7 +59,7 @@ def test_ties_go_by_order(scores, share):
     ids, scores = named([round(one) for one in scores])
     found = Selection.top(ids, scores, share=share)
     for value in set(scores.tolist()):
-        kept = found.kept[scores == value].tolist()
+        kept = found.is_kept[scores == value].tolist()
         assert kept == sorted(kept, reverse=True)
 
 
@@ -59,7 +67,7 @@ def test_ties_go_by_order(scores, share):
 def test_drop_is_what_top_leaves(scores, share):
     ids, scores = named(scores)
     top, drop = Selection.top(ids, scores, share=share), Selection.drop(ids, scores, share=share)
-    assert (top.kept ^ drop.kept).all()
+    assert (top.is_kept ^ drop.is_kept).all()
     assert sorted(top.kept_ids + drop.kept_ids) == sorted(ids)
 
 
@@ -114,3 +122,116 @@ def test_selections_of_the_same_scores_are_saved_alike(tmp_path):
     for name in ("one", "other"):
         Selection.top(IDS, SCORES, share=0.4).save(tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory):
+    """A selection of an index of mixed rows, and those rows."""
+    rows = [{"id": f"r{n}", "question": f"q {n}", "answer": f"a {n}", "level": n, "tags": ["x", "y"]} for n in range(4)]
+    rows += [{"id": f"r{n}", "messages": chat(n), "level": None} for n in range(4, 6)]
+    index = Index.build(Hashed(), read_examples(rows), tmp_path_factory.mktemp("index"))
+    scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], np.float32)
+    return Selection.of(index, scores, top=0.5, drop=None, threshold=None), rows
+
+
+def chat(n):
+    return [{"role": "user", "content": f"q {n}"}, {"role": "assistant", "content": f"a {n}"}]
+
+
+def without_nothing(rows):
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
+def test_kept_and_rejected_are_the_rows_of_the_table():
+    made = Selection.top(IDS, SCORES, share=0.4)
+    assert made.kept["id"].to_pylist() == made.kept_ids == ["a", "c"]
+    assert made.rejected["id"].to_pylist() == ["b", "d", "e"]
+    assert set(made.kept["reason"].to_pylist()) == {"kept: top 0.4 of the rows by score"}
+    assert made.kept.column_names == made.rejected.column_names == made.table().column_names
+
+
+@pytest.mark.parametrize("rule", [{"top": 0.4}, {"drop": 0.4}, {"threshold": 0.0}, {"threshold": np.float32(0.5)}])
+def test_another_rule_gives_what_a_new_selection_gives(chosen, rule):
+    selection, _ = chosen
+    again = selection.rethreshold(**rule)
+    whole = {"top": None, "drop": None, "threshold": None} | rule
+    expected = Selection.of(Index(selection.index), selection.scores, **whole)
+    assert again.table().equals(expected.table())
+    assert (again.index, again.manifest) == (selection.index, selection.manifest)
+
+
+@pytest.mark.parametrize("rule", [{}, {"top": 0.1, "drop": 0.1}, {"top": "5%"}, {"threshold": []}, {"drop": 2}])
+def test_rules_that_are_none(chosen, rule):
+    with pytest.raises(ConfigError):
+        chosen[0].rethreshold(**rule)
+
+
+def test_saved_selection_is_loaded(chosen, tmp_path):
+    selection, _ = chosen
+    selection.save(tmp_path / "selection.parquet")
+    for path in (tmp_path, str(tmp_path / "selection.parquet")):
+        loaded = Selection.load(path)
+        assert loaded.table().equals(selection.table())
+        assert (loaded.rule, loaded.index, loaded.manifest) == (selection.rule, selection.index, selection.manifest)
+        assert loaded.rethreshold(drop=0.5).kept_ids == ["r0", "r1", "r2"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"not a table"])
+def test_what_is_no_selection(tmp_path, content):
+    (tmp_path / "selection.parquet").write_bytes(content)
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "other.parquet")
+    for path in (tmp_path, tmp_path / "other.parquet", tmp_path / "nowhere"):
+        with pytest.raises(StoreCorrupt, match="cannot be read as a selection"):
+            Selection.load(path)
+
+
+def test_dataset_has_the_rows_as_they_were(chosen, tmp_path):
+    selection, rows = chosen
+    found = selection.to_dataset()
+    assert found.column_names == ["id", "question", "answer", "level", "tags", "messages"]
+    assert without_nothing(found) == without_nothing(rows[3:])
+    selection.save(tmp_path / "selection.parquet")
+    assert Selection.load(tmp_path).rethreshold(threshold=-1).to_dataset().num_rows == 6
+
+
+def test_dataset_of_nothing(chosen):
+    assert chosen[0].rethreshold(threshold=9).to_dataset().num_rows == 0
+
+
+def test_index_that_moved_is_named(chosen, tmp_path):
+    selection, _ = chosen
+    shutil.copytree(selection.index, tmp_path / "moved")
+    lost = replace(selection, index=tmp_path / "lost")
+    with pytest.raises(StoreError, match="lost"):
+        lost.to_dataset()
+    assert lost.to_dataset(tmp_path / "moved").to_dict() == selection.to_dataset().to_dict()
+    with pytest.raises(ConfigError, match="which index"):
+        replace(selection, index=None).to_dataset()
+
+
+def test_changed_index_is_refused(chosen, tmp_path, monkeypatch):
+    monkeypatch.setattr(Index, "encoder", Hashed())
+    selection, _ = chosen
+    shutil.copytree(selection.index, tmp_path / "index")
+    index = Index(tmp_path / "index").remove(["r0"])
+    assert len(index) == 5
+    for one in (selection, replace(selection, manifest=None)):
+        with pytest.raises(StoreMismatch, match="Select again"):
+            one.to_dataset(index)
+    assert Selection.of(index, selection.scores[1:], top=1.0, drop=None, threshold=None).to_dataset().num_rows == 5
+    assert len(index.add([{"id": "r0", "text": "back"}, {"id": "r1", "text": "there"}])) == 6
+
+
+def test_index_of_an_earlier_version_says_so(chosen, tmp_path, monkeypatch):
+    """It kept texts and metadata, not the columns that they stood in."""
+    monkeypatch.setattr("influcoder.indexes.build.shard_columns", to_columns)
+    index = Index.build(Hashed(), read_examples(chosen[1]), tmp_path / "index")
+    with pytest.raises(StoreMismatch, match=r"not their original columns\. Index the pool again"):
+        Selection.of(index, chosen[0].scores, top=0.5, drop=None, threshold=None).to_dataset()
+
+
+def test_rows_that_fit_no_table(tmp_path):
+    rows = [{"id": "a", "text": "t", "x": 1}, {"id": "b", "text": "t", "x": "one"}]
+    index = Index.build(Hashed(), read_examples(rows), tmp_path / "index")
+    with pytest.raises(DataError, match="kept_ids"):
+        Selection.of(index, SCORES[:2], top=1.0, drop=None, threshold=None).to_dataset()

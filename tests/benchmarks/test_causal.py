@@ -13,18 +13,20 @@ from helpers.commands import PROGRAM, refused
 from helpers.sentences import as_rows, sentences, write_jsonl
 from helpers.tiny import FAMILIES, save_decoder, tiny_decoder
 from influcoder import cli
-from influcoder.benchmarks.corpora.worlds import demo_world
-from influcoder.benchmarks.methods.registry import LEARNERS, World
+from influcoder.benchmarks.corpora.demo_problem import demo_problem
+from influcoder.benchmarks.corpora.problem import Problem, Split
+from influcoder.benchmarks.methods.registry import METHODS, MODEL_METHODS
 from influcoder.benchmarks.methods.rivals import first_layers
 from influcoder.benchmarks.results.tables import causal_table, causal_tables
-from influcoder.benchmarks.tasks.causal import CausalSettings, causal
+from influcoder.benchmarks.run import TASKS
+from influcoder.benchmarks.settings import CausalSettings
+from influcoder.benchmarks.tasks.causal import Causal
 from influcoder.errors import ConfigError, ModelError
 from influcoder.evaluation.evaluate import count_overlap
-from influcoder.model.finetune import FinetuneSettings
 from influcoder.teachers.settings import TEACHERS
 
 BASELINES = {"tfidf", "bm25", "random", "proxy", "randomised"}
-STUDENTS = set(LEARNERS) - {"paper-recipe"}
+LEARNERS = {name for name in MODEL_METHODS if "training" in METHODS[name].needs}
 QUICK = ["--decoder", "decoder", "--pool", "pool.jsonl", "--queries", "queries.jsonl", "--max-length", "96", "--quick"]
 
 
@@ -61,6 +63,7 @@ def numbers(folder):
         assert method.pop("examples_per_second") > 0
         assert method.pop("learning_seconds") >= 0
         assert method.pop("memory_mb") >= 0
+        assert method.pop("cost_share") > 0
     return found
 
 
@@ -134,7 +137,7 @@ def test_benchmark_is_replayed(calm, call, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("changed", "told"),
-    [(["--pool", "others.jsonl"], "made_by.pool"), (["--queries", "few.jsonl"], "dim: 5 there, 3 now")],
+    [(["--pool", "others.jsonl"], "by another run: pool: "), (["--queries", "few.jsonl"], "by another run: queries: ")],
 )
 def test_other_examples_are_not_gone_on_with(calm, call, changed, told):
     words = [word for word in QUICK if word not in (changed[0], QUICK[QUICK.index(changed[0]) + 1])]
@@ -169,7 +172,7 @@ def test_what_is_refused_leaves_the_folder_alone(call, tmp_path, words, told):
 def test_queries_that_are_trained_on_are_refused(call, tmp_path):
     files = ["--pool", "pool.jsonl", "--queries", "pool.jsonl"]
     result = call("benchmark", "causal", "--decoder", "decoder", *files, "--quick", "--output-dir", tmp_path)
-    refused(result, "'p0' stands in two splits")
+    refused(result, "'p0' is in two splits")
 
 
 def test_protocol_that_is_none(call):
@@ -189,11 +192,10 @@ def test_students_learn_from_their_own_split(tokenizer, tmp_path):
     sides = [(sentences(12, 20 + n, f"{n}q"), sentences(20, 30 + n, f"{n}p")) for n in range(4)]
     queries, pool = sides[0][0][:5], sides[0][1][:8]
     kinds = ["one", "one", "one", "other", "other"]
-    world = World(pool, queries, kinds, *sides[1:3], unlabelled=sides[3])
-    tune = FinetuneSettings(epochs=1, rows_a_step=8, precision="fp32")
-    settings = CausalSettings(seeds=2, subsets=3, stepped=3, finetune=tune)
-    found = causal(decoder, world, tmp_path, settings)
-    assert set(found["methods"]) >= STUDENTS
+    problem = Problem(pool, queries, kinds, *(Split(*side) for side in sides[1:]))
+    settings = CausalSettings(seeds=2, subsets=3, stepped=3, training_epochs=1, rows_a_step=8)
+    found = Causal(decoder, settings, problem).run(tmp_path)
+    assert set(found["methods"]) >= LEARNERS - {"paper-recipe"}
     assert found["seeds"] == [0, 1]
     for one in found["methods"].values():
         assert set(one["lds"]) == {"all", "one", "other"}
@@ -203,14 +205,14 @@ def test_students_learn_from_their_own_split(tokenizer, tmp_path):
     assert "seeds 0, 1;" in causal_tables(found)
 
 
-@pytest.mark.parametrize("quick", [False, True])
-def test_demo_world_keeps_its_splits_apart(quick):
-    world = demo_world(quick)
-    assert count_overlap(world.queries, world.pool, *world.train, *world.validation) == 0
-    assert set(world.kinds) == {"fact", "task"}
-    assert len(world.kinds) == len(world.queries)
-    facts = {one.metadata["fact"] for one in world.queries if one.metadata["kind"] == "fact"}
-    assert facts <= {one.metadata["fact"] for one in world.pool if one.metadata["kind"] == "planted"}
+@pytest.mark.parametrize("small", [False, True])
+def test_the_demos_problem_keeps_its_splits_apart(small):
+    problem = demo_problem(small)
+    assert count_overlap(problem.queries, problem.pool, *problem.train, *problem.validation) == 0
+    assert set(problem.kinds) == {"fact", "task"}
+    assert len(problem.kinds) == len(problem.queries)
+    facts = {query.metadata["fact"] for query in problem.queries if query.metadata["kind"] == "fact"}
+    assert facts <= {row.metadata["fact"] for row in problem.pool if row.metadata["kind"] == "planted"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -220,7 +222,7 @@ def test_first_layers_are_a_smaller_decoder_of_the_family(tokenizer, family):
     assert small.model.config.num_hidden_layers == 1
     assert decoder.model.config.num_hidden_layers == 2
     assert len(list(small.model.parameters())) < len(list(decoder.model.parameters()))
-    assert small.fingerprint["decoder"] != decoder.fingerprint["decoder"]
+    assert small.fingerprint.decoder != decoder.fingerprint.decoder
     whole = decoder.model.state_dict()
     assert all(tensor.equal(whole[name]) for name, tensor in small.model.state_dict().items())
 
@@ -232,6 +234,9 @@ def test_layers_in_no_list_are_refused(tokenizer):
         first_layers(decoder)
 
 
-def test_every_flag_of_the_benchmark_is_explained():
-    arguments = cli.app["benchmark"]["causal"].assemble_argument_collection(parse_docstring=True)
-    assert [one.name for one in arguments if one.show and not one.parameter.help] == []
+@pytest.mark.parametrize("task", TASKS)
+def test_every_flag_of_the_benchmarks_is_explained(task):
+    arguments = cli.app["benchmark"][task].assemble_argument_collection(parse_docstring=True)
+    shown = [argument for argument in arguments if argument.show]
+    assert {"--output-dir", "--decoder", "--quick", "--seeds", "--max-length"} <= {argument.name for argument in shown}
+    assert [argument.name for argument in shown if not argument.parameter.help] == []

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from helpers.tiny import tiny_decoder
-from influcoder.benchmarks.corpora.corpora import Budget, facts, states, tasks
+from influcoder.benchmarks.corpora.corpora import facts, states, tasks
+from influcoder.benchmarks.corpora.problem import NOTHING
 from influcoder.benchmarks.results.frontier import frontier
 from influcoder.benchmarks.results.tables import fidelity_tables
-from influcoder.benchmarks.tasks.fidelity import _places, fidelity
-from influcoder.benchmarks.tasks.fidelity_students import FidelitySettings
+from influcoder.benchmarks.settings import Budget, FidelitySettings
+from influcoder.benchmarks.tasks.fidelity import Fidelity
 from influcoder.errors import ConfigError, DataError, StoreMismatch
 from influcoder.evaluation.evaluate import count_overlap
 
@@ -60,33 +61,38 @@ def data(tmp_path_factory):
 
 @pytest.mark.parametrize("pool", ["dolly", "benign_chat"])
 def test_tasks_do_not_overlap(data, pool):
-    split = tasks(data, pool, BUDGET, seed=1)
-    assert [len(side) for side in (*split.train, *split.test)] == [30, 60, 10, 30]
-    assert all(count_overlap(split.train[side], split.test[side]) == 0 for side in (0, 1))
-    assert tasks(data, pool, BUDGET, seed=1) == split
-    assert tasks(data, pool, BUDGET, seed=2) != split
+    problem = tasks(data, pool, BUDGET, seed=1)
+    assert [len(side) for side in (*problem.train, problem.queries, problem.pool)] == [30, 60, 10, 30]
+    assert count_overlap(problem.train.queries, problem.queries) == 0
+    assert count_overlap(problem.train.pool, problem.pool) == 0
+    assert tasks(data, pool, BUDGET, seed=1) == problem
+    assert tasks(data, pool, BUDGET, seed=2) != problem
 
 
-def test_more_is_what_the_corpus_still_has(data):
-    split, without = (tasks(data, "dolly", budget, seed=1) for budget in (BUDGET, WITHOUT_MORE))
-    assert (split.train, split.test, without.more) == (without.train, without.test, ([], []))
-    assert [len(side) for side in split.more] == [40, 110]
-    assert not any(count_overlap(split.more[side], [*split.train[side], *split.test[side]]) for side in (0, 1))
-    split, without = (facts(data, budget, seed=1) for budget in (BUDGET, WITHOUT_MORE))
-    assert (split.train, split.test, without.more) == (without.train, without.test, ([], []))
-    assert [len(side) for side in split.more] == [36, 120]
-    assert not any(count_overlap(split.more[side], [*split.train[side], *split.test[side]]) for side in (0, 1))
+@pytest.mark.parametrize(
+    ("draw", "sizes"),
+    [(lambda *given: tasks(given[0], "dolly", *given[1:]), [40, 110]), (facts, [36, 120])],
+    ids=["tasks", "facts"],
+)
+def test_unlabelled_is_what_the_corpus_still_has(data, draw, sizes):
+    problem, without = (draw(data, budget, 1) for budget in (BUDGET, WITHOUT_MORE))
+    assert replace(problem, unlabelled=NOTHING) == replace(without, unlabelled=NOTHING)
+    assert not any(without.unlabelled)
+    assert [len(side) for side in problem.unlabelled] == sizes
+    for role in ("queries", "pool"):
+        others = [*getattr(problem.train, role), *getattr(problem, role)]
+        assert count_overlap(getattr(problem.unlabelled, role), others) == 0
 
 
 def test_facts_have_their_statement_and_look_alikes_in_the_pool(data):
-    split = facts(data, BUDGET, seed=0)
-    for queries, pool in (split.train, split.test):
+    problem = facts(data, BUDGET, seed=0)
+    for queries, pool in (problem.train, (problem.queries, problem.pool)):
         stated = states(queries, pool)
         assert stated.sum(axis=1).tolist() == [1] * len(queries)
-        kinds = [one.metadata.get("kind", "plain") for one in pool]
+        kinds = [row.metadata.get("kind", "plain") for row in pool]
         assert {kinds.count(kind) for kind in ("statement", "same-subject", "same-object")} == {len(queries)}
         assert kinds.count("plain") == len(pool) - 3 * len(queries)
-    subjects = [{one.metadata["fact"] for one in side[0]} for side in (split.train, split.test)]
+    subjects = [{query.metadata["fact"] for query in side} for side in (problem.train.queries, problem.queries)]
     assert not subjects[0] & subjects[1]
 
 
@@ -94,7 +100,7 @@ def test_missing_and_small_corpora_are_named(data, tmp_path):
     with pytest.raises(DataError, match=r"bbh\.jsonl\.gz: not there"):
         tasks(tmp_path, "dolly", BUDGET, seed=0)
     with pytest.raises(DataError, match="dolly: 200 different examples, 1030 are needed"):
-        tasks(data, "dolly", Budget(30, 1000, 10, 30), seed=0)
+        tasks(data, "dolly", replace(BUDGET, train_pool=1000), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +108,13 @@ def run(chat_tokenizer, data, tmp_path_factory):
     chat_decoder = tiny_decoder("llama", chat_tokenizer)
     folder = tmp_path_factory.mktemp("fidelity")
     settings = FidelitySettings(seeds=2, budget=BUDGET, shares=(0.5,), times=(2, 4))
-    return fidelity(chat_decoder, data, folder, settings), chat_decoder, folder, settings
+    return Fidelity(chat_decoder, settings, data).run(folder), chat_decoder, folder, settings
+
+
+def bench_of(decoder, settings, data, folder):
+    """The bench of Dolly and seed 0."""
+    corpus = Fidelity(decoder, settings, data).corpora["dolly"]
+    return corpus.bench(corpus.draw(0), 0, folder / corpus.folder_name(0))
 
 
 def test_every_method_on_every_corpus(run):
@@ -135,26 +147,28 @@ def test_sizes_are_those_that_were_drawn(run):
 
 def test_a_folder_of_other_settings_is_refused(run, data):
     _, decoder, folder, settings = run
-    with pytest.raises(StoreMismatch, match=r"begun by another run: times: .2, 4. there, .2. now"):
-        fidelity(decoder, data, folder, replace(settings, times=(2,)))
+    with pytest.raises(
+        StoreMismatch, match=r"dolly-0.made_by.json: begun by another run: paper_epochs: 8 there, 2 now"
+    ):
+        Fidelity(decoder, replace(settings, paper_epochs=2), data).run(folder)
 
 
 @pytest.mark.parametrize("teacher", ["layer-cosine", "logra"])
 def test_the_truth_is_any_teachers(chat_tokenizer, data, tmp_path, teacher):
-    settings = FidelitySettings(1, WITHOUT_MORE, (), (), corpora=("dolly",), teacher=teacher)
+    few = {"seeds": 1, "budget": WITHOUT_MORE, "shares": (), "times": (), "corpora": ("dolly",)}
+    settings = FidelitySettings(teacher=teacher, **few)
     decoder = tiny_decoder("llama", chat_tokenizer)
-    place = _places(decoder, data, tmp_path, settings, 0)[0]
-    assert place.teacher.settings.name == teacher
-    methods = fidelity(decoder, data, tmp_path, settings)["corpora"]["dolly"]["methods"]
+    assert bench_of(decoder, settings, data, tmp_path).teacher().settings.name == teacher
+    methods = Fidelity(decoder, settings, data).run(tmp_path)["corpora"]["dolly"]["methods"]
     assert methods["exact"]["per_query_spearman"] > 0.5
     assert methods["short"]["per_query_spearman"] > methods["random"]["per_query_spearman"]
     with pytest.raises(ConfigError, match="teacher is 'gradients', expected one of"):
-        replace(settings, teacher="gradients")
+        Fidelity(decoder, replace(settings, teacher="gradients"), data)
 
 
 def test_some_of_the_corpora(run, data):
     found, decoder, folder, settings = run
-    some = fidelity(decoder, data, folder, replace(settings, corpora=("benign_chat", "facts")))["corpora"]
+    some = Fidelity(decoder, replace(settings, corpora=("benign_chat", "facts")), data).run(folder)["corpora"]
     assert list(some) == ["benign_chat", "facts"]
     assert some["facts"] == found["corpora"]["facts"]
     assert set(found["corpora"]["benign_chat"]["methods"]) - set(some["benign_chat"]["methods"]) == {
@@ -177,12 +191,13 @@ def test_the_curve_goes_beyond_the_training_pool_as_far_as_the_corpus(run):
 
 def test_an_enlarged_sample_begins_with_the_training_pool(run, data):
     _, decoder, folder, settings = run
-    place = next(one for one in _places(decoder, data, folder, settings, 0) if one.name == "dolly")
-    twice = place.enlarged(2)
-    assert [one.id for one in twice.pool] == [one.id for one in [*place.train.pool, *place.split.more[1][:60]]]
-    np.testing.assert_array_equal(twice.pool_features[:60], place.train.pool_features)
+    bench = bench_of(decoder, settings, data, folder)
+    once, twice = bench.all_samples(), replace(bench, share=2).all_samples()
+    expected = [*once.pool, *bench.problem.unlabelled.pool[:60]]
+    assert [row.id for row in twice.pool] == [row.id for row in expected]
+    np.testing.assert_array_equal(twice.pool_features[:60], once.pool_features)
     assert len(twice.pool_features) == 120
-    assert twice.queries == place.train.queries
+    assert twice.queries == once.queries
 
 
 def test_longer_shortlists_keep_more(run):
@@ -200,7 +215,7 @@ def test_int8_is_as_good_and_half_as_large(run):
 
 def test_a_second_run_takes_up_what_is_there(run, data):
     found, decoder, folder, settings = run
-    again = fidelity(decoder, data, folder, settings)
+    again = Fidelity(decoder, settings, data).run(folder)
     assert again == found
 
 

@@ -13,25 +13,20 @@ from hypothesis.extra import numpy as arrays
 
 from helpers.sentences import sentences
 from helpers.tiny import tiny_decoder
-from influcoder.benchmarks.methods import registry as methods
+from influcoder.benchmarks.corpora.problem import Problem, Split
+from influcoder.benchmarks.methods import bench as benches
 from influcoder.benchmarks.methods.airrep import LEAST_GROUPS, GroupStudent, affordable_groups, group_loss
+from influcoder.benchmarks.methods.bench import PSEUDO, Bench
 from influcoder.benchmarks.methods.cost import Parts, memory_taken
-from influcoder.benchmarks.methods.registry import (
-    METHODS,
-    TASK_METHODS,
-    Bench,
-    Scored,
-    World,
-    all_methods,
-    chosen,
-    left_out,
-)
+from influcoder.benchmarks.methods.registry import METHODS, MODEL_METHODS, TASK_METHODS, chosen, left_out
 from influcoder.benchmarks.methods.rivals import Cascade, PointwiseRegressor, question_cost, with_shuffled_weights
-from influcoder.benchmarks.results.audit import audit
+from influcoder.benchmarks.methods.scored import score_methods
 from influcoder.benchmarks.results.estimates import costs
 from influcoder.benchmarks.results.sanity import hubness, length_dependence, sanity_of
 from influcoder.data.examples import Example
 from influcoder.errors import DataError, StoreMismatch
+from influcoder.evaluation.evaluate import Scored
+from influcoder.evaluation.methods import Method
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.finetune import FinetuneSettings
 
@@ -41,19 +36,20 @@ TUNING = FinetuneSettings(epochs=1, rows_a_step=8, precision="fp32")
 @pytest.fixture(scope="module")
 def bench(tokenizer, tmp_path_factory):
     decoder = tiny_decoder("llama", tokenizer)
-    world = World(
+    problem = Problem(
         sentences(30, 1, "p"),
         sentences(6, 2, "q"),
         ["q"] * 6,
-        (sentences(24, 3, "tq"), sentences(40, 4, "tp")),
-        (sentences(8, 5, "vq"), sentences(12, 6, "vp")),
+        Split(sentences(24, 3, "tq"), sentences(40, 4, "tp")),
+        Split(sentences(8, 5, "vq"), sentences(12, 6, "vp")),
     )
-    return Bench(decoder, decoder, (), world.pool, world, tmp_path_factory.mktemp("bench"), TUNING)
+    folder = tmp_path_factory.mktemp("bench")
+    return Bench(decoder, decoder, problem, folder, trained_on=problem.pool, tuning=TUNING)
 
 
 @pytest.fixture(scope="module")
 def exact(bench):
-    return METHODS["gradient-cosine"](bench).score(bench.world.queries, bench.world.pool)
+    return METHODS["gradient-cosine"].make(bench).score(bench.problem.queries, bench.problem.pool)
 
 
 def test_every_rival_of_the_issue_has_a_name():
@@ -65,29 +61,29 @@ def test_every_rival_of_the_issue_has_a_name():
 
 def test_what_a_bench_cannot_have_is_named(bench):
     pseudo = {"influcoder-static-from-short", "influcoder-static-from-short-exact-query"}
-    assert set(left_out(bench)) == {"adapter", "paper-recipe", "untrained", *pseudo}
-    alone = World(bench.world.pool, bench.world.queries, bench.world.kinds)
-    without = Bench(bench.base, bench.model, (), alone.pool, alone, bench.folder, TUNING, backbone="some/backbone")
-    assert "training split" in left_out(without)["paper-recipe"]
-    assert "untrained" not in left_out(without)
+    assert set(left_out(bench, MODEL_METHODS)) == {"adapter", "paper-recipe", "untrained", *pseudo}
+    assert left_out(bench, ["tfidf", "untrained"]) == {"untrained": "no --backbone was given"}
+    alone = Problem(bench.problem.pool, bench.problem.queries, bench.problem.kinds)
+    without = left_out(replace(bench, problem=alone, backbone="some/backbone"), MODEL_METHODS)
+    assert "training split" in without["paper-recipe"]
+    assert "untrained" not in without
 
 
 def test_a_rival_is_made_once_and_kept(bench, monkeypatch):
     made = []
 
-    def one_of(name):
-        def make(which):
+    def noted(name, method):
+        def make(parts):
             made.append(name)
-            return METHODS_BEFORE[name](which)
+            return method.make(parts)
 
-        return make
+        return Method(make, method.needs, method.costed_by)
 
-    METHODS_BEFORE = dict(METHODS)
     some = ("cascade", "influcoder", "mates", "airrep", "gradient-cosine", "random")
     for name in some:
-        monkeypatch.setitem(METHODS, name, one_of(name))
-    found = all_methods(bench, some)
-    assert all_methods(bench, some).keys() == found.keys() == set(some)
+        monkeypatch.setitem(METHODS, name, noted(name, METHODS[name]))
+    found = score_methods(bench, some)
+    assert score_methods(bench, some).keys() == found.keys() == set(some)
     assert len(made) == len(some)
     for name, one in found.items():
         assert one.scores.shape == (6, 30)
@@ -104,8 +100,10 @@ def test_students_learn_from_the_teacher_that_is_named(bench, tmp_path):
     np.testing.assert_array_equal(*(one.samples("layer-cosine")[0].influence for one in (bench, other)))
     mine, theirs = (one.samples()[0].influence for one in (bench, other))
     assert np.abs(mine - theirs).max() > 0.01
-    exact, learnt = (METHODS[name](other).score(other.world.queries, other.world.pool) for name in EXACT_AND_TAUGHT)
-    again = METHODS["cascade"](other).score(other.world.queries, other.world.pool)
+    exact, learnt = (
+        METHODS[name].make(other).score(other.problem.queries, other.problem.pool) for name in EXACT_AND_TAUGHT
+    )
+    again = METHODS["cascade"].make(other).score(other.problem.queries, other.problem.pool)
     listed = again > again.min(axis=1, keepdims=True) + 1
     assert listed.any()
     np.testing.assert_allclose(again[listed], learnt[listed], atol=1e-4)
@@ -113,6 +111,16 @@ def test_students_learn_from_the_teacher_that_is_named(bench, tmp_path):
 
 
 EXACT_AND_TAUGHT = ("gradient-cosine", "layer-cosine")
+
+
+def test_only_the_pseudo_labelled_student_learns_from_unlabelled_text(bench, tmp_path, monkeypatch):
+    learnt = []
+    monkeypatch.setattr(benches, "distill_tier", lambda tier, *_, unlabelled, **__: learnt.append((tier, unlabelled)))
+    unlabelled = Split(sentences(3, 91, "uq"), sentences(3, 92, "up"))
+    more = replace(bench, folder=tmp_path, problem=replace(bench.problem, unlabelled=unlabelled), parts=Parts())
+    for tier in ("static", PSEUDO):
+        more.student(tier)
+    assert learnt == [("static", ((), ())), ("static", unlabelled)]
 
 
 def test_the_papers_recipe_keeps_the_papers_teacher(bench, tmp_path, monkeypatch):
@@ -123,15 +131,21 @@ def test_the_papers_recipe_keeps_the_papers_teacher(bench, tmp_path, monkeypatch
         return SimpleNamespace(dim=1)
 
     monkeypatch.setattr(Bench, "untrained", lambda self: SimpleNamespace(backbone=None))
-    monkeypatch.setattr(methods, "distil_paper", learn)
+    monkeypatch.setattr(benches, "distill_paper", learn)
     for teacher in EXACT_AND_TAUGHT:
-        METHODS["paper-recipe"](replace(bench, folder=tmp_path, parts=Parts(), taught_by=teacher))
+        METHODS["paper-recipe"].make(replace(bench, folder=tmp_path, parts=Parts(), taught_by=teacher))
     np.testing.assert_array_equal(*taught)
 
 
 def test_the_teacher_is_compared_whatever_is_asked_for():
-    assert chosen(["tfidf"], "layer-cosine") == ("random", "tfidf", "gradient-cosine", "layer-cosine", "randomised")
-    assert set(chosen(None, "rrinf")) == {*TASK_METHODS, "rrinf"}
+    assert chosen(["tfidf"], TASK_METHODS, "layer-cosine") == (
+        "random",
+        "tfidf",
+        "gradient-cosine",
+        "layer-cosine",
+        "randomised",
+    )
+    assert set(chosen(None, TASK_METHODS, "rrinf")) == {*TASK_METHODS, "rrinf"}
 
 
 def test_a_cascade_costs_what_its_teacher_costs(bench):
@@ -139,23 +153,23 @@ def test_a_cascade_costs_what_its_teacher_costs(bench):
     found = {name: Scored(np.zeros((6, 30)), one, 0) for name, one in seconds.items()}
     asked = question_cost(6, 30)
     for teacher, share in (("gradient-cosine", asked + 0.1), ("less", 4 * asked + 0.1)):
-        assert costs([found], bench.world, teacher)["cascade"]["cost_share"] == pytest.approx(share)
+        assert costs([found], bench.problem, teacher)["cascade"]["cost_share"] == pytest.approx(share)
 
 
 def test_what_another_run_kept_is_not_gone_on_with(bench, tmp_path):
     mine = replace(bench, folder=tmp_path, parts=Parts())
-    all_methods(mine, ["random"])
-    assert set(all_methods(mine, ["random"])) == {"random"}
-    other = replace(bench.world, pool=bench.world.pool[1:])
+    score_methods(mine, ["random"])
+    assert set(score_methods(mine, ["random"])) == {"random"}
+    other = replace(bench.problem, pool=bench.problem.pool[1:])
     for changed in (
-        {"world": other},
+        {"problem": other},
         {"seed": 1},
         {"taught_by": "logra"},
         {"tuning": replace(TUNING, epochs=2)},
         {"model": tiny_again(bench)},
     ):
         with pytest.raises(StoreMismatch, match=r"made_by\.json: begun by another run"):
-            all_methods(replace(mine, **changed), ["random"])
+            score_methods(replace(mine, **changed), ["random"])
 
 
 def tiny_again(bench):
@@ -171,15 +185,15 @@ def test_the_first_call_is_not_timed(bench, monkeypatch, tmp_path):
             time.sleep(0.2 if Cold.calls == 1 else 0)
             return np.zeros((len(queries), len(pool)))
 
-    monkeypatch.setitem(METHODS, "cold", lambda bench: Cold())
-    found = all_methods(replace(bench, folder=tmp_path, parts=Parts()), ["cold"])["cold"]
+    monkeypatch.setitem(METHODS, "cold", Method(lambda bench: Cold()))
+    found = score_methods(replace(bench, folder=tmp_path, parts=Parts()), ["cold"])["cold"]
     assert found.seconds < 0.1
     assert found.scores.shape == (6, 30)
 
 
 def test_cascade_is_exact_on_its_shortlist_and_below_it_elsewhere(bench, exact):
     cascade = Cascade(bench.student("static"), bench.teacher(), share=0.2)
-    scores = cascade.score(bench.world.queries, bench.world.pool)
+    scores = cascade.score(bench.problem.queries, bench.problem.pool)
     best = np.argsort(-scores, axis=1)[:, :6]
     np.testing.assert_allclose(np.take_along_axis(scores, best, 1), np.take_along_axis(exact, best, 1), atol=1e-5)
     rest = np.sort(scores, axis=1)[:, :-6]
@@ -187,19 +201,21 @@ def test_cascade_is_exact_on_its_shortlist_and_below_it_elsewhere(bench, exact):
 
 
 def test_cascade_of_one_question_has_one_shortlist(bench):
-    cascade = Cascade(bench.student("static"), bench.teacher(), share=0.2, together=True)
-    scores = cascade.score(bench.world.queries, bench.world.pool)
+    cascade = Cascade(bench.student("static"), bench.teacher(), share=0.2, one_question=True)
+    scores = cascade.score(bench.problem.queries, bench.problem.pool)
     assert len({tuple(sorted(row)) for row in np.argsort(-scores, axis=1)[:, :6].tolist()}) == 1
 
 
 def test_cascade_of_the_whole_pool_is_the_teacher(bench, exact):
-    scores = Cascade(bench.student("static"), bench.teacher(), share=1.0).score(bench.world.queries, bench.world.pool)
+    scores = Cascade(bench.student("static"), bench.teacher(), share=1.0).score(
+        bench.problem.queries, bench.problem.pool
+    )
     np.testing.assert_allclose(scores, exact, atol=1e-5)
 
 
 def test_cost_of_a_question():
     assert question_cost(10, 1000, 0.2) == pytest.approx(201 / 1001)
-    assert question_cost(10, 1000, 0.2, together=True) == pytest.approx(210 / 1010)
+    assert question_cost(10, 1000, 0.2, one_question=True) == pytest.approx(210 / 1010)
 
 
 def test_regressor_learns_the_mean_influence(bench):
@@ -211,7 +227,7 @@ def test_regressor_learns_the_mean_influence(bench):
             return type("Features", (), {"vectors": np.array(values)})
 
     train, validation = bench.samples()
-    lengths = [len(one.completion) for one in bench.world.pool]
+    lengths = [len(one.completion) for one in bench.problem.pool]
 
     def with_lengths(sample):
         values = np.array([[float(len(one.completion))] for one in sample.pool])
@@ -220,8 +236,10 @@ def test_regressor_learns_the_mean_influence(bench):
     def read(examples):
         return np.array([[len(one.completion), 1.0] for one in examples])
 
-    regressor = PointwiseRegressor(read, Lengths(), bench.world.queries)
-    scores = regressor.fit(with_lengths(train), with_lengths(validation)).score(bench.world.queries, bench.world.pool)
+    regressor = PointwiseRegressor(read, Lengths(), bench.problem.queries)
+    scores = regressor.fit(with_lengths(train), with_lengths(validation)).score(
+        bench.problem.queries, bench.problem.pool
+    )
     assert (scores == scores[0]).all()
     assert spearman_rows(np.array([lengths]), scores[:1])[0] > 0.99
 
@@ -261,7 +279,7 @@ def test_group_loss_is_least_where_groups_rank_as_their_losses():
 
 def test_group_student_learns_what_training_did(bench, tmp_path):
     """Groups with a marked row have lower losses for every query: the marked row comes first."""
-    pool, queries = bench.world.train[1], bench.world.train[0]
+    pool, queries = bench.problem.train[1], bench.problem.train[0]
 
     def read(examples):
         return np.array([[1.0, float(one.id == "tp0"), float(one.id == "tp1")] for one in examples], np.float32)
@@ -284,7 +302,7 @@ def test_shuffled_weights_keep_their_numbers_and_lose_their_ranking(bench, exact
     for one, other in zip(bench.model.model.parameters(), shuffled.model.parameters(), strict=True):
         assert torch.equal(one.flatten().sort().values, other.flatten().sort().values)
         assert one.std() == 0 or not torch.equal(one, other)
-    scores = METHODS["randomised"](bench).score(bench.world.queries, bench.world.pool)
+    scores = METHODS["randomised"].make(bench).score(bench.problem.queries, bench.problem.pool)
     assert spearman_rows(exact, scores).mean() < 0.9
 
 
@@ -302,10 +320,10 @@ def test_parts_are_charged_to_whoever_uses_them():
 
     features = ("features", slow(0.05))
     _, first = parts.cost_of(slow(0.0, features, ("student", slow(0.02, features))))
-    assert first == pytest.approx(0.07, abs=0.02)
+    assert 0.07 <= first < 1  # sleeps are longer on a busy machine
     _, again = parts.cost_of(slow(0.0, ("student", slow(9))))
-    assert again == pytest.approx(0.07, abs=0.02)
-    assert parts.cost_of(slow(0.0))[1] < 0.01
+    assert 0.07 <= again < 1
+    assert parts.cost_of(slow(0.0))[1] < 0.05
     assert parts.get("features", slow(9)) == 0.05
 
 
@@ -332,7 +350,7 @@ def test_hubness_and_length_of_known_scores():
 
 def test_sanity_of_a_world(bench, exact):
     scored = {name: Scored(exact, 0.0, 0) for name in ("gradient-cosine", "randomised")}
-    found = sanity_of(scored, bench.world)
+    found = sanity_of(scored, bench.problem)
     assert found["randomised_rho"] == pytest.approx(1)
     assert set(found["methods"]) == set(scored)
 
@@ -342,9 +360,10 @@ def some(name, count, prompt="Say it"):
 
 
 def test_audit_tells_what_it_checked():
-    found = audit({"pool": some("p", 3), "queries": some("q", 2), "train": some("t", 4)})
-    assert found["examples"] == {"pool": 3, "queries": 2, "train": 4}
-    assert found["checked"] == ["pool / queries", "pool / train", "queries / train"]
+    found = Problem(some("p", 3), some("q", 2), train=Split(some("t", 4), some("u", 5))).audit()
+    assert found["examples"] == {"pool": 3, "queries": 2, "train queries": 4, "train pool": 5}
+    assert found["checked"][:3] == ["pool / queries", "pool / train queries", "pool / train pool"]
+    assert len(found["checked"]) == 6
     assert found["overlap"] == 0
 
 
@@ -354,19 +373,25 @@ def test_audit_tells_what_it_checked():
     ids=["id", "text"],
 )
 def test_any_overlap_is_an_error_that_names_one(leak):
+    problem = Problem(some("p", 3), some("q", 3), others={"test": [*some("r", 2), leak]})
     with pytest.raises(DataError, match=rf"leak between pool and test.*{leak.id}"):
-        audit({"pool": some("p", 3), "train": some("t", 3), "test": [*some("q", 2), leak]})
+        problem.audit()
+
+
+def test_roles_are_checked_apart():
+    problem = Problem(some("p", 3), some("p", 3), train=Split(some("t", 2), some("u", 2)))
+    with pytest.raises(DataError, match="leak between pool and queries"):
+        problem.audit()
+    assert problem.audit(["queries", "pool"])["checked"] == ["queries / train queries", "pool / train pool"]
+    with pytest.raises(DataError, match="leak between pool and train pool"):
+        replace(problem, train=Split(some("t", 2), some("p", 1))).audit(["queries", "pool"])
 
 
 def test_groups_that_must_be_apart():
-    sides = {"pool": some("p", 3), "queries": some("q", 3), "train": some("t", 3)}
-
-    def subject(example):
-        return example.id[1:]
-
+    problem = Problem(some("p", 3), some("q", 3), group=lambda example: example.id[1:])
     with pytest.raises(DataError, match=r"leak between pool and queries.*same group"):
-        audit(sides, apart=subject)
-    with pytest.raises(DataError, match="leak between pool and train"):
-        audit(sides, apart=subject, together=[("queries", "pool")])
-    del sides["train"]
-    assert audit(sides, apart=subject, together=[("queries", "pool")])["overlap"] == 0
+        problem.audit()
+    sharing = replace(problem, sharing=[("queries", "pool")])
+    assert sharing.audit()["overlap"] == 0
+    with pytest.raises(DataError, match="leak between pool and test"):
+        replace(sharing, others={"test": some("t", 3)}).audit()

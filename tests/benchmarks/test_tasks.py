@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -17,18 +18,20 @@ from helpers.commands import PROGRAM, refused
 from helpers.corpora import write_corpora, write_rows
 from helpers.tiny import save_decoder
 from influcoder.benchmarks.corpora.corpora import toxicity
-from influcoder.benchmarks.corpora.facts import FactBudget, FactSource, taught_by
+from influcoder.benchmarks.corpora.facts import FactSource, taught_by
 from influcoder.benchmarks.methods.registry import TASK_METHODS
-from influcoder.benchmarks.results.task_tables import not_reached
-from influcoder.benchmarks.tasks.counterfact import CounterfactSettings, fact_world
-from influcoder.benchmarks.tasks.selection import CROSSED, SelectionSettings, mixed_world
+from influcoder.benchmarks.results.tables import not_reached
+from influcoder.benchmarks.settings import CounterfactSettings, FactBudget, SelectionSettings, ToxicitySettings
+from influcoder.benchmarks.tasks.counterfact import fact_problem
+from influcoder.benchmarks.tasks.selection import CROSSED, mixed_problem
 from influcoder.benchmarks.tasks.selection_rules import RULES, diverse, highest, round_robin, top
-from influcoder.benchmarks.tasks.toxicity import ToxicitySettings, request, toxic_world
+from influcoder.benchmarks.tasks.toxicity import request, toxic_problem
 from influcoder.errors import ConfigError, DataError
 from influcoder.maths.metrics import precision_recall_areas, retrieval, retrieval_rows
 
 TASKS = ("toxicity", "counterfact", "selection")
-SMALL_FACTS = CounterfactSettings(1, *[FactBudget(2, 3, 1, 3)] * 2, FactBudget(1, 3, 1, 2))
+FEW = FactBudget(pairs=2, statements=3, asked=1, singles=3)
+SMALL_FACTS = CounterfactSettings(seeds=1, test=FEW, train=FEW, unlabelled=replace(FEW, pairs=1, singles=2))
 SCORES = arrays.arrays(np.float64, st.integers(2, 30), elements=st.sampled_from([-1.0, 0.0, 0.5, 2.0, 3.0]))
 
 
@@ -153,38 +156,39 @@ def test_a_killed_run_is_resumed_to_the_same_numbers(work, data, call, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
-def test_toxic_world_keeps_sources_and_requests_apart(data):
-    world = toxic_world(data, ToxicitySettings(benign=101, references=5, train_queries=12, train_pool=36), seed=3)
-    by_side = {name: {one.metadata.get("source", "plain") for one in side} for name, side in world.sides().items()}
+def test_toxic_problem_keeps_sources_and_requests_apart(data):
+    settings = ToxicitySettings(benign=101, references=5, train_queries=12, train_pool=36)
+    problem = toxic_problem(data, settings, seed=3)
+    by_side = {name: {one.metadata.get("source", "plain") for one in side} for name, side in problem.sides().items()}
     assert by_side["pool"] == {"plain", "xstest"}
     assert by_side["queries"] == {"jailbreakbench"}
     assert by_side["train queries"] == by_side["validation queries"] == {"harmbench"}
     assert by_side["train pool"] == by_side["unlabelled pool"] == {"plain", "advbench"}
     assert by_side["unlabelled queries"] == {"harmbench"}
-    labels = [one.metadata.get("label", "benign") for one in world.pool]
+    labels = [one.metadata.get("label", "benign") for one in problem.pool]
     assert (labels.count("benign"), labels.count("unsafe"), labels.count("safe_refusal")) == (101, 1, 2)
-    assert {one.metadata["origin"] for one in world.queries} == {"Original"}
-    asked = world.queries, *world.train, *world.validation, *world.unlabelled
+    assert {one.metadata["origin"] for one in problem.queries} == {"Original"}
+    asked = problem.queries, *problem.train, *problem.validation, *problem.unlabelled
     requests = [request(one) for side in asked for one in side]
     assert len(set(requests)) == len(requests)
 
 
 def test_pools_that_hide_nothing_are_refused():
-    with pytest.raises(ConfigError, match="100 benign rows"):
+    with pytest.raises(ConfigError, match="benign is 100, expected at least 101"):
         ToxicitySettings(benign=100)
     for settings in (ToxicitySettings, CounterfactSettings, SelectionSettings):
         with pytest.raises(ConfigError, match="seeds is 0"):
             settings(seeds=0)
-    with pytest.raises(ConfigError, match="a share that is a row or more"):
-        SelectionSettings(pool=5, share=0.05)
+    with pytest.raises(ConfigError, match="a share of one row or more"):
+        SelectionSettings(rows=5, share=0.05)
 
 
 def test_relevance_is_that_of_datelm(data):
-    world, knowledge = fact_world(data, SMALL_FACTS, seed=0)
-    relevant = taught_by(world.queries, world.pool)
-    kinds = np.array([one.metadata["kind"] for one in world.pool])
-    for query, row in zip(world.queries, relevant, strict=True):
-        stated = [one for one, is_it in zip(world.pool, row, strict=True) if is_it]
+    problem = fact_problem(data, SMALL_FACTS, seed=0)
+    relevant = taught_by(problem.queries, problem.pool)
+    kinds = np.array([one.metadata["kind"] for one in problem.pool])
+    for query, row in zip(problem.queries, relevant, strict=True):
+        stated = [one for one, is_it in zip(problem.pool, row, strict=True) if is_it]
         assert len(stated) == 3
         assert {one.completion for one in stated} == {query.completion}
         subjects = {one.metadata["subject"] for one in stated}
@@ -194,14 +198,14 @@ def test_relevance_is_that_of_datelm(data):
         assert set(kinds[row]) == {query.metadata["kind"]}
         # The true object is in no relevant text: the decoder must know it.
         assert not any(query.metadata["pair"][1] in one.prompt + one.completion for one in stated if same)
-    known = {one.metadata["subject"]: one.completion.strip() for one in knowledge}
-    assert all(known[one.metadata["subject"]] == one.metadata["pair"][1] for one in (*world.pool, *world.queries))
+    known = {one.metadata["subject"]: one.completion.strip() for one in problem.others["knowledge"]}
+    assert all(known[one.metadata["subject"]] == one.metadata["pair"][1] for one in (*problem.pool, *problem.queries))
 
 
 def test_look_alikes_share_the_words_and_carry_no_fact(data):
-    world, _ = fact_world(data, SMALL_FACTS, seed=0)
-    for query in world.queries:
-        mine = [one for one in world.pool if one.metadata["subject"] == query.metadata["subject"]]
+    problem = fact_problem(data, SMALL_FACTS, seed=0)
+    for query in problem.queries:
+        mine = [one for one in problem.pool if one.metadata["subject"] == query.metadata["subject"]]
         kinds = [one.metadata["kind"] for one in mine]
         assert kinds.count("true") == 1
         assert kinds.count("mention") == 3
@@ -212,19 +216,19 @@ def test_look_alikes_share_the_words_and_carry_no_fact(data):
                 assert query.completion != one.completion
             if one.metadata["kind"] == "true":
                 assert (one.prompt, one.completion) == (query.prompt, f" {query.metadata['pair'][1]}")
-    for one in world.pool:
+    for one in problem.pool:
         if one.metadata["kind"] == "object":
-            assert one.metadata["pair"] not in {query.metadata["pair"] for query in world.queries}
+            assert one.metadata["pair"] not in {query.metadata["pair"] for query in problem.queries}
 
 
 def test_no_fact_is_drawn_twice(data):
     source = FactSource(data, np.random.default_rng(0))
-    sides = [source.draw(FactBudget(2, 3, 1, 3)) for _ in range(3)]
+    sides = [source.draw(FEW) for _ in range(3)]
     subjects = [{one.metadata["subject"] for one in (*side.queries, *side.pool)} for side in sides]
     assert not subjects[0] & subjects[1]
     assert not (subjects[0] | subjects[1]) & subjects[2]
     with pytest.raises(DataError, match="pairs of objects with 1 subjects or more, 99 are needed"):
-        source.draw(FactBudget(1, 3, 1, 99))
+        source.draw(replace(FEW, singles=99))
 
 
 def test_a_prompt_in_other_case_or_spacing_is_the_same_prompt(data):
@@ -241,10 +245,10 @@ def test_missing_templates_are_named(data, tmp_path):
         FactSource(tmp_path, np.random.default_rng(0))
 
 
-def test_mixed_world_has_test_rows_of_each_task(data):
+def test_mixed_problem_has_test_rows_of_each_task(data):
     settings = SelectionSettings(
         tasks=("math", "sql"),
-        pool=60,
+        rows=60,
         share=0.1,
         queries=3,
         test=5,
@@ -252,18 +256,19 @@ def test_mixed_world_has_test_rows_of_each_task(data):
         train_pool=24,
         unlabelled=(9, 30),
     )
-    world, test = mixed_world(data, settings, seed=0)
+    problem = mixed_problem(data, settings, seed=0)
+    test = problem.others["test"]
     assert [one.metadata["genre"] for one in test] == ["math"] * 5 + ["sql"] * 5
-    assert list(world.kinds) == ["math"] * 3 + ["sql"] * 3
-    assert [one.metadata["genre"] for one in world.queries] == list(world.kinds)
-    assert len(world.pool) == 60
-    others, more = world.unlabelled
+    assert list(problem.kinds) == ["math"] * 3 + ["sql"] * 3
+    assert [one.metadata["genre"] for one in problem.queries] == list(problem.kinds)
+    assert len(problem.pool) == 60
+    others, more = problem.unlabelled
     assert {one.id.partition("-")[0] for one in others} == {"chat"}
     assert {one.id.partition("-")[0] for one in more} == {"chat", "dolly"}
-    held = {one.id for side in (*world.sides().values(), test) for one in side}
-    assert len(held) == len(test) + sum(map(len, world.sides().values()))
+    held = {one.id for side in problem.sides().values() for one in side}
+    assert len(held) == sum(map(len, problem.sides().values()))
     with pytest.raises(DataError, match="80 rows of genre 'math', more than 85"):
-        mixed_world(data, SelectionSettings(tasks=("math",), test=77), seed=0)
+        mixed_problem(data, SelectionSettings(tasks=("math",), test=77), seed=0)
 
 
 def test_unknown_genre_is_refused(work, data, call, tmp_path):

@@ -20,10 +20,11 @@ from helpers.folders import contents
 from helpers.sentences import WORDS, as_rows, sentences, write_jsonl
 from helpers.tiny import save_decoder, tiny_model
 from influcoder import __version__, cli
-from influcoder.cli.flags import local, share
+from influcoder.cli.flags import share
 from influcoder.cli.output import words_of, write_config
 from influcoder.errors import ConfigError, StoreError
 from influcoder.report import console as tables
+from influcoder.store.output_folder import local
 
 VERBS = sorted(
     [
@@ -43,6 +44,7 @@ VERBS = sorted(
         "search",
         "select",
         "self-check",
+        "show",
         "teachers",
     ]
 )
@@ -101,7 +103,7 @@ def evaluated(work, distilled):
 def test_features(work, features):
     found = orjson.loads(features.stdout)
     assert (found["queries"], found["pool"]) == (40, 120)
-    assert found["teacher"]["width"] == 1024
+    assert found["teacher"]["teacher"]["settings"]["width"] == 1024
     assert orjson.loads((work / "features" / "metrics.json").read_bytes()) == found
 
 
@@ -218,8 +220,9 @@ def test_escapes_in_an_error_are_made_visible(work, distilled, call):
         (["index", "--encoder", "encoder", "--pool", "pool-1.jsonl", "--output-dir", "index"], "not empty"),
         (["distill", "--features", "features", "--output-dir", "encoder"], "not empty"),
         (["search", "--index", "nowhere", "--prompt", "a", "--completion", "b"], "nowhere"),
-        (["search", "--index", "index"], "--prompt and --completion"),
-        (["search", "--index", "index", "--prompt", "a", "--completion", " "], "--prompt and --completion"),
+        (["search", "--index", "index"], "--query is missing. Give what the model was asked"),
+        (["search", "--index", "index", "--query", "a"], "--completion is missing. Give what"),
+        (["search", "--index", "index", "--prompt", "a", "--completion", " "], "--completion is missing"),
         (["search", "--index", "index", "--prompt", "a", "--completion", "b", "-k", "0"], "k is 0"),
         (["search", "--index", "index", "--prompt", "a", "--completion", "b", "--verify", "20"], "--decoder"),
         (["search", "--index", "index", "--queries", "nowhere.jsonl"], "nowhere.jsonl"),

@@ -24,7 +24,7 @@ from influcoder.runners.share import Share
 from influcoder.store.output_folder import claim
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.encoder_folder import teacher_of
-from influcoder.student.sample import load_sample
+from influcoder.student.features_folder import FeaturesFolder
 from influcoder.teachers.settings import TEACHERS
 
 CHECKPOINTS = ["--checkpoints", "run/checkpoint-2", "run/checkpoint-4"]
@@ -123,7 +123,7 @@ def test_verified_hits_are_the_influences_in_the_features(made, call, name):
     assert found["teacher"]["teacher"] == name
     assert found["self_check"]["not_finite"] == found["self_check"]["zero"] == 0
     assert len(found["teacher"].get("checkpoints", [])) == (2 if name in ("tracin", "less") else 0)
-    sample = load_sample(folder / "features")
+    sample = FeaturesFolder(folder / "features").sample
     where = ["--index", folder / "index", "--queries", "queries.jsonl", "-k", 5, "--verify", 5, "--json"]
     status, out, err = call("search", *where, *decoder_of(name))
     assert status == 0, err
@@ -177,7 +177,7 @@ def test_exact_queries_are_in_the_basis_the_encoder_was_distilled_in(made, call,
     ]
     status, out, err = call("evaluate", *where, "--decoder", "decoder", "--overwrite", "--json")
     assert status == 0, err
-    encoder, test = InfluenceEncoder.load(folder / "encoder"), load_sample(folder / "test")
+    encoder, test = InfluenceEncoder.load(folder / "encoder"), FeaturesFolder(folder / "test").sample
     teacher = teacher_of(encoder, Decoder.load("decoder", device="cpu", max_length=96))
     vectors = encoder.project_query(test.queries, teacher.features(test.queries, "query").vectors)
     expected = spearman_rows(test.influence, vectors @ encoder.encode_pool(test.pool).T).mean()
@@ -205,8 +205,8 @@ def test_evaluation_is_replayed_with_its_checkpoints(made, call, tmp_path, monke
 def test_modules_are_chosen_and_normalised(call, tmp_path):
     words = ["--decoder", "decoder", *ROWS, *SAME, "--width", "64", "--modules", "*.mlp.*", "--normalise-modules"]
     assert call("features", *words, "--output-dir", tmp_path / "out")[0] == 0
-    made_by = numbers(tmp_path / "out")["teacher"]
-    assert (made_by["modules"], made_by["normalise_modules"]) == ("*.mlp.*", True)
+    settings = numbers(tmp_path / "out")["teacher"]["teacher"]["settings"]
+    assert (settings["modules"], settings["normalise_modules"]) == ("*.mlp.*", True)
     config = tomllib.loads((tmp_path / "out" / "config.toml").read_text(encoding="utf-8"))
     assert (config["modules"], config["normalise_modules"]) == ("*.mlp.*", True)
     before = contents(tmp_path / "out")
@@ -218,7 +218,9 @@ def test_tracin_without_checkpoints_is_the_decoder_alone(call, tmp_path):
     words = ["features", "--decoder", "decoder", *ROWS, *SAME, "--width", "64"]
     for name in ("tracin", "gradient-dot"):
         assert call(*words, "--teacher", name, "--output-dir", tmp_path / name)[0] == 0
-    np.testing.assert_array_equal(*(load_sample(tmp_path / name).influence for name in ("tracin", "gradient-dot")))
+    np.testing.assert_array_equal(
+        *(FeaturesFolder(tmp_path / name).sample.influence for name in ("tracin", "gradient-dot"))
+    )
 
 
 def test_checkpoints_by_glob_come_in_the_order_of_training(call, tmp_path):
@@ -371,7 +373,7 @@ def test_damaged_curvature(made, call, tmp_path, verb, damage):
         assert result[0] == 0
         assert data_of(features) == data_of(folder / "features")
     else:
-        refused(result, "teacher.safetensors" if verb != "features" or damage is not flip else "made_by.fitted")
+        refused(result, "teacher.safetensors" if verb != "features" or damage is not flip else "made_by.teacher.fitted")
         assert not (tmp_path / "new").exists()
 
 

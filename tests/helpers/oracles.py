@@ -11,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 from influcoder.model.batches import Tokens
 from influcoder.model.decoder import Decoder
 from influcoder.model.layers import View
+from influcoder.model.products import Block, Weight
 
 
 def exact_copy(model: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -81,10 +82,26 @@ def weight_gradients(decoder, views, tokens, loss=loss, dtype=torch.float64) -> 
     """The raw gradient of each view's layer, (examples, inputs, outputs)."""
     names = {module: name for name, module in decoder.model.named_modules()}
     model = exact_copy(decoder.model, dtype)
-    layers = [model.get_submodule(names[view.module]) for view in views]
-    parameters = [layer.weight.requires_grad_(True) for layer in layers]
-    found = parameter_gradients(model, parameters, tokens, loss)
-    return [g.mT if isinstance(layer, Conv1D) else g for g, layer in zip(found, layers, strict=True)]
+    parameters = []
+    for view in views:
+        weight = view.module.weight if isinstance(view.module, Block) else Weight(view.module, "weight")
+        parameters.append(Weight(model.get_submodule(names[weight.module]), weight.name).tensor.requires_grad_(True))
+    rows = [torch.autograd.grad(loss(model, one), parameters, allow_unused=True) for one in tokens]
+    found = []
+    for number, (view, parameter) in enumerate(zip(views, parameters, strict=True)):
+        each = [torch.zeros_like(parameter) if row[number] is None else row[number] for row in rows]
+        found.append(torch.stack([_of_layer(view, one) for one in each]))
+    return found
+
+
+def _of_layer(view: View, gradient: Tensor) -> Tensor:
+    """(inputs, outputs) of a layer out of its parameter's gradient; of a block, the sizes tell which is which."""
+    if not isinstance(view.module, Block):
+        return gradient if isinstance(view.module, Conv1D) else gradient.T
+    sizes = view.module.inputs, view.module.outputs
+    block = gradient.flatten().view(view.module.count, -1)[view.module.number]
+    stored = gradient.shape[-2:] if view.module.count > 1 else gradient.shape
+    return block.view(sizes) if tuple(stored) == sizes else block.view(sizes[::-1]).T
 
 
 def explicit(view: View, raw: Tensor) -> Tensor:

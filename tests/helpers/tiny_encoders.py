@@ -8,6 +8,7 @@ from influcoder.indexes import build as indexing
 from influcoder.model.decoder import Decoder
 from influcoder.store.output_folder import Folder
 from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.features_folder import FeaturesFolder
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.verbs import features as feature_verbs
 from influcoder.verbs.distill import distill
@@ -19,7 +20,12 @@ def save_encoder(folder, tokenizer, tier="static"):
     """(its folder, its decoder)"""
     decoder = Decoder.load(save_decoder(folder / "decoder", tokenizer), device="cpu")
     feature_verbs.features(decoder, sentences(30, 1, "q"), sentences(60, 2, "p"), Folder(folder / "train"), SETTINGS)
-    distill(folder / "train", Folder(folder / tier), recipe=tier, decoder=None if tier == "static" else decoder)
+    distill(
+        FeaturesFolder(folder) / "train",
+        Folder(folder / tier),
+        recipe=tier,
+        decoder=None if tier == "static" else decoder,
+    )
     return folder / tier, decoder
 
 

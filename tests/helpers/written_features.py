@@ -6,7 +6,7 @@ from influcoder.teachers import write as writing
 from influcoder.teachers.fitted import fitted
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
-from influcoder.teachers.write import Side, write_sides
+from influcoder.teachers.write import RoleExamples, write_sides
 
 SETTINGS = TeacherSettings.named("logra", rank=4, precision="fp32", fit_examples=32, token_budget=400)
 
@@ -21,7 +21,10 @@ def write_both_sides(model, folder, runner, decoder=None):
         teacher = make_teacher(decoder or Decoder.load(model, device="cpu", max_length=64), SETTINGS)
         folder.mkdir(exist_ok=True)
         fitted(teacher, facts(24), facts(12, 50), folder)
-        sides = [Side("query", facts(12, 50), folder / "queries"), Side("pool", facts(40), folder / "pool")]
+        sides = [
+            RoleExamples("query", facts(12, 50), folder / "queries"),
+            RoleExamples("pool", facts(40), folder / "pool"),
+        ]
         return write_sides(teacher, sides, runner=runner)
     finally:
         writing.SHARD_ROWS = usual

@@ -14,7 +14,9 @@ from influcoder.errors import ConfigError, InflucoderError, StoreCorrupt, StoreE
 from influcoder.indexes import build as index_job
 from influcoder.indexes import build as indexing
 from influcoder.indexes.index import Index
-from influcoder.store.store import StoreWriter
+from influcoder.provenance import Provenance
+from influcoder.store.codes import Plain
+from influcoder.store.writer import StoreWriter
 
 
 def pool_of(rows):
@@ -22,7 +24,7 @@ def pool_of(rows):
 
 
 def build(folder, vectors):
-    return Index.build(Fixed(np.asarray(vectors, np.float32)), pool_of(len(vectors)), folder)
+    return Index.build(Fixed(np.asarray(vectors, np.float32)), pool_of(len(vectors)), folder, code="float16")
 
 
 def brute(vectors, queries, k, opponents=False):
@@ -236,7 +238,7 @@ def test_faiss_file_of_another_index_is_refused(index, tmp_path):
 
 
 def test_store_of_another_kind(tmp_path):
-    made = StoreWriter(tmp_path / "features", kind="features", dim=2, dtype="float32", ids=["a"], made_by={})
+    made = StoreWriter(tmp_path / "features", kind="features", code=Plain(2), ids=["a"], provenance=Provenance())
     made.write(next(made.missing()), np.ones((1, 2), np.float32), {})
     made.finish()
     with pytest.raises(StoreMismatch, match="expected embeddings"):
@@ -265,10 +267,10 @@ def test_stopped_build_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(indexing.build, "__kwdefaults__", indexing.build.__kwdefaults__ | {"shard_rows": 2500})
     vectors = whole_numbers(5000)
     with pytest.raises(KeyboardInterrupt):
-        Index.build(StopsAfterOneShard(vectors), pool_of(5000), tmp_path / "stopped")
+        Index.build(StopsAfterOneShard(vectors), pool_of(5000), tmp_path / "stopped", code="float16")
     with pytest.raises(StoreError, match="--resume"):
         Index(tmp_path / "stopped")
-    resumed = Index.build(StopsAfterOneShard(vectors), pool_of(5000), tmp_path / "stopped")
+    resumed = Index.build(StopsAfterOneShard(vectors), pool_of(5000), tmp_path / "stopped", code="float16")
     calm = build(tmp_path / "calm", vectors)
     for path in calm.folder.iterdir():
         assert path.read_bytes() == (resumed.folder / path.name).read_bytes(), path.name

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 
 from influcoder.errors import StoreMismatch
 from influcoder.maths.lowrank import LowRankCode, factors
-from influcoder.store.store import Store, StoreWriter
+from influcoder.provenance import Provenance
+from influcoder.store.codes import Plain
+from influcoder.store.store import Store
+from influcoder.store.writer import StoreWriter
+from influcoder.teachers.teacher import CODES
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 10), st.integers(0, 1000))
 
@@ -66,7 +70,7 @@ def test_factors_share_the_size():
 
 def test_spec_reads_back():
     code = LowRankCode([(4, 3), (2, 6)], 2)
-    read = LowRankCode.read(json.loads(json.dumps(code.spec)))
+    read = LowRankCode.read({"code": json.loads(json.dumps(code.spec))}, {})
     assert read == LowRankCode([(4, 3), (2, 6)], 2)
 
 
@@ -74,12 +78,10 @@ def store_of(folder, rows, code):
     writer = StoreWriter(
         folder,
         kind="features",
-        dim=rows.shape[1],
-        dtype="float16",
         ids=[f"i{n}" for n in range(len(rows))],
-        made_by={"seed": 0},
+        provenance=Provenance(),
         shard_rows=3,
-        code=code,
+        code=code or Plain(rows.shape[1]),
     )
     for shard in writer.missing():
         writer.write(shard, rows[shard.start : shard.stop], {"row": np.arange(shard.start, shard.stop)})
@@ -98,7 +100,10 @@ def test_store_holds_the_code_and_gives_vectors(tmp_path):
     assert coded.manifest["dim"] == code.dim
     assert "code" not in plain.manifest
     assert 4 * size_on_disk(coded) < size_on_disk(plain)
-    opened = Store(tmp_path / "coded").vectors()
+    assert coded.manifest["shards"][0]["vectors_bytes"] - plain.manifest["shards"][0]["vectors_bytes"] == 3 * (
+        code.bytes - Plain(code.dim).bytes
+    )
+    opened = Store(tmp_path / "coded").vectors(CODES)
     assert opened.shape == rows.shape
     assert opened.dtype == np.float32
     np.testing.assert_allclose(opened, rows, rtol=5e-3, atol=2e-3)

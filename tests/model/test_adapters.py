@@ -124,7 +124,7 @@ def test_untied_model_can_be_saved_and_loaded(tied, on_head, tmp_path, tokenizer
     again = Decoder.load(tmp_path / "whole", device="cpu")
     ids = torch.arange(20)[None]
     torch.testing.assert_close(again.model(ids).logits, merged.model(ids).logits, rtol=0, atol=0)
-    assert again.fingerprint["decoder"] == merged.fingerprint["decoder"]
+    assert again.fingerprint.decoder == merged.fingerprint.decoder
 
 
 def test_adapter_that_is_not_a_number_is_refused(tied, on_head, tmp_path):

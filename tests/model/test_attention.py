@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import FalconConfig, FalconForCausalLM
+from transformers import DeepseekV32Config, DeepseekV32ForCausalLM, FalconConfig, FalconForCausalLM
 
 from helpers.tiny import tiny_model
 from influcoder.model import attention
@@ -187,37 +187,55 @@ def test_models_use_it_and_say_the_same(family, fused):
     assert fused
     fused.clear()
     with fast_attention(model):
-        assert model.config._attn_implementation == attention.NAME
         found = model(input_ids=ids).logits
     assert not fused
     torch.testing.assert_close(found, usual, rtol=1e-4, atol=1e-5)
 
 
-def test_name_is_restored():
-    model = tiny_model("llama")
+def test_the_usual_one_is_put_back():
+    model, usual = tiny_model("llama"), attention.ALL_ATTENTION_FUNCTIONS["sdpa"]
     with fast_attention(model):
-        pass
-    assert model.config._attn_implementation == "sdpa"
+        with fast_attention(model):  # one within another
+            assert attention.ALL_ATTENTION_FUNCTIONS["sdpa"] is not usual
+        assert attention.ALL_ATTENTION_FUNCTIONS["sdpa"] is not usual
+    assert attention.ALL_ATTENTION_FUNCTIONS["sdpa"] is usual
     with pytest.raises(RuntimeError, match="stop"), fast_attention(model):
         raise RuntimeError("stop")
-    assert model.config._attn_implementation == "sdpa"
+    assert attention.ALL_ATTENTION_FUNCTIONS["sdpa"] is usual
 
 
-def test_one_within_another():
-    model = tiny_model("llama")
+def test_its_name_stays_for_those_who_build_masks_by_it():
+    """DeepSeek V3.2 chooses keys, and tells them in a mask only to the attentions whose names it knows."""
+    config = DeepseekV32Config(
+        **{"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "moe_intermediate_size": 16},
+        **{"num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 4, "first_k_dense_replace": 1},
+        **{"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8},
+        **{"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "index_topk": 4, "index_n_heads": 4},
+    )
+    torch.manual_seed(0)
+    model = DeepseekV32ForCausalLM(config).eval()
+    ids = torch.arange(40).view(2, 20)
+    usual = model(input_ids=ids).logits
     with fast_attention(model):
-        with fast_attention(model):
-            assert model.config._attn_implementation == attention.NAME
-        assert model.config._attn_implementation == attention.NAME
-    assert model.config._attn_implementation == "sdpa"
+        torch.testing.assert_close(model(input_ids=ids).logits, usual, rtol=1e-4, atol=1e-5)
 
 
-def test_eager_models_are_left_alone():
+def test_eager_models_are_left_alone(monkeypatch):
     model = tiny_model("llama")
     model.set_attn_implementation("eager")
+    monkeypatch.setattr(attention, "causal_attention", lambda *args, **options: pytest.fail("called"))
     with fast_attention(model):
-        assert model.config._attn_implementation == "eager"
+        model(input_ids=torch.arange(4)[None])
     assert model.config._attn_implementation == "eager"
+
+
+def test_other_keys_than_queries_go_to_the_fused_attention(fused):
+    (query, _, _), delta = tensors(2, 4, 2, 9, 8)
+    (_, key, value), _ = tensors(2, 4, 2, 5, 8)
+    module = layer(4, 2)
+    found = through(causal_attention, module, [query, key, value], delta, is_causal=False)
+    assert len(fused) == 1
+    assert_all_close(found, through(fused_attention, module, [query, key, value], delta, is_causal=False))
 
 
 def test_models_with_an_attention_of_their_own_are_left_alone(caplog):

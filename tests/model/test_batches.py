@@ -153,4 +153,4 @@ def test_gradients_are_the_same_where_memory_runs_out_on_the_way(decoder, bf16, 
     found = gradients(1000)
     assert runs[1] == len(tokens) > runs[2] > 1
     torch.testing.assert_close(found, expected, rtol=0.05 if bf16 else 1e-4, atol=0.02 if bf16 else 1e-6)
-    assert decoder.model.config._attn_implementation == "sdpa"
+    assert all(type(parameter) is torch.nn.Parameter for parameter in decoder.model.parameters())

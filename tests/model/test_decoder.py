@@ -306,7 +306,7 @@ def test_adapter_is_merged_and_changes_the_loss(saved, tmp_path):
     torch.testing.assert_close(adapted.model(ids).logits, expected.eval()(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
     assert losses(plain) != pytest.approx(losses(adapted), rel=1e-4)
     assert str(adapter) in adapted.name
-    assert plain.fingerprint["decoder"] != adapted.fingerprint["decoder"]
+    assert plain.fingerprint.decoder != adapted.fingerprint.decoder
     assert not any("lora" in name for name, _ in adapted.model.named_modules())
     assert not any(parameter.requires_grad for parameter in adapted.model.parameters())
 
@@ -359,7 +359,7 @@ def test_same_decoder_same_fingerprint(tokenizer):
 def test_one_changed_weight_changes_the_fingerprint(tokenizer, name):
     one, other = tiny_decoder("llama", tokenizer), tiny_decoder("llama", tokenizer)
     other.model.get_parameter(name).data.view(-1)[3] += 1e-3
-    assert one.fingerprint["decoder"] != other.fingerprint["decoder"]
+    assert one.fingerprint.decoder != other.fingerprint.decoder
 
 
 def test_other_arithmetic_on_the_same_weights_changes_the_fingerprint(tokenizer):
@@ -374,9 +374,9 @@ def test_tokenizer_template_and_length_change_the_fingerprint(tokenizer, chat_to
     more = tiny_tokenizer()
     more.add_tokens(["newword"])
     plain = tiny_decoder("llama", tokenizer).fingerprint
-    assert tiny_decoder("llama", chat_tokenizer).fingerprint["tokenizer"] != plain["tokenizer"]
-    assert Decoder(tiny_model("llama", vocabulary=400), more, name="x").fingerprint["tokenizer"] != plain["tokenizer"]
-    assert tiny_decoder("llama", tokenizer, max_length=64).fingerprint["max_length"] == 64
+    assert tiny_decoder("llama", chat_tokenizer).fingerprint.tokenizer != plain.tokenizer
+    assert Decoder(tiny_model("llama", vocabulary=400), more, name="x").fingerprint.tokenizer != plain.tokenizer
+    assert tiny_decoder("llama", tokenizer, max_length=64).fingerprint.max_length == 64
 
 
 def test_tokenising_leaves_the_fingerprint_alone(tokenizer):

@@ -61,7 +61,7 @@ def test_lowers_the_loss_and_leaves_the_source_alone(decoder):
     assert not any(parameter.requires_grad for parameter in decoder.model.parameters())
     assert (losses(trained, some_examples()) < losses(decoder, some_examples())).all()
     assert losses(trained, some_examples()).mean() < 0.5 * losses(decoder, some_examples()).mean()
-    assert trained.fingerprint["decoder"] != decoder.fingerprint["decoder"]
+    assert trained.fingerprint.decoder != decoder.fingerprint.decoder
 
 
 def test_same_seed_same_weights_other_seed_other_weights(decoder):
@@ -87,6 +87,14 @@ def reference(decoder, examples):
     return model, optimizer
 
 
+def assert_near(found, expected, share=1e-4):
+    """Within a share of the largest element: sums that were made in another order differ by as much, whatever they are.
+
+    Adam divides by the size of a gradient, so that where one is nearly 0 its rounding moves a weight; 3.5e-5 was seen.
+    """
+    torch.testing.assert_close(found, expected, rtol=0, atol=share * expected.abs().max().item())
+
+
 def test_checkpoints_hold_torchs_own_state(decoder, tmp_path):
     trained = finetune(decoder, some_examples(), PLAIN, checkpoints=tmp_path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4"]
@@ -94,11 +102,11 @@ def test_checkpoints_hold_torchs_own_state(decoder, tmp_path):
     moments = load_file(tmp_path / "checkpoint-4/optimizer.safetensors")
     assert len(moments) == 2 * len(list(model.parameters()))
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(trained.model.get_parameter(name), parameter.data, rtol=1e-3, atol=2e-5)
+        assert_near(trained.model.get_parameter(name).data, parameter.data)
         for moment in ("exp_avg", "exp_avg_sq"):
             found = moments[f"{name}.{moment}"]
             assert found.dtype is torch.float32
-            torch.testing.assert_close(found, optimizer.state[parameter][moment], rtol=1e-3, atol=1e-7)
+            assert_near(found, optimizer.state[parameter][moment])
     states = [json.loads((tmp_path / f"checkpoint-{step}/trainer_state.json").read_text()) for step in (2, 4)]
     assert [state["step"] for state in states] == [2, 4]
     assert [state["learning_rate"] for state in states] == pytest.approx([0.875e-3, 0.375e-3])

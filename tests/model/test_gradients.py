@@ -51,10 +51,12 @@ from influcoder.model import attention, gradients
 from influcoder.model.batches import Tokens, make_batches
 from influcoder.model.decoder import Decoder
 from influcoder.model.gradients import Backward, LayerGradients
-from influcoder.model.layers import View, adapter, linear_layers, lora_b, two_sided, weights
+from influcoder.model.layers import View, adapter, lora_b, two_sided, weights
+from influcoder.model.linear import linear_layers
 from influcoder.model.loss import margin
 
 CPU = torch.device("cpu")
+FUSED = attention.ALL_ATTENTION_FUNCTIONS["sdpa"]
 SMALL = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -69,7 +71,7 @@ SMALL = {
     "eos_token_id": 0,
     "pad_token_id": None,
 }
-MOE = SMALL | {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2, "num_local_experts": 4}
+MOE = SMALL | {"moe_intermediate_size": 12, "num_experts": 4, "num_experts_per_tok": 2, "num_local_experts": 4}
 
 
 def decoder_of(kind, model, tokenizer):
@@ -82,7 +84,7 @@ def view_parts(decoder, views, tokens, budget=10_000, **options):
     engine = LayerGradients(decoder, views, **options)
     parts = [torch.full((len(tokens), length), float("nan")) for length in engine.lengths]
     losses = torch.zeros(len(tokens))
-    for batch in make_batches(tokens, budget, CPU):
+    for batch in make_batches(tokens, engine.budget(budget), CPU):
 
         def receive(number, part, places=batch.places):
             assert part.dtype == torch.float32
@@ -406,8 +408,9 @@ def assert_untouched(model, before):
         assert (place, tensor.dtype) == (before[name][0], before[name][1].dtype)
         assert torch.equal(tensor, before[name][1]), name
     assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert all(type(parameter) is nn.Parameter for parameter in model.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-    assert model.config._attn_implementation == "sdpa"
+    assert attention.ALL_ATTENTION_FUNCTIONS["sdpa"] is FUSED
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -420,7 +423,7 @@ def test_the_model_is_left_as_it_was(any_decoder, bf16, failure, monkeypatch):
     seen = []
 
     def receive(view, part):
-        seen.append((engine.views[view].module.weight.dtype, model.config._attn_implementation))
+        seen.append((engine.views[view].module.weight.dtype, attention.ALL_ATTENTION_FUNCTIONS["sdpa"] is FUSED))
         if failure == "receive":
             raise RuntimeError("stop")
 
@@ -433,7 +436,7 @@ def test_the_model_is_left_as_it_was(any_decoder, bf16, failure, monkeypatch):
         with pytest.raises(RuntimeError, match="stop"):
             engine.run(batch, receive)
     if failure != "forward":
-        assert seen[0] == (torch.bfloat16 if bf16 else torch.float32, attention.NAME)
+        assert seen[0] == (torch.bfloat16 if bf16 else torch.float32, False)
     assert_untouched(model, before)
 
 
@@ -571,7 +574,6 @@ def test_soft_caps(cap, tokenizer):
     found, losses = view_parts(decoder, views, tokens)
     assert_each_close(views, found, weight_gradients(decoder, views, tokens), 1e-4)
     torch.testing.assert_close(losses, torch.stack([loss(decoder.model, one) for one in tokens]))
-    assert decoder.model.config._attn_implementation == "eager"
 
 
 # Mixtures of experts
@@ -600,7 +602,7 @@ class FlatExperts(nn.Module):
         flat = x.reshape(-1, x.shape[-1])
         found = torch.zeros_like(flat)
         for chosen, expert in zip((flat[:, 0] < 0, flat[:, 0] >= 0), self.experts, strict=True):
-            found = found.index_put((chosen.nonzero()[:, 0],), expert(flat[chosen]))
+            found = found.index_put((chosen.nonzero()[:, 0],), expert(flat[chosen]).to(found.dtype))
         return found.view_as(x)
 
 
@@ -611,27 +613,43 @@ def flat_experts(config):
     return model
 
 
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [(mixtral, "MixtralTopKRouter|MixtralExperts"), (qwen3_moe, "Qwen3MoeTopKRouter|Qwen3MoeExperts")],
-)
-def test_fused_experts_are_refused_by_name(model, name, tokenizer):
+@pytest.mark.parametrize("model", [mixtral, qwen3_moe, gpt_oss])
+@pytest.mark.parametrize("budget", [1, 10_000])
+def test_every_fused_expert_is_a_layer(model, budget, tokenizer):
     decoder = decoder_of(MOE, model, tokenizer)
-    with pytest.raises(ModelError, match=rf"layer model\.layers\.0\.mlp\.\w+ is a ({name}).*--modules"):
-        lora_b(decoder, rank=2, seed=0)
+    views, tokens = weights(decoder), decoder.tokenise(some_examples())
+    assert sum("experts" in view.name for view in views) == 2 * 2 * 4
+    found, losses = view_parts(decoder, views, tokens, budget)
+    assert not LayerGradients(decoder, views).alone
+    expected = weight_gradients(decoder, views, tokens, dtype=torch.float32)
+    for view, one, other in zip(views, found, expected, strict=True):
+        assert float((one - other.flatten(1)).norm()) <= 1e-4 * float(other.norm()) + 1e-9, view.name
+    torch.testing.assert_close(losses, torch.stack([loss(decoder.model, one) for one in tokens]))
 
 
-def test_experts_that_are_given_a_heap_of_tokens_are_refused_by_name(tokenizer):
+def test_the_experts_of_a_layer_share_their_projections(tokenizer):
+    decoder = decoder_of(MOE, mixtral, tokenizer)
+    rights = {view.name: view.right for view in lora_b(decoder, rank=2, seed=0)}
+    assert rights["model.layers.0.mlp.experts.down_proj[0]"] is rights["model.layers.0.mlp.experts.down_proj[3]"]
+    assert rights["model.layers.0.mlp.experts.down_proj[0]"] is not rights["model.layers.1.mlp.experts.down_proj[0]"]
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_experts_that_are_given_a_heap_of_tokens_are_run_one_example_at_a_time(bf16, tokenizer):
     decoder = decoder_of(MOE, flat_experts, tokenizer)
     before = state(decoder.model)
-    (batch,) = make_batches(decoder.tokenise(some_examples()), 10_000, CPU)
-    for engine in (
-        LayerGradients(decoder, lora_b(decoder, rank=2, seed=0)),
-        LayerGradients(decoder, lora_b(decoder, rank=2, seed=0), bf16=True),
-    ):
-        with pytest.raises(ModelError, match=r"layer model\.layers\.0\.mlp\.experts\.0 gives .*--modules"):
-            engine.run(batch, lambda view, part: None)
+    views, tokens = weights(decoder), decoder.tokenise(some_examples())
+    engine = LayerGradients(decoder, views, bf16=bf16)
+    assert engine.alone
+    assert engine.budget(1000) == 1
+    (batch,) = make_batches(tokens, 10_000, CPU)
+    with pytest.raises(ModelError, match=r"tiny has layers whose rows cannot be told apart .*--token-budget 1"):
+        engine.run(batch, lambda view, part: None)
+    found, _ = view_parts(decoder, views, tokens, bf16=bf16)
     assert_untouched(decoder.model, before)
+    expected = weight_gradients(decoder, views, tokens, dtype=torch.float32)
+    found, expected = torch.cat(found, dim=1), torch.cat([one.flatten(1) for one in expected], dim=1)
+    assert relative_error(found, expected) <= (0.1 if bf16 else 1e-5)
 
 
 @pytest.mark.parametrize("model", [mixtral, qwen3_moe, flat_experts, gpt_oss])

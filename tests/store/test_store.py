@@ -9,19 +9,26 @@ from hypothesis import strategies as st
 
 from helpers.folders import contents
 from influcoder.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMismatch
-from influcoder.store.store import FORMAT, Store, StoreWriter
+from influcoder.provenance import Provenance, TeacherRecord
+from influcoder.store.codes import Plain
+from influcoder.store.store import FORMAT, Store
+from influcoder.store.writer import StoreWriter
 
 ROWS, DIM, SHARD_ROWS = 10, 4, 4
-MADE_BY = {"teacher": "t", "seed": 7, "nested": {"layers": [1, 2]}}
+MADE_BY = Provenance(TeacherRecord("t", {"seed": 7, "nested": {"layers": [1, 2]}}))
+
+
+def made_with(**changes):
+    return {"provenance": Provenance(TeacherRecord("t", MADE_BY.teacher.settings | changes))}
 
 
 def writer(folder, rows=ROWS, **changes):
+    code = Plain(changes.pop("dim", DIM), changes.pop("dtype", "float32"))
     plan = {
         "kind": "features",
-        "dim": DIM,
-        "dtype": "float32",
+        "code": code,
         "ids": [f"id-{row}" for row in range(rows)],
-        "made_by": MADE_BY,
+        "provenance": MADE_BY,
         "shard_rows": SHARD_ROWS,
     }
     return StoreWriter(folder, **(plan | changes))
@@ -64,7 +71,7 @@ def test_round_trip(tmp_path_factory, rows, dim, shard_rows, dtype):
     assert store.columns["norm"].to_pylist() == list(range(rows))
     assert store.vectors().dtype == np.float32
     np.testing.assert_array_equal(store.vectors(), whole.astype(dtype).astype(np.float32))
-    assert store.manifest["made_by"] == MADE_BY
+    assert store.provenance == MADE_BY
     assert not (folder / "plan.json").exists()
 
 
@@ -195,10 +202,10 @@ DIFFERENCES = [
     ({"kind": "other"}, "kind: 'features' there, 'other' now"),
     ({"shard_rows": 3}, "shard_rows: 4 there, 3 now"),
     ({"rows": 9}, "; rows: 10 there, 9 now"),
-    ({"made_by": MADE_BY | {"seed": 8}}, "made_by.seed: 7 there, 8 now"),
-    ({"made_by": MADE_BY | {"nested": {"layers": [1]}}}, r"made_by.nested.layers: \[1, 2\] there, \[1\] now"),
-    ({"made_by": MADE_BY | {"extra": "x"}}, "made_by.extra: None there, 'x' now"),
-    ({"made_by": {}}, "made_by.teacher: 't' there, None now"),
+    (made_with(seed=8), "made_by.teacher.settings.seed: 7 there, 8 now"),
+    (made_with(nested={"layers": [1]}), r"made_by.teacher.settings.nested.layers: \[1, 2\] there, \[1\] now"),
+    (made_with(extra="x"), "made_by.teacher.settings.extra: None there, 'x' now"),
+    ({"provenance": Provenance()}, "made_by.teacher.name: 't' there, None now"),
     ({"ids": [f"other-{row}" for row in range(ROWS)]}, "ids: '[0-9a-f]{64}' there, '[0-9a-f]{64}' now"),
 ]
 
@@ -218,14 +225,14 @@ def test_differing_plan(tmp_path, change, message, finished):
 def test_every_difference_is_named(tmp_path):
     writer(tmp_path)
     with pytest.raises(StoreMismatch) as caught:
-        writer(tmp_path, dim=5, made_by=MADE_BY | {"seed": 8})
+        writer(tmp_path, dim=5, **made_with(seed=8))
     assert "dim: 4 there, 5 now" in str(caught.value)
-    assert "made_by.seed: 7 there, 8 now" in str(caught.value)
+    assert "made_by.teacher.settings.seed: 7 there, 8 now" in str(caught.value)
 
 
 def test_tuples_in_a_plan_are_lists(tmp_path):
-    writer(tmp_path, made_by={"layers": (1, 2)})
-    writer(tmp_path, made_by={"layers": [1, 2]})
+    writer(tmp_path, **made_with(layers=(1, 2)))
+    writer(tmp_path, **made_with(layers=[1, 2]))
 
 
 def test_newer_format(tmp_path):

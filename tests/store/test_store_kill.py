@@ -20,12 +20,14 @@ SLOW_WRITER = """
 import sys, time
 from pathlib import Path
 import numpy as np
+from influcoder.provenance import Provenance
+from influcoder.store.codes import Plain
 from influcoder.store.output_folder import claim
-from influcoder.store.store import StoreWriter
+from influcoder.store.writer import StoreWriter
 
 with claim(Path(sys.argv[1]), resume=True) as folder:
-    writer = StoreWriter(folder, kind="features", dim=2000, dtype="float32", ids=[f"i{n}" for n in range(240)],
-                         made_by={"seed": 1}, shard_rows=8)
+    writer = StoreWriter(folder, kind="features", code=Plain(2000, "float32"), ids=[f"i{n}" for n in range(240)],
+                         provenance=Provenance(), shard_rows=8)
     print("started", flush=True)
     for shard in writer.missing():
         rows = np.arange(shard.start, shard.stop)
@@ -37,7 +39,7 @@ with claim(Path(sys.argv[1]), resume=True) as folder:
 TEACHER_WRITER = """
 import sys, time
 import test_store_kill
-from influcoder.store.store import StoreWriter
+from influcoder.store.writer import StoreWriter
 
 write = StoreWriter.write
 StoreWriter.write = lambda *arguments: (write(*arguments), time.sleep(0.3))

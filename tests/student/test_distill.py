@@ -10,8 +10,9 @@ from helpers.linear_world import RECIPE, WIDTH, World, bytes_of, distilled, mean
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, InflucoderError, ModelError
 from influcoder.evaluation.scorers import Surface
+from influcoder.provenance import DecoderRecord, Provenance, StudentRecord
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
-from influcoder.student.distill import distil_static
+from influcoder.student.distill import distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.ridge import PENALTIES
@@ -58,7 +59,7 @@ def test_scores_have_the_size_of_influences(learnt, test_split):
 def test_measured_are_numbers_of_the_validation_split(learnt):
     assert learnt.measured["per_query_spearman"] > 0.8
     assert all(isinstance(value, float) for value in learnt.measured.values())
-    assert learnt.made_by == {"seed": 0, "recipe": "static"}
+    assert learnt.provenance == Provenance(encoder="x", student=StudentRecord("static", seed=0))
     assert learnt.tier == "static"
 
 
@@ -83,7 +84,7 @@ def test_overlapping_splits_are_refused(tokenizer, side):
     shared = getattr(train, side)[3]
     leaking = replace(validation, **{side: [shared, *getattr(validation, side)[1:]]})
     with pytest.raises(ConfigError, match=rf"{side}: 1 examples are in both splits, '{shared.id}'"):
-        distil_static(World(tokenizer).backbone(tokenizer), train, leaking, RECIPE)
+        distill_static(World(tokenizer).backbone(tokenizer), train, leaking, RECIPE)
 
 
 @pytest.mark.parametrize("size", [(1, 5), (5, 1)])
@@ -91,7 +92,7 @@ def test_too_small_splits_are_refused(tokenizer, size):
     world = World(tokenizer)
     train, validation = world.sample(8, 8), world.sample(*size)
     with pytest.raises(ConfigError, match="expected at least 2 each"):
-        distil_static(world.backbone(tokenizer), train, validation, RECIPE)
+        distill_static(world.backbone(tokenizer), train, validation, RECIPE)
 
 
 def test_dimensions_are_at_most_asked(tokenizer):
@@ -122,7 +123,7 @@ def test_head_is_solved_on_validation_examples_too(tokenizer):
     train, validation, _ = splits(tokenizer)
     other = replace(validation, pool_features=validation.pool_features + np.float32(0.5))
     backbone = World(tokenizer).backbone(tokenizer)
-    one, two = (distil_static(backbone, train, part, RECIPE) for part in (validation, other))
+    one, two = (distill_static(backbone, train, part, RECIPE) for part in (validation, other))
     assert one.head.pool_bias.tobytes() != two.head.pool_bias.tobytes()
 
 
@@ -131,7 +132,7 @@ def test_without_refit_validation_examples_are_for_choices_alone(tokenizer):
     train, validation, _ = splits(tokenizer)
     other = replace(validation, pool_features=validation.pool_features + np.float32(0.5))
     backbone = World(tokenizer).backbone(tokenizer)
-    one, two = (distil_static(backbone, train, part, RECIPE, refit=False) for part in (validation, other))
+    one, two = (distill_static(backbone, train, part, RECIPE, refit=False) for part in (validation, other))
     assert one.head.pool_bias.tobytes() == two.head.pool_bias.tobytes()
     assert one.trust["text"] != two.trust["text"]
 
@@ -152,7 +153,7 @@ def forward_student(decoder, expected=None):
     made = [Example(f"f{n}", nonsense(rng), nonsense(rng)) for n in range(90)]
     target = ForwardReader(decoder).read(made)["decoder_error"]
     parts = [Sample(made[a:b], made[b:c], target[a:b], target[b:c]) for a, b, c in ((0, 15, 55), (55, 65, 90))]
-    return distil_static(backbone_of(decoder), *parts, RECIPE, expected=expected, forward=decoder), made
+    return distill_static(backbone_of(decoder), *parts, RECIPE, expected=expected, forward=decoder), made
 
 
 def test_forward_tier_reads_the_decoder(decoder, tmp_path):
@@ -168,7 +169,7 @@ def test_forward_tier_reads_the_decoder(decoder, tmp_path):
 
 def test_forward_tier_refuses_another_decoder(decoder, tmp_path):
     encoder, _ = forward_student(decoder)
-    encoder.made_by["decoder"] = "0" * 64
+    encoder.provenance = replace(encoder.provenance, decoder=DecoderRecord("0" * 64, ""))
     encoder.save(tmp_path / "e")
     with pytest.raises(ModelError, match="distilled from a decoder with weights 000000000000"):
         InfluenceEncoder.load(tmp_path / "e", decoder=decoder)
@@ -184,7 +185,7 @@ def short_student(decoder, tokens, **changes):
         Sample(made[a:b], made[b:c], found[a:b], found[b:c]) for a, b, c in ((0, 20, 50), (50, 60, 80), (80, 90, 120))
     )
     recipe = replace(RECIPE, short_tokens=tokens)
-    return distil_static(backbone_of(decoder), train, validation, recipe, short=teacher), teacher, test
+    return distill_static(backbone_of(decoder), train, validation, recipe, short=teacher), teacher, test
 
 
 def agreement_with_exact_queries(encoder, test):
@@ -224,7 +225,7 @@ def test_a_student_reads_one_slow_thing(decoder):
     part = np.eye(5, dtype=np.float32)
     one, two = (Sample(made[a : a + 5], made[a + 5 : a + 10], part, part) for a in (0, 10))
     with pytest.raises(ConfigError, match="not both"):
-        distil_static(backbone_of(decoder), one, two, RECIPE, forward=decoder, short=GradientTeacher(decoder))
+        distill_static(backbone_of(decoder), one, two, RECIPE, forward=decoder, short=GradientTeacher(decoder))
 
 
 def test_words_shared_weigh_when_nothing_else_tells(tokenizer):
@@ -242,7 +243,7 @@ def test_words_shared_weigh_when_nothing_else_tells(tokenizer):
         Sample(queries, pool, features(queries), features(pool))
         for queries, pool in ((side(0, 20), side(20, 20)), (side(40, 40)[20:], side(80, 40)[20:]))
     )
-    encoder = distil_static(world.backbone(tokenizer), train, validation, RECIPE)
+    encoder = distill_static(world.backbone(tokenizer), train, validation, RECIPE)
     assert encoder.head.channel_weights.max() > 0.2
     scores = encoder.encode_query(validation.queries) @ encoder.encode_pool(validation.pool).T
     assert (scores.argmax(axis=1) == np.arange(20)).mean() > 0.9
@@ -257,7 +258,7 @@ def test_influences_that_are_all_the_same_are_survived_or_named(tokenizer, value
         for part in (world.sample(8, 8), world.sample(8, 8))
     ]
     with contextlib.suppress(InflucoderError):
-        encoder = distil_static(world.backbone(tokenizer), *splits, RECIPE)
+        encoder = distill_static(world.backbone(tokenizer), *splits, RECIPE)
         assert np.isfinite(encoder.encode_pool(splits[0].pool)).all()
 
 
@@ -266,7 +267,7 @@ def test_examples_that_are_all_the_same_are_survived_or_named(tokenizer):
     splits = [[Example(f"{n}", "who?", "Paris") for n in range(start, start + 16)] for start in (0, 16)]
     samples = [Sample(part[:8], part[8:], world.features(part[:8]), world.features(part[8:])) for part in splits]
     with contextlib.suppress(InflucoderError):
-        encoder = distil_static(world.backbone(tokenizer), *samples, RECIPE)
+        encoder = distill_static(world.backbone(tokenizer), *samples, RECIPE)
         assert np.isfinite(encoder.encode_pool(splits[0])).all()
 
 

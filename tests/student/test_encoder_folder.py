@@ -5,10 +5,12 @@ import shutil
 import numpy as np
 import orjson
 import pytest
+import yaml
 
 from helpers.linear_world import FEATURES, distilled, token_table
 from influcoder.data.examples import Example
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
+from influcoder.store.files import read_sealed, sha256, write_sealed
 from influcoder.student.encoder import QUERY_PROMPT, InfluenceEncoder
 from influcoder.student.encoder_folder import FORMAT, model_card
 
@@ -57,7 +59,7 @@ def test_round_trip_gives_the_same_vectors(encoder, saved):
 def test_round_trip_keeps_what_is_told(encoder, saved):
     again = InfluenceEncoder.load(saved)
     assert again.fingerprint == encoder.fingerprint
-    assert (again.tier, again.dim, again.made_by) == ("static", encoder.dim, encoder.made_by)
+    assert (again.tier, again.dim, again.provenance) == ("static", encoder.dim, encoder.provenance)
     assert again.measured == pytest.approx(encoder.measured)
 
 
@@ -79,9 +81,9 @@ def test_folder_holds_a_card_and_nothing_that_runs(saved):
 
 def test_card_has_front_matter_numbers_and_origin(encoder, saved):
     card = (saved / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlibrary_name: sentence-transformers\n")
+    assert card.startswith("---\nlibrary_name: influcoder\ntags:\n- influcoder\n")
     assert f"| per_query_spearman | {encoder.measured['per_query_spearman']:.3f} |" in card
-    assert "- recipe: `static`" in card
+    assert "- student.recipe: `static`" in card
 
 
 def test_card_of_an_encoder_that_measured_nothing():
@@ -190,3 +192,71 @@ def test_fingerprint_follows_the_tokenizer(encoder, copy):
 
 def test_query_prompt_is_the_same_for_ever():
     assert QUERY_PROMPT == "Represent this example to find the training examples that influence it: "
+
+
+def listing(folder, **files):
+    """influcoder.json with other hashes, sealed as it was written."""
+    description = {
+        name: one for name, one in read_sealed(folder / "influcoder.json", FORMAT).items() if name != "sha256"
+    }
+    write_sealed(folder / "influcoder.json", description | {"files": description["files"] | files})
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "backbone/model.pt", "backbone/code.py", "backbone/data.pkl"])
+def test_file_of_a_kind_that_may_run_code_is_not_loaded(copy, name):
+    (copy / name).write_bytes(b"import os")
+    listing(copy, **{name: sha256(copy / name)})
+    with pytest.raises(ModelError, match=r"may run code when it is read; not loaded"):
+        InfluenceEncoder.load(copy)
+
+
+def test_file_that_was_put_there_later_is_found(copy):
+    (copy / "backbone" / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(StoreCorrupt, match=r"pytorch_model\.bin: was not saved with the encoder"):
+        InfluenceEncoder.load(copy)
+
+
+def test_module_from_elsewhere_is_not_loaded(copy):
+    path = copy / "backbone" / "modules.json"
+    path.write_bytes(path.read_bytes().replace(b"sentence_transformers.", b"somewhere_else."))
+    listing(copy, **{"backbone/modules.json": sha256(path)})
+    with pytest.raises(ModelError, match=r"somewhere_else\..* is code from outside Sentence Transformers"):
+        InfluenceEncoder.load(copy)
+
+
+def front_matter(card):
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_card_names_the_base_model_where_it_is_known(encoder, tmp_path):
+    assert "base_model" not in front_matter(model_card({"tier": "static", "measured": {}, "made_by": {}}))
+    encoder.base_model = "owner/decoder"
+    try:
+        encoder.save_pretrained(tmp_path / "e")
+    finally:
+        encoder.base_model = None
+    again = InfluenceEncoder.from_pretrained(tmp_path / "e")
+    assert again.base_model == "owner/decoder"
+    card = (tmp_path / "e" / "README.md").read_text(encoding="utf-8")
+    found = front_matter(card)
+    assert (found["library_name"], found["base_model"]) == ("influcoder", "owner/decoder")
+    assert {"influcoder", "training-data-attribution"} <= set(found["tags"])
+    assert again.fingerprint == encoder.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("tier", "told"),
+    [
+        ("static", 'from_pretrained("owner/name")\n'),
+        ("short", 'from_pretrained("owner/name", decoder=decoder)\n'),
+        ("transformer", QUERY_PROMPT),
+    ],
+)
+def test_card_says_how_its_tier_is_loaded(tier, told):
+    made_by = {"teacher": {"name": "layer-cosine"}, "decoder": {"decoder": "f" * 64}}
+    card = model_card({"tier": tier, "measured": {"rho": 0.5}, "made_by": made_by}, "owner/name")
+    assert told in card
+    assert 'SentenceTransformer(huggingface_hub.snapshot_download("owner/name") + "/backbone")' in card
+    assert "`layer-cosine`" in card
+    assert "| rho | 0.500 |" in card
+    assert f"- decoder.decoder: `{'f' * 64}`" in card

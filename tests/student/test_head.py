@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from influcoder.student.head import ClosedFormHead, fit_weights, worthwhile_weights
-from influcoder.student.ridge import Choice, FeatureScale, RidgePath, Side
+from influcoder.student.ridge import Choice, FeatureScale, RidgePath, RidgeSolution
 from influcoder.student.static_reader import CHANNELS
 
 GROUPS = {"surface": 3, "completion": 6, "prompt": 4}
@@ -53,7 +53,7 @@ def channels(rows, seed, width=8):
 @pytest.mark.parametrize("rows", [30, 8])
 def test_ridge_is_scikit_learns(rows, penalty):
     features, targets = grouped(rows), normal(rows, 5, seed=1)
-    side = Side.solve(features, targets, Choice(tuple(GROUPS), penalty, 0.0))
+    side = RidgeSolution.solve(features, targets, Choice(tuple(GROUPS), penalty, 0.0))
     joined = side.scale.join(features)
     expected = Ridge(alpha=penalty * rows).fit(joined.astype(np.float64), targets)
     np.testing.assert_allclose(side.predict(features), expected.predict(joined), atol=2e-3)

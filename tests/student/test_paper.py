@@ -13,8 +13,9 @@ from helpers.bert import bert_backbone
 from helpers.linear_world import World
 from influcoder.data.examples import Example
 from influcoder.maths.metrics import spearman_rows
+from influcoder.provenance import Provenance, StudentRecord
 from influcoder.student.encoder import QUERY_PROMPT, InfluenceEncoder
-from influcoder.student.paper import PaperRecipe, _blocks, _share, block_loss, distil_paper, steps
+from influcoder.student.paper import PaperRecipe, _blocks, _share, block_loss, distill_paper, steps
 
 FAST = PaperRecipe(learning_rate=2e-2, epochs=25)
 
@@ -128,7 +129,7 @@ def whole_loss(encoder, queries, pool, influence):
 def test_training_lowers_the_loss(make_backbone, tokenizer):
     queries, pool, influence = small_world(tokenizer)
     before = whole_loss(InfluenceEncoder(make_backbone(), None), queries, pool, influence)
-    trained = distil_paper(make_backbone(), queries, pool, influence, FAST)
+    trained = distill_paper(make_backbone(), queries, pool, influence, FAST)
     assert whole_loss(trained, queries, pool, influence) < 0.9 * before
     scores = trained.encode_query(queries) @ trained.encode_pool(pool).T
     assert spearman_rows(influence, scores).mean() > 0.3
@@ -136,19 +137,21 @@ def test_training_lowers_the_loss(make_backbone, tokenizer):
 
 def test_same_seed_same_encoder(make_backbone, tokenizer):
     data, recipe = small_world(tokenizer), PaperRecipe(epochs=2, seed=3, learning_rate=1e-3)
-    one, same = (distil_paper(make_backbone(), *data, recipe) for _ in range(2))
+    one, same = (distill_paper(make_backbone(), *data, recipe) for _ in range(2))
     assert one.fingerprint == same.fingerprint
-    other = distil_paper(make_backbone(), *data, PaperRecipe(epochs=2, seed=4, learning_rate=1e-3))
+    other = distill_paper(make_backbone(), *data, PaperRecipe(epochs=2, seed=4, learning_rate=1e-3))
     assert other.fingerprint != one.fingerprint
 
 
 def test_trained_encoder_is_saved_and_loaded(make_backbone, tokenizer, tmp_path):
     queries, pool, influence = small_world(tokenizer)
-    trained = distil_paper(make_backbone(), queries, pool, influence, PaperRecipe(epochs=1), made_by={"seed": 0})
+    trained = distill_paper(
+        make_backbone(), queries, pool, influence, PaperRecipe(epochs=1), provenance=Provenance(data="x")
+    )
     trained.save(tmp_path / "encoder")
     again = InfluenceEncoder.load(tmp_path / "encoder")
     assert (again.tier, again.fingerprint) == ("transformer", trained.fingerprint)
-    assert again.made_by == {"seed": 0, "recipe": "paper"}
+    assert again.provenance == Provenance(data="x", student=StudentRecord("paper"))
     np.testing.assert_allclose(again.encode_pool(pool), trained.encode_pool(pool), atol=1e-5)
     np.testing.assert_allclose(again.encode_query(queries), trained.encode_query(queries), atol=1e-5)
     assert again.fingerprint == trained.fingerprint  # also once its model is in memory
@@ -157,7 +160,7 @@ def test_trained_encoder_is_saved_and_loaded(make_backbone, tokenizer, tmp_path)
 def test_every_step_is_told(make_backbone, tokenizer):
     told = []
     recipe = PaperRecipe(epochs=2)
-    distil_paper(make_backbone(), *small_world(tokenizer), recipe, advance=told.append)
+    distill_paper(make_backbone(), *small_world(tokenizer), recipe, advance=told.append)
     assert told == [1] * steps(16, 32, recipe)
 
 
@@ -174,5 +177,5 @@ def test_vectors_are_unit_rows_and_queries_get_their_prompt(make_backbone, token
 
 def test_fewer_examples_than_a_block(make_backbone, tokenizer):
     queries, pool, influence = small_world(tokenizer)
-    trained = distil_paper(make_backbone(), queries[:3], pool[:5], influence[:3, :5], PaperRecipe(epochs=1))
+    trained = distill_paper(make_backbone(), queries[:3], pool[:5], influence[:3, :5], PaperRecipe(epochs=1))
     assert np.isfinite(trained.encode_pool(pool)).all()

@@ -9,7 +9,7 @@ from helpers.linear_world import RECIPE, World, bytes_of, mean_spearman
 from influcoder.errors import ConfigError, ModelError
 from influcoder.maths.influence import SpectralTargets
 from influcoder.student import pseudo_labels as module
-from influcoder.student.distill import distil_static
+from influcoder.student.distill import distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.pseudo_labels import PseudoLabels
 from influcoder.student.sample import not_in
@@ -25,7 +25,7 @@ def world(tokenizer):
 
 def solved(tokenizer, world, pseudo=None):
     made, (learnt_from, chosen_by, _), *_ = world
-    return distil_static(made.backbone(tokenizer), learnt_from, chosen_by, RECIPE, pseudo=pseudo)
+    return distill_static(made.backbone(tokenizer), learnt_from, chosen_by, RECIPE, pseudo=pseudo)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_either_side_alone(tokenizer, world, plain):
 def test_no_labels_change_nothing(tokenizer, world, plain):
     found = solved(tokenizer, world, PseudoLabels.by(plain, [], []))
     assert bytes_of(found) == bytes_of(plain)
-    assert found.made_by == plain.made_by | {"pseudo_labels_by": "static", "pseudo_queries": 0, "pseudo_pool": 0}
+    assert found.provenance.student == replace(plain.provenance.student, pseudo_labels_by="static")
 
 
 def test_labels_are_the_students_coordinates(world, plain, monkeypatch):
@@ -86,7 +86,7 @@ def test_labels_are_the_students_coordinates(world, plain, monkeypatch):
 
 def test_a_student_of_other_examples_is_refused(tokenizer, world):
     other = World(tokenizer, seed=8)
-    stranger = distil_static(other.backbone(tokenizer), *(other.sample(*size) for size in SIZES[:2]), RECIPE)
+    stranger = distill_static(other.backbone(tokenizer), *(other.sample(*size) for size in SIZES[:2]), RECIPE)
     with pytest.raises(ConfigError, match="distilled from other examples"):
         solved(tokenizer, world, PseudoLabels.by(stranger, world[2], world[3]))
     with pytest.raises(ModelError, match="no spectral coordinates"):

@@ -7,14 +7,17 @@ from helpers.sentences import sentences
 from influcoder.data.columns import to_columns
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, DataError, StoreError, StoreMismatch
-from influcoder.store.store import StoreWriter
-from influcoder.student.sample import Sample, load_sample, refuse_trained_on, split_sample, write_training
+from influcoder.provenance import Provenance
+from influcoder.store.codes import Plain
+from influcoder.store.writer import StoreWriter
+from influcoder.student.features_folder import FeaturesFolder
+from influcoder.student.sample import Sample, refuse_trained_on, split_sample, write_training
 
 
 def write_store(folder, examples, *, kind="features"):
     vectors = np.random.default_rng(len(examples)).normal(size=(len(examples), 5)).astype(np.float32)
     ids = [one.id for one in examples]
-    writer = StoreWriter(folder, kind=kind, dim=5, dtype="float32", ids=ids, made_by={}, shard_rows=16)
+    writer = StoreWriter(folder, kind=kind, code=Plain(5, "float32"), ids=ids, provenance=Provenance(), shard_rows=16)
     for shard in writer.missing():
         rows = slice(shard.start, shard.stop)
         writer.write(shard, vectors[rows], to_columns(examples[rows]))
@@ -32,13 +35,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(folder):
-    return load_sample(folder)
+    return FeaturesFolder(folder).sample
 
 
 def test_sample_is_what_was_written(tmp_path):
     queries, pool = sentences(3, 1, "q"), sentences(20, 2, "p")
     vectors = write_store(tmp_path / "queries", queries), write_store(tmp_path / "pool", pool)
-    sample = load_sample(tmp_path)
+    sample = FeaturesFolder(tmp_path).sample
     assert (sample.queries, sample.pool) == (queries, pool)
     np.testing.assert_array_equal(sample.query_features, vectors[0])
     np.testing.assert_array_equal(sample.pool_features, vectors[1])
@@ -48,12 +51,12 @@ def test_another_kind_of_store_is_refused(tmp_path):
     for side in ("queries", "pool"):
         write_store(tmp_path / side, sentences(3, 1, side), kind="embeddings")
     with pytest.raises(StoreMismatch, match="a store of embeddings, expected features"):
-        load_sample(tmp_path)
+        FeaturesFolder(tmp_path)
 
 
 def test_missing_folder(tmp_path):
     with pytest.raises(StoreError, match="nowhere"):
-        load_sample(tmp_path / "nowhere")
+        FeaturesFolder(tmp_path / "nowhere")
 
 
 def sizes(sample):

@@ -304,10 +304,10 @@ def test_norms_of_several_are_their_weighted_mean(decoder, checkpoints):
 
 def test_made_by_names_checkpoints_shares_and_optimizers(decoder, checkpoints):
     settings = TeacherSettings.named("less", width=512)
-    made = GradientTeacher(decoder, settings, checkpoints=Checkpoint.read(checkpoints)).made_by["checkpoints"]
-    assert [round(one["share"], 3) for one in made] == [0.769, 0.231]
-    assert len({one["decoder"] for one in made} | {decoder.fingerprint["decoder"]}) == 3
-    assert len({one["optimizer"] for one in made}) == 2
+    made = GradientTeacher(decoder, settings, checkpoints=Checkpoint.read(checkpoints)).provenance.teacher.checkpoints
+    assert [round(one.share, 3) for one in made] == [0.769, 0.231]
+    assert len({one.decoder for one in made} | {decoder.fingerprint.decoder}) == 3
+    assert len({one.optimizer for one in made}) == 2
 
 
 # What is refused

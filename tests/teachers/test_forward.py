@@ -156,7 +156,7 @@ def test_bf16_is_close(decoder):
     for name in ("forward", "repsim", "rds+"):
         teacher = teacher_of(decoder, name)
         rough = ForwardTeacher(decoder, replace(teacher.settings, precision="bf16"))
-        assert rough.made_by["precision"] == "bf16"
+        assert rough.provenance.teacher.settings["precision"] == "bf16"
         one, other = (each.features(EXAMPLES, "pool").vectors for each in (teacher, rough))
         assert (one * other).sum(axis=1).min() > 0.99
 

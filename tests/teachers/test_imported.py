@@ -22,7 +22,7 @@ from helpers.tiny import save_decoder
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, DataError, StoreMismatch
 from influcoder.store.store import Store
-from influcoder.student.sample import load_sample
+from influcoder.student.features_folder import FeaturesFolder
 from influcoder.teachers.imported import factored, from_bergson, from_features, from_scores
 
 QUERIES, POOL = sentences(30, 1, "q"), sentences(60, 2, "p")
@@ -61,7 +61,7 @@ def test_features_are_kept_as_they_are_in_the_order_of_the_examples(tmp_path, fo
     files = [save(tmp_path, form, *side) for side in ((VECTORS[0], Q, "query"), (VECTORS[1], P, "pool"))]
     found = from_features(files[0][0], files[1][0], QUERIES, POOL, query_ids=files[0][1], pool_ids=files[1][1])
     metrics = found.write(tmp_path / "out")
-    sample = load_sample(tmp_path / "out")
+    sample = FeaturesFolder(tmp_path / "out").sample
     assert (sample.queries, sample.pool) == (QUERIES, POOL)
     np.testing.assert_array_equal(sample.query_features, VECTORS[0])
     np.testing.assert_array_equal(sample.pool_features, VECTORS[1])
@@ -78,9 +78,13 @@ def test_store_tells_what_it_was_made_from(tmp_path):
     np.save(tmp_path / "p.npy", VECTORS[1])
     from_features(tmp_path / "q.npy", tmp_path / "p.npy", QUERIES, POOL).write(tmp_path / "out")
     store = Store(tmp_path / "out" / "queries")
-    made_by = store.manifest["made_by"]
-    assert (store.manifest["dtype"], made_by["teacher"], made_by["source"]) == ("float32", "imported", "features")
-    assert set(made_by["files"]) == {"query_features", "pool_features"}
+    made = store.provenance.teacher
+    assert (store.manifest["dtype"], made.name, made.settings) == (
+        "float32",
+        "imported",
+        {"source": "features"},
+    )
+    assert set(made.files) == {"query_features", "pool_features"}
     np.testing.assert_allclose(store.columns["norm"].to_numpy(), np.linalg.norm(VECTORS[0], axis=1), rtol=1e-6)
 
 
@@ -88,7 +92,7 @@ def test_rows_without_ids_are_taken_in_order(tmp_path):
     np.save(tmp_path / "q.npy", VECTORS[0])
     np.save(tmp_path / "p.npy", VECTORS[1].astype(np.float64))
     from_features(tmp_path / "q.npy", tmp_path / "p.npy", QUERIES, POOL).write(tmp_path / "out")
-    np.testing.assert_array_equal(load_sample(tmp_path / "out").pool_features, VECTORS[1])
+    np.testing.assert_array_equal(FeaturesFolder(tmp_path / "out").sample.pool_features, VECTORS[1])
 
 
 @pytest.mark.parametrize("ids", [True, False])
@@ -97,7 +101,7 @@ def test_bergson_indexes_are_kept_as_they_are(tmp_path, ids):
         names, rows = shuffled([one.id for one in examples], array) if ids else ([], array)
         save_bergson(tmp_path / name, rows.astype(np.float16), data={"id": names} if ids else None)
     from_bergson(tmp_path / "q", tmp_path / "p", QUERIES, POOL).write(tmp_path / "out")
-    sample = load_sample(tmp_path / "out")
+    sample = FeaturesFolder(tmp_path / "out").sample
     np.testing.assert_array_equal(sample.query_features, VECTORS[0].astype(np.float16))
     np.testing.assert_array_equal(sample.pool_features, VECTORS[1].astype(np.float16))
 
@@ -144,7 +148,7 @@ def test_scores_are_the_inner_products(tmp_path_factory, scores, form):
     told = None if form.startswith("parquet") else "queries"
     found = from_scores(path, QUERIES[: scores.shape[0]], POOL[: scores.shape[1]], rows=told, **ids)
     metrics = found.write(folder / "out")
-    error = np.abs(load_sample(folder / "out").influence.astype(np.float64) - scores).max()
+    error = np.abs(FeaturesFolder(folder / "out").sample.influence.astype(np.float64) - scores).max()
     assert error <= 1e-5 * np.abs(scores).max()
     assert metrics["score_relative_error"] <= 1e-5
     assert metrics["score_max_abs_error"] == pytest.approx(
@@ -390,4 +394,4 @@ def test_bergson_from_the_command_line(work, tmp_path, call):
     assert status == 0, err
     assert orjson.loads(out)["source"] == "bergson"
     expected = torch.from_numpy(np.load(work / "q.npy")).bfloat16().float().numpy()
-    np.testing.assert_array_equal(load_sample(tmp_path / "out").query_features, expected)
+    np.testing.assert_array_equal(FeaturesFolder(tmp_path / "out").sample.query_features, expected)

@@ -3,6 +3,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from influcoder.errors import ConfigError
+from influcoder.provenance import Provenance
 from influcoder.teachers.forward import ForwardTeacher
 from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.make import make_teacher
@@ -20,8 +21,10 @@ def test_named_settings_know_their_name(name):
 @pytest.mark.parametrize("name", TEACHERS)
 def test_settings_read_back_from_what_a_store_records(name):
     settings = TeacherSettings.named(name, rank=3, seed=5)
-    record = {"teacher": name, **asdict(settings), "decoder": "x", "tokenizer": "y", "fitted": "z"}
-    assert TeacherSettings.read(record) == settings
+    record = settings.record(bf16=False)
+    assert TeacherSettings.read(record) == replace(settings, precision="fp32")
+    old = {"teacher": name, **asdict(settings), "decoder": "x", "tokenizer": "y", "fitted": "z"}  # versions before 0.2
+    assert TeacherSettings.read(Provenance.read(old).teacher) == settings
 
 
 def test_changes_of_none_are_left_out():

@@ -1,7 +1,7 @@
 """Every named teacher, on tiny models: what all of them promise, and what the plain gradient ones compute."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -104,8 +104,8 @@ def test_what_every_teacher_promises(world, name):
         if teacher.settings.similarity == "cosine":
             np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, rtol=1e-5)
     assert teacher.needs_fitting == (name in FITTED)
-    assert teacher.made_by["teacher"] == name
-    assert teacher.made_by["decoder"] == teacher.decoder.fingerprint["decoder"]
+    assert teacher.provenance.teacher.name == name
+    assert teacher.provenance.decoder == teacher.decoder.fingerprint
 
 
 @pytest.mark.parametrize("name", TEACHERS)
@@ -138,7 +138,7 @@ def test_state_gives_the_same_features_bit_for_bit(world, name):
     teacher, other = world.ready(name), world.teacher(name)
     other.load(teacher.state())
     assert other.dim == teacher.dim
-    assert other.made_by == teacher.made_by
+    assert other.provenance == teacher.provenance
     for role in ROLES:
         np.testing.assert_array_equal(
             other.features(QUERIES, role).vectors, teacher.features(QUERIES, role).vectors, strict=True
@@ -150,7 +150,8 @@ def test_fitting_is_seeded(world, name):
     one, other, another = (world.teacher(name, fit_examples=6, seed=seed) for seed in (0, 0, 1))
     for teacher in (one, other, another):
         teacher.fit(POOL, QUERIES)
-    assert one.made_by["fitted"] == other.made_by["fitted"] != another.made_by["fitted"]
+    assert one.provenance == other.provenance
+    assert one.provenance.differences(another.provenance)[0].startswith("teacher.fitted")
     np.testing.assert_array_equal(one.features(QUERIES, "query").vectors, other.features(QUERIES, "query").vectors)
 
 
@@ -159,7 +160,7 @@ def test_fitting_again_forgets_the_first_time(world, name):
     teacher, fresh = world.ready(name), world.teacher(name)
     for one in (teacher, fresh):
         one.fit(POOL[::-1][:8], QUERIES[:5])
-    assert teacher.made_by == fresh.made_by
+    assert teacher.provenance == fresh.provenance
 
 
 @pytest.mark.parametrize("name", FITTED)
@@ -316,7 +317,7 @@ def test_same_settings_same_numbers(tokenizer):
     np.testing.assert_array_equal(
         one.features(some_examples(), "query").vectors, other.features(some_examples(), "query").vectors
     )
-    assert one.made_by == other.made_by
+    assert one.provenance == other.provenance
 
 
 def test_columns_tell_about_each_example(decoder):
@@ -379,19 +380,18 @@ def test_features_that_are_finite_are_let_through(teacher):
     assert found.refuse_rejected(some_examples()) is found
 
 
-def test_made_by_holds_what_changes_the_numbers(teacher):
-    made_by = teacher.made_by
-    assert made_by["teacher"] == "gradient-cosine"
-    assert (made_by["rank"], made_by["width"], made_by["seed"]) == (8, 2048, 0)
-    assert made_by["precision"] == "fp32"
-    assert made_by["tokenizer"] == teacher.decoder.fingerprint["tokenizer"]
+def test_provenance_holds_what_changes_the_numbers(teacher):
+    made = teacher.provenance
+    assert made.teacher.name == "gradient-cosine"
+    assert made.teacher.settings == {key: value for key, value in asdict(teacher.settings).items() if key != "name"}
+    assert made.decoder == teacher.decoder.fingerprint
 
 
 def test_another_model_is_another_maker(teacher):
     other = copy.deepcopy(teacher.decoder.model)
     other.lm_head.weight.data[0, 0] += 1
     decoder = Decoder(other, teacher.decoder.tokenizer, name="other", max_length=96)
-    assert GradientTeacher(decoder, SETTINGS).made_by["decoder"] != teacher.made_by["decoder"]
+    assert GradientTeacher(decoder, SETTINGS).provenance.decoder != teacher.provenance.decoder
 
 
 # Reading the matrix

@@ -18,7 +18,7 @@ from influcoder.model.decoder import Decoder
 from influcoder.runners.share import Share
 from influcoder.store.output_folder import claim
 from influcoder.store.store import Store
-from influcoder.student.sample import read_features
+from influcoder.student.features_folder import read_features
 from influcoder.teachers import write as writing
 from influcoder.teachers.fitted import fitted, read_fitted
 from influcoder.teachers.gradient import GradientTeacher
@@ -31,7 +31,7 @@ SETTINGS = TeacherSettings(rank=8, width=1024, precision="fp32", token_budget=12
 PROCESS = """
 import sys, time
 import test_write as own
-from influcoder.store.store import StoreWriter
+from influcoder.store.writer import StoreWriter
 
 write, pause = StoreWriter.write, float(sys.argv[5])
 StoreWriter.write = lambda *arguments: (write(*arguments), time.sleep(pause))
@@ -66,8 +66,8 @@ def test_store_holds_the_features(teacher, tmp_path):
     np.testing.assert_allclose(store.columns["scale"].to_numpy(), 1, rtol=1e-4)
     assert store.columns["tokens"].to_pylist() == found.columns["tokens"]
     assert store.columns["rejected"].to_pylist() == [False] * len(examples)
-    assert store.manifest["made_by"]["decoder"] == teacher.decoder.fingerprint["decoder"]
-    assert store.manifest["made_by"]["data"] == data_fingerprint(examples)
+    assert store.provenance.decoder == teacher.decoder.fingerprint
+    assert store.provenance.data == data_fingerprint(examples)
     assert (store.manifest["dim"], store.manifest["dtype"]) == (SETTINGS.width, "float16")
     assert read_features(store)[0] == examples
 
@@ -170,11 +170,11 @@ def other_tokenizer(decoder, tokenizer):
 @pytest.mark.parametrize(
     ("changes", "keys"),
     [
-        ({"name": "gradient-dot", "similarity": "dot"}, ["made_by.similarity", "made_by.teacher"]),
-        ({"width": 512}, ["dim", "made_by.width"]),
-        ({"seed": 1}, ["made_by.seed"]),
-        ({"rank": 4}, ["made_by.rank"]),
-        ({"precision": "bf16"}, ["made_by.precision"]),
+        ({"name": "gradient-dot", "similarity": "dot"}, ["settings.similarity", "made_by.teacher.name"]),
+        ({"width": 512}, ["dim", "settings.width"]),
+        ({"seed": 1}, ["settings.seed"]),
+        ({"rank": 4}, ["settings.rank"]),
+        ({"precision": "bf16"}, ["settings.precision"]),
     ],
 )
 def test_other_settings_are_not_resumed(teacher, tmp_path, changes, keys):
@@ -185,14 +185,14 @@ def test_other_settings_are_not_resumed(teacher, tmp_path, changes, keys):
         )
     for key in keys:
         assert f"{key}: " in str(caught.value)
-    assert "made_by.decoder:" not in str(caught.value)
+    assert "made_by.decoder" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("make", "key"), [(other_decoder, "decoder"), (other_tokenizer, "tokenizer")])
 def test_another_model_is_not_resumed(teacher, tokenizer, tmp_path, make, key):
     write_features(teacher, some_examples(), "pool", tmp_path)
     other = GradientTeacher(make(teacher.decoder, tokenizer), SETTINGS)
-    with pytest.raises(StoreMismatch, match=rf"made_by\.{key}: ") as caught:
+    with pytest.raises(StoreMismatch, match=rf"made_by\.decoder\.{key}: ") as caught:
         write_features(other, some_examples(), "pool", tmp_path)
     assert str(caught.value).count("made_by.") == 1
 
@@ -211,7 +211,7 @@ def test_another_curvature_is_not_resumed(decoder, tmp_path):
         teacher = make_teacher(decoder, TeacherSettings.named("logra", rank=4, precision="fp32"))
         teacher.fit(pool, facts(4))
         if number:
-            with pytest.raises(StoreMismatch, match=r"made_by\.fitted: "):
+            with pytest.raises(StoreMismatch, match=r"made_by\.teacher\.fitted: "):
                 write_features(teacher, some_examples(), "pool", tmp_path)
         else:
             write_features(teacher, some_examples(), "pool", tmp_path)
@@ -240,7 +240,7 @@ def test_what_was_learnt_is_taken_from_the_earlier_run(learner, tmp_path, monkey
     fitted(first, facts(), some_examples(), tmp_path)
     monkeypatch.setattr(GradientTeacher, "fit", None)
     fitted(second, facts(), some_examples(), tmp_path)
-    assert second.made_by == first.made_by
+    assert second.provenance == first.provenance
     third = learner()
     third.load(read_fitted(tmp_path))
     np.testing.assert_array_equal(
@@ -251,8 +251,8 @@ def test_what_was_learnt_is_taken_from_the_earlier_run(learner, tmp_path, monkey
 @pytest.mark.parametrize(
     ("changes", "pool", "queries", "key"),
     [
-        ({"damping": 1.0}, facts(), some_examples(), "damping"),
-        ({"seed": 1}, facts(), some_examples(), "seed"),
+        ({"damping": 1.0}, facts(), some_examples(), r"teacher\.settings\.damping"),
+        ({"seed": 1}, facts(), some_examples(), r"teacher\.settings\.seed"),
         ({}, facts(6), some_examples(), "data"),
         ({}, facts(), some_examples()[:2], "queries"),
     ],
@@ -363,7 +363,7 @@ def test_lorifs_store_gives_its_products_to_half_precision(decoder, tmp_path, ra
     assert "code" not in stores["query"].manifest
     size = {role: sum(path.stat().st_size for path in (tmp_path / role).glob("*.safetensors")) for role in stores}
     assert size["pool"] < size["query"]
-    assert size["pool"] - len(facts()) * teacher.bytes_per_example < 200  # the header
+    assert size["pool"] - len(facts()) * teacher.code.bytes < 200  # the header
     whole_rank = make_teacher(decoder, replace(settings, code_rank=0))
     whole_rank.load(teacher.state())
     rows = [one.features(facts(), "pool").vectors for one in (teacher, whole_rank)]

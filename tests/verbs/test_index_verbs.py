@@ -16,6 +16,7 @@ from influcoder.errors import ConfigError, StoreCorrupt, StoreError, StoreMismat
 from influcoder.indexes.index import Index
 from influcoder.store.output_folder import Folder, claim
 from influcoder.verbs import index as index_verbs
+from influcoder.verbs.score import write_scores
 
 LARGE = 10_000
 
@@ -114,7 +115,7 @@ def test_full_disk(tmp_path, built, monkeypatch, what, step):
 
 def test_scores_of_the_whole_pool(built, tmp_path):
     asked = [Example("q/1", "a", "b"), Example("id", "c", "d")]
-    found = index_verbs.score(Index(built), asked, Folder(tmp_path / "scores"))
+    found = write_scores(Index(built), asked, Folder(tmp_path / "scores"))
     assert (found["rows"], found["queries"]) == (100, 2)
     table = pq.read_table(tmp_path / "scores" / "scores.parquet")
     assert table.column_names == ["id", "score:q/1", "score:id"]
@@ -125,7 +126,7 @@ def test_scores_of_the_whole_pool(built, tmp_path):
 
 
 def test_scores_of_some_of_the_pool(built, tmp_path):
-    found = index_verbs.score(Index(built), pool(0, 1), Folder(tmp_path / "scores"), where="kind=1")
+    found = write_scores(Index(built), pool(0, 1), Folder(tmp_path / "scores"), where="kind=1")
     table = pq.read_table(tmp_path / "scores" / "scores.parquet")
     assert table["id"].to_pylist() == [one.id for one in pool() if one.metadata["kind"] == 1]
     assert found["rows"] == table.num_rows == 33

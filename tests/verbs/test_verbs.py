@@ -10,24 +10,22 @@ import pytest
 from helpers.folders import contents
 from helpers.sentences import sentences
 from helpers.tiny import save_decoder, tiny_decoder
-from influcoder.benchmarks.methods import bench as closed_form
 from influcoder.data.examples import normalised
 from influcoder.errors import ConfigError, DataError, InflucoderError, ModelError, StoreError, StoreMismatch
 from influcoder.indexes.index import Index
 from influcoder.maths.metrics import METRICS
 from influcoder.model.decoder import Decoder
+from influcoder.provenance import StudentRecord
 from influcoder.report.summary import query_summary
 from influcoder.store.output_folder import Folder
 from influcoder.store.store import Store
-from influcoder.student import sample as samples
-from influcoder.student.decoder_tables import expected_embeddings
-from influcoder.student.distill import distil_static
+from influcoder.student import distill as student_distill
+from influcoder.student.distill import distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.encoder_folder import teacher_of
-from influcoder.student.sample import _teacher_of, load_sample, refuse_trained_on, split_sample
-from influcoder.teachers.gradient import GradientTeacher
+from influcoder.student.features_folder import FeaturesFolder
+from influcoder.student.sample import refuse_trained_on
 from influcoder.teachers.settings import TeacherSettings
-from influcoder.verbs import distill as distill_verb
 from influcoder.verbs import features as feature_verbs
 from influcoder.verbs import index as index_verbs
 from influcoder.verbs import search as search_verb
@@ -66,7 +64,7 @@ def test_features(work, decoder):
 
 @pytest.fixture(scope="module")
 def distilled(work, train):
-    distill(train, Folder(work / "encoder"))
+    distill(FeaturesFolder(train), Folder(work / "encoder"))
     return work / "encoder"
 
 
@@ -78,7 +76,7 @@ def built(work, distilled):
 
 @pytest.fixture(scope="module")
 def paper(work, train):
-    distill(train, Folder(work / "paper"), recipe="paper", backbone=str(train / "backbone"))
+    distill(FeaturesFolder(train), Folder(work / "paper"), recipe="paper", backbone=str(train / "backbone"))
     return work / "paper"
 
 
@@ -89,11 +87,11 @@ def numbers(folder):
 def test_features_write_both_sides_and_the_table(train, decoder):
     found = numbers(train)
     assert (found["queries"], found["pool"]) == (30, 60)
-    assert found["teacher"]["decoder"] == decoder.fingerprint["decoder"]
+    assert found["teacher"]["decoder"]["decoder"] == decoder.fingerprint.decoder
     assert {name for name in found if name.endswith("_cut")} == {
         f"{side}_{part}_cut" for side in ("queries", "pool") for part in ("prompt", "completion")
     }
-    sample = samples.load_sample(train)
+    sample = FeaturesFolder(train).sample
     assert (len(sample.queries), len(sample.pool)) == (30, 60)
     np.testing.assert_allclose(np.linalg.norm(sample.pool_features, axis=1), 1, atol=1e-2)
     assert sample.queries == sentences(30, 1, "q1-")
@@ -104,29 +102,28 @@ def test_distilling_splits_both_sides(distilled):
     assert splits == {"train_queries": 26, "train_pool": 51, "validation_queries": 4, "validation_pool": 9}
     encoder = InfluenceEncoder.load(distilled)
     assert numbers(distilled)["validation"] == pytest.approx(encoder.measured)
-    assert encoder.made_by["recipe"] == "static"
-    assert encoder.made_by["student_seed"] == 0
+    assert encoder.provenance.student == StudentRecord("static", 0)
 
 
 def test_training_rows_are_remembered(distilled, train):
-    table, sample = pq.read_table(distilled / "training.parquet"), samples.load_sample(train)
+    table, sample = pq.read_table(distilled / "training.parquet"), FeaturesFolder(train).sample
     assert table["id"].to_pylist() == [one.id for one in (*sample.queries, *sample.pool)]
 
 
 def test_same_seed_same_files(train, distilled, tmp_path):
-    distill(train, Folder(tmp_path / "again"))
+    distill(FeaturesFolder(train), Folder(tmp_path / "again"))
     assert contents(tmp_path / "again") == contents(distilled)
 
 
 def test_another_seed_other_files(train, distilled, tmp_path):
-    distill(train, Folder(tmp_path / "other"), seed=1)
+    distill(FeaturesFolder(train), Folder(tmp_path / "other"), seed=1)
     assert InfluenceEncoder.load(tmp_path / "other").fingerprint != InfluenceEncoder.load(distilled).fingerprint
 
 
 def test_papers_recipe_makes_an_encoder_that_loads(paper, train):
     encoder = InfluenceEncoder.load(paper)
     assert (encoder.tier, numbers(paper)["tier"]) == ("transformer", "transformer")
-    assert encoder.made_by["recipe"] == "paper"
+    assert encoder.provenance.student.recipe == "paper"
     assert set(numbers(paper)["validation"]) == set(METRICS)
 
 
@@ -173,8 +170,9 @@ def test_teacher_is_made_as_it_was(built, decoder):
     assert teacher_of(built.encoder, decoder).settings == SETTINGS
 
 
-def select(built, folder, **rule):
-    return search_verb.select(built, sentences(4, 50, "asked"), Folder(folder), **rule)
+def select(built, folder, overwrite=False, **rule):
+    selection = search_verb.select(built, sentences(4, 50, "asked"), **rule)
+    return search_verb.write_selection(selection, Folder(folder, overwrite=overwrite))
 
 
 @pytest.mark.parametrize(
@@ -207,13 +205,20 @@ def test_bad_rule_leaves_the_folder_alone(built, tmp_path, rule):
     select(built, tmp_path, top=0.2)
     before = contents(tmp_path)
     with pytest.raises(ConfigError):
-        search_verb.select(built, sentences(4, 50, "asked"), Folder(tmp_path, overwrite=True), **rule)
+        select(built, tmp_path, overwrite=True, **rule)
     assert contents(tmp_path) == before
 
 
 @pytest.fixture(scope="module")
 def evaluated(work, distilled, test_features, train, decoder):
-    found = evaluate(distilled, test_features, Folder(work / "evaluated"), train=train, decoder=decoder, seed=3)
+    found = evaluate(
+        InfluenceEncoder.load(distilled),
+        FeaturesFolder(test_features),
+        Folder(work / "evaluated"),
+        train=FeaturesFolder(train),
+        decoder=decoder,
+        seed=3,
+    )
     assert orjson.loads(orjson.dumps(found)) == numbers(work / "evaluated")
     return found
 
@@ -239,44 +244,52 @@ def test_two_seeds_of_the_teacher_agree_best(evaluated):
 
 
 def test_without_decoder_and_training_data_rivals_are_skipped(distilled, test_features, tmp_path):
-    found = evaluate(distilled, test_features, Folder(tmp_path / "out"))
+    found = evaluate(InfluenceEncoder.load(distilled), FeaturesFolder(test_features), Folder(tmp_path / "out"))
     assert {"exact", "influcoder-exact-query", "surface"} <= set(found["skipped"])
     assert not set(found["skipped"]) & set(found["methods"])
     assert found["teacher"]["reliability"] is None
 
 
 def test_papers_encoder_is_evaluated(paper, test_features, train, decoder, tmp_path):
-    found = evaluate(paper, test_features, Folder(tmp_path / "out"), train=train, decoder=decoder)
+    found = evaluate(
+        InfluenceEncoder.load(paper),
+        FeaturesFolder(test_features),
+        Folder(tmp_path / "out"),
+        train=FeaturesFolder(train),
+        decoder=decoder,
+    )
     assert "influcoder-exact-query" not in found["methods"]
     assert "exact" in found["methods"]
 
 
 def test_training_data_is_refused(distilled, train, tmp_path):
     with pytest.raises(DataError, match="90 test examples were seen in training or model selection"):
-        evaluate(distilled, train, Folder(tmp_path / "out"))
+        evaluate(InfluenceEncoder.load(distilled), FeaturesFolder(train), Folder(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_one_training_row_in_other_words_case_is_refused(distilled, decoder, train, tmp_path):
-    seen = samples.load_sample(train).pool[5]
+    seen = FeaturesFolder(train).sample.pool[5]
     loud = replace(seen, id="new", prompt=seen.prompt.upper(), completion=f" {seen.completion.upper()}\n")
     pool = [*sentences(20, 70, "p"), loud]
     feature_verbs.features(decoder, sentences(6, 71, "q"), pool, Folder(tmp_path / "test"), SETTINGS)
     with pytest.raises(DataError, match=r"1 test examples were seen .* 'new' among them"):
-        evaluate(distilled, tmp_path / "test", Folder(tmp_path / "out"))
+        evaluate(InfluenceEncoder.load(distilled), FeaturesFolder(tmp_path / "test"), Folder(tmp_path / "out"))
 
 
 def test_encoder_that_tells_no_training_data_is_refused(distilled, test_features, tmp_path):
     InfluenceEncoder.load(distilled).save(tmp_path / "bare")
     with pytest.raises(DataError, match=r"training\.parquet"):
-        evaluate(tmp_path / "bare", test_features, Folder(tmp_path / "out"))
+        evaluate(InfluenceEncoder.load(tmp_path / "bare"), FeaturesFolder(test_features), Folder(tmp_path / "out"))
 
 
 def test_evaluation_with_another_decoder_is_refused(distilled, test_features, tokenizer, tmp_path):
     """Its agreement with itself would be shown as the ceiling of another model's influences."""
     other = tiny_decoder("llama", tokenizer, seed=9)
     with pytest.raises(StoreMismatch, match=r"test were computed from a decoder with decoder \w{12}, .* has \w{12}"):
-        evaluate(distilled, test_features, Folder(tmp_path / "out"), decoder=other)
+        evaluate(
+            InfluenceEncoder.load(distilled), FeaturesFolder(test_features), Folder(tmp_path / "out"), decoder=other
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -286,7 +299,7 @@ def test_evaluation_with_another_decoder_is_refused(distilled, test_features, to
 )
 def test_recipe_and_backbone_must_fit(train, tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
-        distill(train, Folder(tmp_path / "out"), **options)
+        distill(FeaturesFolder(train), Folder(tmp_path / "out"), **options)
 
 
 @pytest.mark.parametrize(
@@ -303,19 +316,19 @@ def test_recipe_and_backbone_must_fit(train, tmp_path, options, message):
 def test_refused_recipe_does_not_empty_the_folder(train, tmp_path, options):
     (tmp_path / "earlier").write_text("precious")
     with pytest.raises(InflucoderError):
-        distill(train, Folder(tmp_path, overwrite=True), **options)
+        distill(FeaturesFolder(train), Folder(tmp_path, overwrite=True), **options)
     assert (tmp_path / "earlier").read_text() == "precious"
 
 
 def test_backbone_that_is_none(train, tmp_path):
     with pytest.raises(InflucoderError, match="nowhere"):
-        distill(train, Folder(tmp_path / "out"), recipe="paper", backbone=str(tmp_path / "nowhere"))
+        distill(FeaturesFolder(train), Folder(tmp_path / "out"), recipe="paper", backbone=str(tmp_path / "nowhere"))
 
 
 def test_folder_in_use_is_refused(train, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="not empty"):
-        distill(train, Folder(tmp_path))
+        distill(FeaturesFolder(train), Folder(tmp_path))
 
 
 def test_features_are_resumed(decoder, train, tmp_path, monkeypatch):
@@ -347,7 +360,7 @@ def test_summary_of_a_query(built):
 
 @pytest.mark.parametrize("recipe", ["forward", "short"])
 def test_tiers_that_run_the_decoder_from_features_to_search(decoder, train, tmp_path, recipe):
-    found = distill(train, Folder(tmp_path / "e"), recipe=recipe, decoder=decoder)
+    found = distill(FeaturesFolder(train), Folder(tmp_path / "e"), recipe=recipe, decoder=decoder)
     assert found["tier"] == recipe
     encoder = InfluenceEncoder.load(tmp_path / "e", decoder=decoder)
     pool = sentences(8, 70, "x")
@@ -367,28 +380,34 @@ def test_decoder_goes_with_the_recipes_that_run_it_alone(decoder, train, tmp_pat
     backbone = "somewhere" if recipe == "paper" else None
     with pytest.raises(ConfigError, match="give --decoder with one of them"):
         distill(
-            train, Folder(tmp_path / "e"), recipe=recipe, backbone=backbone, decoder=decoder if with_decoder else None
+            FeaturesFolder(train),
+            Folder(tmp_path / "e"),
+            recipe=recipe,
+            backbone=backbone,
+            decoder=decoder if with_decoder else None,
         )
 
 
 def test_another_seed_of_the_student_leaves_its_teacher_as_it_was(decoder, train, tmp_path):
     """Its exact queries would live in another space."""
-    distill(train, Folder(tmp_path / "e"), seed=5)
+    distill(FeaturesFolder(train), Folder(tmp_path / "e"), seed=5)
     encoder = InfluenceEncoder.load(tmp_path / "e")
-    assert encoder.made_by["student_seed"] == 5
-    of_features = Store(train / "pool").manifest["made_by"]["seed"]
+    assert encoder.provenance.student.seed == 5
+    of_features = Store(train / "pool").provenance.teacher.settings["seed"]
     assert teacher_of(encoder, decoder).settings.seed == of_features != 5
 
 
 @pytest.mark.parametrize("recipe", ["static", "forward"])
 def test_from_features_and_unlabelled_files_to_an_encoder(decoder, train, tmp_path, recipe):
-    known = load_sample(train)
+    known = FeaturesFolder(train).sample
     asked, pool = sentences(4, 90, "asked"), [*sentences(30, 91, "more"), *known.pool[:5]]
-    found = distill(train, Folder(tmp_path / "e"), recipe=recipe, decoder=decoder, unlabelled=(asked, pool))
+    found = distill(
+        FeaturesFolder(train), Folder(tmp_path / "e"), recipe=recipe, decoder=decoder, unlabelled=(asked, pool)
+    )
     assert found["tier"] == recipe
     assert (found["splits"]["pseudo_queries"], found["splits"]["pseudo_pool"]) == (4, 30)
     encoder = InfluenceEncoder.load(tmp_path / "e", decoder=decoder if recipe == "forward" else None)
-    assert encoder.made_by["pseudo_labels_by"] == "short"
+    assert encoder.provenance.student.pseudo_labels_by == "short"
     assert np.isfinite(encoder.encode_pool(pool)).all()
     seen = set(pq.read_table(tmp_path / "e" / "training.parquet")["text"].to_pylist())
     assert {normalised(one) for one in (*asked, *pool)} <= seen
@@ -397,21 +416,28 @@ def test_from_features_and_unlabelled_files_to_an_encoder(decoder, train, tmp_pa
 
 
 def test_labels_of_nothing_new_are_refused(decoder, train, tmp_path):
-    known = load_sample(train)
+    known = FeaturesFolder(train).sample
     with pytest.raises(ConfigError, match="train already: nothing is left to label"):
-        distill(train, Folder(tmp_path / "e"), decoder=decoder, unlabelled=([], known.pool[:5]))
+        distill(FeaturesFolder(train), Folder(tmp_path / "e"), decoder=decoder, unlabelled=([], known.pool[:5]))
 
 
 def test_features_of_checkpoints_have_no_short_tier(decoder, train, tmp_path, monkeypatch):
-    made_by = _teacher_of(train) | {"checkpoints": ["a", "b"]}
-    monkeypatch.setattr(distill_verb, "_teacher_of", lambda source: made_by)
+    features = FeaturesFolder(train)
+    made = features.provenance
+    made = replace(made, teacher=replace(made.teacher, checkpoints=[made.decoder, made.decoder]))
+    monkeypatch.setattr(FeaturesFolder, "provenance", made)
     with pytest.raises(ConfigError, match="gradients of one model"):
-        distill(train, Folder(tmp_path / "e"), recipe="short", decoder=decoder)
+        distill(features, Folder(tmp_path / "e"), recipe="short", decoder=decoder)
 
 
 def test_surface_is_not_fitted_on_the_test(distilled, test_features, tmp_path):
     with pytest.raises(DataError, match="90 test examples were seen in training"):
-        evaluate(distilled, test_features, Folder(tmp_path / "out"), train=test_features)
+        evaluate(
+            InfluenceEncoder.load(distilled),
+            FeaturesFolder(test_features),
+            Folder(tmp_path / "out"),
+            train=FeaturesFolder(test_features),
+        )
 
 
 def test_who_labels_has_not_seen_what_is_chosen_by(decoder, train, tmp_path, monkeypatch):
@@ -419,14 +445,11 @@ def test_who_labels_has_not_seen_what_is_chosen_by(decoder, train, tmp_path, mon
 
     def noted(*given, **more):
         made.append((more["short"] is not None, more.get("refit", True)))
-        return distil_static(*given, **more)
+        return distill_static(*given, **more)
 
-    for module in (distill_verb, closed_form):
-        monkeypatch.setattr(module, "distil_static", noted)
-    distill(train, Folder(tmp_path / "e"), decoder=decoder, unlabelled=unlabelled)
-    teacher, splits = GradientTeacher(decoder, SETTINGS), split_sample(load_sample(train), 0)
-    closed_form.distilled(closed_form.PSEUDO, teacher, splits, 0, expected_embeddings(decoder), unlabelled)
-    assert made == [(True, False), (False, True)] * 2
+    monkeypatch.setattr(student_distill, "distill_static", noted)
+    distill(FeaturesFolder(train), Folder(tmp_path / "e"), decoder=decoder, unlabelled=unlabelled)
+    assert made == [(True, False), (False, True)]
 
 
 @pytest.mark.parametrize(
@@ -441,7 +464,7 @@ def test_recipes_that_take_no_labels(decoder, train, tmp_path, recipe, with_deco
     backbone = "somewhere" if recipe == "paper" else None
     with pytest.raises(ConfigError, match=message):
         distill(
-            train,
+            FeaturesFolder(train),
             Folder(tmp_path / "e"),
             recipe=recipe,
             backbone=backbone,

@@ -12,8 +12,8 @@ import numpy as np
 
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.indexes.index import Floats
 from influcoder.indexes.scan import Found
+from influcoder.maths.arrays import Floats
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.teachers.teacher import Teacher
 
@@ -65,11 +65,15 @@ class Hits(list[Hit]):
         trust: the per-query Spearman ρ with the teacher that the encoder's ranking is expected to have, and the ends of
             the band that holds about four of five queries like it (`influcoder.student.trust`); None where it was not
             measured.
+        query: what was asked.
     """
 
-    def __init__(self, hits: Iterable[Hit], trust: tuple[float, float, float] | None = None) -> None:
+    def __init__(
+        self, hits: Iterable[Hit], trust: tuple[float, float, float] | None = None, query: Example | None = None
+    ) -> None:
         super().__init__(hits)
         self.trust = trust
+        self.query = query
 
 
 def search(
@@ -111,8 +115,8 @@ def search(
         exact = verified(index, teacher, features, found.rows)
     trust = _trust(index.encoder, vectors, features)
     return [
-        Hits(_hits(index, found.rows[i], found.scores[i], None if exact is None else exact[i], k, opponents), trust[i])
-        for i in range(len(queries))
+        Hits(_hits(index, found.rows[i], found.scores[i], None if exact is None else exact[i], k, opponents), *known)
+        for i, known in enumerate(zip(trust, queries, strict=True))
     ]
 
 

@@ -1,1 +1,1 @@
-"""Every method through one protocol: tasks, methods, corpora, results."""
+"""Every method through the same protocol: tasks, methods, corpora, results."""

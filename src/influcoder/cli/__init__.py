@@ -13,6 +13,7 @@ from influcoder.cli.flags import Flag
 from influcoder.cli.output import words_of
 from influcoder.cli.plan import plans
 from influcoder.cli.pool import export, index, score, search, select
+from influcoder.cli.rows import show
 from influcoder.cli.student import distill, evaluate
 from influcoder.cli.teach import features, import_attribution, self_check, teachers
 from influcoder.errors import ConfigError, InflucoderError
@@ -22,12 +23,13 @@ app = cyclopts.App(
     name="influcoder",
     help="Which training examples push a language model towards an output, and which push it away.",
     version=__version__,
+    help_format="plaintext",  # reading Markdown takes as long as all else
     suppress_keyboard_interrupt=False,  # told by `main`
 )
-for verb in (demo, teachers, features, distill, index, search, select, score, export, evaluate, report, env):
-    app.command(verb)
-app.command(import_attribution, name="import")
-app.command(self_check, name="self-check")
+for verb in (demo, teachers, show, features, distill, index, search, select, score, export, evaluate, report, env):
+    app.command(verb, help_format="markdown")
+app.command(import_attribution, name="import", help_format="markdown")
+app.command(self_check, name="self-check", help_format="markdown")
 app.command(benchmarks, name="benchmark")
 app.command(plans, name="plan")
 

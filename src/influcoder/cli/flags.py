@@ -3,7 +3,6 @@
 Frozen dataclasses, flattened into flags: one place for name, default and help.
 """
 
-import glob
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
@@ -15,7 +14,9 @@ from cyclopts import Parameter
 from influcoder.errors import ConfigError
 
 if TYPE_CHECKING:
-    from influcoder.data.examples import Columns, Example
+    from influcoder.data.examples import Example
+    from influcoder.data.parts import Columns
+    from influcoder.model.decoder import Decoder
     from influcoder.runners.runner import Runner
     from influcoder.store.output_folder import Folder
     from influcoder.teachers.imported import Imported
@@ -65,7 +66,7 @@ class Output:
 
     def folder(self, arguments: Mapping[str, Any]) -> "Folder":
         """The folder, apart from what a verb with these arguments reads."""
-        from influcoder.store.output_folder import Folder
+        from influcoder.store.output_folder import Folder, local
 
         given = flat(arguments)
         named = [given.get(name) or [] for name in INPUTS]
@@ -96,18 +97,28 @@ class Reading:
     "column of plain text, all of which carries loss"
     id_column: str | None = None
     "column of the id; a hash of the text when there is none"
+    pairs: Literal["chosen", "rejected", "both"] | None = None
+    "which side of preference pairs to read; both makes two rows of each, and a column preference says which"
+    loss: Literal["completion", "assistant", "all"] = "completion"
+    "what carries loss in a chat: its last turn, every turn of the assistant, or the whole text"
     on_error: Literal["fail", "skip"] = "fail"
     "stop at a row that cannot be used, or leave it out"
     max_reject_rate: float = 0.01
     "with --on-error skip: the largest share of such rows"
 
-    def read(self, files: list[str], side: str, output: Output) -> "list[Example]":
-        """Examples of some files; skipped rows go to OUTPUT_DIR-rejects-SIDE.jsonl, beside the output folder."""
-        return list(self.stream(files, side, output))
+    def read(self, files: list[str], side: str, output: Output, decoder: "Decoder | None" = None) -> "list[Example]":
+        """Examples of some files; skipped rows go to OUTPUT_DIR-rejects-SIDE.jsonl, beside the output folder.
 
-    def stream(self, files: list[str], side: str, output: Output) -> "Iterator[Example]":
+        Rows that the decoder cannot read, if there is one, are refused or skipped as well.
+        """
+        return list(self.stream(files, side, output, decoder))
+
+    def stream(
+        self, files: list[str], side: str, output: Output, decoder: "Decoder | None" = None
+    ) -> "Iterator[Example]":
         """The same one after the other, as they are asked for; that the files are there is seen at once."""
-        from influcoder.data.reading import find_files, stream_examples
+        from influcoder.data.reading import stream_examples
+        from influcoder.data.row_files import find_files
 
         return stream_examples(
             [path for one in files for path in find_files(one)],
@@ -115,13 +126,15 @@ class Reading:
             on_error=self.on_error,
             rejects=Path(f"{os.path.abspath(output.output_dir)}-rejects-{side}.jsonl"),
             max_reject_rate=self.max_reject_rate,
+            prepare=decoder.prepare if decoder else None,
         )
 
     def columns(self) -> "Columns":
-        """The columns that were named."""
-        from influcoder.data.examples import Columns
+        """The columns that were named, and what of them is read."""
+        from influcoder.data.parts import Columns
 
-        return Columns(self.prompt_column, self.completion_column, self.text_column, self.id_column)
+        named = (self.prompt_column, self.completion_column, self.text_column, self.id_column)
+        return Columns(*named, pairs=self.pairs, loss=self.loss)
 
 
 READ_AS_USUAL = Reading()
@@ -175,7 +188,7 @@ class Teaching:
     damping: float | None = None
     "of a curvature, as a share of its mean eigenvalue"
     modules: str | None = None
-    "glob pattern of the layers to look at, as *.mlp.*; all linear ones but the head when omitted"
+    "glob pattern of the layers to look at, as `*.mlp.*`; all linear ones but the head when omitted"
     normalise_modules: Flag = False
     "scale each layer's part to unit length"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -246,12 +259,6 @@ class Attribution:
 NOT_GIVEN = Attribution()
 
 
-def local(place: str | Path) -> list[Path]:
-    """The files and folders on this machine that a path or glob names; none of a hub id."""
-    path = os.path.expanduser(place)
-    return [Path(name) for name in ([path] if os.path.exists(path) else glob.glob(path, recursive=True))]
-
-
 def flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A verb's arguments by name, those of shared flags among them."""
     found: dict[str, Any] = {}
@@ -261,13 +268,6 @@ def flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[name] = value
     return found
-
-
-def refuse_without_decoder(decoder: str | None, **given: object) -> None:
-    """Refuse what tells more of a decoder when none is given: it would be left out in silence."""
-    alone = [f"--{name}" for name, value in given.items() if value]
-    if alone and decoder is None:
-        raise ConfigError(f"{' and '.join(alone)} was given without a decoder. Name it with --decoder as well.")
 
 
 def share(text: str | None, flag: str) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from influcoder.cli.flags import INPUTS, Output, flat, local
+from influcoder.cli.flags import INPUTS, Output, flat
 
 _NOT_REPLAYED = {"resume", "overwrite", "json", "workers", "ray", "worker_timeout", "shard"}
 
@@ -70,6 +70,8 @@ def _absolute(name: str, value: Any) -> Any:
         return str(value.absolute())
     if isinstance(value, list):
         return [_absolute(name, one) for one in value]
+    from influcoder.store.output_folder import local
+
     if name not in INPUTS or not local(value):
         return value
     path = os.path.expanduser(value)

@@ -13,13 +13,12 @@ from influcoder.cli.flags import (
     Reading,
     Seed,
     Teaching,
-    refuse_without_decoder,
 )
 from influcoder.cli.output import print_json
-from influcoder.cli.student import decoder_of
-from influcoder.cli.teach import checkpoints_of
 
-plans = cyclopts.App(help="Tell what a long job will take: rows, time by a measured probe, disk, memory.")
+plans = cyclopts.App(
+    help="Tell what a long job will take: rows, time by a measured probe, disk, memory.", help_format="markdown"
+)
 
 
 @plans.command
@@ -50,22 +49,24 @@ def features(
         json: print the numbers as JSON
     """
     from influcoder.data.preview import glance
-    from influcoder.model.decoder import Decoder
     from influcoder.teachers.make import make_teacher
+    from influcoder.verbs.opening import open_checkpoints, open_decoder
     from influcoder.verbs.plan import FEATURE_PROBE, plan_features
 
+    loaded = open_decoder(decoder, adapter, max_length)
     columns = reading.columns()
-    seen = [glance(side, FEATURE_PROBE, columns=columns, seed=seed) for side in (queries, pool)]
-    loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length)
-    saved = checkpoints_of(checkpoints, decoder, max_length)
+    asked, rows = (
+        glance(side, FEATURE_PROBE, columns=columns, seed=seed, prepare=loaded.prepare) for side in (queries, pool)
+    )
+    saved = open_checkpoints(checkpoints, decoder, max_length)
     teacher = make_teacher(loaded, teaching.settings(seed), checkpoints=saved)
-    _tell(plan_features(teacher, *seen), output_dir, json)
+    _tell(plan_features(teacher, asked, rows), output_dir, json)
 
 
 @plans.command
 def index(
     *,
-    encoder: Path,
+    encoder: str,
     pool: Files,
     output_dir: Path = Path(),
     code: Literal["auto", "float16", "int8", "int4"] = "auto",
@@ -80,7 +81,7 @@ def index(
     """Tell what `influcoder index` takes, and the exact teacher in its place; exit 1 where the disk is too small.
 
     Args:
-        encoder: what `influcoder distill` wrote
+        encoder: what `influcoder distill` wrote, or its hub id
         pool: JSONL (.gz, .zst) or Parquet files, folders or globs
         output_dir: where the job would write
         code: how vectors are stored; auto: in as few bytes as keep the rankings of some rows
@@ -91,17 +92,16 @@ def index(
         json: print the numbers as JSON
     """
     from influcoder.data.preview import glance
-    from influcoder.student.encoder import InfluenceEncoder
     from influcoder.student.encoder_folder import teacher_of
+    from influcoder.verbs.opening import open_checkpoints, open_encoder
     from influcoder.verbs.plan import INDEX_PROBE, plan_index
 
-    refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
-    loaded = InfluenceEncoder.load(encoder)
+    loaded, model = open_encoder(encoder, decoder, adapter, checkpoints=checkpoints)
     teacher = None
-    if (model := decoder_of(loaded.made_by, decoder, adapter)) is not None:
-        loaded = InfluenceEncoder.load(encoder, decoder=model)
-        teacher = teacher_of(loaded, model, checkpoints_of(checkpoints, str(decoder), model.max_length))
-    seen = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed)
+    if model is not None:
+        teacher = teacher_of(loaded, model, open_checkpoints(checkpoints, model, loaded.provenance))
+    prepare = model.prepare if model else None
+    seen = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed, prepare=prepare)
     _tell(plan_index(loaded, seen, teacher, code=code, approximate=approximate), output_dir, json)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -15,25 +15,16 @@ from influcoder.cli.flags import (
     Reading,
     ResumableOutput,
     Running,
-    refuse_without_decoder,
     share,
 )
 from influcoder.cli.output import finish, print_json, show
-from influcoder.cli.student import decoder_of
-from influcoder.cli.teach import checkpoints_of
 from influcoder.errors import ConfigError
-
-if TYPE_CHECKING:
-    from influcoder.data.examples import Example
-    from influcoder.indexes.index import Index
-    from influcoder.indexes.lance import LanceIndex
-    from influcoder.model.decoder import Decoder
 
 
 def index(
     *,
     output: ResumableOutput,
-    encoder: Path | None = None,
+    encoder: str | None = None,
     pool: Files | None = None,
     add: Files | None = None,
     remove: Files | None = None,
@@ -50,7 +41,7 @@ def index(
     share a job when each is started with its own --shard I/N and the same output folder.
 
     Args:
-        encoder: what `influcoder distill` wrote
+        encoder: what `influcoder distill` wrote, or its hub id
         pool: JSONL (.gz, .zst) or Parquet files, folders, globs or URLs such as hf://datasets/NAME
         add: such files, whose rows are appended to the finished index in the output folder
         remove: ids, or files of ids (one a line, or a JSON list), to be forgotten by the index in the output folder
@@ -60,36 +51,37 @@ def index(
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
-    from influcoder.indexes.index import Index
     from influcoder.runners.share import Share
-    from influcoder.student.encoder import InfluenceEncoder
     from influcoder.verbs import index as verb
+    from influcoder.verbs.opening import open_any_index, open_encoder
 
-    refuse_without_decoder(decoder, adapter=adapter)
     if add or remove:
         if encoder or pool or running != BY_ITSELF or output.overwrite:
             raise ConfigError(
                 "--add and --remove change the index in --output-dir, with its own encoder and in this process. Leave "
                 "--encoder, --pool, --workers, --ray, --worker-timeout, --shard and --overwrite out."
             )
-        made_by = Index(output.output_dir).encoder.made_by
+        model = open_any_index(output.output_dir, decoder, adapter)[1]
         changed = verb.change_index(
             output.output_dir,
-            add=reading.stream(add, "add", output) if add else None,
+            add=reading.stream(add, "add", output, model) if add else None,
             remove=_ids(remove or []),
             approximate=approximate,
-            decoder=decoder_of(made_by, decoder, adapter),
+            decoder=model,
         )
         show(changed, output)
         return
     if encoder is None or not pool:
         raise ConfigError("what is to be indexed? Give --encoder and --pool; or --add or --remove to change an index.")
-    loaded = InfluenceEncoder.load(encoder)
-    if decoder is not None:
-        loaded = InfluenceEncoder.load(encoder, decoder=decoder_of(loaded.made_by, decoder, adapter))
-    folder = replace(output.folder(arguments), share=Share.read(running.shard))
-    rows, runner = reading.stream(pool, "pool", output), running.runner()
-    found = verb.index(loaded, rows, folder, code=code, approximate=approximate, runner=runner)
+    loaded, model = open_encoder(encoder, decoder, adapter)
+    found = verb.index(
+        loaded,
+        reading.stream(pool, "pool", output, model),
+        replace(output.folder(arguments), share=Share.read(running.shard)),
+        code=code,
+        approximate=approximate,
+        runner=running.runner(),
+    )
     finish("index", arguments, found, output)
 
 
@@ -114,7 +106,7 @@ def search(
 
     Args:
         index: what `influcoder index` or `influcoder export` wrote
-        prompt: what the model is asked, as a user's turn
+        prompt: what the model is asked, as a user's turn; goes with --completion
         completion: what it says, whose cause is sought
         queries: files of queries instead of one prompt and completion
         k: how many rows to show
@@ -130,10 +122,11 @@ def search(
     """
     from influcoder.report.console import hits_as_json, print_hits
     from influcoder.verbs import search as verb
+    from influcoder.verbs.opening import open_any_index, open_checkpoints
 
-    refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
-    asked = _asked(prompt, completion, queries)
-    opened, teacher = _opened(index, decoder, adapter)
+    verb.refuse_no_question(queries, prompt, completion)
+    opened, model = open_any_index(index, decoder, adapter, checkpoints=checkpoints)
+    asked = verb.questions(queries, prompt, completion, model)
     if verify_hashes:
         opened.verify()
     found = verb.search(
@@ -142,8 +135,8 @@ def search(
         k=k,
         opponents=opponents,
         verify=verify,
-        decoder=teacher,
-        checkpoints=checkpoints_of(checkpoints, decoder or "", opened.encoder.made_by.get("max_length", 1024)),
+        decoder=model,
+        checkpoints=open_checkpoints(checkpoints, decoder, opened.encoder.provenance),
         where=where,
         approximate=approximate,
     )
@@ -178,12 +171,17 @@ def select(
     """
     arguments = dict(locals())
     from influcoder.verbs import search as verb
+    from influcoder.verbs.opening import open_any_index
 
-    refuse_without_decoder(decoder, adapter=adapter)
-    rules = {"top": share(top, "--top"), "drop": share(drop, "--drop"), "threshold": threshold}
-    asked = reading.read(queries, "queries", output)
-    found = verb.select(_whole(index, decoder, adapter), asked, output.folder(arguments), **rules)
-    finish("select", arguments, found, output)
+    opened, model = open_any_index(index, decoder, adapter)
+    found = verb.select(
+        opened,
+        reading.read(queries, "queries", output, model),
+        top=share(top, "--top"),
+        drop=share(drop, "--drop"),
+        threshold=threshold,
+    )
+    finish("select", arguments, verb.write_selection(found, output.folder(arguments)), output)
 
 
 def score(
@@ -206,12 +204,12 @@ def score(
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
-    from influcoder.verbs import index as verb
+    from influcoder.verbs import score as verb
+    from influcoder.verbs.opening import open_any_index, open_whole_index
 
-    refuse_without_decoder(decoder, adapter=adapter)
-    asked = reading.read(queries, "queries", output)
-    opened = _whole(index, decoder, adapter)
-    found = verb.score(opened, asked, output.folder(arguments), where=where)
+    opened, model = open_any_index(index, decoder, adapter)
+    asked = reading.read(queries, "queries", output, model)
+    found = verb.write_scores(open_whole_index(opened), asked, output.folder(arguments), where=where)
     finish("score", arguments, found, output)
 
 
@@ -233,9 +231,11 @@ def export(
     """
     arguments = dict(locals())
     from influcoder.indexes import lance as lancedb
+    from influcoder.verbs.opening import open_whole_index
 
-    opened = _whole(index)
-    found = lancedb.export(opened, lance, output.folder(arguments), table=table, approximate=approximate)
+    found = lancedb.export(
+        open_whole_index(index), lance, output.folder(arguments), table=table, approximate=approximate
+    )
     finish("export", arguments, found, output)
 
 
@@ -244,35 +244,3 @@ def _ids(given: list[str]) -> list[str]:
     from influcoder.teachers.matrices import read_ids
 
     return [name for one in given for name in (read_ids(Path(one)) if Path(one).is_file() else [one])]
-
-
-def _asked(prompt: str | None, completion: str | None, queries: list[str] | None) -> "list[Example]":
-    from influcoder.data.examples import Example
-    from influcoder.data.reading import read_examples
-
-    if queries and (prompt or completion):
-        raise ConfigError("--queries was given with --prompt or --completion; give either one prompt or --queries.")
-    if queries:
-        return read_examples(queries)
-    if not prompt or not completion or not completion.strip():
-        raise ConfigError("what is asked? Give --prompt and --completion, or --queries with a file.")
-    return [Example("query", prompt, completion, (("user", prompt),))]
-
-
-def _opened(folder: Path, path: str | None, adapter: str | None) -> "tuple[Index | LanceIndex, Decoder | None]":
-    """An index with the decoder that its encoder may need."""
-    from influcoder.indexes.lance import open_index
-
-    index = open_index(folder)
-    decoder = decoder_of(index.encoder.made_by, path, adapter)
-    return (index if decoder is None else open_index(folder, decoder)), decoder
-
-
-def _whole(folder: Path, path: str | None = None, adapter: str | None = None) -> "Index":
-    """The same of an index whose rows are here."""
-    from influcoder.indexes.index import Index
-
-    opened, _ = _opened(folder, path, adapter)
-    if not isinstance(opened, Index):
-        raise ConfigError(f"{folder}: its rows are in LanceDB, to be searched. Give the index it was exported from.")
-    return opened

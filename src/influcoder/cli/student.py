@@ -1,17 +1,10 @@
-"""The verbs of the student: distil it, judge it."""
+"""The verbs of the student: distill it, judge it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from influcoder.cli.flags import Files, Output, Seed, refuse_without_decoder
+from influcoder.cli.flags import Files, Output, Seed
 from influcoder.cli.output import finish
-from influcoder.cli.teach import checkpoints_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from influcoder.model.decoder import Decoder
 
 
 def distill(
@@ -26,7 +19,7 @@ def distill(
     unlabelled_queries: Files | None = None,
     seed: Seed = 0,
 ) -> None:
-    """Distil teacher features into an encoder that reads text alone.
+    """Distill teacher features into an encoder that reads text alone.
 
     Args:
         features: what `influcoder features` wrote; a seeded 15 % of it is kept for validation
@@ -41,22 +34,16 @@ def distill(
         unlabelled_queries: the same of queries
     """
     arguments = dict(locals())
-    from influcoder.data.reading import read_examples
-    from influcoder.store.store import Store
     from influcoder.verbs import distill as verb
 
-    refuse_without_decoder(decoder, adapter=adapter)
-    loaded = None
-    if decoder is not None:
-        loaded = decoder_of(Store(features / "pool").manifest["made_by"], decoder, adapter)
-    further = [read_examples(files) if files else [] for files in (unlabelled_queries, unlabelled)]
     found = verb.distill(
         features,
         output.folder(arguments),
         recipe=recipe,
         backbone=encoder,
-        decoder=loaded,
-        unlabelled=(further[0], further[1]),
+        decoder=decoder,
+        adapter=adapter,
+        unlabelled=(unlabelled_queries, unlabelled),
         seed=seed,
     )
     finish("distill", arguments, found, output)
@@ -65,7 +52,7 @@ def distill(
 def evaluate(
     *,
     output: Output,
-    encoder: Path,
+    encoder: str,
     features: Path,
     train_features: Path | None = None,
     decoder: str | None = None,
@@ -76,7 +63,7 @@ def evaluate(
     """Judge an encoder on features of examples it has never seen, beside its rivals.
 
     Args:
-        encoder: what `influcoder distill` wrote
+        encoder: what `influcoder distill` wrote, or its hub id
         features: what `influcoder features` wrote for the test examples
         train_features: what the encoder was distilled from: rivals that need training are trained on it
         decoder: runs the teacher with another seed (the ceiling) and exact queries
@@ -85,25 +72,17 @@ def evaluate(
     """
     arguments = dict(locals())
     from influcoder.report.page import write_report
-    from influcoder.student.encoder import InfluenceEncoder
     from influcoder.verbs import evaluate as verb
 
-    refuse_without_decoder(decoder, adapter=adapter, checkpoints=checkpoints)
-    loaded = InfluenceEncoder.load(encoder)
-    teacher = decoder_of(loaded.made_by, decoder, adapter)
-    folder = output.folder(arguments)
-    saved = checkpoints_of(checkpoints, decoder or "", loaded.made_by.get("max_length", 1024))
     found = verb.evaluate(
-        encoder, features, folder, train=train_features, decoder=teacher, checkpoints=saved, seed=seed
+        encoder,
+        features,
+        output.folder(arguments),
+        train=train_features,
+        decoder=decoder,
+        adapter=adapter,
+        checkpoints=checkpoints,
+        seed=seed,
     )
     write_report(output.output_dir)
     finish("evaluate", arguments, found, output)
-
-
-def decoder_of(made_by: "Mapping[str, Any]", path: str | None, adapter: str | None) -> "Decoder | None":
-    """The decoder at a path, if one is given, reading as many tokens as the one that `made_by` tells of."""
-    from influcoder.model.decoder import Decoder
-
-    if path is None:
-        return None
-    return Decoder.load(path, adapter=adapter, max_length=made_by.get("max_length", 1024))

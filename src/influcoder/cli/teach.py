@@ -1,9 +1,6 @@
 """The verbs of the teacher, which says what influence is: your decoder's gradients, or what another tool computed."""
 
-import re
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from influcoder.cli.flags import (
     BY_ITSELF,
@@ -18,13 +15,8 @@ from influcoder.cli.flags import (
     Running,
     Seed,
     Teaching,
-    local,
-    refuse_without_decoder,
 )
 from influcoder.cli.output import finish, print_json
-
-if TYPE_CHECKING:
-    from influcoder.teachers.checkpoints import Checkpoint
 
 
 def features(
@@ -56,19 +48,20 @@ def features(
         max_length: tokens of an example that are read
     """
     arguments = dict(locals())
-    from influcoder.model.decoder import Decoder
     from influcoder.runners.share import Share
     from influcoder.verbs import features as verb
+    from influcoder.verbs.opening import open_checkpoints, open_decoder
 
     settings, share, runner = teaching.settings(seed), Share.read(running.shard), running.runner()
-    rows = reading.read(queries, "queries", output), reading.read(pool, "pool", output)
-    loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length, device=share.device())
+    loaded = open_decoder(decoder, adapter, max_length, share.device())
     found = verb.features(
         loaded,
-        *rows,
+        reading.read(queries, "queries", output, loaded),
+        reading.read(pool, "pool", output, loaded),
         replace(output.folder(arguments), share=share),
         settings,
-        checkpoints=checkpoints_of(checkpoints, decoder, max_length),
+        checkpoints=open_checkpoints(checkpoints, decoder, max_length),
+        max_length=max_length,
         max_reject_rate=reading.max_reject_rate,
         runner=runner,
     )
@@ -99,14 +92,15 @@ def self_check(
         json: print the numbers as JSON
     """
     from influcoder.data.reading import read_examples
-    from influcoder.model.decoder import Decoder
     from influcoder.report.console import print_check
     from influcoder.teachers.check import check_teacher
+    from influcoder.verbs.opening import open_checkpoints, open_decoder
 
     settings = teaching.settings(seed)
-    loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length)
-    saved = checkpoints_of(checkpoints, decoder, max_length)
-    found = check_teacher(loaded, read_examples(queries), read_examples(pool), settings, saved)
+    loaded = open_decoder(decoder, adapter, max_length)
+    saved = open_checkpoints(checkpoints, decoder, max_length)
+    asked, rows = (read_examples(files, prepare=loaded.prepare) for files in (queries, pool))
+    found = check_teacher(loaded, asked, rows, settings, saved)
     if json:
         print_json(found)
     else:
@@ -118,19 +112,6 @@ def teachers() -> None:
     from influcoder.report.console import print_teachers
 
     print_teachers()
-
-
-def checkpoints_of(paths: list[str] | None, decoder: str, max_length: int) -> "list[Checkpoint]":
-    """The checkpoints of some folders or globs; adapters among them are of `decoder`."""
-    from influcoder.teachers.checkpoints import Checkpoint
-
-    found = [place for path in paths or [] for place in sorted(local(path), key=_counted) or [Path(path)]]
-    return Checkpoint.read(found, base=decoder, max_length=max_length)
-
-
-def _counted(path: Path) -> list[tuple[int, str]]:
-    """Sorts checkpoint-9 before checkpoint-10, as training saved them."""
-    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def import_attribution(
@@ -151,12 +132,13 @@ def import_attribution(
     Args:
         queries: the query examples: JSONL (.gz, .zst) or Parquet files, folders or globs
         pool: the same for the training examples
-        decoder: the decoder whose table the static recipe reads; without it, distil with --recipe paper
+        decoder: the decoder whose table the static recipe reads; without it, distill with --recipe paper
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
     from influcoder.model.decoder import Decoder
     from influcoder.verbs import distill as verb
+    from influcoder.verbs.opening import refuse_without_decoder
 
     refuse_without_decoder(decoder, adapter=adapter)
     found = attribution.read(reading.read(queries, "queries", output), reading.read(pool, "pool", output))

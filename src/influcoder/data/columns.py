@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from influcoder.data.examples import Example
+from influcoder.data.messages import Chat
+from influcoder.data.token_ids import TokenIds
 
 
 def to_columns(examples: Sequence[Example]) -> dict[str, list[str]]:
@@ -18,15 +21,41 @@ def to_columns(examples: Sequence[Example]) -> dict[str, list[str]]:
     return {
         "prompt": [example.prompt for example in examples],
         "completion": [example.completion for example in examples],
-        "turns": [orjson.dumps(example.turns).decode() for example in examples],
+        "turns": [_turns(example) for example in examples],
         "metadata": [to_json(example.metadata).decode() for example in examples],
     }
 
 
 def from_columns(record: Mapping[str, Any]) -> Example:
     """The example of a row of `to_columns`, its id in the column `id`."""
-    turns = tuple((role, content) for role, content in orjson.loads(record["turns"]))
-    return Example(record["id"], record["prompt"], record["completion"], turns, orjson.loads(record["metadata"]))
+    metadata = orjson.loads(record["metadata"])
+    found = json.loads(record["turns"])
+    held = found if isinstance(found, dict) else {"turns": found}
+    turns = tuple((role, content) for role, content in held["turns"])
+    given: Chat | TokenIds | None = None
+    if "chat" in held:
+        chat = held["chat"]
+        given = Chat(tuple(chat["messages"]), chat["prompt"], tuple(chat["weights"]), chat["variables"])
+    if "tokens" in held:
+        given = TokenIds(tuple(held["tokens"]["ids"]), tuple(held["tokens"]["weights"]))
+    return Example(record["id"], record["prompt"], record["completion"], turns, metadata, given)
+
+
+def _turns(example: Example) -> str:
+    """JSON of the turns; where there is more that the decoder reads, of an object that holds it beside them."""
+    match example.given:
+        case Chat() as chat:
+            held = {
+                "messages": chat.messages,
+                "prompt": chat.prompt,
+                "weights": chat.weights,
+                "variables": chat.variables,
+            }
+            # The standard library's, which keeps whole numbers of any size.
+            return json.dumps({"turns": example.turns, "chat": held}, ensure_ascii=False)
+        case TokenIds() as tokens:
+            return json.dumps({"turns": [], "tokens": {"ids": tokens.ids, "weights": tokens.weights}})
+    return orjson.dumps(example.turns).decode()
 
 
 def data_fingerprint(examples: Sequence[Example]) -> str:
@@ -34,6 +63,7 @@ def data_fingerprint(examples: Sequence[Example]) -> str:
     digest = hashlib.sha256()
     for example in examples:
         digest.update(to_json((example.id, example.prompt, example.completion, example.turns, example.metadata)))
+        digest.update(_turns(example).encode() if example.given else b"")
     return digest.hexdigest()
 
 
@@ -66,11 +96,11 @@ SAMPLE = 256
 """examples by which the size of all is told"""
 
 
-Columns = Callable[[Sequence[Example]], Mapping[str, Any]]
+ColumnsOf = Callable[[Sequence[Example]], Mapping[str, Any]]
 """what is kept of examples: a column a name"""
 
 
-def text_bytes(examples: Sequence[Example], columns: Columns = to_columns) -> float:
+def text_bytes(examples: Sequence[Example], columns: ColumnsOf = to_columns) -> float:
     """What a store keeps of an example beside its vector, in bytes a row: measured on some of them."""
     some = examples[:: -(-len(examples) // SAMPLE) or 1]
     sink = io.BytesIO()

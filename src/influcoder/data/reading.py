@@ -7,28 +7,29 @@ when their share passes `max_reject_rate`.
 """
 
 import contextlib
-import glob
-import gzip
-import io
-import zlib
+import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Literal
-
-import orjson
+from typing import Any, Literal
 
 from influcoder.data.columns import to_json
-from influcoder.data.examples import Columns, Example, RowError, checked, content_id, example_from_row
+from influcoder.data.examples import Example, checked, content_id, examples_from_row
+from influcoder.data.messages import RowError
+from influcoder.data.parts import Columns
+from influcoder.data.row_files import EmptyFile, file_rows, find_files
 from influcoder.data.seen_ids import SeenIds
-from influcoder.data.urls import RemoteFile, find_remote
-from influcoder.errors import ConfigError, DataError
+from influcoder.data.token_ids import TokenIds
+from influcoder.data.urls import RemoteFile
+from influcoder.errors import ConfigError, DataError, some_of
 from influcoder.store.files import atomic_file
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".parquet")
+logger = logging.getLogger("influcoder")
+
 OnError = Literal["fail", "skip"]
 Source = str | Path | Iterable[Any]
+Prepare = Callable[[Example], Example]
 
 
 def read_examples(
@@ -38,6 +39,7 @@ def read_examples(
     on_error: OnError = "fail",
     rejects: Path | None = None,
     max_reject_rate: float = 0.01,
+    prepare: Prepare | None = None,
 ) -> list[Example]:
     """All examples of a file, folder, glob, URL, list of those, `datasets.Dataset`, or iterable of rows.
 
@@ -47,7 +49,14 @@ def read_examples(
     ['7']
     """
     return list(
-        stream_examples(source, columns=columns, on_error=on_error, rejects=rejects, max_reject_rate=max_reject_rate)
+        stream_examples(
+            source,
+            columns=columns,
+            on_error=on_error,
+            rejects=rejects,
+            max_reject_rate=max_reject_rate,
+            prepare=prepare,
+        )
     )
 
 
@@ -58,30 +67,33 @@ def stream_examples(
     on_error: OnError = "fail",
     rejects: Path | None = None,
     max_reject_rate: float = 0.01,
+    prepare: Prepare | None = None,
 ) -> Iterator[Example]:
     """The examples of `read_examples` one after the other, in memory that does not grow with their texts.
 
     Args:
-        columns: which columns to read; detected by name when omitted (see `influcoder.data.examples`).
+        columns: which columns to read; detected by name when omitted (see `influcoder.data.parts`).
         on_error: "fail" stops at the first unusable row, "skip" goes on.
         rejects: JSONL file for the skipped rows: location, reason, detail, row.
         max_reject_rate: with "skip", the largest tolerated share of unusable rows (0 to 1).
+        prepare: what the decoder that is to read the examples makes of each (`Decoder.prepare`), so that a row that
+            it cannot read is refused here, by file and line. Rows of token ids need it.
 
     Raises:
         DataError: no such file, nothing in it, an unusable row, or, at the end, too many of them.
     """
     if on_error not in ("fail", "skip"):
         raise ConfigError(f"on_error is {on_error!r}, expected 'fail' or 'skip'.")
-    taken, copies, refused, first, total = SeenIds(), Counter[str](), Counter[str](), "", 0
+    taken, copies, refused, notes = SeenIds(), Counter[str](), Counter[str](), Counter[str]()
+    empty: list[str] = []
+    first, total = "", 0
     with contextlib.ExitStack() as stack:
         sink = None
-        for where, row in _rows(source):
+        for where, row in _rows(source, empty):
             total += 1
             try:
-                if isinstance(row, RowError):
-                    raise row
-                example = checked(row) if isinstance(row, Example) else example_from_row(row, columns)
-                example = _with_id(example, taken, copies)
+                for example in examples_of(row, columns, notes, prepare):
+                    yield _with_id(example, taken, copies)
             except RowError as error:
                 if on_error == "fail":
                     raise DataError(
@@ -93,8 +105,10 @@ def stream_examples(
                     sink = sink or stack.enter_context(atomic_file(rejects))
                     entry = {"location": where, "reason": error.code, "detail": error.detail, "row": _excerpt(row)}
                     sink.write(to_json(entry) + b"\n")
-            else:
-                yield example
+    if total and empty:
+        logger.warning("%d files without rows are passed over: %s.", len(empty), some_of(empty))
+    for note, count in notes.items():
+        logger.warning("%s: %d of %d rows: %s.", _named(source), count, total, note)
     if total == 0:
         raise DataError(f"{_named(source)}: no rows. Expected at least one example.")
     skipped = refused.total()
@@ -106,18 +120,22 @@ def stream_examples(
         )
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of one file as they are written, for data of a known layout.
+def examples_of(row: Any, columns: Columns | None, notes: Counter[str], prepare: Prepare | None) -> list[Example]:
+    """The examples of a row, as the decoder reads them if there is one.
 
     Raises:
-        DataError: a row is no object; the message names its line.
+        RowError: it cannot be read, has no known layout, or the decoder cannot read it.
     """
-    rows = []
-    for where, row in file_rows(path):
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: {row.detail if isinstance(row, RowError) else 'not an object'}.")
-        rows.append(row)
-    return rows
+    if isinstance(row, RowError):
+        raise row
+    if isinstance(row, Example):  # made by its caller, or read and prepared before
+        return [checked(row)]
+    found = examples_from_row(row, columns, notes)
+    if prepare is not None:
+        return [prepare(example) for example in found]
+    if any(isinstance(example.given, TokenIds) and not example.completion for example in found):
+        raise RowError("no_text", "it holds token ids and no text; they are read where a decoder is given: --decoder")
+    return found
 
 
 def _with_id(example: Example, taken: SeenIds, copies: Counter[str]) -> Example:
@@ -133,29 +151,8 @@ def _with_id(example: Example, taken: SeenIds, copies: Counter[str]) -> Example:
     raise RowError("duplicate_id", f"id {name!r} occurs twice; ids must be unique")
 
 
-def find_files(pattern: str | Path) -> list[Path] | list[RemoteFile]:
-    """The readable files a path, folder, glob or URL names, sorted."""
-    text = str(pattern)
-    if "://" in text:
-        return find_remote(text, SUFFIXES)
-    try:
-        path = Path(text).expanduser()
-        if path.is_file():
-            return [path]
-        if path.is_dir():
-            found = sorted(one for one in path.rglob("*") if one.is_file() and one.name.endswith(SUFFIXES))
-            wanted = f"no {', '.join(SUFFIXES)} file in this folder"
-        else:
-            found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
-            wanted = "no such file, and no file matches it as a glob"
-    except (OSError, RuntimeError, ValueError) as error:  # too long, not to be entered, ~ of an unknown user
-        raise DataError(f"{text}: no such file: {error}. Expected a file, folder or glob.") from error
-    if not found:
-        raise DataError(f"{path}: {wanted}.")
-    return found
-
-
-def _rows(source: Source | list[str] | list[Path]) -> Iterator[tuple[str, Any]]:
+def _rows(source: Source | list[str] | list[Path], empty: list[str]) -> Iterator[tuple[str, Any]]:
+    """(where it stands, row) of every row; the names of files without rows go to `empty`."""
     if isinstance(source, str | Path):
         source = [source]
     if isinstance(source, Mapping):
@@ -166,96 +163,12 @@ def _rows(source: Source | list[str] | list[Path]) -> Iterator[tuple[str, Any]]:
     for number, item in enumerate(source, 1):
         if isinstance(item, str | Path | RemoteFile):
             for path in [item] if isinstance(item, RemoteFile) else find_files(item):
-                yield from file_rows(path)
+                try:
+                    yield from file_rows(path)
+                except EmptyFile:
+                    empty.append(str(path))
         else:
             yield f"row {number}", item
-
-
-def file_rows(path: Path | RemoteFile) -> Iterator[tuple[str, Any]]:
-    """(where it stands, row) of every row of a file as it is written; a `RowError` for one that cannot be read.
-
-    Raises:
-        DataError: an unknown kind of file, a damaged one, or one without rows.
-    """
-    if not path.name.endswith(SUFFIXES):
-        raise DataError(f"{path}: unknown kind of file; expected one of {', '.join(SUFFIXES)}.")
-    empty = True
-    rows = _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
-    for number, row in rows:
-        empty = False
-        yield f"{path}:{number}", row
-    if empty:
-        raise DataError(f"{path}: no rows. Expected at least one example.")
-
-
-def _json_rows(path: Path | RemoteFile) -> Iterator[tuple[int, Any]]:
-    number = 0
-    try:
-        with _opened(path) as lines:
-            for number, line in enumerate(lines, 1):
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if line.strip():
-                    yield number, _json_row(line)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path}: cannot be read past line {number}: {error}. The file is damaged or cut off; get it again."
-        ) from error
-
-
-def _json_row(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        tail = line[-60:].decode("utf-8", "replace").strip()
-        return RowError("bad_json", f"not a JSON object: {error} (the line ends {tail!r})")
-
-
-@contextlib.contextmanager
-def _opened(path: Path | RemoteFile) -> Iterator[IO[bytes]]:
-    """The lines of a file, unpacked."""
-    with path.open("rb") as stream:
-        if path.suffix == ".gz":
-            with gzip.GzipFile(fileobj=stream) as unpacked:
-                yield io.BufferedReader(unpacked, 1 << 20)
-        elif path.suffix == ".zst":
-            import pyarrow
-
-            # io.BufferedReader reads lines; pyarrow's stream alone does not.
-            yield io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.PythonFile(stream), "zstd"), 1 << 20)
-        else:
-            yield stream
-
-
-def _parquet_rows(path: Path | RemoteFile) -> Iterator[tuple[int, Any]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    number = 0
-    try:
-        with (
-            path.open("rb") as stream,
-            # With pre_buffer, the default, every byte that was read stays in memory until the file is closed.
-            pyarrow.parquet.ParquetFile(stream, pre_buffer=False, page_checksum_verification=True) as file,
-        ):
-            repeated = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
-            if repeated:
-                raise DataError(f"{path}: columns {repeated} occur more than once. Rename or drop all but one of each.")
-            for batch in file.iter_batches(batch_size=1024):
-                for row in _batch_rows(batch):
-                    number += 1
-                    yield number, row
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path}: not a readable Parquet file past row {number}: {error}") from error
-
-
-def _batch_rows(batch: Any) -> list[Any]:
-    try:
-        return list(batch.to_pylist())
-    except (ValueError, OverflowError) as error:
-        if len(batch) == 1:
-            return [RowError("bad_value", f"a value that Python cannot hold: {error}")]
-        return [row for place in range(len(batch)) for row in _batch_rows(batch.slice(place, 1))]
 
 
 def _named(source: object) -> str:

@@ -28,6 +28,16 @@ class RemoteFile:
     def suffix(self) -> str:
         return PurePosixPath(self.url).suffix
 
+    @property
+    def size(self) -> int | None:
+        """Its bytes; None where the file system does not tell."""
+        system, path = _system(self.url)
+        try:
+            found: int | None = system.size(path)
+        except Exception as error:  # every file system raises kinds of its own
+            raise _unreachable(self.url, error) from error
+        return found
+
     def open(self, mode: str = "rb") -> io.BufferedReader:
         """The file's bytes as a stream, fetched as they are read."""
         system, path = _system(self.url)

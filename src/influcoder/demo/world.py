@@ -20,7 +20,7 @@ def assets() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class DemoWorld:
     """The pool the demo decoder was fine-tuned on, and the queries about it.
 
     Every example's metadata says its `split`, its `kind` (dolly, planted, lookalike-truth,
@@ -31,7 +31,7 @@ class World:
     pool: list[Example]
 
     @classmethod
-    def load(cls) -> "World":
+    def load(cls) -> "DemoWorld":
         data = assets() / "data"
         return cls(read_examples(data / "queries.jsonl.gz"), read_examples(data / "pool.jsonl.gz"))
 
@@ -46,6 +46,20 @@ class World:
             ],
             dtype=np.int64,
         )
+
+    def part(self, of: int) -> "DemoWorld":
+        """One in `of` facts, tasks and rows of each split; a fact keeps its question and every row about it."""
+
+        def drawn(side: str, kind: str) -> set[int]:
+            return {int(row) for split in SPLITS for row in self.rows(side, split=split, kind=kind)[::of]}
+
+        def kept(side: str, kind: str) -> list[Example]:
+            rows = drawn(side, kind)
+            examples = enumerate(getattr(self, side))
+            return [one for row, one in examples if row in rows or one.metadata["fact"] in facts]
+
+        facts = {self.queries[row].metadata["fact"] for row in drawn("queries", "fact")}
+        return DemoWorld(kept("queries", "task"), kept("pool", "dolly"))
 
 
 def planted_for(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Judge every method by the same harness: agreement with the truth, time and bytes, side by side.
+"""Judge every method in the same way: agreement with the truth, time and bytes, side by side.
 
 Methods that must be fitted are fitted on the training split; everything is measured on queries and pool
 examples of the test split, whose overlap with the others is counted and refused.
@@ -6,6 +6,7 @@ examples of the test split, whose overlap with the others is counted and refused
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,41 @@ from influcoder.data.examples import Example, normalised
 from influcoder.errors import DataError
 from influcoder.evaluation.scorers import Scorer, Scores
 from influcoder.maths.metrics import agreement
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A method's scores, (n_queries, n_pool), and their cost.
+
+    Attributes:
+        seconds: time to score all queries and pool examples.
+        bytes_per_example: size of a pool example on disk.
+        learning_seconds: time for everything that was learnt first.
+        memory_mb: by how much the process grew while scoring.
+    """
+
+    scores: Scores
+    seconds: float
+    bytes_per_example: int
+    learning_seconds: float = 0.0
+    memory_mb: float = 0.0
+
+    def fidelity(
+        self, truth: Scores, pool: Sequence[Example], rows: NDArray[np.int64] | slice = slice(None), *, seed: int = 0
+    ) -> dict[str, Any]:
+        """Agreement with the truth on some queries, all by default, and the cost; as it stands in `metrics.json`."""
+        lengths = np.array([len(example.completion) for example in pool])
+        return agreement(truth[rows], self.scores[rows], lengths, seed=seed) | {
+            "ms_per_example": 1000 * self.seconds / sum(self.scores.shape),
+            "bytes_per_example": self.bytes_per_example,
+        }
+
+
+def score(scorer: Scorer, queries: Sequence[Example], pool: Sequence[Example]) -> Scored:
+    """A scorer's scores, and the time that they took."""
+    began = time.perf_counter()
+    scores = np.asarray(scorer.score(queries, pool))
+    return Scored(scores, time.perf_counter() - began, scorer.bytes_per_example)
 
 
 def evaluate(
@@ -34,23 +70,14 @@ def evaluate(
         truth: (n_queries, n_pool) the teacher's influences.
         rows: the queries that agreement is measured on; all of them when omitted.
     """
-    rows = np.arange(len(queries)) if rows is None else rows
-    lengths = np.array([len(example.completion) for example in pool])
-    methods: dict[str, dict[str, Any]] = {}
-    matrices: dict[str, Scores] = {}
-    for scorer in scorers:
-        began = time.perf_counter()
-        matrices[scorer.name] = scorer.score(queries, pool)
-        elapsed = time.perf_counter() - began
-        methods[scorer.name] = agreement(truth[rows], matrices[scorer.name][rows], lengths, seed=seed) | {
-            "ms_per_example": 1000 * elapsed / (len(queries) + len(pool)),
-            "bytes_per_example": scorer.bytes_per_example,
-        }
-    return methods, matrices
+    scored = {scorer.name: score(scorer, queries, pool) for scorer in scorers}
+    measured = slice(None) if rows is None else rows
+    methods = {name: method.fidelity(truth, pool, measured, seed=seed) for name, method in scored.items()}
+    return methods, {name: method.scores for name, method in scored.items()}
 
 
 def count_overlap(*splits: Sequence[Example]) -> int:
-    """How many examples of one split stand in another, by id or by text.
+    """How many examples of a split are also in another, by id or by text.
 
     Raises:
         DataError: any do; the message names one.
@@ -62,8 +89,8 @@ def count_overlap(*splits: Sequence[Example]) -> int:
             for key in (f"id {example.id}", f"text {normalised(example)}"):
                 if key in seen:
                     raise DataError(
-                        f"{example.id!r} stands in two splits (also as {seen[key]!r}); "
-                        "a number measured on a training example means nothing. Take it out of one."
+                        f"{example.id!r} is in two splits (also as {seen[key]!r}); "
+                        "a number measured on a training example means nothing. Take it out of one of them."
                     )
                 mine[key] = example.id
         seen |= mine

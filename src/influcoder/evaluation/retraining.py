@@ -1,4 +1,4 @@
-"""Judge attribution by training: does the model really change as the scores say?
+"""Judge attribution by training: does the model change as the scores predict?
 
 Two questions, neither of which needs another attribution method as its truth:
 
@@ -24,12 +24,15 @@ from numpy.typing import NDArray
 from influcoder.data.columns import data_fingerprint
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError
-from influcoder.maths.metrics import Matrix, row_correlations, spearman_rows
+from influcoder.maths.arrays import Matrix
+from influcoder.maths.metrics import row_correlations, spearman_rows
 from influcoder.model.batches import Batch
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, batches_of, completion_losses, finetune, measure_losses
 from influcoder.progress import progress
-from influcoder.store.store import StoreWriter
+from influcoder.provenance import Provenance
+from influcoder.store.codes import Plain
+from influcoder.store.writer import StoreWriter
 
 Subsets = NDArray[np.int64]
 TOKEN_BUDGET = 4096
@@ -64,31 +67,30 @@ def retrained_losses(
 ) -> NDArray[np.float32]:
     """Fine-tune on each subset of the pool and measure each query's loss, (n_subsets, n_queries).
 
-    Each retraining starts from the given decoder. `folder` becomes a store with one row a subset, its
-    members beside its losses; a run that was killed goes on where it stopped, to the same bytes.
+    Each retraining starts from the given decoder. `folder` becomes a store with a row for each subset: its losses, and
+    its members beside them. A killed run is resumed to the same bytes.
 
     Args:
         subsets: (n_subsets, size) indices of pool examples.
-        folder: where the losses are kept; the caller holds it with `atomic.claim`.
+        folder: where the losses are kept; the caller has claimed it.
 
     Raises:
         StoreMismatch: the folder was begun with another decoder, data, subsets or settings.
         DataError, ModelError: as `finetune`.
     """
-    made_by = {
-        "settings": settings.resolved(decoder.device),
-        "pool": data_fingerprint(pool),
-        "queries": data_fingerprint(queries),
-        "subsets": hashlib.sha256(np.ascontiguousarray(subsets, np.int64).tobytes()).hexdigest(),
-        **decoder.fingerprint,
-    }
+    drawn = hashlib.sha256(np.ascontiguousarray(subsets, np.int64).tobytes()).hexdigest()
+    provenance = Provenance(
+        decoder=decoder.fingerprint,
+        data=data_fingerprint(pool),
+        queries=data_fingerprint(queries),
+        training={"settings": settings.resolved(decoder.device), "subsets": drawn},
+    )
     writer = StoreWriter(
         folder,
         kind="retrained-losses",
-        dim=len(queries),
-        dtype="float32",
+        code=Plain(len(queries), "float32"),
         ids=[f"subset-{number:04d}" for number in range(len(subsets))],
-        made_by=made_by,
+        provenance=provenance,
         shard_rows=1,
     )
     batches = batches_of(decoder, decoder.tokenise(queries), TOKEN_BUDGET)
@@ -101,7 +103,13 @@ def retrained_losses(
             losses = measure_losses(trained.model, batches, len(queries))
             writer.write(shard, losses[None], {"members": [members.tolist()]})
             advance(1)
-    return np.asarray(writer.finish().vectors(), np.float32)
+    return writer.finish().vectors()
+
+
+def losses_of(decoder: Decoder, examples: Sequence[Example]) -> NDArray[np.float32]:
+    """The loss of each example under a decoder, (n,)."""
+    batches = batches_of(decoder, decoder.tokenise(examples), TOKEN_BUDGET)
+    return np.asarray(measure_losses(decoder.model, batches, len(examples)))
 
 
 def lds(scores: Matrix, subsets: Subsets, losses: Matrix) -> Matrix:
@@ -160,8 +168,8 @@ def step_agreement(scores: Matrix, changes: Matrix) -> Matrix:
 
 def pooled_step_agreement(scores: Matrix, changes: Matrix) -> float:
     """Pearson's correlation over all (query, pool example) pairs: it also asks for the right sizes."""
-    flat = (np.asarray(each, np.float64).reshape(1, -1) for each in (scores, changes))
-    a, b = (each / max(float(np.abs(each).max()), 1e-300) for each in flat)  # changes may be tiny numbers
+    flat = (np.asarray(matrix, np.float64).reshape(1, -1) for matrix in (scores, changes))
+    a, b = (row / max(float(np.abs(row).max()), 1e-300) for row in flat)  # changes may be tiny numbers
     return float(row_correlations(a, b)[0])
 
 

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning
 
 from influcoder.data.examples import Example, plain_text
+from influcoder.extras import is_installed, optional, pip_command
+from influcoder.maths.arrays import Floats
 from influcoder.maths.influence import SpectralTargets, cross_influence
 from influcoder.maths.metrics import agreement_with
-from influcoder.student.encoder import Floats, InfluenceEncoder
+from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.sample import Sample
 from influcoder.teachers.teacher import Teacher
 
@@ -58,12 +60,12 @@ class ExactQueryScorer:
 
 
 class TeacherScorer:
-    """A teacher itself; with another seed than the truth's it is the ceiling that noise sets."""
+    """A teacher itself; with another seed than the truth's it is the ceiling of every method."""
 
     def __init__(self, teacher: Teacher, name: str = "exact") -> None:
         self.name = name
         self.teacher = teacher
-        self.bytes_per_example = teacher.bytes_per_example
+        self.bytes_per_example = teacher.code.bytes
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
         return cross_influence(
@@ -72,9 +74,9 @@ class TeacherScorer:
 
 
 class Surface:
-    """Kernel ridge from eight numbers anyone can count (lengths, newlines, digits, ...) to the spectral targets.
+    """Kernel ridge from eight simple counts (lengths, newlines, digits, ...) to the spectral targets.
 
-    A method that does not beat this one has not understood the texts.
+    A method that does not beat it uses nothing of what the texts say.
     """
 
     name = "surface"
@@ -109,18 +111,17 @@ class Surface:
         return np.asarray(q @ x.T)
 
     def _best(self, role: str, read: Floats, targets: Floats, validation: Sequence[Example], judge: Any) -> Any:
-        from sklearn.kernel_ridge import KernelRidge
-
-        train, seen = (read - self._mean[role]) / self._scale[role], self._scaled(role, validation)
+        kernel_ridge = optional("sklearn.kernel_ridge").KernelRidge
+        train, held_out = (read - self._mean[role]) / self._scale[role], self._scaled(role, validation)
         with warnings.catch_warnings():
-            # The weakest penalty is ill-conditioned with thousands of rows, and then not the one that is chosen.
+            # The weakest penalty is ill-conditioned with thousands of rows, and is then not chosen.
             warnings.simplefilter("ignore", LinAlgWarning)
             models = [
-                KernelRidge(kernel="rbf", gamma=gamma, alpha=alpha).fit(train, targets)
+                kernel_ridge(kernel="rbf", gamma=gamma, alpha=alpha).fit(train, targets)
                 for gamma in (0.01, 0.05, 0.2, 0.5)
                 for alpha in (0.01, 0.1, 1.0, 10.0)
             ]
-        return max(models, key=lambda model: judge(model.predict(seen)))
+        return max(models, key=lambda model: judge(model.predict(held_out)))
 
     def _scaled(self, role: str, examples: Sequence[Example]) -> Floats:
         return np.asarray((self._read(examples) - self._mean[role]) / self._scale[role])
@@ -130,7 +131,7 @@ class Surface:
 
 
 class Random:
-    """Noise: what no information at all scores."""
+    """Noise: the scores of a method without information."""
 
     name = "random"
     bytes_per_example = 0
@@ -149,9 +150,7 @@ class Tfidf:
     bytes_per_example = 0
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        vectorizer = TfidfVectorizer(sublinear_tf=True)
+        vectorizer = optional("sklearn.feature_extraction.text").TfidfVectorizer(sublinear_tf=True)
         if not any(map(vectorizer.build_analyzer(), map(plain_text, pool))):
             return np.zeros((len(queries), len(pool)))
         documents = vectorizer.fit_transform(map(plain_text, pool))
@@ -166,9 +165,8 @@ class Bm25:
     bytes_per_example = 0
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
-        import bm25s
-
-        documents = bm25s.tokenize([plain_text(one) for one in pool], stopwords=None, show_progress=False)
+        bm25s = optional("bm25s")
+        documents = bm25s.tokenize([plain_text(row) for row in pool], stopwords=None, show_progress=False)
         if not documents.vocab:
             return np.zeros((len(queries), len(pool)))
         index = bm25s.BM25()
@@ -177,6 +175,12 @@ class Bm25:
             sum(part.nbytes for part in index.scores.values() if hasattr(part, "nbytes")) / len(pool)
         )
         words = bm25s.tokenize(
-            [plain_text(one) for one in queries], stopwords=None, return_ids=False, show_progress=False
+            [plain_text(query) for query in queries], stopwords=None, return_ids=False, show_progress=False
         )
-        return np.stack([index.get_scores(list(each)) if each else np.zeros(len(pool)) for each in words])
+        return np.stack([index.get_scores(list(text)) if text else np.zeros(len(pool)) for text in words])
+
+
+def word_scorers(seed: int) -> tuple[list[Scorer], dict[str, str]]:
+    """The scorers that look at words alone, or at nothing; and those left out, each with what would bring it."""
+    found: list[Scorer] = [Tfidf(), Random(seed)]
+    return ([*found, Bm25()], {}) if is_installed("bm25s") else (found, {"bm25": pip_command("bm25s")})

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,19 +16,23 @@ import pyarrow.compute as pc
 
 from influcoder.data.columns import data_fingerprint, to_columns
 from influcoder.data.examples import Example
+from influcoder.data.original import origin_of
 from influcoder.data.seen_ids import SeenIds
 from influcoder.errors import ConfigError, DataError
 from influcoder.indexes.filters import metadata_columns
+from influcoder.maths.arrays import Floats
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
+from influcoder.provenance import Provenance
 from influcoder.runners.runner import Advance, InProcess, Runner, refuse_given_up
 from influcoder.runners.share import Share
-from influcoder.store.codes import Code, CodeName, Floats
+from influcoder.store.change import change, left_over
 from influcoder.store.output_folder import remove_half_written
-from influcoder.store.shards import shard_entry, shard_name
-from influcoder.store.store import Store, refuse_difference
-from influcoder.store.stream import StreamWriter, change, left_over, read_code, write_coded, write_stored
+from influcoder.store.scalar_code import CODES, CodeName, ScalarCode
+from influcoder.store.shards import SOURCE, shard_entry, shard_name, write_shard
+from influcoder.store.store import Store
+from influcoder.store.writer import Shard, StoreWriter, write_vectors
 from influcoder.student.encoder import InfluenceEncoder
 
 SHARD_ROWS = 32768
@@ -70,24 +74,25 @@ def build(
     chosen, measured = _code(encoder, sample, code)
     if share.index == 0:
         encoder.save(folder / "encoder")
-    made_by = {"encoder": encoder.fingerprint}
-    writer = StreamWriter(folder.absolute(), kind="embeddings", code=chosen, made_by=made_by, shard_rows=shard_rows)
-    sizes: list[int] = []
+    provenance = Provenance(encoder=encoder.fingerprint)
+    writer = StoreWriter(
+        folder.absolute(), kind="embeddings", code=chosen, provenance=provenance, shard_rows=shard_rows
+    )
     with progress("embedding the pool", _length(pool)) as advance:
 
         def missing() -> Iterator[Part]:
-            for number, part in enumerate(parts_of(chain(sample, rows), shard_rows)):
-                sizes.append(len(part))
-                if share.has(number) and not writer.holds(number, stamp := data_fingerprint(part)):
-                    yield Part(number, part, stamp)
+            for part in parts_of(chain(sample, rows), shard_rows):
+                shard = writer.next_shard(len(part))
+                if share.has(shard.number) and not writer.holds(shard, source := data_fingerprint(part)):
+                    yield Part(shard, part, source)
                 else:
                     advance(len(part))
 
         failed = runner.run(IndexJob(encoder, writer), missing(), advance)
     if share.count == 1:
         remove_half_written(folder)  # of workers that were killed
-    refuse_given_up(failed, lambda part: folder / shard_name(part.number), "fewer --workers")
-    return writer.finish(sizes), measured
+    refuse_given_up(failed, lambda part: folder / part.shard.name, "fewer --workers")
+    return None if any(writer.missing()) else writer.finish(), measured
 
 
 def add(store: Store, encoder: InfluenceEncoder, pool: Iterable[Example]) -> tuple[Store, dict[str, int]]:
@@ -98,9 +103,9 @@ def add(store: Store, encoder: InfluenceEncoder, pool: Iterable[Example]) -> tup
     Returns:
         The store as it is now; how many were added, and how many were there.
     """
-    seen, there, added, code = SeenIds(), 0, 0, read_code(store)
-    for names in _ids(store):
-        for name in names.to_pylist():
+    seen, there, added, code = SeenIds(), 0, 0, store.code(CODES)
+    for shard in store.manifest["shards"]:
+        for name in store.some(shard, ["id"])["id"].to_pylist():
             seen.add(name)
     shards, number = list(store.manifest["shards"]), store.manifest["next"]
 
@@ -114,11 +119,10 @@ def add(store: Store, encoder: InfluenceEncoder, pool: Iterable[Example]) -> tup
 
     with progress("embedding new rows", _length(pool)) as advance:
         for part in parts_of(fresh(), store.manifest["shard_rows"]):
-            stamp = data_fingerprint(part)
-            if not left_over(store.folder, number, stamp):
-                vectors = embed(encoder, part)
-                write_coded(store.folder, number, code, [one.id for one in part], vectors, shard_columns(part), stamp)
-            shards.append(shard_entry(store.folder, shard_name(number), len(part)))
+            name, source = shard_name(number), data_fingerprint(part)
+            if not left_over(store.folder, name, source):
+                write_vectors(store.folder, name, code, embed(encoder, part), shard_columns(part), source)
+            shards.append(shard_entry(store.folder, name, len(part)))
             number, added = number + 1, added + len(part)
             advance(len(part))
     changed = change(store, shards, number) if added else store
@@ -131,7 +135,7 @@ def remove(store: Store, ids: Sequence[str]) -> tuple[Store, dict[str, int]]:
     Returns:
         The store as it is now; how many were removed, and how many ids it does not hold.
     """
-    code, gone, removed = read_code(store), pa.array(sorted(set(ids)), pa.string()), 0
+    code, gone, removed = store.code(CODES), pa.array(sorted(set(ids)), pa.string()), 0
     shards, number = [], store.manifest["next"]
     with progress("looking for rows", len(store)) as advance:
         for shard in store.manifest["shards"]:
@@ -139,9 +143,10 @@ def remove(store: Store, ids: Sequence[str]) -> tuple[Store, dict[str, int]]:
             if len(kept) == shard["rows"]:
                 shards.append(shard)
             elif len(kept):
-                stored, _ = store.mapped(shard)
-                table = store.some(shard).take(kept)
-                shards.append(write_stored(store.folder, number, code, stored[kept], table, ""))
+                name, stored = shard_name(number), store.mapped(shard)[0][kept]
+                facts = {**code.facts(stored), SOURCE: ""}
+                write_shard(store.folder, name, stored, store.some(shard).take(kept), facts)
+                shards.append(shard_entry(store.folder, name, len(kept)))
                 number += 1
             removed += shard["rows"] - len(kept)
             advance(shard["rows"])
@@ -159,8 +164,8 @@ def measure_codes(encoder: InfluenceEncoder, sample: Sequence[Example], vectors:
     truth = queries @ vectors.T
     best = np.argsort(-truth, axis=1, kind="stable")[:, :10]
     found = {}
-    for name in ("float16", "int8", "int4"):
-        code = Code.fit(name, vectors)
+    for name in get_args(CodeName):
+        code = ScalarCode.fit(name, vectors)
         scores = queries @ code.decode(code.encode(vectors)).T
         top = np.argsort(-scores, axis=1, kind="stable")[:, : best.shape[1]]
         recall = np.mean([len(np.intersect1d(one, other)) / len(one) for one, other in zip(best, top, strict=True)])
@@ -178,11 +183,11 @@ def choose_code(measured: dict[str, dict[str, float]]) -> CodeName:
     return "float16"
 
 
-def _code(encoder: InfluenceEncoder, sample: Sequence[Example], choice: Choice) -> tuple[Code, dict[str, Any]]:
+def _code(encoder: InfluenceEncoder, sample: Sequence[Example], choice: Choice) -> tuple[ScalarCode, dict[str, Any]]:
     if choice == "auto" and len(sample) < SAMPLE_ROWS:
         choice = "float16"  # too few rows to judge by, and nothing worth saving
     if choice == "float16":
-        return Code.fit(choice, np.zeros((0, encoder.dim), np.float32)), {}
+        return ScalarCode.fit(choice, np.zeros((0, encoder.dim), np.float32)), {}
     if not sample:
         raise DataError("the pool is empty, so no code can be fitted to it. Expected at least one example.")
     vectors = embed(encoder, sample)
@@ -190,12 +195,7 @@ def _code(encoder: InfluenceEncoder, sample: Sequence[Example], choice: Choice) 
     if choice == "auto":
         measured = measure_codes(encoder, sample, vectors)
         choice = choose_code(measured)
-    return Code.fit(choice, vectors), measured
-
-
-def _ids(store: Store) -> Iterator[pa.ChunkedArray]:
-    for shard in store.manifest["shards"]:
-        yield store.some(shard, ["id"])["id"]
+    return ScalarCode.fit(choice, vectors), measured
 
 
 def _length(pool: Iterable[Example]) -> int | None:
@@ -209,11 +209,11 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A shard's number, its examples and their hash."""
+    """A shard, its examples and their hash."""
 
-    number: int
+    shard: Shard
     examples: list[Example]
-    stamp: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class IndexJob:
     """
 
     encoder: "InfluenceEncoder | _Elsewhere"
-    writer: StreamWriter
+    writer: StoreWriter
 
     def make(self) -> Callable[[Part, Advance], None]:
         """What embeds and writes a part, and then forgets its examples.
@@ -237,9 +237,9 @@ class IndexJob:
         encoder = self.encoder.load() if isinstance(self.encoder, _Elsewhere) else self.encoder
 
         def work(part: Part, advance: Advance) -> None:
-            rows, ids = part.examples, [one.id for one in part.examples]
-            self.writer.write(part.number, ids, embed(encoder, rows), shard_columns(rows), part.stamp)
-            advance(len(ids))
+            rows = part.examples
+            self.writer.write(part.shard, embed(encoder, rows), shard_columns(rows), part.source)
+            advance(len(rows))
             rows.clear()  # before the next shard is read, not after
             pa.default_memory_pool().release_unused()
 
@@ -272,7 +272,7 @@ class _Elsewhere:
     def load(self) -> InfluenceEncoder:
         encoder = InfluenceEncoder.load(self.folder, decoder=self.decoder() if self.decoder else None)
         what, remedy = f"the worker on {socket.gethostname()} has another encoder", "Give all machines the same files."
-        refuse_difference(what, {"encoder": self.fingerprint}, {"encoder": encoder.fingerprint}, remedy)
+        Provenance(encoder=self.fingerprint).refuse_other(Provenance(encoder=encoder.fingerprint), what, remedy)
         return encoder
 
 
@@ -285,8 +285,10 @@ def embed(encoder: InfluenceEncoder, examples: Sequence[Example]) -> Floats:
 
 
 def shard_columns(examples: Sequence[Example]) -> dict[str, Any]:
-    """What an index keeps of its rows beside the vectors: texts and metadata."""
-    return {**to_columns(examples), **metadata_columns(examples)}
+    """What an index keeps of its rows beside the vectors: ids, texts, metadata, and how the row is made again."""
+    ids = pa.array([example.id for example in examples], pa.string())
+    origins = [origin_of(example) for example in examples]
+    return {"id": ids, **to_columns(examples), "origin": origins, **metadata_columns(examples)}
 
 
 def parts_of(rows: "Sequence[Row] | Iterator[Row]", size: int) -> Iterator[list[Row]]:

@@ -7,9 +7,10 @@ FAISS files carry no checksum and are read without any check, so this one is rea
 written, and for the shards as they are now.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
@@ -17,11 +18,10 @@ import orjson
 from numpy.typing import NDArray
 
 from influcoder.errors import ConfigError, StoreCorrupt, StoreMismatch
+from influcoder.indexes.scan import Found
+from influcoder.maths.arrays import Floats
 from influcoder.progress import progress
 from influcoder.store.files import atomic_file, sha256, write_json
-
-if TYPE_CHECKING:
-    from influcoder.indexes.index import Floats, Index
 
 EXACT_ROWS = 100_000
 """a pool of at most so many gets an exact FAISS index as it is made"""
@@ -30,6 +30,29 @@ LEAST_RECALL = 0.9
 SHORTLIST = 10
 """rows that it names for each that is asked for; their exact scores choose among them"""
 ASKED = 100
+
+
+class Rows(Protocol):
+    """The rows that it is made of, and the exact search that it is compared with: an `Index`."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def parts(self) -> Iterator[Floats]:
+        """The vectors of all rows in order, some at a time, (rows, dim)."""
+        ...
+
+    def search(self, queries: Floats, k: int) -> Found:
+        """The `k` rows of highest score for each query, (n, dim)."""
+        ...
+
+    def best_of(self, queries: Floats, rows: NDArray[np.int64], k: int) -> Found:
+        """The `k` best of some rows of each query, (n_queries, rows)."""
+        ...
 
 
 class Approximate:
@@ -43,15 +66,15 @@ class Approximate:
         self.path, self.record = folder / "index.faiss", folder / "index.json"
         self._manifest = manifest
 
-    def refresh(self, index: "Index") -> None:
+    def refresh(self, rows: Rows) -> None:
         """Make the exact FAISS index of a small pool again where it is not that of the shards as they are."""
-        if len(index) <= EXACT_ROWS and not self._current():
-            flat = faiss.IndexScalarQuantizer(index.dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-            flat.train(index.vectors)
-            flat.add(index.vectors)
+        if len(rows) <= EXACT_ROWS and not self._current():
+            flat = faiss.IndexScalarQuantizer(rows.dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+            for vectors in rows.parts():
+                flat.add(vectors)
             self._write(flat, {"kind": "exact float16"})
 
-    def make(self, index: "Index", queries: "Floats", *, seed: int = 0) -> dict[str, Any]:
+    def make(self, rows: Rows, queries: Floats, *, seed: int = 0) -> dict[str, Any]:
         """Make an IVF-PQ index; as many of its lists are searched as `LEAST_RECALL` of the ten best takes.
 
         Args:
@@ -63,37 +86,35 @@ class Approximate:
         Raises:
             ConfigError: the pool is so small that exact search is the better choice.
         """
-        if len(index) < 39 * 256:
-            raise ConfigError(
-                f"the index has {len(index)} rows; IVF-PQ needs {39 * 256} to learn from. Search exactly."
-            )
-        lists = int(min(4 * np.sqrt(len(index)), len(index) / 39))
-        parts = _parts(index.dim)
-        made: Any = faiss.index_factory(index.dim, f"IVF{lists},PQ{parts}", faiss.METRIC_INNER_PRODUCT)
+        if len(rows) < 39 * 256:
+            raise ConfigError(f"the index has {len(rows)} rows; IVF-PQ needs {39 * 256} to learn from. Search exactly.")
+        lists = int(min(4 * np.sqrt(len(rows)), len(rows) / 39))
+        parts = _parts(rows.dim)
+        made: Any = faiss.index_factory(rows.dim, f"IVF{lists},PQ{parts}", faiss.METRIC_INNER_PRODUCT)
         made.cp.seed = made.pq.cp.seed = seed
-        with progress("training IVF-PQ", len(index)) as advance:
-            made.train(_sample(index, seed))
-            for shard in index.shards:
-                made.add(index.code.decode(index.store.mapped(shard)[0]))
-                advance(shard["rows"])
-        truth, tried = index.search(queries, 10), {}
+        with progress("training IVF-PQ", len(rows)) as advance:
+            made.train(_sample(rows, seed))
+            for vectors in rows.parts():
+                made.add(vectors)
+                advance(len(vectors))
+        truth, tried = rows.search(queries, 10), {}
         self.__dict__["_made"] = made
         for probes in (2**power for power in range(lists.bit_length())):
             made.nprobe = probes
-            found = index.best_of(queries, self.shortlist(queries, SHORTLIST * 10), 10)
+            found = rows.best_of(queries, self.shortlist(queries, SHORTLIST * 10), 10)
             tried[probes] = float(np.mean([np.isin(a, b).mean() for a, b in zip(truth.rows, found.rows, strict=True)]))
             if tried[probes] >= LEAST_RECALL:
                 break
         facts = {
             "kind": f"IVF{lists},PQ{parts}",
-            "bytes": pq_bytes(index.dim),
+            "bytes": pq_bytes(rows.dim),
             "lists_searched": probes,
             "recall_at_10": {str(name): value for name, value in tried.items()},
         }
         self._write(made, facts)
         return facts
 
-    def shortlist(self, queries: "Floats", size: int, *, opponents: bool = False) -> NDArray[np.int64]:
+    def shortlist(self, queries: Floats, size: int, *, opponents: bool = False) -> NDArray[np.int64]:
         """(n_queries, size) rows of about the highest inner product with each query, or the lowest for `opponents`.
 
         Raises:
@@ -161,12 +182,11 @@ def _parts(dim: int) -> int:
     return max(one for one in range(1, dim // 2 + 1) if dim % one == 0)
 
 
-def _sample(index: "Index", seed: int) -> "Floats":
+def _sample(rows: Rows, seed: int) -> Floats:
     """Vectors of rows from all over the pool."""
-    rng, share = np.random.default_rng(seed), min(1.0, TRAINING_ROWS / len(index))
-    parts = []
-    for shard in index.shards:
-        stored = index.store.mapped(shard)[0]
-        chosen = np.sort(rng.choice(len(stored), max(1, round(share * len(stored))), replace=False))
-        parts.append(index.code.decode(stored[chosen]))
-    return np.concatenate(parts)
+    rng, share = np.random.default_rng(seed), min(1.0, TRAINING_ROWS / len(rows))
+    sample = []
+    for vectors in rows.parts():
+        chosen = np.sort(rng.choice(len(vectors), max(1, round(share * len(vectors))), replace=False))
+        sample.append(vectors[chosen])
+    return np.concatenate(sample)

@@ -22,29 +22,35 @@ from numpy.typing import NDArray
 
 from influcoder.data.columns import from_columns
 from influcoder.data.examples import Example
+from influcoder.data.reading import Source, stream_examples
 from influcoder.errors import ConfigError, StoreIncomplete, StoreMismatch
 from influcoder.indexes import scan
 from influcoder.indexes.build import Choice, build
 from influcoder.indexes.faiss_index import SHORTLIST, Approximate
 from influcoder.indexes.filters import PREFIX, Condition, parse_filter
 from influcoder.indexes.scan import Block, Found
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
-from influcoder.store.codes import Code
+from influcoder.store.scalar_code import CODES, ScalarCode
+from influcoder.store.shards import GROUP_ROWS
 from influcoder.store.store import Store
-from influcoder.store.stream import GROUP_ROWS, read_code
 from influcoder.student.encoder import InfluenceEncoder
 
-Floats = NDArray[np.float32]
+EXAMPLE = ("id", "prompt", "completion", "turns", "metadata")
+"""the columns that hold an example"""
 
 
 class Index:
-    """A pool that has been embedded; open one with `Index(folder)`, make one with `Index.build`.
+    """A pool that has been embedded; open one with `Index(folder)`, make one with `influcoder.index`.
 
     Args:
         decoder: what an encoder of the short or forward tier reads queries with.
 
     Raises:
         StoreError: not an index, unfinished, or damaged.
+
+    >>> len(Index("index"))
+    60
     """
 
     def __init__(self, folder: str | Path, *, decoder: Decoder | None = None) -> None:
@@ -63,9 +69,12 @@ class Index:
         pool: Iterable[Example],
         folder: str | Path,
         *,
-        code: Choice = "float16",
+        code: Choice = "auto",
     ) -> "Index":
-        """Embed `pool` into `folder`, which the caller has claimed; goes on where an earlier run stopped."""
+        """Embed `pool` into `folder`, which the caller has claimed; goes on where an earlier run stopped.
+
+        `influcoder.index` does it from files, and claims the folder.
+        """
         store, _ = build(encoder, pool, Path(folder), code=code)
         if store is None:
             raise StoreIncomplete(f"{folder}: shards of it are missing. Run the same command again with --resume.")
@@ -85,9 +94,9 @@ class Index:
         return int(self.store.manifest["dim"])
 
     @cached_property
-    def code(self) -> Code:
+    def code(self) -> ScalarCode:
         """How vectors are stored."""
-        return read_code(self.store)
+        return self.store.code(CODES)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -97,16 +106,41 @@ class Index:
     @cached_property
     def vectors(self) -> Floats:
         """(rows, dim) float32, all of them in memory."""
-        parts = [self.code.decode(self.store.mapped(shard)[0]) for shard in self.shards]
-        return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
+        return np.concatenate([np.zeros((0, self.dim), np.float32), *self.parts()])
+
+    def parts(self) -> Iterator[Floats]:
+        """The vectors of one shard after the other, (rows, dim)."""
+        return (self.code.decode(self.store.mapped(shard)[0]) for shard in self.shards)
 
     def example(self, row: int) -> Example:
         """The pool example of a row, as it was indexed."""
         place = int(np.searchsorted(self._starts, row, side="right")) - 1
         within = row - int(self._starts[place])
-        names = ["id", "prompt", "completion", "turns", "metadata"]
-        group = self.store.some(self.shards[place], names, within // GROUP_ROWS)
+        group = self.store.some(self.shards[place], EXAMPLE, within // GROUP_ROWS)
         return from_columns(group.slice(within % GROUP_ROWS, 1).to_pylist()[0])
+
+    def add(self, pool: Source) -> "Index":
+        """Append rows and give the index as it is then; a row whose id is there already is left as it is.
+
+        Args:
+            pool: whatever `influcoder.index` takes.
+        """
+        from influcoder.indexes.change import change
+
+        return change(self, add=stream_examples(pool))[0]
+
+    def remove(self, ids: Sequence[str]) -> "Index":
+        """Forget rows, deleting them from disk, and give the index as it is then; unknown ids do no harm."""
+        from influcoder.indexes.change import change
+
+        return change(self, remove=ids)[0]
+
+    def reopened(self) -> "Index":
+        """The index as its folder is now, with the encoder that this one has loaded, if it has."""
+        other = Index(self.folder, decoder=self._decoder)
+        if "encoder" in vars(self):
+            other.encoder = self.encoder
+        return other
 
     @cached_property
     def encoder(self) -> InfluenceEncoder:
@@ -115,7 +149,7 @@ class Index:
         Raises:
             StoreMismatch: another one lies in its place.
         """
-        return encoder_in(self.folder, self.store.manifest["made_by"]["encoder"], self._decoder)
+        return encoder_in(self.folder, self.store.provenance.encoder or "", self._decoder)
 
     @cached_property
     def approximate(self) -> Approximate:
@@ -239,16 +273,16 @@ def checked_queries(queries: Floats, dim: int) -> Floats:
     return queries
 
 
-def encoder_in(folder: Path, made_by: str, decoder: Decoder | None) -> InfluenceEncoder:
+def encoder_in(folder: Path, fingerprint: str, decoder: Decoder | None) -> InfluenceEncoder:
     """The encoder in an index's folder, with the fingerprint of the one that made it.
 
     Raises:
         StoreMismatch: another one lies in its place.
     """
     encoder = InfluenceEncoder.load(folder / "encoder", decoder=decoder)
-    if made_by != encoder.fingerprint:
+    if fingerprint != encoder.fingerprint:
         raise StoreMismatch(
-            f"{folder}: embedded by encoder {made_by[:12]}, in it lies {encoder.fingerprint[:12]}. "
+            f"{folder}: embedded by encoder {fingerprint[:12]}, in it lies {encoder.fingerprint[:12]}. "
             "Put the encoder that made it there, or index the pool again."
         )
     return encoder

@@ -20,12 +20,14 @@ import pyarrow as pa
 
 from influcoder.data.columns import from_columns
 from influcoder.data.examples import Example
-from influcoder.errors import ConfigError, MissingDependency, StoreError, StoreMismatch
+from influcoder.errors import ConfigError, StoreError, StoreMismatch
+from influcoder.extras import optional
 from influcoder.indexes.build import ASKED
 from influcoder.indexes.faiss_index import LEAST_RECALL
 from influcoder.indexes.filters import PREFIX, Condition, parse_filter
-from influcoder.indexes.index import Floats, Index, checked_queries, encoder_in
+from influcoder.indexes.index import Index, checked_queries, encoder_in
 from influcoder.indexes.scan import Found
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
 from influcoder.store.files import read_sealed, write_sealed
@@ -266,11 +268,7 @@ def _struct(part: pa.Table, kinds: dict[str, pa.DataType]) -> pa.StructArray:
 
 def _connect(uri: str) -> Any:
     os.environ.setdefault("LANCE_LOG", "error")
-    try:
-        import lancedb
-    except ImportError as error:
-        raise MissingDependency("LanceDB is not installed. Install it with: pip install 'influcoder[lance]'") from error
-    return lancedb.connect(uri)
+    return optional("lancedb").connect(uri)
 
 
 @contextmanager

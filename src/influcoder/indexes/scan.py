@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from influcoder.store.codes import Code, Floats
+from influcoder.maths.arrays import Floats
+from influcoder.store.scalar_code import ScalarCode
 
 _NO_SCORES = np.empty(0, np.float32)
 
@@ -39,7 +40,7 @@ class Block:
     Attributes:
         start: the row number in the index of the first.
         stored: (n, width) as their code stores them.
-        reach: no row of `Code.numbers(stored)` is longer.
+        reach: no row of `ScalarCode.numbers(stored)` is longer.
         places: (n,) how far each is from the first, where some between them are left out.
     """
 
@@ -49,7 +50,7 @@ class Block:
     places: NDArray[np.int64] | None = None
 
 
-def top(code: Code, blocks: Sequence[Callable[[], Block]], queries: Floats, k: int) -> Found:
+def top(code: ScalarCode, blocks: Sequence[Callable[[], Block]], queries: Floats, k: int) -> Found:
     """The `k` rows of highest inner product with each query, (n, dim); ties go to the lower row number.
 
     Args:
@@ -78,7 +79,7 @@ def top(code: Code, blocks: Sequence[Callable[[], Block]], queries: Floats, k: i
     return Found(np.stack([one.rows for one in parts[0]]), np.stack([one.scores for one in parts[0]]))
 
 
-def scores(code: Code, stored: NDArray[Any], queries: Floats) -> Floats:
+def scores(code: ScalarCode, stored: NDArray[Any], queries: Floats) -> Floats:
     """(n_queries, n) the score of every stored row, in single precision."""
     scaled = torch.from_numpy(np.asarray(queries, np.float32) * code.scale)
     return np.asarray((scaled @ torch.from_numpy(code.numbers(stored)).float().T).numpy(), np.float32)
@@ -87,7 +88,7 @@ def scores(code: Code, stored: NDArray[Any], queries: Floats) -> Floats:
 class _Query:
     """A query, ready to be multiplied with stored numbers."""
 
-    def __init__(self, code: Code, vector: Floats) -> None:
+    def __init__(self, code: ScalarCode, vector: Floats) -> None:
         self.exact = vector.astype(np.float64) * code.scale
         length = float(np.linalg.norm(self.exact))
         if code.name == "float16" or code.dim == 1:  # torch._int_mm gives noise for one dimension

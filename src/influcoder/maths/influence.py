@@ -15,12 +15,10 @@ are its coordinates among the pool targets; so are φ Φ_Qᵀ U / √S a pool ex
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Matrix = NDArray[np.floating[Any]]
+from influcoder.maths.arrays import Matrix
 
 
 def cross_influence(queries: Matrix, pool: Matrix) -> Matrix:

@@ -1,4 +1,4 @@
-"""Layers' gradients as a few singular vectors: LoRIF's code (arXiv 2601.21929).
+"""Layers' gradients as a few singular vectors: LoRIF's code (arXiv 2601.21929), a `VectorCode` of feature stores.
 
 A projected layer gradient of (a, b) numbers is nearly of rank one; its c leading singular triples take
 c · (a + b) numbers instead of a · b.
@@ -31,10 +31,23 @@ class LowRankCode:
     shapes: Sequence[tuple[int, int]]
     rank: int
 
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any], _: Mapping[str, NDArray[Any]]) -> "LowRankCode":
+        """The code of a manifest."""
+        return cls([(a, b) for a, b in manifest["code"]["shapes"]], manifest["code"]["rank"])
+
     @property
     def dim(self) -> int:
         """Numbers in a row."""
         return sum(a * b for a, b in self.shapes)
+
+    @property
+    def dtype(self) -> str:
+        return "float16"
+
+    @property
+    def bytes(self) -> int:
+        return 2 * self.width
 
     @property
     def width(self) -> int:
@@ -43,13 +56,14 @@ class LowRankCode:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What a manifest says of it; `read` makes it from that."""
         return {"name": "low-rank", "rank": self.rank, "shapes": [list(shape) for shape in self.shapes]}
 
-    @classmethod
-    def read(cls, spec: Mapping[str, Any]) -> "LowRankCode":
-        """The code of a manifest."""
-        return cls([(a, b) for a, b in spec["shapes"]], spec["rank"])
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def facts(self, _: NDArray[Any]) -> dict[str, Any]:
+        return {}
 
     def encode(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, dim) rows to (n, width) codes."""

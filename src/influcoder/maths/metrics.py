@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-Matrix = NDArray[np.floating[Any]]
+from influcoder.maths.arrays import Matrix
+
 METRICS = (
     "per_query_spearman",
     "aggregated_spearman",

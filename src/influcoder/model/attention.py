@@ -9,14 +9,13 @@ the fused one.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
-NAME = "influcoder"
 LONGEST = 1024
 PLAIN = {"sliding_window", "position_ids", "use_cache", "output_attentions", "output_hidden_states", "return_dict"}
 """keywords that change nothing when no mask is given: a window is then longer than the text"""
@@ -58,17 +57,20 @@ def causal_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool | None = None,
+    fused: Any = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """The attention function that transformers calls: (n, heads, T, d) in, (n, T, heads, d) out.
 
-    Whatever it does not know (a mask, a soft cap, sinks, long texts) goes to the fused attention.
+    Whatever it does not know (a mask, a soft cap, sinks, other keys than queries, long texts) goes to the fused
+    attention.
     """
     n, heads, length, width = query.shape
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     known = all(name in PLAIN or given is None or given is False for name, given in others.items())
-    if attention_mask is not None or not causal or dropout or not known or not 1 < length <= LONGEST:
-        fused = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    plain = attention_mask is None and causal and not dropout and known and key.shape[2] == length
+    if not plain or not 1 < length <= LONGEST:
+        fused = fused or ALL_ATTENTION_FUNCTIONS["sdpa"]
         out, _ = fused(
             module,
             query,
@@ -86,7 +88,7 @@ def causal_attention(
     flat = (one.reshape(n * heads, length, -1) for one in (query, key, value))
     scale = width**-0.5 if scaling is None else scaling
     out = _CausalAttention.apply(*flat, _mask(length, query.device), scale)  # type: ignore[no-untyped-call]
-    return out.view(n, heads, length, -1).transpose(1, 2), None
+    return out.view(n, heads, length, -1).transpose(1, 2).contiguous(), None  # as the fused one: some take views
 
 
 def _mask(length: int, device: torch.device) -> Tensor:
@@ -95,17 +97,33 @@ def _mask(length: int, device: torch.device) -> Tensor:
 
 @contextmanager
 def fast_attention(model: Any) -> Iterator[None]:
-    """Inside, a model on a CPU that uses fused attention uses this one."""
-    usual = getattr(model.config, "_attn_implementation", None)
-    if model.device.type != "cpu" or usual != "sdpa" or not model._can_set_attn_implementation():
+    """Inside, a model on a CPU that uses fused attention uses this one.
+
+    It stands under the fused one's name: models build their masks by that name, and some would build others.
+    """
+    usual = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    if model.device.type != "cpu" or isinstance(usual, partial):
         yield
         return
-    model.set_attn_implementation(NAME)
+    before = dict(ALL_ATTENTION_FUNCTIONS._local_mapping)
+    ALL_ATTENTION_FUNCTIONS["sdpa"] = partial(causal_attention, fused=usual)
     try:
         yield
     finally:
-        model.set_attn_implementation(usual)
+        ALL_ATTENTION_FUNCTIONS._local_mapping = before
 
 
-ALL_ATTENTION_FUNCTIONS.register(NAME, causal_attention)
-ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
+@contextmanager
+def plain_attention(model: Any) -> Iterator[None]:
+    """Inside, attention is plain products, which forward-mode differentiation knows."""
+    configs = {id(one.config): one.config for one in model.modules() if isinstance(one, PreTrainedModel)}
+    usual = {key: one._attn_implementation for key, one in configs.items()}
+    if set(usual.values()) <= {None, "eager"} or not model._can_set_attn_implementation():
+        yield
+        return
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        for key, config in configs.items():
+            config._attn_implementation_internal = usual[key]

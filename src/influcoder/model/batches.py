@@ -16,18 +16,41 @@ logger = logging.getLogger("influcoder")
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One example's token ids (int64, prompt then completion) and where its completion starts."""
+    """One example's token ids (int64, prompt then completion) and where its completion starts.
+
+    Attributes:
+        weights: (len(ids),) how much each token counts in the loss; where it is None, all from `start` on count alike.
+        lost: fields of the row that its chat template left out.
+    """
 
     ids: NDArray[np.int64]
     start: int
     prompt_cut: bool = False
     completion_cut: bool = False
     boundary_moved: bool = False
+    weights: NDArray[np.float32] | None = None
+    lost: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """Where the tokens stand that carry loss: a token needs one before it to be predicted."""
+        if self.weights is None:
+            return np.arange(max(self.start, 1), len(self.ids))
+        return 1 + np.flatnonzero(self.weights[1:])
+
+    @property
+    def shares(self) -> NDArray[np.float32]:
+        """What each of those tokens has of the example's loss; they add up to 1."""
+        if self.weights is None:
+            return np.full(self.targets, 1 / max(self.targets, 1), np.float32)
+        weights = self.weights[self.places]
+        shares: NDArray[np.float32] = weights / weights.sum()
+        return shares
 
     @property
     def targets(self) -> int:
-        """How many completion tokens carry loss: a token needs one before it to be predicted."""
-        return len(self.ids) - max(self.start, 1)
+        """How many tokens carry loss."""
+        return len(self.ids) - max(self.start, 1) if self.weights is None else len(self.places)
 
     def shortened(self, most: int) -> "Tokens":
         """At most so many tokens: the prompt's last and the completion's first, half each where both are long.
@@ -39,14 +62,16 @@ class Tokens:
         if len(self.ids) <= most:
             return self
         first = max(self.start, 1)
-        completion = min(self.targets, max(most // 2, most - first))
+        rest = len(self.ids) - first
+        completion = min(rest, max(most // 2, most - first))
         begin = max(0, first - (most - completion))
         return replace(
             self,
             ids=self.ids[begin : first + completion],
             start=self.start - begin,
             prompt_cut=self.prompt_cut or begin > 0,
-            completion_cut=self.completion_cut or completion < self.targets,
+            completion_cut=self.completion_cut or completion < rest,
+            weights=None if self.weights is None else self.weights[begin : first + completion],
         )
 
 
@@ -60,7 +85,7 @@ class Batch:
     rows: Tensor  # (K,) the example of each completion token
     columns: Tensor  # (K,) the position that predicts it
     targets: Tensor  # (K,)
-    weights: Tensor  # (K,) 1 / number of completion tokens of its example
+    weights: Tensor  # (K,) its share of its example's loss: 1 / number of completion tokens, or as the row weighs them
 
 
 def make_batches(tokens: Sequence[Tokens], token_budget: int, device: torch.device) -> Iterator[Batch]:
@@ -119,11 +144,11 @@ def _batch(tokens: list[Tokens], places: list[int], device: torch.device) -> Bat
     for row, one in enumerate(tokens):
         values = torch.from_numpy(one.ids)
         ids[row, : len(values)] = values
-        first = max(one.start, 1)
+        with_loss = torch.from_numpy(one.places)
         rows.append(torch.full((one.targets,), row))
-        columns.append(torch.arange(first - 1, len(values) - 1))
-        targets.append(values[first:])
-        weights.append(torch.full((one.targets,), 1 / one.targets))
+        columns.append(with_loss - 1)
+        targets.append(values[with_loss])
+        weights.append(torch.from_numpy(one.shares))
     lengths = torch.tensor([len(one.ids) for one in tokens])
     parts = (torch.cat(each).to(device) for each in (rows, columns, targets, weights))
     return Batch(places, ids.to(device), lengths.to(device), *parts)

@@ -1,8 +1,7 @@
 """A causal language model, frozen, with the tokenizer that decides where its loss lies.
 
 The loss of an example is the mean cross-entropy over its completion tokens, the end token included;
-prompt tokens carry none. Tokenisation follows TRL's prompt/completion convention: prompt and prompt +
-completion are both rendered, and the completion starts after their longest common run of tokens.
+prompt tokens carry none (`influcoder.model.tokenise`).
 """
 
 import copy
@@ -15,26 +14,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from influcoder.data.examples import Example
-from influcoder.errors import ConfigError, ModelError, first_line, some_of
+from influcoder.data.messages import RowError
+from influcoder.errors import ConfigError, DataError, ModelError, first_line, some_of
 from influcoder.model.adapter_folder import base_and_adapter
 from influcoder.model.adapters import Adapter, MergedAdapter, with_adapter
 from influcoder.model.batches import Tokens
-from influcoder.model.tokenizer_loading import (
-    check_pair,
-    load_tokenizer,
-    refuse_tokens_without_a_row,
-    tokenizer_hash,
-)
+from influcoder.model.template import template_date
+from influcoder.model.tokenise import Tokeniser
+from influcoder.model.tokenizer_loading import check_pair, load_tokenizer, tokenizer_hash
+from influcoder.provenance import DecoderRecord
 
 logger = logging.getLogger("influcoder")
 
+"""tokens without a row in the embedding that a tokenizer may have, as CodeLlama's has"""
 _NOT_ARITHMETIC = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 
 
@@ -62,7 +60,8 @@ class Decoder:
         if max_length < 2:
             raise ConfigError(f"max_length is {max_length}, expected at least 2: a token and the one it predicts.")
         limit = getattr(model.config, "max_position_embeddings", None) or max_length
-        check_pair(tokenizer, model.get_input_embeddings().num_embeddings, name)
+        rows = model.get_input_embeddings().num_embeddings
+        check_pair(tokenizer, rows, name)
         self.model = model.eval().requires_grad_(False)
         if not _is_causal(self.model):
             raise ModelError(
@@ -72,8 +71,8 @@ class Decoder:
         self.tokenizer = tokenizer
         self.name = name
         self.max_length = min(max_length, limit)
-        self._fingerprint: dict[str, Any] | None = None
-        self._warned = False
+        self.tokeniser = Tokeniser(tokenizer, name=name, rows=rows, max_length=self.max_length)
+        self._fingerprint: DecoderRecord | None = None
         self._most: int | None = None
         self.merged = merged
         self.tokenizer_differs = tokenizer_differs
@@ -186,6 +185,8 @@ class Decoder:
     def reading_with(self, tokenizer: PreTrainedTokenizerBase) -> "Decoder":
         """The same decoder with another tokenizer."""
         other = copy.copy(self)
+        rows = self.model.get_input_embeddings().num_embeddings
+        other.tokeniser = Tokeniser(tokenizer, name=self.name, rows=rows, max_length=self.max_length)
         other.tokenizer, other._fingerprint = tokenizer, None
         return other
 
@@ -206,22 +207,24 @@ class Decoder:
         when it alone is too long. Both are flagged.
 
         Raises:
-            ModelError: a chat, and the tokenizer has no chat template.
+            DataError: one cannot be read: its chat template refuses it or leaves out its completion, or it holds
+                tokens that the model has not got. The message names it.
         """
-        rendered = [self._render(example) for example in examples]
-        chat = [bool(example.turns) for example in examples]
-        prompts = self._ids([prompt for prompt, _ in rendered], chat)
-        wholes = self._ids([whole for _, whole in rendered], chat)
-        tokens = [self._cut(prompt, whole) for prompt, whole in zip(prompts, wholes, strict=True)]
-        moved = sum(one.boundary_moved for one in tokens)
-        if moved and not self._warned:
-            self._warned = True
-            logger.warning(
-                "%d of %d prompts end in other tokens when the completion follows; their loss starts where they part.",
-                moved,
-                len(tokens),
-            )
+        try:
+            tokens = self.tokeniser.tokens(examples)
+        except RowError:
+            for example in examples:
+                self._refuse_unreadable(example)
+            raise
         return tokens if self._most is None else [one.shortened(self._most) for one in tokens]
+
+    def prepare(self, example: Example) -> Example:
+        """An example that this decoder can read, for `influcoder.data.reading`: rows of token ids get their texts.
+
+        Raises:
+            RowError: it cannot be read.
+        """
+        return self.tokeniser.prepared(example)
 
     def answer(self, example: Example, max_new_tokens: int = 24) -> str:
         """The model's own greedy completion of an example's prompt, at most `max_length` - 1 tokens long.
@@ -229,7 +232,8 @@ class Decoder:
         An empty prompt is continued from the end token, which is what precedes a text.
         """
         max_new_tokens = min(max_new_tokens, self.max_length - 1)
-        prompt = self._ids([self._render(example)[0]], [bool(example.turns)])[0] or [self.tokenizer.eos_token_id]
+        self._refuse_unreadable(example)
+        prompt = self.tokeniser.prompt(example) or [self.tokenizer.eos_token_id]
         ids = torch.tensor([prompt[-(self.max_length - max_new_tokens) :]], device=self.device)
         with torch.inference_mode():
             output = self.model.generate(
@@ -241,78 +245,31 @@ class Decoder:
             )
         return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip()
 
+    def _refuse_unreadable(self, example: Example) -> None:
+        try:
+            self.tokeniser.tokens([example])
+        except RowError as error:
+            raise DataError(f"example {example.id!r}: {error.detail}. Mend it, or leave it out.") from error
+
     @property
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> DecoderRecord:
         """What changes this decoder's numbers: weights and config, tokenizer and template, as hashes, and length."""
         if self._fingerprint is None:
-            self._fingerprint = {
-                "decoder": _model_hash(self.model),
-                "decoder_parameters": sum(p.numel() for p in self.model.parameters()),
-                "revision": getattr(self.model.config, "_commit_hash", None),
-                "tokenizer": tokenizer_hash(self.tokenizer),
-                "max_length": self.max_length,
-            } | ({"tokenizer_differs": self.tokenizer_differs} if self.tokenizer_differs else {})
+            self._fingerprint = DecoderRecord(
+                decoder=_model_hash(self.model),
+                decoder_parameters=sum(p.numel() for p in self.model.parameters()),
+                revision=getattr(self.model.config, "_commit_hash", None),
+                tokenizer=tokenizer_hash(self.tokenizer),
+                template_date=template_date(self.tokenizer),
+                max_length=self.max_length,
+                tokenizer_differs=self.tokenizer_differs,
+            )
         return self._fingerprint
-
-    def _render(self, example: Example) -> tuple[str, str]:
-        if not example.turns:
-            return example.prompt, example.prompt + example.completion
-        if not self.tokenizer.chat_template:
-            # Plain instruction tuning without a template: the words themselves, a blank line between.
-            prompt = example.prompt + "\n\n"
-            return prompt, prompt + example.completion
-        turns = [{"role": role, "content": content} for role, content in example.turns]
-        answer = {"role": "assistant", "content": example.completion}
-        return (
-            str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)),
-            str(self.tokenizer.apply_chat_template([*turns, answer], tokenize=False)),
-        )
-
-    def _ids(self, texts: list[str], chat: list[bool]) -> list[list[int]]:
-        # A rendered template holds its own special tokens; raw text gets the tokenizer's.
-        templated = [one and bool(self.tokenizer.chat_template) for one in chat]
-        ids: list[list[int]] = [[] for _ in texts]
-        for kind in (False, True):
-            places = [i for i, one in enumerate(templated) if one is kind]
-            if places:
-                rows = self.tokenizer([texts[i] for i in places], add_special_tokens=not kind, verbose=False)[
-                    "input_ids"
-                ]
-                for place, row in zip(places, rows, strict=True):
-                    ids[place] = row
-        refuse_tokens_without_a_row(self.tokenizer, self.model.get_input_embeddings().num_embeddings, ids)
-        return ids
-
-    def _cut(self, prompt: list[int], whole: list[int]) -> Tokens:
-        end = self.tokenizer.eos_token_id
-        if prompt and prompt[-1] == end and whole[: len(prompt)] != prompt:
-            prompt = prompt[:-1]  # a tokenizer that ends every text with its end token
-        start = _common_run(prompt, whole)
-        moved = start < len(prompt)
-        if end not in whole[max(start, len(whole) - 2) :]:  # a template may close with the end token and a newline
-            whole = [*whole, end]
-        # One token of the prompt always stays: it predicts the first of the completion.
-        kept = min(start, max(self.max_length - (len(whole) - start), 1))
-        ids = whole[start - kept :][: self.max_length]
-        return Tokens(
-            np.asarray(ids, np.int64),
-            kept,
-            prompt_cut=kept < start,
-            completion_cut=len(ids) - kept < len(whole) - start,
-            boundary_moved=moved,
-        )
 
 
 def _absolute(path: str | Path | None) -> Any:
     """A folder's path for whatever reads it from elsewhere; a hub id as it is."""
     return os.path.abspath(path) if path is not None and os.path.isdir(path) else path
-
-
-def _common_run(prompt: list[int], whole: list[int]) -> int:
-    for place, (one, other) in enumerate(zip(prompt, whole, strict=False)):
-        if one != other:
-            return place
-    return min(len(prompt), len(whole))
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Per-example gradients, many examples at once, without forming a weight gradient.
 
-The frozen base model is run as it is: hooks catch each linear layer's input x_t on the way forward and the
-loss gradient δ_t at its output on the way back, and one batched product a layer gives every example's
+The frozen base model is run as it is: each linear layer's product is watched, its input x_t on the way forward and
+the loss gradient δ_t at its output on the way back, and one batched product a layer gives every example's
 Σ_t δ_t x_tᵀ, or whatever `View` of it is asked for. The graph begins at the first layer that is looked at, and
 logits are computed where there is loss, and nowhere else, some thousand numbers at a time.
 
@@ -10,18 +10,25 @@ follows it, so padding changes nothing, and δ is zero there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from influcoder.errors import ModelError
+from influcoder.model.apart import tells_apart
 from influcoder.model.attention import fast_attention
 from influcoder.model.batches import Batch
 from influcoder.model.decoder import Decoder
+from influcoder.model.experts import separate_experts
 from influcoder.model.layers import View
+from influcoder.model.linear import Layer, is_packed, name_of, watching_layers, weight_of
 from influcoder.model.loss import LossGradient, cross_entropy
+from influcoder.model.names import leaving_out
+from influcoder.model.products import Weight
+from influcoder.model.taps import tapped
+from influcoder.model.uses import some_tokens
 
 LOGITS_AT_ONCE = 2**22
 """numbers: more do not fit the caches, and a large vocabulary fills the memory"""
@@ -29,6 +36,8 @@ LOGITS_AT_ONCE = 2**22
 Kept = Any
 Keep = Callable[[int, Tensor], Kept]
 See = Callable[[int, Kept, Tensor], None]
+OnProduct = Callable[[int, Tensor], Callable[[Tensor], None] | None]
+"""(layer, x) -> what to do with δ"""
 
 
 class Backward:
@@ -39,80 +48,124 @@ class Backward:
         layers: those to look at.
         bf16: run the products in bfloat16; norms, softmaxes and the residual stream stay as they are.
         loss: what is differentiated: the gradient of each completion token's loss at the logits.
+
+    Attributes:
+        alone: whether examples can only be told apart when they are run one at a time.
     """
 
     def __init__(
-        self, decoder: Decoder, layers: Sequence[nn.Module], *, bf16: bool = False, loss: LossGradient = cross_entropy
+        self, decoder: Decoder, layers: Sequence[Layer], *, bf16: bool = False, loss: LossGradient = cross_entropy
     ) -> None:
         self.decoder = decoder
         self.layers = layers
         self.bf16 = bf16
         self.loss = loss
+        self._in_bf16 = _bf16_weights(layers) if bf16 else {}
         self._plain_head = has_plain_head(decoder.model, decoder.device)
         head = decoder.model.get_output_embeddings().weight
         # Logits in bfloat16 are off by hundredths, and with them losses and errors; what goes back may be.
         self._head = head.detach()
         self._head_back = self._head.to(torch.bfloat16) if bf16 else self._head
-        self._in_bf16 = _bf16_weights(layers) if bf16 else []
+        table = decoder.model.get_input_embeddings()
+        self.alone = not tells_apart(self._rows, some_tokens(decoder.model), table.num_embeddings)
+
+    def budget(self, tokens: int) -> int:
+        """How many tokens go through the model together, where so many are allowed."""
+        return 1 if self.alone else tokens
 
     def run(self, batch: Batch, keep: Keep, see: See) -> Tensor:
         """Run a batch; returns the (n,) losses.
 
-        `keep(layer, x)` is called on the way forward with a layer's (n, T, inputs) and says what to remember;
-        `see(layer, kept, delta)` on the way back with that and δ, (n, T, outputs), once for each use of the
-        layer in the pass.
+        `keep(layer, x)` is called on the way forward with a layer's (n, R, inputs) and says what to remember;
+        `see(layer, kept, delta)` on the way back with that and δ, (n, R, outputs), once for each use of the
+        layer in the pass. R is how many rows of an example it multiplies; mostly there is one a token.
 
         Raises:
-            ModelError: a layer is not given one vector a token, so that examples cannot be told apart.
+            ModelError: a layer multiplies rows that cannot be told apart by example, or is used in another way
+                than on the tokens that it was first looked at with.
         """
-        with ExitStack() as stack:
-            stack.enter_context(self._hooked(batch, keep, see))
-            stack.enter_context(fast_attention(self.decoder.model))
-            stack.enter_context(_swapped(self._in_bf16))
-            stack.enter_context(torch.enable_grad())
+
+        if self.alone and len(batch.places) > 1:
+            raise ModelError(
+                f"{self.decoder.name} has layers whose rows cannot be told apart by example (experts of a mixture?), "
+                f"and was given {len(batch.places)} examples at once. Run them one at a time, with --token-budget 1."
+            )
+
+        def on_product(number: int, x: Tensor) -> Callable[[Tensor], None]:
+            with torch.no_grad():
+                kept = keep(number, self._by_example(number, x.detach(), batch.ids.shape))
+
+            def on_backward(delta: Tensor | None) -> None:
+                if delta is None:
+                    raise ModelError(
+                        f"no gradient comes back to layer {self._name(number)}: a layer after it runs forward only, as "
+                        "4-bit layers do on some CPUs. Load the model unquantised, or use an accelerator."
+                    )
+                see(number, kept, self._by_example(number, delta, batch.ids.shape))
+
+            return on_backward
+
+        with self._running(len(batch.ids)), self._watched(on_product), torch.enable_grad():
             return self._through_head(batch) if self._plain_head else self._through_model(batch)
+
+    @contextmanager
+    def _running(self, examples: int) -> Iterator[None]:
+        """The model's own arithmetic, in forms that are quicker or keep examples apart."""
+        with fast_attention(self.decoder.model), separate_experts(examples):
+            yield
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.decoder.device.type, torch.bfloat16, enabled=self.bf16)
 
     @contextmanager
-    def _hooked(self, batch: Batch, keep: Keep, see: See) -> Iterator[None]:
-        handles = [
-            layer.register_forward_hook(self._hook(number, batch, keep, see))
-            for number, layer in enumerate(self.layers)
-        ]
-        try:
+    def _watched(self, on_product: OnProduct) -> Iterator[None]:
+        """Inside, `on_product` is told of each product of the layers, and gets its δ where it returns a function."""
+
+        def product(numbers: Sequence[int | None], x: Tensor, output: Tensor) -> Tensor:
+            parts = [x] if len(numbers) == 1 else list(x)
+            told = [
+                None if number is None else on_product(number, part)
+                for number, part in zip(numbers, parts, strict=True)
+            ]
+            return tapped(output, told)
+
+        def other(number: int, what: str) -> None:
+            raise self._refused(number, what)
+
+        with watching_layers(self.layers, product, other, self._in_bf16):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
-    def _hook(self, number: int, batch: Batch, keep: Keep, see: See) -> Callable[..., None]:
-        def on_forward(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if not inputs or output.shape[:-1] != batch.ids.shape:
-                raise ModelError(
-                    f"layer {self._name(module)} gives {tuple(output.shape)} for {tuple(batch.ids.shape)} tokens, "
-                    "so its examples cannot be told apart (an expert of a mixture?). Leave it out with --modules."
-                )
-            with torch.no_grad():
-                kept = keep(number, inputs[0].detach())
-            if not output.requires_grad:
-                output.requires_grad_(True)  # the graph begins here
+    def _by_example(self, number: int, rows: Tensor, shape: torch.Size) -> Tensor:
+        """(n, R, width) of what a layer reads or gives, whose rows are ordered by example."""
+        examples, length = shape
+        if len(rows) != examples > 1 and (rows.ndim != 2 or len(rows) % (examples * length)):
+            raise self._refused(
+                number,
+                f"multiplies {tuple(rows.shape)} for {examples} examples of {length} tokens, which cannot be told "
+                "apart there (an expert of a mixture?). Run one at a time with --token-budget 1",
+            )
+        return rows.reshape(examples, -1, rows.shape[-1])
 
-            def on_backward(delta: Tensor | None) -> None:
-                if delta is None:
-                    raise ModelError(
-                        f"no gradient comes back to layer {self._name(module)}: a layer after it runs forward only, as "
-                        "4-bit layers do on some CPUs. Load the model unquantised, or use an accelerator."
-                    )
-                see(number, kept, delta)
+    @torch.no_grad()
+    def _rows(self, ids: Tensor) -> dict[int, list[Tensor]]:
+        """What each layer reads that is given no axis of examples."""
+        found: dict[int, list[Tensor]] = {}
 
-            output.register_hook(on_backward)  # type: ignore[no-untyped-call]
+        def on_product(number: int, x: Tensor) -> None:
+            if x.ndim == 2 or len(x) != len(ids):
+                found.setdefault(number, []).append(x)
 
-        return on_forward
+        with self._running(len(ids)), self._watched(on_product), self._autocast():
+            self.decoder.model(input_ids=ids, use_cache=False)
+        return found
 
-    def _name(self, module: nn.Module) -> str:
-        return next(str(name) for name, one in self.decoder.model.named_modules() if one is module)
+    def _name(self, number: int) -> str:
+        return name_of(self.decoder.model, self.layers[number])
+
+    def _refused(self, number: int, what: str) -> ModelError:
+        names = [self._name(one) for one in range(len(self.layers)) if one != number]
+        name = self._name(number)
+        return ModelError(f"layer {name} {what}; or leave it out: {leaving_out([name], names, None)}")
 
     def _through_head(self, batch: Batch) -> Tensor:
         """The head's part by hand: its input is all that the graph has to know."""
@@ -164,9 +217,20 @@ class LayerGradients:
         self, decoder: Decoder, views: Sequence[View], *, bf16: bool = False, loss: LossGradient = cross_entropy
     ) -> None:
         self.views = views
-        layers = list(dict.fromkeys(view.module for view in views))
-        self._of_layer = [[n for n, view in enumerate(views) if view.module is layer] for layer in layers]
-        self._backward = Backward(decoder, layers, bf16=bf16, loss=loss)
+        layers: dict[Layer, list[int]] = {}
+        for number, view in enumerate(views):
+            layers.setdefault(view.module, []).append(number)
+        self._of_layer = list(layers.values())
+        self._backward = Backward(decoder, list(layers), bf16=bf16, loss=loss)
+
+    @property
+    def alone(self) -> bool:
+        """As of `Backward`."""
+        return self._backward.alone
+
+    def budget(self, tokens: int) -> int:
+        """As of `Backward`."""
+        return self._backward.budget(tokens)
 
     @property
     def lengths(self) -> list[int]:
@@ -214,31 +278,23 @@ def _product(low: Tensor, delta: Tensor, view: View) -> Tensor:
     return product.flatten(1).float() * view.scale
 
 
-def _bf16_weights(layers: Sequence[nn.Module]) -> list[tuple[nn.Parameter, Tensor]]:
-    """The layers' float32 weights with a bfloat16 copy: autocast would make one for every batch."""
-    own = [layer.get_parameter("weight") for layer in layers]
-    return [(one, one.detach().to(torch.bfloat16)) for one in own if one.dtype == torch.float32]
-
-
-@contextmanager
-def _swapped(pairs: Sequence[tuple[nn.Parameter, Tensor]]) -> Iterator[None]:
-    usual = [parameter.data for parameter, _ in pairs]
-    try:
-        for parameter, other in pairs:
-            parameter.data = other
-        yield
-    finally:
-        for (parameter, _), data in zip(pairs, usual, strict=True):
-            parameter.data = data
+def _bf16_weights(layers: Sequence[Layer]) -> dict[Weight, Tensor]:
+    """Modules' float32 weights as bfloat16: autocast would make such a copy for every batch."""
+    own = [weight_of(layer) for layer in layers if isinstance(layer, nn.Module) and not is_packed(layer)]
+    return {one: one.tensor.detach().to(torch.bfloat16) for one in own if one.tensor.dtype == torch.float32}
 
 
 @torch.no_grad()
 def has_plain_head(model: Any, device: torch.device) -> bool:
     """Whether the logits are the head's product with the last hidden state, and nothing after it."""
     head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or head.bias is not None:
+        return False
     ids = torch.arange(4, device=device)[None] % model.get_input_embeddings().num_embeddings
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    if type(head) is not nn.Linear or head.bias is not None or head.in_features != hidden.shape[-1]:
+    try:
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        of_hidden = head(hidden)
+    except Exception:  # a base model of another kind
         return False
     whole = model(input_ids=ids, use_cache=False).logits
-    return torch.allclose(whole.float(), head(hidden).float(), rtol=1e-4, atol=1e-5)
+    return of_hidden.shape == whole.shape and torch.allclose(whole.float(), of_hidden.float(), rtol=1e-4, atol=1e-5)

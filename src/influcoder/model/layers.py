@@ -15,20 +15,18 @@ gradients that attribution methods use:
     EK-FAC                      both the eigenvectors of the Kronecker factors (George et al. 2018)
 """
 
-import fnmatch
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+from torch import Tensor
 
-from influcoder.errors import ConfigError, ModelError
+from influcoder.errors import ConfigError
 from influcoder.model.decoder import Decoder
-
-QUANTISED = {"Linear4bit", "Linear8bitLt"}
-"""bitsandbytes' layers: their weights are never read here, only what goes in and what comes back"""
+from influcoder.model.linear import Layer, inputs, linear_layers, outputs
+from influcoder.model.products import Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +35,14 @@ class View:
 
     Attributes:
         name: the layer's, or the parameter's that the view is the gradient of.
-        module: the layer.
+        module: the layer: its module, or the block of a weight that it is.
         right: (k_in, inputs), or None for the identity.
         left: (k_out, outputs), or None for the identity.
         scale: s.
     """
 
     name: str
-    module: nn.Module
+    module: Layer
     right: Tensor | None = None
     left: Tensor | None = None
     scale: float = 1.0
@@ -62,6 +60,13 @@ class View:
         """How many numbers it has."""
         return self.shape[0] * self.shape[1]
 
+    @property
+    def device(self) -> torch.device:
+        """Where its layer is."""
+        if isinstance(self.module, Block):
+            return self.module.weight.tensor.device
+        return next(iter([*self.module.parameters(), *self.module.buffers()])).device
+
 
 def lora_b(
     decoder: Decoder, *, rank: int, seed: int, alpha: float | None = None, modules: str | None = None
@@ -78,8 +83,10 @@ def lora_b(
     """
     scale = (alpha if alpha is not None else 2 * rank) / rank
     return [
-        View(name, module, right=_orthogonal(inputs(module), rank, seed, number, decoder.device), scale=scale)
-        for number, (name, module) in enumerate(linear_layers(decoder.model, modules).items())
+        View(name, layer, right=right, scale=scale)
+        for name, layer, (right,) in _projected(
+            decoder, modules, lambda number, layer: (_orthogonal(inputs(layer), rank, seed, number, decoder.device),)
+        )
     ]
 
 
@@ -88,20 +95,24 @@ def two_sided(decoder: Decoder, *, rank: int, seed: int, modules: str | None = N
 
     Scaled so that inner products are kept in expectation.
     """
-    views = []
-    for number, (name, module) in enumerate(linear_layers(decoder.model, modules).items()):
-        sizes = inputs(module), outputs(module)
-        right, left = (
+
+    def sides(number: int, layer: Layer) -> tuple[Tensor, ...]:
+        return tuple(
             _orthogonal(size, rank, seed, 2 * number + side, decoder.device) * math.sqrt(3 * size / rank)
-            for side, size in enumerate(sizes)
+            for side, size in enumerate((inputs(layer), outputs(layer)))
         )
-        views.append(View(name, module, right=right, left=left))
-    return views
+
+    return [
+        View(name, layer, right=right, left=left) for name, layer, (right, left) in _projected(decoder, modules, sides)
+    ]
 
 
 def weights(decoder: Decoder, *, modules: str | None = None) -> list[View]:
     """Views that are the gradients of the weights themselves."""
-    return [View(f"{name}.weight", module) for name, module in linear_layers(decoder.model, modules).items()]
+    return [
+        View(name if isinstance(layer, Block) and layer.weight.name != "weight" else f"{name}.weight", layer)
+        for name, layer in linear_layers(decoder.model, modules).items()
+    ]
 
 
 def adapter(decoder: Decoder, *, modules: str | None = None) -> list[View]:
@@ -128,55 +139,16 @@ def adapter(decoder: Decoder, *, modules: str | None = None) -> list[View]:
     return views
 
 
-def linear_layers(model: Any, modules: str | None = None) -> dict[str, nn.Module]:
-    """The linear layers of a model by name, in its order, the output head left out.
-
-    Args:
-        modules: glob pattern; layers whose name does not match are left out, of whatever kind they are.
-
-    Raises:
-        ModelError: none, or weights inside a module of a kind whose gradient is not understood.
-    """
-    head, table = model.get_output_embeddings(), model.get_input_embeddings()
-    found: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        own = [parameter for parameter in module.parameters(recurse=False) if parameter.ndim >= 2]
-        if not own or module is head or module is table or isinstance(module, nn.Embedding):
-            continue
-        if modules is not None and not fnmatch.fnmatchcase(name, modules):
-            continue
-        if not _understood(module):
-            raise ModelError(
-                f"layer {name} is a {type(module).__name__}, whose per-example gradient is not understood; "
-                "expected Linear or Conv1D layers. It is refused rather than silently left out: "
-                "choose other layers by name with --modules."
-            )
-        found[name] = module
-    if not found:
-        raise ModelError(
-            "the model has no linear layer to take gradients of."
-            if modules is None
-            else f"no linear layer's name matches --modules {modules!r}; names look like {_a_name(model)!r}."
-        )
-    return found
-
-
-def inputs(module: nn.Module) -> int:
-    """How many numbers a linear layer reads."""
-    return int(module.nx if isinstance(module, Conv1D) else module.in_features)  # type: ignore[arg-type]
-
-
-def outputs(module: nn.Module) -> int:
-    """How many numbers a linear layer gives."""
-    return int(module.nf if isinstance(module, Conv1D) else module.out_features)  # type: ignore[arg-type]
-
-
-def _understood(module: nn.Module) -> bool:
-    return type(module) in (nn.Linear, Conv1D) or type(module).__name__ in QUANTISED
-
-
-def _a_name(model: Any) -> str:
-    return next((name for name, module in model.named_modules() if _understood(module)), "")
+def _projected(
+    decoder: Decoder, modules: str | None, draw: Callable[[int, Layer], tuple[Tensor, ...]]
+) -> Iterator[tuple[str, Layer, tuple[Tensor, ...]]]:
+    """Layers with what `draw(place, layer)` gives; the blocks of one weight, such as its experts, share theirs."""
+    drawn: dict[Any, tuple[Tensor, ...]] = {}
+    for name, layer in linear_layers(decoder.model, modules).items():
+        whose = layer.weight if isinstance(layer, Block) else layer
+        if whose not in drawn:
+            drawn[whose] = draw(len(drawn), layer)
+        yield name, layer, drawn[whose]
 
 
 def _orthogonal(columns: int, rank: int, seed: int, number: int, device: torch.device) -> Tensor:

@@ -8,7 +8,6 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from transformers.utils import cached_file
 
 from influcoder.errors import ModelError, first_line, some_of
 from influcoder.model.adapter_folder import AdapterFolder
+from influcoder.model.template import fixed_template
 
 logger = logging.getLogger("influcoder")
 
@@ -92,15 +92,15 @@ def differences(own: PreTrainedTokenizerBase, base: PreTrainedTokenizerBase) -> 
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of a tokenizer's vocabulary, rules, special tokens and chat template."""
-    parts = _rules(tokenizer), _special(tokenizer), str(tokenizer.chat_template)
+    """SHA-256 of a tokenizer: vocabulary, rules, special tokens, and chat template with the date that it is given."""
+    parts = _rules(tokenizer), _special(tokenizer), fixed_template(tokenizer)
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def check_pair(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
     """See that a tokenizer has a vocabulary and fits a table of so many rows; says what looks like another model's.
 
-    A few tokens beyond the table are accepted, as long as no text uses them (`refuse_tokens_without_a_row`).
+    A few tokens beyond the table are accepted, as long as no text uses them (`Tokeniser` refuses those that do).
 
     Raises:
         ModelError: it has no end token, no vocabulary, as where tokenizer.json is lost, or far too large a one.
@@ -131,24 +131,6 @@ def check_pair(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None
             name,
             some_of(strange),
         )
-
-
-def refuse_tokens_without_a_row(tokenizer: PreTrainedTokenizerBase, rows: int, texts: Sequence[Sequence[int]]) -> None:
-    """Refuse texts, as token ids, with a token that a table of so many rows has nothing for.
-
-    Raises:
-        ModelError: there is one; the message names the token and the text.
-    """
-    if len(tokenizer) <= rows:
-        return
-    for ids in texts:
-        beyond = next((one for one in ids if one >= rows), None)
-        if beyond is not None:
-            raise ModelError(
-                f"the text {tokenizer.decode(ids)[:60]!r} holds the token {tokenizer.convert_ids_to_tokens(beyond)!r} "
-                f"({beyond}), and the model's embedding has {rows} rows: it was never trained on it. Leave the text "
-                "out, or give the tokenizer that the model was saved with."
-            )
 
 
 def _has_tokenizer(adapter: AdapterFolder) -> bool:

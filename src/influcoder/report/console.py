@@ -10,6 +10,7 @@ from rich.text import Text
 
 from influcoder.attribution.search import Hit, Hits
 from influcoder.data.examples import Example
+from influcoder.extras import is_installed, pip_command
 from influcoder.report.visible import visible
 
 SHOWN = {
@@ -47,6 +48,7 @@ def print_demo(metrics: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], f
     console.print(fidelity_table(metrics["methods"]))
     console.print(speed_table(metrics["methods"]))
     console.print(planted_table(metrics["planted"]))
+    _print_left_out(console, metrics)
     for query in shown:
         _print_query(console, query)
     seconds = sum(metrics["timings_s"].values())
@@ -123,13 +125,36 @@ def hits_as_json(queries: Sequence[Example], found: Sequence[Hits]) -> list[dict
     ]
 
 
+def print_shown(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What a decoder reads of some rows: each text as it stands, its loss between ⟦ and ⟧."""
+    console = Console()
+    for row in rows:
+        facts = [f"{row['tokens']} tokens, {row['tokens_with_loss']} with loss"]
+        facts += [f"the {part} is cut" for part in row["cut"]]
+        facts += [f"left out by the chat template: {', '.join(row['left_out'])}"] if row["left_out"] else []
+        console.print(Text(f"{_line(row['id'], 60)}: {'; '.join(facts)}", style="dim"), soft_wrap=True)
+        text = Text()
+        for part in row["parts"]:
+            weight = f"×{part['loss']:g}" if part["loss"] not in (0, 1) else ""
+            words = visible(part["text"])
+            text += Text(f"⟦{words}⟧{weight}", style="bold green") if part["loss"] else Text(words)
+        console.print(text, soft_wrap=True)
+        console.print()
+
+
+def _print_left_out(console: Console, metrics: Mapping[str, Any]) -> None:
+    for name, reason in metrics.get("skipped", {}).items():
+        console.print(Text(f"not run: {name} ({reason})"))
+    if not is_installed("matplotlib"):
+        console.print(Text(f"not drawn: the figures of report.html ({pip_command('matplotlib')})"))
+
+
 def print_numbers(found: Mapping[str, Any], folder: Path) -> None:
     """A verb's numbers, and where it wrote."""
     console = Console()
     if "methods" in found:
         console.print(fidelity_table(found["methods"]))
-        for name, reason in found.get("skipped", {}).items():
-            console.print(Text(f"not run: {name} ({reason})"))
+        _print_left_out(console, found)
     else:
         for name, value in found.items():
             if name == "codes":
@@ -219,9 +244,11 @@ def print_check(teacher: str, found: Mapping[str, Any]) -> None:
     """The numbers of a self-check and of a teacher's agreement with itself."""
     checked, agrees = found["self_check"], found["reliability"]
     console = Console()
+    what = f"Gradients of {checked['layers']} layers" if checked["layers"] else "Features"
+    other = "plain autograd's" if checked["layers"] else "those of an example alone"
     console.print(
-        f"Gradients of {checked['examples']} examples: {checked['not_finite']} not finite, {checked['zero']} zero; an "
-        f"example alone and in a batch differ by at most {checked['batch_error']:.1e} of its length."
+        f"{what}, {checked['examples']} examples in a batch: at most {checked['error']:.1e} of their length from "
+        f"{other}."
     )
     if checked["bf16_cosine"] is not None:
         console.print(f"bfloat16 against float32: cosine at least {checked['bf16_cosine']:.4f}.")

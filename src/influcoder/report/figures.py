@@ -15,6 +15,8 @@ from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
+from influcoder.extras import is_installed
+
 _INK, _MUTED, _LINE, _BLUE, _ORANGE, _BAND, _PAGE = (f"#01020{n}" for n in range(7))
 _VARIABLES = dict(
     zip(
@@ -196,6 +198,8 @@ def _spread(points: Sequence[Point], limits: tuple[float, float], gap: float) ->
 
 def _svg(key: str, title: str, height: float, draw: Any) -> str:
     """What `draw` puts on a figure, as one inline <svg> whose ids start with `key`."""
+    if not is_installed("matplotlib"):
+        return ""
     import matplotlib
     from matplotlib.figure import Figure
 

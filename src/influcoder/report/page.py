@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from influcoder.errors import StoreError
+from influcoder.extras import is_installed, pip_command
 from influcoder.report.visible import visible
 from influcoder.store.files import atomic_write, read_json
 
@@ -103,6 +104,7 @@ def _render(metrics: dict[str, Any], details: dict[str, Any]) -> str:
             (metrics.get("planted") or {}).items(), key=lambda item: -(_number(item[1], "recall_at_10") or 0)
         ),
         fold=_fold,
+        undrawn="" if is_installed("matplotlib") else pip_command("matplotlib"),
         **_methods(metrics["methods"]),
     )
 

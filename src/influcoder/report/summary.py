@@ -8,7 +8,7 @@ import numpy as np
 from influcoder.attribution.search import Hit
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
-from influcoder.student.encoder import Floats
+from influcoder.maths.arrays import Floats
 
 
 def query_summary(

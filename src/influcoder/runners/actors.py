@@ -3,7 +3,8 @@
 import os
 from typing import Any
 
-from influcoder.errors import ConfigError, InflucoderError, MissingDependency
+from influcoder.errors import ConfigError, InflucoderError
+from influcoder.extras import optional
 from influcoder.runners.crew import Crew, WorkerDied
 from influcoder.runners.runner import Advance, Job
 
@@ -26,11 +27,7 @@ class RayActors(Crew):
 
     def __init__(self, address: str = "auto", *, workers: int | None = None, timeout_s: float | None = None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            import ray
-        except ImportError as error:
-            raise MissingDependency("Ray is not installed. Install it with: pip install 'influcoder[ray]'") from error
-        self._ray: Any = ray
+        ray = self._ray = optional("ray")
         if not ray.is_initialized():
             _connect(ray, address)
         room = self._ray.cluster_resources()

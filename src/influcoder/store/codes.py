@@ -1,118 +1,85 @@
-"""How an index stores a vector: as half-precision numbers, or as whole numbers with a scale a dimension.
+"""How a store keeps vectors: `VectorCode` says what a code is, `Plain` keeps numbers as they are.
 
-| code | bytes an example | a number is |
-|---|---|---|
-| `float16` | 2 dim | itself, to 11 bits |
-| `int8` | dim | one of 255 levels |
-| `int4` | dim / 2 | one of 15 levels, two to a byte |
-
-The scales are fitted to a sample: of some shares of the largest number seen in a dimension, the one with the
-least squared error; what lies beyond the last level is stored as the last level.
+A store knows codes by the names in its manifest: whoever reads it hands in a registry of those that it can read.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from influcoder.errors import ConfigError
+from influcoder.maths.arrays import Floats
 
-Floats = NDArray[np.float32]
-CodeName = Literal["float16", "int8", "int4"]
-_LAST_LEVEL = {"int8": 127, "int4": 7}
-AT_ONCE = 4096
-"""vectors that are coded together"""
-_SHARES = np.linspace(0.3, 1, 15, dtype=np.float32)
+Arrays = Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
-    """One way to store vectors; make one with `Code.fit`.
-
-    Attributes:
-        name: which of the table above.
-        scale: (dim,) what one level is worth; ones for float16.
-
-    >>> import numpy as np
-    >>> code = Code.fit("int8", np.array([[1, -2], [0.5, 1]], np.float32))
-    >>> code.encode(np.array([[1, 1]], np.float32)).tolist()
-    [[127, 64]]
-    """
-
-    name: CodeName
-    scale: Floats
-
-    @classmethod
-    def fit(cls, name: CodeName, sample: Floats) -> "Code":
-        """The code of that name for vectors like those of `sample`, (n, dim)."""
-        if name not in get_args(CodeName):
-            raise ConfigError(f"code is {name!r}, expected one of {', '.join(get_args(CodeName))}.")
-        if name == "float16":
-            return cls(name, np.ones(sample.shape[1], np.float32))
-        last = _LAST_LEVEL[name]
-        largest = np.abs(sample).max(axis=0, initial=0)
-        scales = np.where(largest > 1e-30, largest * _SHARES[:, None] / last, 1).astype(np.float32)
-        errors = [((_levels(sample, scale, last) * scale - sample) ** 2).sum(axis=0) for scale in scales]
-        return cls(name, np.take_along_axis(scales, np.argmin(errors, axis=0)[None], 0)[0])
+class VectorCode(Protocol):
+    """How a store keeps vectors. A new one is a class with these names, and a line in the registry of its readers."""
 
     @property
     def dim(self) -> int:
-        return len(self.scale)
+        """Numbers in a vector."""
 
     @property
     def dtype(self) -> str:
-        return {"float16": "float16", "int8": "int8", "int4": "uint8"}[self.name]
+        """The type of stored numbers."""
 
     @property
     def bytes(self) -> int:
         """Of a stored vector."""
-        return {"float16": 2 * self.dim, "int8": self.dim, "int4": (self.dim + 1) // 2}[self.name]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the manifest says of it: a name, and whatever else tells it from another; nothing for `Plain`."""
+
+    @property
+    def arrays(self) -> Arrays:
+        """What it needs and is too large for the manifest; `spec` holds a hash of it."""
 
     def encode(self, vectors: Floats) -> NDArray[Any]:
-        """(n, dim) vectors as they are stored; a number that float16 cannot hold becomes infinite."""
-        if self.name == "float16":
-            with np.errstate(over="ignore"):
-                return vectors.astype(np.float16)
-        stored = np.empty((len(vectors), self.bytes), self.dtype)
-        for start in range(0, len(vectors), AT_ONCE):
-            some = vectors[start : start + AT_ONCE]
-            levels = _levels(some, self.scale, _LAST_LEVEL[self.name]).astype(np.int8)
-            stored[start : start + AT_ONCE] = levels if self.name == "int8" else _packed(levels)
-        return stored
-
-    def numbers(self, stored: NDArray[Any]) -> NDArray[Any]:
-        """(n, dim) stored numbers of which each is worth `scale`: float16, or int8 levels."""
-        return stored if self.name != "int4" else _unpacked(stored, self.dim)
+        """(n, dim) vectors as numbers that the store keeps in `dtype`."""
 
     def decode(self, stored: NDArray[Any]) -> Floats:
         """(n, dim) vectors, as near as the code keeps them."""
-        return np.asarray(self.numbers(stored).astype(np.float32) * self.scale, np.float32)
+
+    def facts(self, stored: NDArray[Any]) -> dict[str, Any]:
+        """What a reader wants to know of a shard's vectors before it reads them."""
 
 
-def _levels(vectors: Floats, scale: Floats, last: int) -> Floats:
-    return np.asarray(np.clip(np.rint(vectors / scale), -last, last), np.float32)
+AnyCode = TypeVar("AnyCode", bound=VectorCode, covariant=True)
+Codes = Mapping[str, Callable[[Mapping[str, Any], Arrays], AnyCode]]
+"""a registry: what makes the code of a name, from the manifest and the code's arrays"""
 
 
-def _packed(levels: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Two levels of -7 to 7 in a byte, the first in the low half."""
-    if levels.shape[1] % 2:
-        levels = np.pad(levels, ((0, 0), (0, 1)))
-    shifted = (levels + 8).astype(np.uint8)
-    return np.asarray(shifted[:, ::2] | shifted[:, 1::2] << 4, np.uint8)
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Vectors as they are, in "float16" or "float32"."""
+
+    dim: int
+    dtype: str = "float16"
+
+    @property
+    def bytes(self) -> int:
+        return self.dim * np.dtype(self.dtype).itemsize
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def arrays(self) -> Arrays:
+        return {}
+
+    def encode(self, vectors: Floats) -> NDArray[Any]:
+        return vectors
+
+    def decode(self, stored: NDArray[Any]) -> Floats:
+        return stored.astype(np.float32)
+
+    def facts(self, _: NDArray[Any]) -> dict[str, Any]:
+        return {}
 
 
-def _unpacked(stored: NDArray[np.uint8], dim: int) -> NDArray[np.int8]:
-    levels = np.empty((len(stored), 2 * stored.shape[1]), np.int8)
-    levels[:, ::2] = stored & 15
-    levels[:, 1::2] = stored >> 4
-    return (levels - np.int8(8))[:, :dim]
-
-
-def reach(code: Code, stored: NDArray[Any]) -> float:
-    """The length of the longest row of `Code.numbers(stored)`, rounded up."""
-    longest = 0.0
-    for start in range(0, len(stored), AT_ONCE):
-        numbers = code.numbers(stored[start : start + AT_ONCE]).astype(np.float32)
-        longest = max(longest, np.einsum("ij,ij->i", numbers, numbers).max(initial=0))
-    return float(np.sqrt(np.float32(longest)) * (1 + 1e-5))
+PLAIN: Codes[Plain] = {"plain": lambda manifest, _: Plain(manifest["dim"], manifest["dtype"])}

@@ -1,6 +1,7 @@
 """The folder that a verb writes into, and holds as its only writer."""
 
 import contextlib
+import glob
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -138,3 +139,9 @@ class Folder:
 
     def claim(self) -> Any:
         return claim(self.path, resume=self.resume, overwrite=self.overwrite, inputs=self.inputs, share=self.share)
+
+
+def local(place: str | Path) -> list[Path]:
+    """The files and folders on this machine that a path or glob names; none of a hub id."""
+    path = os.path.expanduser(place)
+    return [Path(name) for name in ([path] if os.path.exists(path) else glob.glob(path, recursive=True))]

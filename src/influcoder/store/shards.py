@@ -25,6 +25,10 @@ from influcoder.store.files import atomic_file, atomic_write, sha256
 
 FILES = {"safetensors": "vectors", "parquet": "columns"}
 """the two files of a shard, by suffix"""
+GROUP_ROWS = 1024
+"""rows whose columns are read together"""
+SOURCE = "rows"
+"""the fact that is a hash of the rows that a shard was made from"""
 _DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8}
 
 
@@ -33,27 +37,14 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}"
 
 
-def write_shard(
-    folder: Path,
-    name: str,
-    stored: NDArray[Any],
-    table: pa.Table,
-    *,
-    facts: Mapping[str, Any] | None = None,
-    group_rows: int | None = None,
-) -> None:
-    """Put a shard's two files in place, the vectors first.
-
-    Args:
-        facts: kept in the header of the vectors' file.
-        group_rows: rows of the columns that can be read apart from the others.
-    """
+def write_shard(folder: Path, name: str, stored: NDArray[Any], table: pa.Table, facts: Mapping[str, Any]) -> None:
+    """Put a shard's two files in place, the vectors first; `facts` are kept in the header of their file."""
     # In one piece: safetensors writes several in any order, and the bytes have to be the same every time.
-    header = None if facts is None else {"facts": orjson.dumps(dict(facts), option=orjson.OPT_SORT_KEYS).decode()}
-    data = safetensors.numpy.save({"vectors": stored}, header)
+    header = {"facts": orjson.dumps(dict(facts), option=orjson.OPT_SORT_KEYS).decode()} if facts else None
+    data = safetensors.numpy.save({"vectors": np.ascontiguousarray(stored)}, header)
     atomic_write(folder / f"{name}.safetensors", data)
     with atomic_file(folder / f"{name}.parquet") as file:
-        pq.write_table(table, file, write_page_checksum=True, row_group_size=group_rows)
+        pq.write_table(table, file, write_page_checksum=True, row_group_size=GROUP_ROWS)
 
 
 def is_there(folder: Path, name: str) -> bool:
@@ -83,6 +74,11 @@ def map_vectors(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
     storage: Any = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
     mapped = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
     return mapped[8 + size + tensor["data_offsets"][0] :].view(dtype).reshape(shape), facts
+
+
+def source_of(folder: Path, name: str) -> str:
+    """The hash of the rows that a shard of a stream was made from."""
+    return str(map_vectors(folder / f"{name}.safetensors")[1].get(SOURCE))
 
 
 def read_columns(path: Path, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:

@@ -7,12 +7,11 @@
 
 A shard is whole or absent, and depends on nothing but its own rows; so a killed run, resumed, gives the
 same bytes as an undisturbed one. Readers check every hash: on opening, or file by file as they are first read
-(docs/decisions/0012-when-hashes-are-checked.md). `influcoder.store.stream` writes and changes stores that are read so.
+(docs/decisions/0012-when-hashes-are-checked.md). `influcoder.store.writer` writes stores, and
+`influcoder.store.change` changes those that are finished.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,145 +19,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from influcoder.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMismatch
-from influcoder.maths.lowrank import LowRankCode
-from influcoder.store.files import read_sealed, sha256, write_sealed
-from influcoder.store.shards import (
-    FILES,
-    footer_sha256,
-    is_there,
-    map_vectors,
-    read_columns,
-    shard_entry,
-    shard_name,
-    write_shard,
-)
-from influcoder.version import __version__
+from influcoder.provenance import Provenance
+from influcoder.store.codes import PLAIN, AnyCode, Codes, VectorCode
+from influcoder.store.files import read_sealed, sha256
+from influcoder.store.shards import FILES, footer_sha256, map_vectors, read_columns
 
 FORMAT = 1
-Floats = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """The rows `start` to `stop` of the input, and whether they are still to be made."""
-
-    number: int
-    start: int
-    stop: int
-
-    @property
-    def name(self) -> str:
-        return shard_name(self.number)
-
-
-class StoreWriter:
-    """Writes a store; what an earlier run of the same plan finished is kept.
-
-    Args:
-        folder: where; made if missing. The caller holds it with `atomic.claim`.
-        kind: what the vectors are, e.g. "features".
-        dim: numbers a vector.
-        dtype: "float16" or "float32".
-        ids: the id of every row, in order.
-        made_by: everything that changes the numbers; compared when a run is resumed.
-        shard_rows: rows a shard.
-        code: how vectors are stored, where not as they are.
-
-    Raises:
-        StoreMismatch: the folder holds the beginning of another plan.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        kind: str,
-        dim: int,
-        dtype: str,
-        ids: list[str],
-        made_by: Mapping[str, Any],
-        shard_rows: int = 512,
-        code: LowRankCode | None = None,
-    ) -> None:
-        self.folder = folder
-        self._code = code
-        self.ids = ids
-        self.shards = [
-            Shard(number, start, min(start + shard_rows, len(ids)))
-            for number, start in enumerate(range(0, len(ids), shard_rows))
-        ]
-        self.plan: dict[str, Any] = {
-            "format": FORMAT,
-            "kind": kind,
-            "dim": dim,
-            "dtype": dtype,
-            "rows": len(ids),
-            "shard_rows": shard_rows,
-            "ids": hashlib.sha256("\x00".join(ids).encode()).hexdigest(),
-            "made_by": dict(made_by),
-            "package": __version__,
-        } | ({"code": code.spec} if code else {})
-        folder.mkdir(parents=True, exist_ok=True)
-        self._check_earlier_plan()
-        if not (folder / "manifest.json").exists():
-            write_sealed(folder / "plan.json", self.plan)
-
-    def missing(self) -> Iterator[Shard]:
-        """The shards still to be made."""
-        if (self.folder / "manifest.json").exists():
-            return
-        for shard in self.shards:
-            if not is_there(self.folder, shard.name):
-                yield shard
-
-    def write(self, shard: Shard, vectors: Floats, columns: Mapping[str, Any]) -> None:
-        """Store a shard's vectors, (rows, dim), and its columns, one value a row.
-
-        Raises:
-            StoreError: a vector is not finite, the shape is wrong, or the disk refuses.
-        """
-        expected = (shard.stop - shard.start, self.plan["dim"])
-        if vectors.shape != expected:
-            raise StoreError(f"{self.folder}/{shard.name}: vectors are {vectors.shape}, expected {expected}.")
-        with np.errstate(over="ignore"):  # what float16 cannot hold is refused by name below
-            coded = self._code.encode(np.asarray(vectors, np.float32)) if self._code else vectors
-            stored = np.ascontiguousarray(coded, dtype=self.plan["dtype"])
-        finite = np.isfinite(stored).all(axis=1)
-        if not finite.all():
-            bad = self.ids[shard.start + int(np.argmin(finite))]
-            raise StoreError(f"{self.folder}: the vector of {bad!r} is not finite in {self.plan['dtype']}.")
-        write_shard(self.folder, shard.name, stored, pa.table({"id": self.ids[shard.start : shard.stop], **columns}))
-
-    def finish(self) -> "Store":
-        """Write the manifest, which makes the store readable, and open it.
-
-        Raises:
-            StoreIncomplete: a shard is still to be made.
-        """
-        missing = [shard.name for shard in self.missing()]
-        if missing:
-            raise StoreIncomplete(
-                f"{self.folder}: {len(missing)} of {len(self.shards)} shards are not written, {missing[0]} the first. "
-                "Write every shard of `missing()`, or run the same command again with --resume."
-            )
-        if not (self.folder / "manifest.json").exists():
-            shards = [shard_entry(self.folder, shard.name, shard.stop - shard.start) for shard in self.shards]
-            write_sealed(self.folder / "manifest.json", self.plan | {"shards": shards})
-        (self.folder / "plan.json").unlink(missing_ok=True)
-        return Store(self.folder)
-
-    def _check_earlier_plan(self) -> None:
-        for name in ("manifest.json", "plan.json"):
-            path = self.folder / name
-            if path.exists():
-                earlier = {
-                    key: value for key, value in read_sealed(path, FORMAT).items() if key not in ("shards", "sha256")
-                }
-                refuse_difference(f"{self.folder}: cannot go on with this store", earlier, self.plan)
+CODE = "code.safetensors"
+"""the arrays of a store's code, where it has any"""
 
 
 class Store:
@@ -256,6 +129,11 @@ class Store:
             self._sound.add(path.name)
         return path
 
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What made it."""
+        return Provenance.read(self.manifest["made_by"])
+
     def __len__(self) -> int:
         return int(self.manifest["rows"])
 
@@ -269,46 +147,49 @@ class Store:
     def ids(self) -> list[str]:
         return list(self.columns["id"].to_pylist())
 
-    def vectors(self, dtype: str = "float32") -> Floats:
-        """All vectors, (rows, dim)."""
-        whole = np.empty((len(self), self.manifest["dim"]), dtype)
-        start = 0
-        code = LowRankCode.read(self.manifest["code"]) if "code" in self.manifest else None
+    def code(self, codes: Codes[AnyCode]) -> AnyCode:
+        """How vectors are stored.
+
+        Args:
+            codes: those that the caller can read, by name.
+
+        Raises:
+            StoreMismatch: it is none of them.
+            StoreCorrupt: its arrays are missing or not those that were written.
+        """
+        spec = self.manifest.get("code", {})
+        name, path = spec.get("name", "plain"), self.folder / CODE
+        if name not in codes:
+            raise StoreMismatch(
+                f"{self.folder}: its vectors are stored as {name!r}, expected one of {', '.join(codes)}. Make it again."
+            )
+        try:
+            code = codes[name](self.manifest, safetensors.numpy.load_file(path) if path.exists() else {})
+        except (OSError, KeyError, safetensors.SafetensorError) as error:
+            raise StoreCorrupt(f"{path}: cannot be read ({error}). Make the store again.") from error
+        if code.spec != spec:
+            raise _corrupt(path)
+        return code
+
+    def vectors(self, codes: Codes[VectorCode] = PLAIN) -> NDArray[np.float32]:
+        """All vectors, (rows, dim); `codes` as in `code`."""
+        whole, start, code = np.empty((len(self), self.manifest["dim"]), np.float32), 0, self.code(codes)
         for shard in self.manifest["shards"]:
             part = safetensors.numpy.load_file(self._checked(shard, "safetensors"))["vectors"]
-            whole[start : start + len(part)] = code.decode(part) if code else part
+            whole[start : start + len(part)] = code.decode(part)
             start += len(part)
         return whole
 
 
-def _corrupt(path: Path) -> StoreCorrupt:
-    return StoreCorrupt(f"{path}: its bytes are not those that were written. Make the store again.")
-
-
-def refuse_difference(
-    what: str,
-    earlier: Mapping[str, Any],
-    now: Mapping[str, Any],
-    remedy: str = "Use the same settings or give --overwrite.",
-) -> None:
-    """Compare two plans.
+def read_plan(path: Path) -> dict[str, Any]:
+    """A plan or manifest as this version would write it.
 
     Raises:
-        StoreMismatch: they differ; every differing key is named with both values.
+        StoreCorrupt, StoreError: it cannot be read.
     """
-    before, after = dict(_flat(earlier)), dict(_flat(now))
-    differing = [
-        f"{key}: {before.get(key)!r} there, {after.get(key)!r} now"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
-    if differing:
-        raise StoreMismatch(f"{what}: {'; '.join(differing)}. {remedy}")
+    plan = read_sealed(path, FORMAT)
+    return plan | {"made_by": Provenance.read(plan.get("made_by", {})).json()}
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _flat(item, f"{prefix}{key}.")
-        else:
-            yield prefix + key, list(item) if isinstance(item, tuple) else item
+def _corrupt(path: Path) -> StoreCorrupt:
+    return StoreCorrupt(f"{path}: its bytes are not those that were written. Make the store again.")

@@ -16,10 +16,11 @@ import safetensors.numpy
 import torch
 
 from influcoder.errors import StoreCorrupt, StoreError
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.store.files import atomic_write, read_sealed, sha256, write_sealed
 from influcoder.store.output_folder import remove_half_written
-from influcoder.student.encoder import EXPECTED, Floats
+from influcoder.student.encoder import EXPECTED
 from influcoder.teachers.fitted import read_tensors
 
 FORMAT = 1

@@ -1,4 +1,4 @@
-"""Distil a teacher's influences into an encoder.
+"""Distill a teacher's influences into an encoder.
 
 The student is solved, not trained: ridge regression from what `static_reader` reads (and the slower tiers from what
 `forward_reader` and `short_reader` do) to the spectral targets of `influcoder.maths.influence`, each text supervised
@@ -7,7 +7,8 @@ against the whole other side. What is read, penalties and channel weights are ch
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,16 @@ from numpy.typing import NDArray
 
 from influcoder.data.examples import Example, Role
 from influcoder.errors import ConfigError
+from influcoder.maths.arrays import Floats
 from influcoder.maths.influence import SpectralTargets
 from influcoder.maths.metrics import agreement, agreement_with, spearman_rows
 from influcoder.model.decoder import Decoder
-from influcoder.student.encoder import Floats, InfluenceEncoder
+from influcoder.provenance import Provenance, StudentRecord
+from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead, worthwhile_weights
 from influcoder.student.pseudo_labels import PseudoLabels
-from influcoder.student.ridge import Choice, Side
+from influcoder.student.ridge import Choice, RidgeSolution
 from influcoder.student.sample import Sample
 from influcoder.student.short_reader import ShortReader
 from influcoder.student.static_reader import CHANNELS, StaticReader, inverse_document_frequency
@@ -58,7 +61,7 @@ class ClosedFormRecipe:
         }
 
 
-def distil_static(
+def distill_static(
     backbone: Any,
     train: Sample,
     validation: Sample,
@@ -69,7 +72,7 @@ def distil_static(
     short: Teacher | None = None,
     pseudo: PseudoLabels | None = None,
     refit: bool = True,
-    made_by: dict[str, Any] | None = None,
+    provenance: Provenance | None = None,
 ) -> InfluenceEncoder:
     """The closed-form student of a teacher: the static tier, or the forward or short tier.
 
@@ -91,6 +94,12 @@ def distil_static(
     Raises:
         ConfigError: the splits share an example, or one is too small; two slow tiers are asked for at once; or the
             pseudo-labels come from a student of other splits.
+
+    >>> from influcoder import FeaturesFolder
+    >>> features = FeaturesFolder("features")
+    >>> encoder = distill_static(features.backbone, *features.split(seed=0), expected=features.expected)
+    >>> sorted(encoder.measured)[0]
+    'aggregated_spearman'
     """
     recipe = recipe or ClosedFormRecipe()
     _refuse_overlap(train, validation)
@@ -98,28 +107,28 @@ def distil_static(
         raise ConfigError("a student reads a forward pass or a shortened text's gradient, not both.")
     targets = SpectralTargets.of(train.query_features, train.pool_features, recipe.dim)
     projectors = _as_kept(targets.query_projector), _as_kept(targets.pool_projector)
-    encoder = InfluenceEncoder(backbone, None, expected=expected, settings={"tier": "static"}, made_by=made_by)
+    encoder = InfluenceEncoder(backbone, None, expected=expected, settings={"tier": "static"})
     encoder.query_projector = projectors[0]
     if forward is not None:
         encoder.settings["tier"], encoder.beside = "forward", ForwardReader(forward)
     if short is not None:
         encoder.settings |= {"tier": "short", "short_tokens": recipe.short_tokens}
-        encoder.made_by |= short.made_by
+        provenance = short.provenance
         encoder.pool_projector = projectors[1]
-        again = teacher_again(short.made_by, short.state(), short.decoder.shortened(recipe.short_tokens))
+        again = teacher_again(short.provenance, short.state(), short.decoder.shortened(recipe.short_tokens))
         encoder.beside = ShortReader(again, *projectors)
     encoder.settings["reading"] = recipe.reading()
-    encoder.made_by["recipe"] = encoder.tier
     if pseudo is not None:
         pseudo.refuse_other_basis(projectors[0])
-        encoder.made_by |= pseudo.made_by
+    student = StudentRecord(encoder.tier, recipe.seed, **(pseudo.record if pseudo else {}))
+    encoder.provenance = replace(provenance or Provenance(), student=student)
     exact_queries = np.asarray(validation.query_features @ targets.query_projector, np.float32)
     exact_pool = np.asarray(validation.pool_features @ targets.pool_projector, np.float32)
     sides: _Sides = {
-        "query": _SideData.read(
+        "query": _SideFeatures.read(
             encoder, "query", train.queries, targets.queries, validation.queries, exact_queries, pseudo
         ),
-        "pool": _SideData.read(encoder, "pool", train.pool, targets.pool, validation.pool, exact_pool, pseudo),
+        "pool": _SideFeatures.read(encoder, "pool", train.pool, targets.pool, validation.pool, exact_pool, pseudo),
     }
     truth = validation.influence
     choices = _choices(sides, train, validation, targets, truth)
@@ -127,8 +136,40 @@ def distil_static(
     return encoder
 
 
+def distill_tier(
+    tier: str,
+    backbone: Any,
+    train: Sample,
+    validation: Sample,
+    recipe: ClosedFormRecipe,
+    *,
+    expected: Mapping[str, Floats] | None = None,
+    decoder: Decoder | None = None,
+    teacher: Teacher | None = None,
+    unlabelled: tuple[Sequence[Example], Sequence[Example]] = ((), ()),
+    provenance: Provenance | None = None,
+) -> InfluenceEncoder:
+    """The closed-form student of a tier; where there are unlabelled examples, a short tier labels them first.
+
+    Args:
+        tier: "static", "forward" or "short".
+        decoder: whose forward pass the forward tier reads.
+        teacher: whose gradients the short tier takes, as a student or to label.
+        unlabelled: (queries, pool examples) without features.
+        backbone, train, validation, expected: as of `distill_static`.
+    """
+    solve = partial(distill_static, backbone, train, validation, recipe, expected=expected)
+    labels = PseudoLabels.by(solve(short=teacher, refit=False), *unlabelled) if any(unlabelled) else None
+    return solve(
+        forward=decoder if tier == "forward" else None,
+        short=teacher if tier == "short" else None,
+        pseudo=labels,
+        provenance=provenance,
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class _SideData:
+class _SideFeatures:
     """What is read of one side's examples in both splits, by group, and where they lie.
 
     Attributes:
@@ -151,7 +192,7 @@ class _SideData:
         validation: Sequence[Example],
         exact: Floats,
         pseudo: PseudoLabels | None,
-    ) -> "_SideData":
+    ) -> "_SideFeatures":
         if pseudo is not None:
             more, told = pseudo.of(role)
             train, labels = [*train, *more], np.concatenate([labels, told])
@@ -160,17 +201,17 @@ class _SideData:
     def choose(self, judge: Callable[[Floats], float]) -> Choice:
         return Choice.best(self.train, self.validation, self.labels, judge)
 
-    def solve(self, choice: Choice) -> Side:
+    def solve(self, choice: Choice) -> RidgeSolution:
         """The ridge solution on the training examples."""
-        return Side.solve(self.train, self.labels, choice)
+        return RidgeSolution.solve(self.train, self.labels, choice)
 
-    def refit(self, choice: Choice) -> Side:
+    def refit(self, choice: Choice) -> RidgeSolution:
         """The ridge solution on both splits."""
         both = {name: np.concatenate([self.train[name], self.validation[name]]) for name in choice.groups}
-        return Side.solve(both, np.concatenate([self.labels, self.exact]), choice)
+        return RidgeSolution.solve(both, np.concatenate([self.labels, self.exact]), choice)
 
 
-_Sides = dict[Role, _SideData]
+_Sides = dict[Role, _SideFeatures]
 _Choices = dict[Role, Choice]
 
 

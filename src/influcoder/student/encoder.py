@@ -25,14 +25,15 @@ from numpy.typing import NDArray
 
 from influcoder.data.examples import Example, Role, plain_text
 from influcoder.errors import ModelError
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
+from influcoder.provenance import Provenance
 from influcoder.student.backbone import Embedder, sentence_transformer, tokenizer_of, weights_of
 from influcoder.student.head import ClosedFormHead
 from influcoder.student.short_reader import DecoderReader
 from influcoder.student.static_reader import CHANNELS, StaticReader
 from influcoder.student.trust import Trust
 
-Floats = NDArray[np.float32]
 HEAD, PROJECTOR = "head.safetensors", "query_projector.safetensors"
 EXPECTED, POOL_PROJECTOR = "expected.safetensors", "pool_projector.safetensors"
 DECODER_TIERS = ("forward", "short")
@@ -43,20 +44,21 @@ QUERY_PROMPT = "Represent this example to find the training examples that influe
 class InfluenceEncoder:
     """Encodes queries and pool examples into one space of influence.
 
-    Make one with `influcoder.student.distill` or `InfluenceEncoder.load(folder)`.
+    Make one with `influcoder.distill`; load one with `InfluenceEncoder.from_pretrained`.
 
     Args:
         backbone: a Sentence Transformers model.
         head: the static tier's head; None for the transformer tier.
         query_projector: (width, spectral dim) for exact queries, or None.
         settings: what it takes to read texts the same way again.
-        made_by: teacher, data and seed it was distilled from.
+        provenance: the teacher it was distilled from, and how.
         measured: its validation results, for the model card.
         teacher_state: what its teacher learnt from a sample, for exact queries and re-checks.
         expected: what the decoder expects after each token (`influcoder.student.decoder_tables.expected_embeddings`).
         pool_projector: the short tier's, (width, spectral dim), as the query projector for pool examples.
         beside: what reads texts with the decoder, in the forward and the short tier.
         trust: how far to trust rankings of queries from "text" and of "exact" ones.
+        base_model: the hub id of the model it was made from, if it has one.
     """
 
     def __init__(
@@ -66,25 +68,27 @@ class InfluenceEncoder:
         *,
         query_projector: Floats | None = None,
         settings: Mapping[str, Any] | None = None,
-        made_by: Mapping[str, Any] | None = None,
+        provenance: Provenance | None = None,
         measured: Mapping[str, Any] | None = None,
         teacher_state: Mapping[str, NDArray[Any]] | None = None,
         expected: Mapping[str, Floats] | None = None,
         pool_projector: Floats | None = None,
         beside: DecoderReader | None = None,
         trust: Mapping[str, Trust] | None = None,
+        base_model: str | None = None,
     ) -> None:
         self.backbone = backbone
         self.head = head
         self.query_projector = query_projector
         self.settings = dict(settings or {})
-        self.made_by = dict(made_by or {})
+        self.provenance = provenance or Provenance()
         self.measured = dict(measured or {})
         self.teacher_state = dict(teacher_state or {})
         self.expected = dict(expected or {})
         self.pool_projector = pool_projector
         self.beside = beside
         self.trust = dict(trust or {})
+        self.base_model = base_model
         self.folder: Path | None = None
         """where it was loaded from"""
 
@@ -172,22 +176,88 @@ class InfluenceEncoder:
         settings = self.settings["reading"] | {name: one.astype(np.float32) for name, one in self.expected.items()}
         return StaticReader(tokenizer_of(self.backbone), table, **settings)
 
-    def save(self, folder: str | Path) -> None:
-        """Write the encoder's folder (`influcoder.student.encoder_folder.save`)."""
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the encoder's folder, which `from_pretrained` reads; see `influcoder.student.encoder_folder`."""
         from influcoder.student import encoder_folder
 
         encoder_folder.save(self, Path(folder))
 
+    save = save_pretrained
+
     @classmethod
-    def load(cls, folder: str | Path, *, decoder: Decoder | None = None) -> "InfluenceEncoder":
-        """Load an encoder's folder (`influcoder.student.encoder_folder.load`).
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        decoder: Decoder | None = None,
+    ) -> "InfluenceEncoder":
+        """Load an encoder from the folder that `influcoder distill` wrote, or from the Hugging Face hub.
+
+        Every file is held against the hash that was saved with it; none of a kind that can run code is read.
 
         Args:
+            name: a folder, or a hub id such as "owner/name".
+            revision: of a hub id: a branch, tag or commit.
+            token: of a hub id that is private; that of `hf auth login` when omitted.
+            cache_dir: where the hub's files are kept.
             decoder: what the forward and the short tier read texts with; other tiers do without.
+
+        Raises:
+            ModelError: neither folder nor hub has it, the decoder is another than its own, or a file might run code.
+            StoreMismatch: of another format version.
+            StoreCorrupt: a file is missing, or is not the one that was saved.
+
+        >>> encoder = InfluenceEncoder.from_pretrained("encoder")
+        >>> encoder.encode_pool([Example("a", "Where is Paris?", "In France.")]).shape == (1, encoder.dim)
+        True
         """
+        from influcoder.student import hub
+
+        return cls.load(hub.fetch(name, revision=revision, token=token, cache_dir=cache_dir), decoder=decoder)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, decoder: Decoder | None = None) -> "InfluenceEncoder":
+        """Load an encoder from a folder on this machine alone; otherwise as `from_pretrained`."""
         from influcoder.student import encoder_folder
 
         return encoder_folder.load(Path(folder), decoder=decoder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Push an influence encoder",
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Upload the encoder to the Hugging Face hub, for `from_pretrained`; returns the commit's address.
+
+        Args:
+            repo_id: "owner/name"; made if there is none.
+            private: make it for yourself and your organisation.
+            token: that of `hf auth login` when omitted.
+            branch: where to commit, if not to main.
+            create_pr: open a pull request instead.
+
+        Raises:
+            ModelError: the hub refuses.
+        """
+        from influcoder.student import hub
+
+        return hub.push(
+            self,
+            repo_id,
+            commit_message=commit_message,
+            private=private,
+            token=token,
+            branch=branch,
+            create_pr=create_pr,
+        )
 
     def _encode(self, examples: Sequence[Example], role: Role) -> Floats:
         if self.head is not None:

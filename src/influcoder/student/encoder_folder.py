@@ -11,18 +11,21 @@ teacher.safetensors          what the teacher learnt from its sample, where it l
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import safetensors
 import safetensors.numpy
 import torch
 
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
+from influcoder.provenance import Provenance, flat
 from influcoder.store.files import atomic_write, read_sealed, sha256, write_sealed
 from influcoder.student.encoder import (
     DECODER_TIERS,
@@ -30,7 +33,7 @@ from influcoder.student.encoder import (
     HEAD,
     POOL_PROJECTOR,
     PROJECTOR,
-    Floats,
+    QUERY_PROMPT,
     InfluenceEncoder,
 )
 from influcoder.student.forward_reader import ForwardReader
@@ -42,6 +45,8 @@ from influcoder.teachers.make import teacher_again
 from influcoder.teachers.teacher import Teacher
 
 FORMAT = 4
+KINDS = (".json", ".jinja", ".model", ".safetensors", ".txt", ".md")
+"""of files that an encoder is read from: none of them runs code"""
 TEACHER = "teacher.safetensors"
 CARD = "README.md"
 
@@ -61,13 +66,14 @@ def save(encoder: InfluenceEncoder, folder: Path) -> None:
         "tier": encoder.tier,
         "fingerprint": encoder.fingerprint,
         "settings": encoder.settings,
-        "made_by": encoder.made_by,
+        "base_model": encoder.base_model,
+        "made_by": encoder.provenance.json(),
         "measured": encoder.measured,
         "trust": {name: asdict(one) for name, one in encoder.trust.items()},
     }
     atomic_write(folder / CARD, model_card(description).encode())
     parts = sorted(path for path in (folder / "backbone").rglob("*") if path.is_file())
-    hashes = {str(path.relative_to(folder)): sha256(path) for path in (*parts, *map(folder.joinpath, files))}
+    hashes = {path.relative_to(folder).as_posix(): sha256(path) for path in (*parts, *map(folder.joinpath, files))}
     write_sealed(folder / "influcoder.json", description | {"files": hashes})
 
 
@@ -78,9 +84,9 @@ def load(folder: Path, *, decoder: Decoder | None = None) -> InfluenceEncoder:
         decoder: what the forward and the short tier read texts with; other tiers do without.
 
     Raises:
-        ModelError: not an encoder folder, or the decoder is another than the encoder's.
+        ModelError: not an encoder folder, the decoder is another than the encoder's, or a file might run code.
         StoreMismatch: of another format version.
-        StoreCorrupt: a file is missing, or is not the one that was saved.
+        StoreCorrupt: a file is missing, is not the one that was saved, or was put there later.
     """
     path = folder / "influcoder.json"
     if not path.exists():
@@ -92,11 +98,21 @@ def load(folder: Path, *, decoder: Decoder | None = None) -> InfluenceEncoder:
         _check_files(folder, description["files"])
         encoder = _read(folder, description)
     except (KeyError, TypeError, AttributeError, OSError, safetensors.SafetensorError) as error:
-        raise StoreCorrupt(f"{folder}: cannot be read as an encoder: {error!r}. Distil it again.") from error
-    if decoder is not None and encoder.tier in DECODER_TIERS:
-        _refuse_other_decoder(folder, encoder, decoder)
-        encoder.beside = _reader_with(encoder, decoder)
+        raise StoreCorrupt(f"{folder}: cannot be read as an encoder: {error!r}. Distill it again.") from error
+    if decoder is not None:
+        read_with(encoder, decoder)
     return encoder
+
+
+def read_with(encoder: InfluenceEncoder, decoder: Decoder) -> None:
+    """Let an encoder of the forward or the short tier read texts with its decoder; others do without.
+
+    Raises:
+        ModelError: the decoder is another than the encoder's.
+    """
+    if encoder.tier in DECODER_TIERS:
+        _refuse_other_decoder(encoder, decoder)
+        encoder.beside = _reader_with(encoder, decoder)
 
 
 def _read(folder: Path, description: Mapping[str, Any]) -> InfluenceEncoder:
@@ -111,8 +127,9 @@ def _read(folder: Path, description: Mapping[str, Any]) -> InfluenceEncoder:
         folder / "backbone",
         ClosedFormHead(**head) if head else None,
         settings=description["settings"],
-        made_by=description["made_by"],
+        provenance=Provenance.read(description["made_by"]),
         measured=description["measured"],
+        base_model=description.get("base_model"),
         trust={name: Trust(**one) for name, one in description["trust"].items()},
         teacher_state=tensors(TEACHER),
         expected=tensors(EXPECTED),
@@ -129,26 +146,37 @@ def _reader_with(encoder: InfluenceEncoder, decoder: Decoder) -> DecoderReader:
         return ForwardReader(decoder)
     teacher = teacher_of(encoder, decoder.shortened(encoder.settings["short_tokens"]))
     if encoder.query_projector is None or encoder.pool_projector is None:
-        raise ModelError("an encoder of the short tier has a projector for each side; one is missing. Distil again.")
+        raise ModelError("an encoder of the short tier has a projector for each side; one is missing. Distill again.")
     return ShortReader(teacher, encoder.query_projector, encoder.pool_projector)
 
 
-def _refuse_other_decoder(folder: Path, encoder: InfluenceEncoder, decoder: Decoder) -> None:
-    expected, given = encoder.made_by.get("decoder"), decoder.fingerprint["decoder"]
-    if expected is not None and expected != given:
+def _refuse_other_decoder(encoder: InfluenceEncoder, decoder: Decoder) -> None:
+    expected, given = encoder.provenance.decoder, decoder.fingerprint
+    if expected is not None and expected.decoder != given.decoder:
         raise ModelError(
-            f"{folder}: distilled from a decoder with weights {str(expected)[:12]}, {decoder.name} has {given[:12]}. "
+            f"{encoder.folder}: distilled from a decoder with weights {expected.decoder[:12]}, {decoder.name} has "
+            f"{given.decoder[:12]}. "
             "Give the decoder it was distilled from."
         )
 
 
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Refuse an encoder of which a file is not the one that was saved, or is of a kind that may run code."""
     for name, expected in files.items():
         path = folder / name
+        if path.suffix not in KINDS:
+            raise ModelError(f"{path}: a {path.suffix or 'nameless'} file may run code when it is read; not loaded.")
         if not path.is_file():
-            raise StoreCorrupt(f"{path}: missing. Distil the encoder again.")
+            raise StoreCorrupt(f"{path}: missing. Distill the encoder again.")
         if sha256(path) != expected:
-            raise StoreCorrupt(f"{path}: its bytes are not those that were saved. Distil the encoder again.")
+            raise StoreCorrupt(f"{path}: its bytes are not those that were saved. Distill the encoder again.")
+    for path in (folder / "backbone").rglob("*"):
+        if path.is_file() and path.relative_to(folder).as_posix() not in files:
+            raise StoreCorrupt(f"{path}: was not saved with the encoder, and would be read with it. Remove it.")
+    modules = folder / "backbone" / "modules.json"
+    for module in orjson.loads(modules.read_bytes()) if modules.exists() else []:
+        if not str(module["type"]).startswith("sentence_transformers."):
+            raise ModelError(f"{modules}: {module['type']!r} is code from outside Sentence Transformers; not loaded.")
 
 
 def teacher_of(encoder: InfluenceEncoder, decoder: Decoder, checkpoints: Sequence[Checkpoint] = ()) -> Teacher:
@@ -158,36 +186,86 @@ def teacher_of(encoder: InfluenceEncoder, decoder: Decoder, checkpoints: Sequenc
         StoreMismatch: the decoder is not the one it was distilled from.
     """
     state = {name: torch.from_numpy(array) for name, array in encoder.teacher_state.items()}
-    return teacher_again(encoder.made_by, state, decoder, checkpoints=checkpoints)
+    return teacher_again(encoder.provenance, state, decoder, checkpoints=checkpoints)
 
 
-def model_card(description: Mapping[str, Any]) -> str:
-    """The encoder's README.md: what it is, what it was made from, how well it agrees, how to use it."""
-    measured = "\n".join(f"| {name} | {value:.3f} |" for name, value in sorted(description["measured"].items()))
-    made_by = "\n".join(f"- {name}: `{value}`" for name, value in sorted(description["made_by"].items()))
+def model_card(description: Mapping[str, Any], name: str = "THIS_FOLDER") -> str:
+    """The encoder's README.md: how to load it, what it was made from, how well it agrees with its teacher, its limits.
+
+    Args:
+        description: what influcoder.json holds.
+        name: where it is loaded from: a hub id, or what stands for the folder.
+    """
+    tier, base = description["tier"], description.get("base_model")
+    made_by = description["made_by"]
+    teacher = made_by.get("teacher", {}).get("name", "unknown")
     return f"""---
-library_name: sentence-transformers
-tags: [influcoder, training-data-attribution, influence]
+library_name: influcoder
+{f"base_model: {base}" + chr(10) if base else ""}tags:
+- influcoder
+- training-data-attribution
+- influence
 ---
-# Influence encoder ({description["tier"]} tier)
+# Influence encoder ({tier} tier)
 
-Estimates how much training on an example would raise the likelihood of another one's completion.
+The inner product of a query's vector and a training example's estimates how much a training step on that example
+would raise (above 0) or lower (below 0) the likelihood of the query's completion. It was distilled from the teacher
+`{teacher}`{f", on the decoder `{base}`" if base else ""}.
+
+## How to load it
 
 ```python
-from influcoder import InfluenceEncoder
+import influcoder
 
-encoder = InfluenceEncoder.load("THIS_FOLDER")
+{_load(tier, name)}
+index = influcoder.index(encoder, "corpus/*.jsonl", "index")
+hits = influcoder.search(index, prompt="What is asked", completion="What the model says")
 ```
 
-`backbone/` is a plain Sentence Transformers folder and loads without Influcoder.
+{_backbone(tier, name)}
 
-## Agreement with its teacher on validation examples
+## Agreement with its teacher
+
+On validation examples, which also chose between models; `influcoder evaluate` measures it on data of your own.
 
 | metric | value |
 |---|---|
-{measured}
+{_lines("| {} | {:.3f} |", sorted(description["measured"].items()))}
+
+## Limits
+
+- It speaks of the decoder and the checkpoint named below, and of no other model.
+- It agrees best on examples like those it was distilled from.
+- The teacher itself is a local, first-order estimate at the decoder's present weights, not a proof of cause.
 
 ## Made from
 
-{made_by}
+{_lines("- {}: `{}`", flat(made_by))}
 """
+
+
+def _load(tier: str, name: str) -> str:
+    if tier not in DECODER_TIERS:
+        return f'encoder = influcoder.InfluenceEncoder.from_pretrained("{name}")'
+    return (
+        'decoder = influcoder.Decoder.load("THE_DECODER")  # the one named below\n'
+        f'encoder = influcoder.InfluenceEncoder.from_pretrained("{name}", decoder=decoder)'
+    )
+
+
+def _backbone(tier: str, name: str) -> str:
+    folder = '"THIS_FOLDER' if name == "THIS_FOLDER" else f'huggingface_hub.snapshot_download("{name}") + "'
+    loads = (
+        "`backbone/` is a Sentence Transformers model, which loads without Influcoder: "
+        f'`SentenceTransformer({folder}/backbone")`.'
+    )
+    if tier != "transformer":
+        return f"{loads} It is the decoder's token table alone: its vectors are not yet influences."
+    return (
+        f"{loads} Its unit vectors are the encoder's. A text is prompt, line break, completion; a query has "
+        f"`{QUERY_PROMPT}` before it."
+    )
+
+
+def _lines(form: str, pairs: Iterable[tuple[str, Any]]) -> str:
+    return "\n".join(form.format(name, value) for name, value in pairs)

@@ -9,12 +9,11 @@ decoder_middle   the same of the state two thirds of the way up, which tells mor
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from influcoder.data.examples import Example, Role
 from influcoder.errors import ModelError
+from influcoder.maths.arrays import Floats
 from influcoder.model.attention import fast_attention
 from influcoder.model.batches import Batch, in_batches
 from influcoder.model.decoder import Decoder
@@ -22,7 +21,6 @@ from influcoder.model.gradients import has_plain_head
 from influcoder.model.loss import cross_entropy
 from influcoder.model.precision import use_bf16
 
-Floats = NDArray[np.float32]
 GROUPS = ("decoder_error", "decoder_loss", "decoder_state", "decoder_middle")
 DEPTH = 2 / 3
 """of the middle state: the best of seven depths of SmolLM2-135M, see docs/log.md"""

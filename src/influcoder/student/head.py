@@ -19,8 +19,8 @@ import numpy as np
 from scipy.optimize import nnls
 
 from influcoder.data.examples import Role
+from influcoder.maths.arrays import Floats
 from influcoder.student.static_reader import CHANNELS
-from influcoder.student.token_bags import Floats
 
 LEAST_EXPLAINED = 0.005
 """of what spectral coordinates leave of the influence's variance, for identity channels to be worth their bytes"""

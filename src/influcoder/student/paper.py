@@ -14,7 +14,7 @@ the same gradient, with less padding.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from influcoder.data.examples import Example, plain_text
+from influcoder.maths.arrays import Floats
 from influcoder.model.precision import use_bf16
-from influcoder.student.encoder import QUERY_PROMPT, Floats, InfluenceEncoder
+from influcoder.provenance import Provenance, StudentRecord
+from influcoder.student.encoder import QUERY_PROMPT, InfluenceEncoder
 
 TEXTS_AT_ONCE = 4
 
@@ -65,7 +67,7 @@ def block_loss(student: Tensor, teacher: Tensor, alpha: float, temperature: floa
     return alpha * (1 - pearson) + (1 - alpha) * divergence
 
 
-def distil_paper(
+def distill_paper(
     backbone: Any,
     queries: Sequence[Example],
     pool: Sequence[Example],
@@ -73,12 +75,18 @@ def distil_paper(
     recipe: PaperRecipe | None = None,
     *,
     advance: Callable[[int], None] | None = None,
-    made_by: dict[str, Any] | None = None,
+    provenance: Provenance | None = None,
 ) -> InfluenceEncoder:
     """Train a Sentence Transformers `backbone`, in place, to the (n_queries, n_pool) influences.
 
     Args:
         advance: told of every step done, for a progress bar of `steps(...)` steps.
+
+    >>> from influcoder import FeaturesFolder
+    >>> features = FeaturesFolder("features")
+    >>> sample, recipe = features.sample, PaperRecipe(epochs=1)
+    >>> distill_paper(features.backbone, sample.queries, sample.pool, sample.influence, recipe).tier
+    'transformer'
     """
     recipe = recipe or PaperRecipe()
     torch.manual_seed(recipe.seed)
@@ -103,7 +111,8 @@ def distil_paper(
         if advance:
             advance(1)
     backbone.eval()
-    return InfluenceEncoder(backbone, None, made_by=(made_by or {}) | {"recipe": "paper"})
+    student = StudentRecord("paper", recipe.seed)
+    return InfluenceEncoder(backbone, None, provenance=replace(provenance or Provenance(), student=student))
 
 
 def steps(queries: int, pool: int, recipe: PaperRecipe) -> int:

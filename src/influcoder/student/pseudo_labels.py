@@ -13,9 +13,9 @@ import numpy as np
 
 from influcoder.data.examples import Example, Role
 from influcoder.errors import ConfigError
+from influcoder.maths.arrays import Floats
 from influcoder.progress import progress
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.student.token_bags import Floats
 
 AT_ONCE = 512
 
@@ -30,7 +30,7 @@ class PseudoLabels:
         student: that gave them.
 
     >>> labels = PseudoLabels.by(short, [], unlabelled)  # doctest: +SKIP
-    >>> fast = distil_static(backbone, train, validation, pseudo=labels)  # doctest: +SKIP
+    >>> fast = distill_static(backbone, train, validation, pseudo=labels)  # doctest: +SKIP
     """
 
     queries: Sequence[Example]
@@ -62,8 +62,8 @@ class PseudoLabels:
         return (self.queries, self.query_coordinates) if role == "query" else (self.pool, self.pool_coordinates)
 
     @property
-    def made_by(self) -> dict[str, Any]:
-        """What an encoder that learnt from them remembers of them."""
+    def record(self) -> dict[str, Any]:
+        """What an encoder that learnt from them records of them, as fields of `StudentRecord`."""
         return {
             "pseudo_labels_by": self.student.tier,
             "pseudo_queries": len(self.queries),
@@ -84,5 +84,5 @@ class PseudoLabels:
         ):
             raise ConfigError(
                 "the student that gave the pseudo-labels was distilled from other examples, so its coordinates mean "
-                "something else. Distil both from the same training split, with the same number of dimensions."
+                "something else. Distill both from the same training split, with the same number of dimensions."
             )

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influcoder.data.examples import Role
+from influcoder.maths.arrays import Floats
 from influcoder.student.short_reader import GROUP as MEASURED
-from influcoder.student.token_bags import Floats
 
 PENALTIES = tuple(10.0**power for power in np.arange(-5, 1.5, 0.5))
 
@@ -150,7 +150,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class RidgeSolution:
     """One role's ridge solution."""
 
     scale: FeatureScale
@@ -158,7 +158,7 @@ class Side:
     bias: Floats
 
     @classmethod
-    def solve(cls, features: Mapping[str, Floats], targets: Floats, choice: Choice) -> "Side":
+    def solve(cls, features: Mapping[str, Floats], targets: Floats, choice: Choice) -> "RidgeSolution":
         """The ridge solution over the chosen groups, see `RidgePath`.
 
         What was measured is taken off the targets first, and put back as features of unit weight.

@@ -1,37 +1,21 @@
-"""A features folder as a sample: how it is read, split, and remembered, so that no test is held on it."""
+"""A sample of queries and pool examples: how it is split, and remembered so that no test is held on it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from influcoder.data.columns import from_columns
 from influcoder.data.examples import Example, normalised
-from influcoder.errors import ConfigError, DataError, StoreMismatch
+from influcoder.errors import ConfigError, DataError
+from influcoder.maths.arrays import Floats
 from influcoder.maths.influence import cross_influence
 from influcoder.store.files import atomic_write
-from influcoder.store.store import Store, refuse_difference
-from influcoder.student.encoder import Floats
 
 VALIDATION_SHARE = 0.15
-TEACHER_KEYS = (
-    "teacher",
-    "decoder",
-    "tokenizer",
-    "source",
-    "rank",
-    "width",
-    "similarity",
-    "curvature",
-    "seed",
-    "fitted",
-)
-"""what two features have in common if their inner product is to mean anything"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +40,6 @@ class Sample:
             self.query_features[queries],
             self.pool_features[pool],
         )
-
-
-def load_sample(folder: Path) -> Sample:
-    """The examples and features of a features folder."""
-    stores = [Store(folder / side) for side in ("queries", "pool")]
-    for store in stores:
-        if store.manifest["kind"] != "features":
-            raise StoreMismatch(f"{store.folder}: a store of {store.manifest['kind']}, expected features.")
-    made_by = [{key: store.manifest["made_by"].get(key) for key in TEACHER_KEYS} for store in stores]
-    remedy = "Make both with one run of `influcoder features`."
-    refuse_difference(f"{folder}: queries and pool are of different teachers", made_by[0], made_by[1], remedy)
-    sides = [read_features(store) for store in stores]
-    return Sample(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
-
-
-def read_features(store: Store) -> tuple[list[Example], Floats]:
-    """The examples of a features store and their vectors, (n, dim), whose inner products are influences.
-
-    Rows whose gradient was not finite are left out.
-    """
-    vectors, names = store.vectors(), store.columns.column_names
-    if "scale" in names:
-        vectors *= store.columns["scale"].to_numpy()[:, None]
-    examples = [from_columns(record) for record in store.columns.to_pylist()]
-    if "rejected" not in names:
-        return examples, vectors
-    kept = np.flatnonzero(~store.columns["rejected"].to_numpy())
-    return [examples[row] for row in kept], vectors[kept]
 
 
 def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
@@ -129,7 +85,7 @@ def refuse_trained_on(encoder_folder: Path, test: Sample) -> None:
     """
     path = encoder_folder / "training.parquet"
     if not path.exists():
-        raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distil it again.")
+        raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distill it again.")
     refuse_seen(set(pq.read_table(path)["text"].to_pylist()), test)
 
 
@@ -145,7 +101,3 @@ def refuse_seen(seen: Collection[str], test: Sample) -> None:
             f"{len(shared)} test examples were seen in training or model selection, {shared[0]!r} among them. "
             "Test on other data."
         )
-
-
-def _teacher_of(source: Path) -> dict[str, Any]:
-    return {name: value for name, value in Store(source / "pool").manifest["made_by"].items() if name != "data"}

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from influcoder.data.examples import Example, Role
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
-from influcoder.student.token_bags import Floats
 from influcoder.teachers.teacher import Teacher
 
 GROUP = "short"

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.student.token_bags import Floats, Ragged
+from influcoder.maths.arrays import Floats
+from influcoder.student.token_bags import Ragged
 
 SURFACE = (
     "completion_tokens",

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from influcoder.maths.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)

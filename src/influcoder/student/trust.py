@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from influcoder.student.token_bags import Floats
+from influcoder.maths.arrays import Floats
 
 COVERED = 0.8
 LEAST_QUERIES = round(2 / (1 - COVERED)) - 1

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from influcoder.errors import DataError
+from influcoder.extras import optional
 from influcoder.store.files import read_json
-from influcoder.teachers.matrices import Matrix, Numbers, by, id_column
+from influcoder.teachers.matrices import ForeignMatrix, Numbers, by, id_column
 
 
-def read_bergson(folder: Path) -> Matrix:
+def read_bergson(folder: Path) -> ForeignMatrix:
     """The gradients of a bergson index, as they are stored; ids are the column `id` of its data, if it has one.
 
     Raises:
@@ -30,7 +31,7 @@ def read_bergson(folder: Path) -> Matrix:
         raise DataError(f"{path}: {size} bytes, expected {expected} for {by(shape)} numbers. Build the index again.")
     array = np.memmap(path, dtype or "<u2", "r", shape=shape)
     take = array.__getitem__ if dtype else lambda places: _widened(array[places])
-    return Matrix(str(folder), shape, take, _ids(folder, shape[0]), layout=layout)
+    return ForeignMatrix(str(folder), shape, take, _ids(folder, shape[0]), layout=layout)
 
 
 def _layout(folder: Path) -> tuple[str | None, tuple[int, int], tuple[tuple[str, int], ...]]:
@@ -58,8 +59,7 @@ def _layout(folder: Path) -> tuple[str | None, tuple[int, int], tuple[tuple[str,
 def _ids(folder: Path, rows: int) -> list[str] | None:
     if not (folder / "data.hf").is_dir():
         return None
-    import datasets
-
+    datasets = optional("datasets")
     try:
         data = datasets.load_from_disk(str(folder / "data.hf"))
         count, named = data.num_rows, "id" in data.column_names

@@ -1,8 +1,9 @@
-"""Before a long job: do the gradients of this very model agree with themselves, and how well does the teacher?
+"""Before a long job: are the gradients of this very model right, and how well does the teacher agree with itself?
 
-`self_check` finds what would spoil every number silently: examples that change with the batch they are in, a
-precision that the model does not bear, gradients that are zero or not finite. `reliability` measures the ceiling:
-how well the teacher agrees with itself, which no student can surpass and no reader should be kept from.
+`self_check` finds what would spoil every number silently: a layer that is not seen, examples that change with the
+batch they are in, a precision that the model does not bear. Two of the user's rows are held against plain autograd.
+`reliability` measures the ceiling: how well the teacher agrees with itself, which no student can surpass and no
+reader should be kept from.
 """
 
 from collections.abc import Sequence
@@ -14,14 +15,19 @@ import torch
 from torch import Tensor
 
 from influcoder.data.examples import Example
-from influcoder.errors import ModelError
-from influcoder.maths.influence import Matrix, cross_influence
+from influcoder.errors import InflucoderError, ModelError, first_line, some_of
+from influcoder.maths.arrays import Matrix
+from influcoder.maths.influence import cross_influence
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
+from influcoder.model.layers import View, lora_b
+from influcoder.model.names import leaving_out
 from influcoder.model.precision import use_bf16
 from influcoder.teachers.checkpoints import Checkpoint
+from influcoder.teachers.forward import ForwardTeacher
 from influcoder.teachers.kronecker import FittedViews
 from influcoder.teachers.make import make_teacher
+from influcoder.teachers.plain import plain_gradients
 from influcoder.teachers.raw import RawFeatures, plain_views
 from influcoder.teachers.settings import FORWARD, TeacherSettings
 
@@ -31,8 +37,15 @@ LEARN_FROM = 512
 """pool examples that the probe learns a curvature from, half at a time; the job itself may learn from more"""
 UNSKETCHED_NUMBERS = 2**28
 """the most that the probe holds to compare sketched with unsketched: 1 GiB"""
-WORST_BATCH_ERROR = 1e-3
-WORST_BF16_COSINE = 0.97
+RANK = 4
+"""of the gradients that the self-check compares"""
+WORST_ERROR = 1e-3
+"""of a float32 gradient, as a share of its length"""
+WORST_ROUNDED_COSINE = 0.97
+"""of gradients in half precision with those in float32"""
+WORST_ROUNDED_LENGTH = 0.1
+NO_LENGTH = 1e-5
+"""a layer with less of a gradient's length than this is not compared by itself: it is what rounding leaves"""
 
 
 def check_teacher(
@@ -45,7 +58,7 @@ def check_teacher(
     """`self_check` and `reliability` on a few examples of each side.
 
     Raises:
-        ModelError: the gradients of some examples disagree with themselves; the message holds the numbers.
+        ModelError: the gradients are not those of plain autograd; the message holds the numbers, and what to do.
     """
     rng = np.random.default_rng(settings.seed)
     asked, rows = (
@@ -54,53 +67,177 @@ def check_teacher(
     )
     sample = [pool[row] for row in np.sort(rng.permutation(len(pool))[:LEARN_FROM])]
     return {
-        "self_check": self_check(decoder, [*asked[:4], *rows[:12]], settings),
+        "self_check": self_check(decoder, [asked[0], *rows, *asked[1:]], settings),
         "reliability": reliability(decoder, settings, asked, rows, checkpoints=checkpoints, fit_on=sample),
     }
 
 
 def self_check(decoder: Decoder, examples: Sequence[Example], settings: TeacherSettings) -> dict[str, Any]:
-    """Check the gradients of some examples; returns the numbers.
+    """Hold the gradients of two examples against plain autograd's; returns the numbers.
 
-    Rank 8 LoRA-B gradients of every layer that `settings` look at are compared: alone against in a batch
-    (relative error of the worst example), and bfloat16, if it is to be used, against float32 (cosine of the worst).
+    The two are the first and the next that is of another length, so that a batch of them is padded. Their gradients
+    of a fresh LoRA's B on every layer that `settings` look at, as the job takes them, are compared with those of the
+    weights, one example at a time (`plain_gradients`). Teachers that take no gradient are compared with themselves,
+    an example alone and in a batch.
 
     Raises:
-        ModelError: they disagree, or some are zero or not finite; the message holds the numbers.
+        ModelError: they differ, or are not finite, or zero; the message holds the numbers, and what to do.
     """
-    small = TeacherSettings(
-        rank=8, width=0, modules=settings.modules, precision="fp32", token_budget=settings.token_budget
-    )
-    alone, together = (
-        _raw(decoder, replace(small, token_budget=budget), examples) for budget in (1, small.token_budget)
-    )
-    bad = [one.id for one, row in zip(examples, alone, strict=True) if not bool(row.isfinite().all())]
-    zero = [one.id for one, row in zip(examples, alone, strict=True) if not bool(row.any())]
-    found: dict[str, Any] = {
-        "examples": len(examples),
-        "not_finite": len(bad),
-        "zero": len(zero),
-        "batch_error": _worst_error(together, alone),
-        "bf16_cosine": None,
+    pair = _pair(decoder, examples)
+    if settings.source in FORWARD:
+        return _check_forward(decoder, pair, settings)
+    small = TeacherSettings(rank=RANK, width=0, precision="fp32", token_budget=settings.token_budget)
+    views = lora_b(decoder, rank=RANK, seed=settings.seed, modules=settings.modules)
+    try:
+        plain = _plain(decoder, views, pair, small)
+        exact = _raw(decoder, views, pair, small)
+        rounded = None
+        if use_bf16(settings.precision, decoder.device):
+            rounded = _raw(decoder, views, pair, replace(small, precision="bf16"))
+    except InflucoderError:
+        raise
+    except Exception as error:  # models of every kind raise errors of every class
+        raise ModelError(
+            f"{decoder.name}: no gradient of {pair[0].id!r} can be taken: {type(error).__name__}: {first_line(error)} "
+            "Use a teacher that takes none, as --teacher repsim."
+        ) from error
+    _refuse_rows(decoder, pair, plain)
+    half = decoder.model.dtype != torch.float32
+    if not _agrees(exact, plain, half):
+        alone = _raw(decoder, views, pair, replace(small, token_budget=1))
+        raise _disagreement(decoder, settings, views, exact, plain, alone_is_right=_agrees(alone, plain, half))
+    if rounded is not None and not _agrees(rounded, plain, half=True):
+        raise ModelError(
+            f"{decoder.name}: the self-check failed: bfloat16 gradients have cosine {_cosine(rounded, plain):.3f} with "
+            f"float32 ones, and lengths {_length_error(rounded, plain):.0%} off (at least {WORST_ROUNDED_COSINE} and "
+            f"at most {WORST_ROUNDED_LENGTH:.0%} expected): use --precision fp32."
+        )
+    return {
+        "examples": len(pair),
+        "layers": len(views),
+        "error": _error(exact, plain),
+        "cosine": _cosine(exact, plain),
+        "bf16_cosine": None if rounded is None else _cosine(rounded, plain),
     }
-    if use_bf16(settings.precision, decoder.device):
-        rough = _raw(decoder, replace(small, precision="bf16"), examples)
-        found["bf16_cosine"] = float(torch.cosine_similarity(rough, alone).min())
-    complaints = [
-        f"{len(bad)} gradients are not finite, {bad[0]!r} among them" if bad else "",
-        f"{len(zero)} gradients are zero, {zero[0]!r} among them" if zero else "",
-        f"an example's gradient changes by {found['batch_error']:.2g} of its length with the batch it is in (at most "
-        f"{WORST_BATCH_ERROR:g} expected)"
-        if not bad and found["batch_error"] > WORST_BATCH_ERROR
-        else "",
-        f"bfloat16 gradients have cosine {found['bf16_cosine']:.3f} with float32 ones (at least "
-        f"{WORST_BF16_COSINE} expected): use --precision fp32"
-        if not bad and found["bf16_cosine"] is not None and not found["bf16_cosine"] >= WORST_BF16_COSINE
-        else "",
-    ]
-    if any(complaints):
-        raise ModelError(f"{decoder.name}: the self-check failed: {'; '.join(filter(None, complaints))}.")
-    return found
+
+
+def _pair(decoder: Decoder, examples: Sequence[Example]) -> list[Example]:
+    """The first example, and the next of another length, where there is one."""
+    tokens = decoder.tokenise(examples)
+    known = [number for number, one in enumerate(tokens) if one.targets > 0]
+    if not known:
+        raise ModelError(f"{decoder.name}: none of {len(examples)} examples has a token that carries loss.")
+    first = known[0]
+    others = sorted(known[1:], key=lambda number: len(tokens[number].ids) == len(tokens[first].ids))
+    return [examples[number] for number in (first, *others[:1])]
+
+
+def _plain(decoder: Decoder, views: Sequence[View], pair: Sequence[Example], settings: TeacherSettings) -> Tensor:
+    """(2, numbers) as plain autograd has them; of layers whose weights are packed, as they are one at a time."""
+    rows = [plain_gradients(decoder.model, views, tokens) for tokens in decoder.tokenise(pair)]
+    if any(one is None for one in rows[0]):
+        alone = _raw(decoder, views, pair, replace(settings, token_budget=1))
+        parts = _by_view(alone, views)
+        rows = [[parts[n][r] if one is None else one for n, one in enumerate(row)] for r, row in enumerate(rows)]
+    return torch.stack([torch.cat([one.cpu() for one in row if one is not None]) for row in rows])
+
+
+def _raw(decoder: Decoder, views: Sequence[View], pair: Sequence[Example], settings: TeacherSettings) -> Tensor:
+    raw = RawFeatures(decoder, settings, FittedViews(list(views)), bf16=settings.precision == "bf16")
+    return raw(decoder.tokenise(pair), "pool")[0]
+
+
+def _by_view(rows: Tensor, views: Sequence[View]) -> list[Tensor]:
+    return list(rows.split([view.length for view in views], dim=1))  # type: ignore[no-untyped-call]
+
+
+def _error(found: Tensor, expected: Tensor) -> float:
+    """The worst difference, as a share of the length."""
+    return float(((found - expected).norm(dim=1) / expected.norm(dim=1).clamp_min(1e-30)).max())
+
+
+def _cosine(found: Tensor, expected: Tensor) -> float:
+    return float(torch.cosine_similarity(found, expected, eps=1e-30).min())
+
+
+def _length_error(found: Tensor, expected: Tensor) -> float:
+    return float((found.norm(dim=1) / expected.norm(dim=1).clamp_min(1e-30) - 1).abs().max())
+
+
+def _agrees(found: Tensor, expected: Tensor, half: bool) -> bool:
+    """Whether gradients are the same; those with NaN are not."""
+    if half:
+        return (
+            _cosine(found, expected) >= WORST_ROUNDED_COSINE and _length_error(found, expected) <= WORST_ROUNDED_LENGTH
+        )
+    return _error(found, expected) <= WORST_ERROR
+
+
+def _refuse_rows(decoder: Decoder, pair: Sequence[Example], plain: Tensor) -> None:
+    """Refuse rows that have no gradient in plain autograd."""
+    for name, rows, what in (
+        ("not finite", ~plain.isfinite().all(dim=1), "weights or text that its numbers do not hold"),
+        ("zero", ~plain.any(dim=1), "a loss that does not depend on the layers looked at (--modules)"),
+    ):
+        bad = [one.id for one, is_bad in zip(pair, rows.tolist(), strict=True) if is_bad]
+        if bad:
+            raise ModelError(
+                f"{decoder.name}: the self-check failed: {len(bad)} of {len(pair)} gradients are {name}, {bad[0]!r} "
+                f"among them, in plain autograd as well: {what}. Leave such rows out, or give another model."
+            )
+
+
+def _disagreement(
+    decoder: Decoder,
+    settings: TeacherSettings,
+    views: Sequence[View],
+    found: Tensor,
+    plain: Tensor,
+    *,
+    alone_is_right: bool,
+) -> ModelError:
+    """What is wrong, and what to do."""
+    start = f"{decoder.name}: the self-check failed: "
+    if alone_is_right:
+        return ModelError(
+            f"{start}an example's gradient changes by {_error(found, plain):.2g} of its length with the batch it is in "
+            f"(at most {WORST_ERROR:g} expected): examples, or their padding, touch each other in this model. Run them "
+            "one at a time, with --token-budget 1."
+        )
+    off, names = [], [view.name for view in views]
+    for name, one, other in zip(names, _by_view(found, views), _by_view(plain, views), strict=True):
+        if not float((one - other).norm()) <= WORST_ERROR * float(other.norm()) + NO_LENGTH * float(plain.norm()):
+            off.append(name)
+    others = [name for name in names if name not in off]
+    remedy = leaving_out(off, others, settings.modules) if others else "no layer is right: use --teacher repsim"
+    return ModelError(
+        f"{start}gradients differ from plain autograd's by {_error(found, plain):.2g} of their length (at most "
+        f"{WORST_ERROR:g} expected), in {some_of(off)}. Leave these layers out: {remedy}"
+    )
+
+
+def _check_forward(decoder: Decoder, pair: Sequence[Example], settings: TeacherSettings) -> dict[str, Any]:
+    """The same for teachers that run forward only: an example alone and in a batch."""
+    together, alone = (
+        ForwardTeacher(decoder, replace(settings, token_budget=budget)).features(pair, "pool")
+        for budget in (settings.token_budget, 1)
+    )
+    expected = torch.from_numpy(alone.vectors)
+    if alone.rejected.any():
+        raise ModelError(
+            f"{decoder.name}: the self-check failed: {int(alone.rejected.sum())} of {len(pair)} features are not "
+            "finite. Leave such rows out, or give another model."
+        )
+    if not _error(torch.from_numpy(together.vectors), expected) <= WORST_ROUNDED_LENGTH:
+        raise ModelError(
+            f"{decoder.name}: the self-check failed: features change with the batch they are in: examples, or "
+            "their padding, touch each other in this model. Run them one at a time, with --token-budget 1."
+        )
+    error, cosine = (
+        _error(torch.from_numpy(together.vectors), expected),
+        _cosine(torch.from_numpy(together.vectors), expected),
+    )
+    return {"examples": len(pair), "layers": 0, "error": error, "cosine": cosine, "bf16_cosine": None}
 
 
 def reliability(
@@ -154,14 +291,3 @@ def reliability(
         raw = usual if plain == settings else influence(plain)
         found["projected"] = agreement(whole, raw)
     return found
-
-
-def _raw(decoder: Decoder, settings: TeacherSettings, examples: Sequence[Example]) -> Tensor:
-    views = FittedViews(plain_views(decoder, settings))
-    return RawFeatures(decoder, settings, views, bf16=settings.precision == "bf16")(decoder.tokenise(examples), "pool")[
-        0
-    ]
-
-
-def _worst_error(found: Tensor, expected: Tensor) -> float:
-    return float(((found - expected).norm(dim=1) / expected.norm(dim=1).clamp_min(1e-30)).max())

@@ -2,21 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from influcoder.data.columns import data_fingerprint
 from influcoder.data.examples import Example
 from influcoder.errors import StoreCorrupt
 from influcoder.progress import progress
+from influcoder.provenance import Provenance
 from influcoder.store.files import atomic_write
-from influcoder.store.store import refuse_difference
 from influcoder.teachers.teacher import Teacher
 
 FITTED = "teacher.safetensors"
@@ -31,19 +30,25 @@ def fitted(teacher: Teacher, pool: Sequence[Example], queries: Sequence[Example]
     if not teacher.needs_fitting:
         return
     path = folder / FITTED
-    made_by = {name: value for name, value in teacher.made_by.items() if name != "fitted"}
-    made_by |= {"data": data_fingerprint(pool), "queries": data_fingerprint(queries)}
+    made = teacher.provenance
+    made = replace(
+        made,
+        teacher=replace(made.teacher, fitted=None) if made.teacher else None,
+        data=data_fingerprint(pool),
+        queries=data_fingerprint(queries),
+    )
     if path.exists():
         state = read_fitted(folder)
         with safetensors.safe_open(path, "pt") as file:
             earlier = json.loads((file.metadata() or {}).get("made_by", "{}"))
-        refuse_difference(f"{path}: cannot go on with what was learnt", earlier, made_by)
+        what, remedy = f"{path}: cannot go on with what was learnt", "Use the same settings or give --overwrite."
+        Provenance.read(earlier).refuse_other(made, what, remedy)
         teacher.load(state)
         return
     with progress("learning the curvature", 1) as advance:
         teacher.fit(pool, queries)
         advance(1)
-    atomic_write(path, safetensors.torch.save(teacher.state(), {"made_by": json.dumps(made_by)}))
+    atomic_write(path, safetensors.torch.save(teacher.state(), {"made_by": json.dumps(made.json())}))
 
 
 def read_fitted(folder: Path) -> dict[str, Tensor]:
@@ -69,14 +74,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise StoreCorrupt(f"{path}: cannot be read ({error}). Make the features again.") from error
 
 
-def _learnt(source: Path, made_by: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """What the teacher of some features learnt, refused where it is not what they were made with."""
-    if "fitted" not in made_by:
+def learnt_by(folder: Path, provenance: Provenance) -> dict[str, Tensor]:
+    """What the teacher of some features learnt, refused where it is not what they were made with.
+
+    Raises:
+        StoreCorrupt: it is missing or has changed.
+    """
+    if provenance.teacher is None or provenance.teacher.fitted is None:
         return {}
-    state = read_fitted(source)
-    if hashlib.sha256(safetensors.torch.save(state)).hexdigest() != made_by["fitted"]:
+    state = read_fitted(folder)
+    if hashlib.sha256(safetensors.torch.save(state)).hexdigest() != provenance.teacher.fitted:
         raise StoreCorrupt(
-            f"{source / 'teacher.safetensors'}: missing, or not what these features were made with. Remove it and run "
+            f"{folder / FITTED}: missing, or not what these features were made with. Remove it and run "
             "`influcoder features` again with --resume."
         )
     return state

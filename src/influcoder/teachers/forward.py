@@ -7,8 +7,6 @@ head         Σ_t (Wᵀ e_t) h_tᵀ over completion tokens, e_t = p_t - onehot, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +20,8 @@ from influcoder.model.decoder import Decoder
 from influcoder.model.gradients import has_plain_head
 from influcoder.model.loss import cross_entropy
 from influcoder.model.precision import use_bf16
+from influcoder.provenance import Provenance
+from influcoder.store.codes import Plain, VectorCode
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.teacher import Advance, Features
@@ -39,7 +39,6 @@ class ForwardTeacher:
     """
 
     needs_fitting = False
-    code = None
     checkpoints: Sequence[Checkpoint] = ()
 
     def __init__(self, decoder: Decoder, settings: TeacherSettings) -> None:
@@ -58,15 +57,14 @@ class ForwardTeacher:
         self.dim = width if settings.source != "head" else settings.width or width**2
 
     @property
-    def bytes_per_example(self) -> int:
-        """What an example takes on disk, in half precision."""
-        return 2 * self.dim
+    def code(self) -> VectorCode:
+        """How features are stored."""
+        return Plain(self.dim)
 
     @property
-    def made_by(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """Everything that changes the features."""
-        settings = asdict(self.settings) | {"precision": "bf16" if self.bf16 else "fp32"}
-        return {"teacher": self.settings.name, **settings, **self.decoder.fingerprint}
+        return Provenance(teacher=self.settings.record(bf16=self.bf16), decoder=self.decoder.fingerprint)
 
     def fit(self, pool: Sequence[Example], queries: Sequence[Example]) -> None:
         """Nothing to learn."""
@@ -92,7 +90,7 @@ class ForwardTeacher:
                 advance(len(batch.places))
 
         in_batches(tokens, self.settings.token_budget, self.decoder.device, work)
-        return Features.of(raw, losses, tokens, self.settings)
+        return Features.of(raw, losses, tokens, self.settings, bf16=self.bf16)
 
     def _of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """((n, dim), (n,) losses) of a batch."""

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from influcoder.model.batches import Tokens
 from influcoder.model.decoder import Decoder
 from influcoder.model.precision import use_bf16
 from influcoder.model.tokenizer_loading import differences, tokenizer_hash
+from influcoder.provenance import Provenance
+from influcoder.store.codes import Plain, VectorCode
 from influcoder.teachers.checkpoints import AdamMoments, Checkpoint
 from influcoder.teachers.kronecker import FittedViews, fit_kronecker, fit_normalised, fit_principal
 from influcoder.teachers.raw import RawFeatures, plain_views
@@ -64,7 +66,7 @@ class GradientTeacher:
         self._preconditioner: Preconditioner | None = None
         self._held: tuple[int, RawFeatures] | None = None
         self._other_tokenizers: dict[int, Any] = {}
-        self._models = [self._raw(number).made_by for number in range(len(self.checkpoints))]
+        self._models = [self._raw(number).record for number in range(len(self.checkpoints))]
 
     @property
     def needs_fitting(self) -> bool:
@@ -77,29 +79,21 @@ class GradientTeacher:
         return self._preconditioner.dim if self._preconditioner and self._halved else self._raw(0).dim
 
     @property
-    def bytes_per_example(self) -> int:
-        """What a pool example takes on disk, in half precision."""
-        return 2 * (self.code.width if self.code else self.dim)
-
-    @property
-    def code(self) -> LowRankCode | None:
-        """How pool features are stored, where not as they are."""
+    def code(self) -> VectorCode:
+        """How pool features are stored."""
         if not self.settings.code_rank:
-            return None
+            return Plain(self.dim)
         return LowRankCode([view.shape for view in self._raw(0).views], self.settings.code_rank)
 
     @property
-    def made_by(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """Everything that changes the features."""
-        settings = asdict(self.settings) | {"precision": "bf16" if self.bf16 else "fp32"}
-        made = {"teacher": self.settings.name, **settings, **self.decoder.fingerprint}
-        if self.checkpoints:
-            made["checkpoints"] = [
-                model | {"share": share} for model, share in zip(self._models, self._shares, strict=True)
-            ]
-        if self.needs_fitting:
-            made["fitted"] = hashlib.sha256(safetensors.torch.save(self.state())).hexdigest()
-        return made
+        teacher = replace(
+            self.settings.record(bf16=self.bf16),
+            checkpoints=[replace(model, share=share) for model, share in zip(self._models, self._shares, strict=False)],
+            fitted=hashlib.sha256(safetensors.torch.save(self.state())).hexdigest() if self.needs_fitting else None,
+        )
+        return Provenance(teacher=teacher, decoder=self.decoder.fingerprint)
 
     def fit(self, pool: Sequence[Example], queries: Sequence[Example]) -> None:
         """Learn the curvature from at most `fit_examples` examples of each side, drawn by the seed."""
@@ -175,7 +169,7 @@ class GradientTeacher:
         if self.settings.margin and role == "pool":
             total *= 1 - (-losses).exp()[:, None]  # TRAK's Q, how far each row is from being known
         norms = squares.sqrt() if self.settings.similarity == "cosine" else None
-        return Features.of(total, losses, tokens, self.settings, norms=norms)
+        return Features.of(total, losses, tokens, self.settings, norms=norms, bf16=self.bf16)
 
     @property
     def _halved(self) -> bool:

@@ -11,28 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from influcoder.data.columns import data_fingerprint, to_columns
 from influcoder.data.examples import Example
 from influcoder.errors import DataError
+from influcoder.maths.arrays import Floats
 from influcoder.progress import progress
+from influcoder.provenance import IMPORTED, Provenance, TeacherRecord
+from influcoder.store.codes import Plain
 from influcoder.store.files import sha256
-from influcoder.store.store import StoreWriter
+from influcoder.store.writer import StoreWriter
 from influcoder.teachers.bergson import read_bergson
-from influcoder.teachers.matrices import Matrix, Places, by, given_ids, places_of, read_matrix
+from influcoder.teachers.matrices import ForeignMatrix, Places, by, given_ids, places_of, read_matrix
 from influcoder.teachers.scores import Rows, factored, read_scores
 
 SHARD_ROWS = 256
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ImportedSide:
     """The examples of one role and where their vectors are: the rows of `matrix` at `places`."""
 
     examples: Sequence[Example]
-    matrix: Matrix
+    matrix: ForeignMatrix
     places: Places
 
     def rows(self, start: int, stop: int) -> Floats:
@@ -62,7 +63,7 @@ class Imported:
     """
 
     source: str
-    sides: Mapping[str, Side]
+    sides: Mapping[str, ImportedSide]
     files: Mapping[str, str]
     facts: Mapping[str, float] = field(default_factory=dict)
 
@@ -87,15 +88,14 @@ class Imported:
             found[f"{name}_no_gradient"] = self._write_side(side, folder / name, f"import: {name}")
         return found
 
-    def _write_side(self, side: Side, folder: Path, what: str) -> int:
-        made_by = {"teacher": "imported", "source": self.source, "files": dict(self.files)}
+    def _write_side(self, side: ImportedSide, folder: Path, what: str) -> int:
+        teacher = TeacherRecord(IMPORTED, {"source": self.source}, files=dict(self.files))
         writer = StoreWriter(
             folder,
             kind="features",
-            dim=side.matrix.shape[1],
-            dtype="float32",
+            code=Plain(side.matrix.shape[1], "float32"),
             ids=[one.id for one in side.examples],
-            made_by=made_by | {"data": data_fingerprint(side.examples)},
+            provenance=Provenance(teacher=teacher, data=data_fingerprint(side.examples)),
             shard_rows=SHARD_ROWS,
         )
         with progress(what, len(side.examples)) as advance:
@@ -196,7 +196,7 @@ def from_scores(
     largest = float(np.abs(matrix).max())
     error = float(np.abs(parts[0].astype(np.float64) @ parts[1].T.astype(np.float64) - matrix).max())
     sides = {
-        name: Side(examples, Matrix(str(scores), part.shape, part.__getitem__), np.arange(len(part)))
+        name: ImportedSide(examples, ForeignMatrix(str(scores), part.shape, part.__getitem__), np.arange(len(part)))
         for name, examples, part in zip(("queries", "pool"), (queries, pool), parts, strict=True)
     }
     facts = {"score_max_abs_error": error, "score_relative_error": error / largest, "scores_transposed": transposed}
@@ -206,13 +206,13 @@ def from_scores(
 
 
 def _sides(
-    first: Matrix,
-    second: Matrix,
+    first: ForeignMatrix,
+    second: ForeignMatrix,
     queries: Sequence[Example],
     pool: Sequence[Example],
     query_ids: Path | None,
     pool_ids: Path | None,
-) -> dict[str, Side]:
+) -> dict[str, ImportedSide]:
     if len(queries) != len(pool) and (first.shape[0], second.shape[0]) == (len(pool), len(queries)):
         raise DataError(
             f"{first.name} has {len(pool)} vectors, as many as there are pool examples, and {second.name} has "
@@ -224,7 +224,7 @@ def _sides(
     }
 
 
-def _refuse_columns_of_examples(first: Matrix, second: Matrix, queries: int, pool: int) -> None:
+def _refuse_columns_of_examples(first: ForeignMatrix, second: ForeignMatrix, queries: int, pool: int) -> None:
     """Refuse matrices with an example a column, or that could be such."""
     for matrix, count, what in ((first, queries, "query"), (second, pool, "pool")):
         if matrix.shape[0] != count and matrix.shape[1] == count:
@@ -240,9 +240,11 @@ def _refuse_columns_of_examples(first: Matrix, second: Matrix, queries: int, poo
         )
 
 
-def _side(matrix: Matrix, ids: Path | None, examples: Sequence[Example], what: str) -> Side:
+def _side(matrix: ForeignMatrix, ids: Path | None, examples: Sequence[Example], what: str) -> ImportedSide:
     names = given_ids(matrix.name, matrix.ids, ids, what)
-    return Side(examples, matrix, places_of(matrix.name, matrix.shape[0], names, [one.id for one in examples], what))
+    return ImportedSide(
+        examples, matrix, places_of(matrix.name, matrix.shape[0], names, [one.id for one in examples], what)
+    )
 
 
 def _hashes(files: Mapping[str, Path | None]) -> dict[str, str]:

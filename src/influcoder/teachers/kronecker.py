@@ -20,6 +20,7 @@ from influcoder.model.batches import Batch, in_batches
 from influcoder.model.decoder import Decoder
 from influcoder.model.gradients import Backward, LayerGradients
 from influcoder.model.layers import View
+from influcoder.model.linear import inputs, outputs
 from influcoder.model.loss import LossGradient, Sampled, cross_entropy
 
 Add = Callable[[Any, Tensor], None]
@@ -48,15 +49,11 @@ class FittedViews:
         """The fitted views of a state, on the layers of `plain`."""
         views = []
         for number, view in enumerate(plain):
-            right, left = (state[f"view{number}.{side}"].to(_device(view)) for side in ("right", "left"))
+            right, left = (state[f"view{number}.{side}"].to(view.device) for side in ("right", "left"))
             views.append(replace(view, right=right, left=left, scale=float(state[f"view{number}.scale"])))
         if "view0.factors" not in state:
             return cls(views)
-        return cls(views, [state[f"view{n}.factors"].to(_device(view)) for n, view in enumerate(plain)])
-
-
-def _device(view: View) -> torch.device:
-    return view.module.get_parameter("weight").device
+        return cls(views, [state[f"view{n}.factors"].to(view.device) for n, view in enumerate(plain)])
 
 
 def fit_principal(
@@ -101,7 +98,7 @@ def fit_kronecker(
     def run(batch: Batch, add: Add) -> None:
         gradients.run(batch, lambda number, part: add(number, part.square().sum(dim=0)))
 
-    squares = _sums(decoder, examples[half:], token_budget, run)
+    squares = _sums(decoder, examples[half:], gradients.budget(token_budget), run)
     means = [squares[number] / (len(examples) - half) for number in range(len(views))]
     return FittedViews(views, [(one + damping * one.mean() + 1e-30).rsqrt() for one in means])
 
@@ -143,7 +140,7 @@ def normalise_views(
 
         gradients.run(batch, receive)
 
-    sums = _sums(decoder, examples, token_budget, run)
+    sums = _sums(decoder, examples, gradients.budget(token_budget), run)
     scaled = []
     for number, view in enumerate(views):
         sides = []
@@ -192,21 +189,28 @@ def _moments(
         real = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
 
         def see(number: int, x: Tensor, delta: Tensor) -> None:
+            # Padding has inputs too. Where rows are no tokens, as of experts, those that count have a gradient.
+            rows_in_use = real if x.shape[:2] == real.shape else delta.any(dim=-1)
             for side, rows in enumerate((x, delta)):
-                tokens = rows[real].float()  # padding has inputs too
+                tokens = rows[rows_in_use].float()
                 add((number, side), tokens.T @ tokens)
 
         backward.run(batch, lambda _, x: x, see)
 
-    return _sums(decoder, examples, token_budget, run)
+    return _sums(decoder, examples, backward.budget(token_budget), run)
 
 
 def _principal(views: Sequence[View], moments: dict[Any, Tensor], rank: int) -> list[View]:
     """Views onto the leading eigenvectors of what the sides of `views` read."""
-    return [
-        replace(view, right=_leading(moments[n, 0], view.right, rank), left=_leading(moments[n, 1], view.left, rank))
-        for n, view in enumerate(views)
-    ]
+    found = []
+    for number, view in enumerate(views):
+        sizes = inputs(view.module), outputs(view.module)
+        right, left = (
+            _leading(moments.get((number, side), torch.zeros(size, size, device=view.device)), before, rank)
+            for side, (size, before) in enumerate(zip(sizes, (view.right, view.left), strict=True))
+        )
+        found.append(replace(view, right=right, left=left))
+    return found
 
 
 def _leading(moment: Tensor, before: Tensor | None, rank: int) -> Tensor:

@@ -1,13 +1,12 @@
 """From settings to a teacher."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
 from influcoder.errors import ConfigError, StoreMismatch
 from influcoder.model.decoder import Decoder
-from influcoder.store.store import refuse_difference
+from influcoder.provenance import IMPORTED, DecoderRecord, Provenance, TeacherRecord
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.forward import ForwardTeacher
 from influcoder.teachers.gradient import GradientTeacher
@@ -22,6 +21,11 @@ def make_teacher(
 
     Raises:
         ConfigError: checkpoints were given to one that takes none, or are missing.
+
+    >>> from influcoder import Decoder, Example, TeacherSettings
+    >>> teacher = make_teacher(Decoder.load("decoder"), TeacherSettings.named("layer-cosine", rank=4, width=512))
+    >>> teacher.features([Example("a", "Two plus two is ", "four")], "query").vectors.shape
+    (1, 512)
     """
     settings = settings or TeacherSettings()
     if settings.source not in FORWARD:
@@ -32,14 +36,14 @@ def make_teacher(
 
 
 def teacher_again(
-    made_by: Mapping[str, Any],
+    provenance: Provenance,
     state: Mapping[str, Tensor],
     decoder: Decoder,
     *,
     checkpoints: Sequence[Checkpoint] = (),
     what: str = "the encoder was distilled",
 ) -> Teacher:
-    """The teacher that `made_by` records.
+    """The teacher that `provenance` records.
 
     Args:
         state: what it learnt, where it learns anything.
@@ -49,25 +53,31 @@ def teacher_again(
         StoreMismatch: decoder, tokenizer or checkpoints are not those it was made with.
         ConfigError: the attribution was imported, or is of checkpoints and none are given.
     """
-    if made_by.get("teacher") == "imported":
+    record = provenance.teacher
+    if record is None or record.name == IMPORTED:
         raise ConfigError(f"{what} from imported attribution, which no decoder here can compute. Leave --decoder out.")
-    for key in ("decoder", "tokenizer"):
-        expected, found = made_by.get(key, "unknown"), decoder.fingerprint[key]
-        if expected != found:
-            raise StoreMismatch(
-                f"{what} from a decoder with {key} {expected[:12]}, {decoder.name} has {found[:12]}. "
-                "Give that decoder, or make features and encoder with this one."
-            )
-    if "checkpoints" in made_by and not checkpoints:
+    _refuse_other_decoder(provenance.decoder, decoder, what)
+    if record.checkpoints and not checkpoints:
         raise ConfigError(
-            f"{what} from {len(made_by['checkpoints'])} checkpoints of a training run. Name them with --checkpoints."
+            f"{what} from {len(record.checkpoints)} checkpoints of a training run. Name them with --checkpoints."
         )
-    teacher = make_teacher(decoder, TeacherSettings.read(made_by), checkpoints=checkpoints)
+    teacher = make_teacher(decoder, TeacherSettings.read(record), checkpoints=checkpoints)
     if checkpoints:
         there, now = (
-            {"checkpoints": dict(enumerate(one.get("checkpoints", ())))} for one in (made_by, teacher.made_by)
+            Provenance(teacher=TeacherRecord(record.name, checkpoints=each.checkpoints))
+            for each in (record, teacher.provenance.teacher or record)
         )
-        refuse_difference(f"{what} from other checkpoints", there, now, "Name those with --checkpoints.")
+        there.refuse_other(now, f"{what} from other checkpoints", "Name those with --checkpoints.")
     if teacher.needs_fitting:
         teacher.load(state)
     return teacher
+
+
+def _refuse_other_decoder(record: DecoderRecord | None, decoder: Decoder, what: str) -> None:
+    for name in ("decoder", "tokenizer"):
+        expected, found = getattr(record, name, "unknown"), getattr(decoder.fingerprint, name)
+        if expected != found:
+            raise StoreMismatch(
+                f"{what} from a decoder with {name} {expected[:12]}, {decoder.name} has {found[:12]}. "
+                "Give that decoder, or make features and encoder with this one."
+            )

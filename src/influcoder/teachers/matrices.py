@@ -23,7 +23,7 @@ Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class ForeignMatrix:
     """Rows of numbers in a file.
 
     Attributes:
@@ -49,7 +49,7 @@ class Matrix:
         return bool(np.array_equal(whole, whole.T, equal_nan=True))
 
 
-def read_matrix(path: Path, tensor: str | None = None) -> Matrix:
+def read_matrix(path: Path, tensor: str | None = None) -> ForeignMatrix:
     """The matrix in a .npy, .safetensors or Parquet file.
 
     A Parquet file holds a column `id`, which may be missing, and either one column of lists or numeric columns.
@@ -186,15 +186,17 @@ def places_of(matrix: str, rows: int, ids: Sequence[str] | None, wanted: Sequenc
     return np.array([row_of[name] for name in wanted])
 
 
-def _npy(path: Path) -> Matrix:
+def _npy(path: Path) -> ForeignMatrix:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not a NumPy file of plain numbers: {error}. Save it with np.save.") from error
-    return Matrix(str(path), _checked(path, array.shape, array.dtype, array.dtype.kind in "fiu"), array.__getitem__)
+    return ForeignMatrix(
+        str(path), _checked(path, array.shape, array.dtype, array.dtype.kind in "fiu"), array.__getitem__
+    )
 
 
-def _safetensors(path: Path, tensor: str | None) -> Matrix:
+def _safetensors(path: Path, tensor: str | None) -> ForeignMatrix:
     import torch
     from safetensors import SafetensorError, safe_open
 
@@ -209,10 +211,10 @@ def _safetensors(path: Path, tensor: str | None) -> Matrix:
     plain = not whole.is_complex() and whole.dtype != torch.bool
     shape = _checked(path, tuple(whole.shape), whole.dtype, plain)
     wide = torch.float64 if whole.dtype == torch.float64 else torch.float32
-    return Matrix(str(path), shape, lambda places: whole[torch.from_numpy(places)].to(wide).numpy())
+    return ForeignMatrix(str(path), shape, lambda places: whole[torch.from_numpy(places)].to(wide).numpy())
 
 
-def _parquet(path: Path) -> Matrix:
+def _parquet(path: Path) -> ForeignMatrix:
     table = read_table(path)
     ids = id_column(path, table, "id") if "id" in table.column_names else None
     rest = table.drop_columns(["id"]) if ids is not None else table
@@ -227,7 +229,7 @@ def _parquet(path: Path) -> Matrix:
         parts = [column.to_numpy() for column in rest.columns]
         array = np.stack(parts, axis=1) if parts else np.empty((len(table), 0))
         columns = tuple(rest.column_names)
-    return Matrix(str(path), (array.shape[0], array.shape[1]), array.__getitem__, ids, columns)
+    return ForeignMatrix(str(path), (array.shape[0], array.shape[1]), array.__getitem__, ids, columns)
 
 
 def _from_lists(path: Path, column: pa.ChunkedArray) -> Numbers:

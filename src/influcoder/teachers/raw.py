@@ -1,7 +1,7 @@
 """One model's raw features: views of gradients, as they are or as Adam's steps, sketched or side by side."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from influcoder.model.decoder import Decoder
 from influcoder.model.gradients import LayerGradients
 from influcoder.model.layers import View, adapter, lora_b, two_sided, weights
 from influcoder.model.loss import cross_entropy, margin
+from influcoder.provenance import DecoderRecord
 from influcoder.teachers.checkpoints import AdamMoments
 from influcoder.teachers.kronecker import FittedViews
 from influcoder.teachers.settings import TeacherSettings
@@ -88,7 +89,7 @@ class RawFeatures:
             if advance:
                 advance(len(batch.places))
 
-        in_batches(tokens, self.settings.token_budget, self.decoder.device, work)
+        in_batches(tokens, self._gradients.budget(self.settings.token_budget), self.decoder.device, work)
         return raw, losses
 
     def _add(self, block: Tensor, view: int, part: Tensor, role: Role) -> None:
@@ -112,7 +113,6 @@ class RawFeatures:
         return [slice(0, self.dim)] if self._sketch is not None else self.slices
 
     @property
-    def made_by(self) -> dict[str, Any]:
+    def record(self) -> DecoderRecord:
         """Everything about the model that changes the features."""
-        moments = {"optimizer": self.moments.file_sha256} if self.moments else {}
-        return self.decoder.fingerprint | moments
+        return replace(self.decoder.fingerprint, optimizer=self.moments.file_sha256 if self.moments else None)

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, DataError
-from influcoder.teachers.matrices import Matrix, by, given_ids, id_column, places_of, read_matrix, read_table
+from influcoder.teachers.matrices import ForeignMatrix, by, given_ids, id_column, places_of, read_matrix, read_table
 
 logger = logging.getLogger("influcoder")
 
-Scores = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 Rows = Literal["queries", "pool"]
 LONG = ("query_id", "pool_id", "score")
 
@@ -35,7 +35,7 @@ def read_scores(
     *,
     tensor: str | None = None,
     rows: Rows | None = None,
-) -> tuple[Scores, bool]:
+) -> tuple[Doubles, bool]:
     """((n_queries, n_pool) scores in the order of the examples, whether the file has the pool in rows).
 
     Raises:
@@ -63,7 +63,7 @@ def read_scores(
     return whole[places[0]][:, places[1]], turned
 
 
-def factored(scores: Scores) -> tuple[Scores, Scores]:
+def factored(scores: Doubles) -> tuple[Doubles, Doubles]:
     """U √S, (n_queries, rank), and V √S, (n_pool, rank): features whose inner products are the scores.
 
     >>> queries, pool = factored(np.array([[1.0, 2.0], [2.0, 4.0]]))
@@ -76,7 +76,7 @@ def factored(scores: Scores) -> tuple[Scores, Scores]:
     return u[:, :kept] * root, vt[:kept].T * root
 
 
-def _pool_in_rows(matrix: Matrix, queries: list[str], pool: list[str], told: Rows | None) -> bool:
+def _pool_in_rows(matrix: ForeignMatrix, queries: list[str], pool: list[str], told: Rows | None) -> bool:
     """Whether a matrix has the pool in rows: as told, as its ids say, or as is the only way that it fits."""
     if told is not None:
         return told == "pool"
@@ -99,7 +99,7 @@ def _pool_in_rows(matrix: Matrix, queries: list[str], pool: list[str], told: Row
     return other and not usual
 
 
-def _long(path: Path, queries: list[str], pool: list[str]) -> Scores:
+def _long(path: Path, queries: list[str], pool: list[str]) -> Doubles:
     """(n_queries, n_pool) scores of a table of query_id, pool_id, score, in the order of the examples."""
     table = read_table(path)
     if not (pa.types.is_floating(table["score"].type) or pa.types.is_integer(table["score"].type)):

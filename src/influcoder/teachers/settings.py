@@ -1,12 +1,12 @@
 """The named teachers: which gradient, how compressed, under which curvature, how compared."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from influcoder.errors import ConfigError
 from influcoder.maths.precondition import Kind
 from influcoder.model.precision import Precision
+from influcoder.provenance import TeacherRecord
 
 Similarity = Literal["cosine", "dot"]
 Source = Literal[
@@ -101,9 +101,15 @@ class TeacherSettings:
         return cls(name=name, **settings)
 
     @classmethod
-    def read(cls, made_by: Mapping[str, Any]) -> "TeacherSettings":
+    def read(cls, record: TeacherRecord) -> "TeacherSettings":
         """The settings that a features folder or an encoder records."""
-        return cls(**{field.name: made_by[field.name] for field in fields(cls) if field.name in made_by})
+        known = {each.name for each in fields(cls)}
+        return cls(**{"name": record.name} | {key: value for key, value in record.settings.items() if key in known})
+
+    def record(self, *, bf16: bool) -> TeacherRecord:
+        """What a folder records of a teacher of these settings, run in bfloat16 or in float32."""
+        settings = asdict(self) | {"precision": "bf16" if bf16 else "fp32"}
+        return TeacherRecord(settings.pop("name"), settings)
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {

@@ -13,10 +13,14 @@ from influcoder.errors import ModelError
 from influcoder.maths.lowrank import LowRankCode
 from influcoder.model.batches import Tokens
 from influcoder.model.decoder import Decoder
+from influcoder.provenance import Provenance
+from influcoder.store.codes import PLAIN, Codes, VectorCode
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.settings import TeacherSettings
 
 Advance = Callable[[int], None]
+CODES: Codes[VectorCode] = {**PLAIN, "low-rank": LowRankCode.read}
+"""how features may be stored, by the name that a manifest gives"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Features:
         losses: (n,) mean cross-entropy of each completion.
         rejected: (n,) whether the features are not finite.
         columns: token counts and flags, one value an example.
+        bf16: whether the products ran in bfloat16.
     """
 
     vectors: NDArray[np.float32]
@@ -36,6 +41,7 @@ class Features:
     losses: NDArray[np.float32]
     rejected: NDArray[np.bool_]
     columns: dict[str, list[Any]]
+    bf16: bool = False
 
     @classmethod
     def of(
@@ -46,6 +52,7 @@ class Features:
         settings: TeacherSettings,
         *,
         norms: Tensor | None = None,
+        bf16: bool = False,
     ) -> "Features":
         """Raw features made comparable as `settings` say, with what there is to know of each example.
 
@@ -65,7 +72,7 @@ class Features:
             "completion_cut": [one.completion_cut for one in tokens],
             "no_gradient": ((norms == 0) & ~rejected).tolist(),
         }
-        return cls(raw.numpy(), norms.numpy(), losses.numpy(), rejected.numpy(), columns)
+        return cls(raw.numpy(), norms.numpy(), losses.numpy(), rejected.numpy(), columns, bf16)
 
     def refuse_rejected(self, examples: Sequence[Example]) -> "Features":
         """Itself, where every row has features.
@@ -75,8 +82,15 @@ class Features:
         """
         if self.rejected.any():
             first = examples[int(np.argmax(self.rejected))].id
-            raise ModelError(f"the gradient of {first!r} is not finite. Use --precision fp32, or leave it out.")
+            raise ModelError(f"the gradient of {first!r} is not finite. {remedy(self.bf16)}")
         return self
+
+
+def remedy(bf16: bool) -> str:
+    """What to do where gradients are not finite."""
+    return (
+        "Use --precision fp32, or leave such rows out." if bf16 else "Leave such rows out: float32 does not hold them."
+    )
 
 
 class Teacher(Protocol):
@@ -89,6 +103,7 @@ class Teacher(Protocol):
     settings: TeacherSettings
     decoder: Decoder
     checkpoints: Sequence[Checkpoint]
+    bf16: bool
 
     @property
     def dim(self) -> int:
@@ -96,17 +111,12 @@ class Teacher(Protocol):
         ...
 
     @property
-    def code(self) -> LowRankCode | None:
-        """How pool features are stored, where not as they are."""
+    def code(self) -> VectorCode:
+        """How pool features are stored."""
         ...
 
     @property
-    def bytes_per_example(self) -> int:
-        """What a pool example takes on disk."""
-        ...
-
-    @property
-    def made_by(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """Everything that changes the features."""
         ...
 

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,18 @@ from influcoder.data.examples import Example, Role
 from influcoder.errors import ModelError
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
+from influcoder.provenance import Provenance
 from influcoder.runners.runner import Advance, InProcess, Runner, refuse_given_up
 from influcoder.runners.share import Share
+from influcoder.store.codes import Plain, VectorCode
 from influcoder.store.output_folder import remove_half_written
-from influcoder.store.store import Shard, Store, StoreWriter, refuse_difference
+from influcoder.store.store import Store
+from influcoder.store.writer import Shard, StoreWriter
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.fitted import read_fitted
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
-from influcoder.teachers.teacher import Features, Teacher
+from influcoder.teachers.teacher import Features, Teacher, remedy
 
 SHARD_ROWS = 256
 FACTS = 40
@@ -30,7 +33,7 @@ FACTS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class RoleExamples:
     """The examples of a role, and the folder of their store."""
 
     role: Role
@@ -57,13 +60,13 @@ def write_features(
     share: Share = Share(),  # noqa: B008 - frozen
 ) -> Store | None:
     """Write the features of `examples` as a store, in this process. See `write_sides`."""
-    sides = [Side(role, examples, folder)]
+    sides = [RoleExamples(role, examples, folder)]
     return write_sides(teacher, sides, max_reject_rate=max_reject_rate, share=share)[0]
 
 
 def write_sides(
     teacher: Teacher,
-    sides: Sequence[Side],
+    sides: Sequence[RoleExamples],
     *,
     max_reject_rate: float = 0.01,
     share: Share = Share(),  # noqa: B008 - frozen
@@ -102,34 +105,36 @@ def write_sides(
     )
     stores: list[Store | None] = []
     for writer in writers:
-        if any(True for _ in writer.missing()):
+        if any(writer.missing()):
             stores.append(None)
             continue
-        refuse_many(_rejected(writer), len(writer.ids), max_reject_rate)  # those of earlier runs and of others too
+        # Those of earlier runs and of others too.
+        refuse_many(_rejected(writer), writer.rows, max_reject_rate, bf16=teacher.bf16)
         stores.append(writer.finish())
     return stores
 
 
 def bytes_to_write(teacher: Teacher, examples: Sequence[Example], role: Role) -> int:
     """What the store of some examples takes on disk, about."""
-    vector = teacher.bytes_per_example if role == "pool" else 2 * teacher.dim
-    return round(len(examples) * (vector + FACTS + text_bytes(examples)))
+    return round(len(examples) * (_code(teacher, role).bytes + FACTS + text_bytes(examples)))
 
 
-def _writer(teacher: Teacher, side: Side) -> StoreWriter:
+def _code(teacher: Teacher, role: Role) -> VectorCode:
+    return teacher.code if role == "pool" else Plain(teacher.dim)
+
+
+def _writer(teacher: Teacher, side: RoleExamples) -> StoreWriter:
     return StoreWriter(
         side.folder.absolute(),
         kind="features",
-        dim=teacher.dim,
-        dtype="float16",
+        code=_code(teacher, side.role),
         ids=[example.id for example in side.examples],
-        made_by=teacher.made_by | {"data": data_fingerprint(side.examples)},
+        provenance=replace(teacher.provenance, data=data_fingerprint(side.examples)),
         shard_rows=SHARD_ROWS,
-        code=teacher.code if side.role == "pool" else None,
     )
 
 
-def _missing(sides: Sequence[Side], writers: Sequence[StoreWriter], share: Share) -> Iterator[Part]:
+def _missing(sides: Sequence[RoleExamples], writers: Sequence[StoreWriter], share: Share) -> Iterator[Part]:
     for side, writer in zip(sides, writers, strict=True):
         for shard in writer.missing():
             if share.has(shard.number):
@@ -174,7 +179,7 @@ class FeaturesJob:
             writer = self.writers[part.role]
             found = teacher.features(part.examples, part.role, advance)
             rejected[part.role] += [one.id for one, bad in zip(part.examples, found.rejected, strict=True) if bad]
-            refuse_many(rejected[part.role], len(writer.ids), self.max_reject_rate)
+            refuse_many(rejected[part.role], writer.rows, self.max_reject_rate, bf16=teacher.bf16)
             _write(writer, part, found)
 
         return work
@@ -194,22 +199,22 @@ class _Elsewhere:
     settings: TeacherSettings
     checkpoints: Sequence[Checkpoint]
     learnt: Path
-    made_by: Mapping[str, Any]
+    provenance: Provenance
 
     @classmethod
     def of(cls, teacher: Teacher, learnt: Path) -> "_Elsewhere":
-        return cls(teacher.decoder.again, teacher.settings, teacher.checkpoints, learnt, teacher.made_by)
+        return cls(teacher.decoder.again, teacher.settings, teacher.checkpoints, learnt, teacher.provenance)
 
     def load(self) -> Teacher:
         teacher = make_teacher(self.decoder(), self.settings, checkpoints=self.checkpoints)
         if teacher.needs_fitting:
             teacher.load(read_fitted(self.learnt))
         what, remedy = f"the worker on {socket.gethostname()} has another teacher", "Give all machines the same files."
-        refuse_difference(what, self.made_by, teacher.made_by, remedy)
+        self.provenance.refuse_other(teacher.provenance, what, remedy)
         return teacher
 
 
-def refuse_many(rejected: Sequence[str], examples: int, max_reject_rate: float) -> None:
+def refuse_many(rejected: Sequence[str], examples: int, max_reject_rate: float, *, bf16: bool) -> None:
     """Stop a job with too many rows that have no finite gradient.
 
     Raises:
@@ -218,7 +223,7 @@ def refuse_many(rejected: Sequence[str], examples: int, max_reject_rate: float) 
     if len(rejected) > max_reject_rate * examples:
         raise ModelError(
             f"{len(rejected)} of {examples} gradients are not finite, {rejected[0]!r} among them: more than "
-            f"--max-reject-rate {max_reject_rate:g}. Use --precision fp32, or leave these rows out."
+            f"--max-reject-rate {max_reject_rate:g}. {remedy(bf16)}"
         )
 
 

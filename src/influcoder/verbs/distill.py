@@ -1,26 +1,25 @@
 """The verbs `distill` and `import` as functions."""
 
-from collections.abc import Sequence
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
+from influcoder.provenance import Provenance
 from influcoder.store.files import write_json
-from influcoder.store.output_folder import Folder
+from influcoder.store.output_folder import Folder, local
 from influcoder.student.backbone import sentence_transformer
-from influcoder.student.decoder_tables import check_decoder_tables, read_expected, write_decoder_tables
-from influcoder.student.distill import ClosedFormRecipe, distil_static, measured
-from influcoder.student.encoder import DECODER_TIERS
-from influcoder.student.paper import PaperRecipe, distil_paper, steps
-from influcoder.student.pseudo_labels import PseudoLabels
-from influcoder.student.sample import _teacher_of, load_sample, not_in, split_sample, write_training
-from influcoder.teachers.fitted import _learnt
+from influcoder.student.decoder_tables import write_decoder_tables
+from influcoder.student.distill import ClosedFormRecipe, distill_tier, measured
+from influcoder.student.encoder import DECODER_TIERS, InfluenceEncoder
+from influcoder.student.features_folder import FeaturesFolder
+from influcoder.student.paper import PaperRecipe, distill_paper, steps
+from influcoder.student.sample import Sample, not_in, write_training
 from influcoder.teachers.imported import Imported
-from influcoder.teachers.make import teacher_again
+from influcoder.teachers.teacher import Teacher
+from influcoder.verbs.opening import AnyDecoder, AnyFeatures, Rows, open_decoder_of, open_features, read_rows
 
 Recipe = Literal["static", "forward", "short", "paper"]
 
@@ -31,74 +30,65 @@ def import_attribution(found: Imported, folder: Folder, decoder: Decoder | None 
         metrics = found.write(path)
         if decoder is not None:
             write_decoder_tables(decoder, path)
-            metrics["backbone"] = decoder.fingerprint
+            metrics["backbone"] = asdict(decoder.fingerprint)
         write_json(path / "metrics.json", metrics)
     return metrics
 
 
 def distill(
-    source: Path,
+    features: AnyFeatures,
     folder: Folder,
     *,
     recipe: Recipe = "static",
     backbone: str | None = None,
-    decoder: Decoder | None = None,
-    unlabelled: tuple[Sequence[Example], Sequence[Example]] = ((), ()),
+    decoder: AnyDecoder | None = None,
+    adapter: str | Path | None = None,
+    unlabelled: tuple[Rows | None, Rows | None] = (None, None),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Distil the features in `source` into an encoder; a seeded 15 % of both sides choose between models.
+    """Distill features into an encoder; a seeded 15 % of both sides choose between models.
 
     Args:
         backbone: for the paper's recipe: a Sentence Transformers folder or hub id.
         decoder: for the forward and the short recipe, and for pseudo-labels: the one that the features come from.
         unlabelled: queries and pool examples without features, for the static and the forward recipe: a short tier is
-            distilled first and labels them. Those whose text stands in `source` are left out.
+            distilled first and labels them. Those whose text stands in `features` are left out.
+        adapter: of a decoder that is not loaded yet.
     """
-    _refuse_recipe(source, recipe, backbone, decoder, any(unlabelled))
-    check_decoder_tables(source)
-    whole = load_sample(source)
-    train, validation = split_sample(whole, seed)
-    made_by = _teacher_of(source) | {"student_seed": seed}
-    student = sentence_transformer(backbone or source / "backbone")
-    learnt = _learnt(source, made_by)
-    further = not_in(whole.queries, unlabelled[0]), not_in(whole.pool, unlabelled[1])
-    if any(unlabelled) and not any(further):
-        raise ConfigError(f"every unlabelled text stands in {source} already: nothing is left to label.")
+    features = open_features(features)
+    _refuse_recipe(features, recipe, backbone, decoder is not None, any(unlabelled))
+    decoder = open_decoder_of(features.provenance, decoder, adapter)
+    train, validation = features.split(seed)
+    queries, pool = (
+        not_in(known, read_rows(given, "unlabelled", decoder) if given else [])
+        for known, given in zip((features.sample.queries, features.sample.pool), unlabelled, strict=True)
+    )
+    if any(unlabelled) and not (queries or pool):
+        raise ConfigError(f"every unlabelled text stands in {features.path} already: nothing is left to label.")
+    student = sentence_transformer(backbone) if backbone else features.backbone
+    state = {name: tensor.numpy() for name, tensor in features.teacher_state.items()}
     teacher = None
-    if decoder is not None and (recipe == "short" or any(further)):
-        if "checkpoints" in made_by:
-            raise ConfigError(
-                f"the features in {source} are of checkpoints, and the short tier takes gradients of one model. Distil "
-                "them with --recipe static, without --unlabelled."
-            )
-        teacher = teacher_again(made_by, learnt, decoder)
+    if decoder is not None and (recipe == "short" or queries or pool):
+        teacher = _short_teacher(features, decoder)
     with folder.claim() as path:
-        if recipe != "paper":
-            solve = partial(
-                distil_static,
+        if recipe == "paper":
+            encoder = _distill_paper(student, train, validation, seed, features.provenance)
+        else:
+            encoder = distill_tier(
+                recipe,
                 student,
                 train,
                 validation,
                 ClosedFormRecipe(seed=seed),
-                expected=read_expected(source),
+                expected=features.expected,
+                decoder=decoder,
+                teacher=teacher,
+                unlabelled=(queries, pool),
+                provenance=features.provenance,
             )
-            labels = None
-            if any(further):
-                labels = PseudoLabels.by(solve(short=teacher, refit=False), *further)
-            encoder = solve(
-                forward=decoder if recipe == "forward" else None,
-                short=teacher if recipe == "short" else None,
-                pseudo=labels,
-                made_by=made_by,
-            )
-        else:
-            settings = PaperRecipe(seed=seed)
-            taught = train.queries, train.pool, train.influence
-            with progress("the paper's recipe", steps(len(train.queries), len(train.pool), settings)) as advance:
-                encoder = distil_paper(student, *taught, settings, advance=advance, made_by=made_by)
-            encoder.measured = measured(encoder, validation)
-        write_training(path, whole, [*further[0], *further[1]])
-        encoder.teacher_state = {name: tensor.numpy() for name, tensor in learnt.items()}
+        write_training(path, features.sample, [*queries, *pool])
+        encoder.teacher_state = state
+        encoder.base_model = _hub_id(backbone) if recipe == "paper" else features.base_model
         encoder.save(path)
         splits = {
             "train_queries": len(train.queries),
@@ -106,14 +96,49 @@ def distill(
             "validation_queries": len(validation.queries),
             "validation_pool": len(validation.pool),
         }
-        if any(further):
-            splits |= {"pseudo_queries": len(further[0]), "pseudo_pool": len(further[1])}
+        if queries or pool:
+            splits |= {"pseudo_queries": len(queries), "pseudo_pool": len(pool)}
         metrics = {"tier": encoder.tier, "validation": encoder.measured, "splits": splits}
         write_json(path / "metrics.json", metrics)
     return metrics
 
 
-def _refuse_recipe(source: Path, recipe: str, backbone: str | None, decoder: Decoder | None, labels: bool) -> None:
+def _hub_id(backbone: str | None) -> str | None:
+    """The name of a Sentence Transformers model that is not on this machine as a folder."""
+    return None if backbone is None or local(backbone) else backbone
+
+
+def _short_teacher(features: FeaturesFolder, decoder: Decoder) -> Teacher:
+    made_by = features.provenance.teacher
+    if made_by is not None and made_by.checkpoints:
+        raise ConfigError(
+            f"the features in {features.path} are of checkpoints, and the short tier takes gradients of one model. "
+            "Distill them with --recipe static, without --unlabelled."
+        )
+    return features.teacher(decoder)
+
+
+def _distill_paper(
+    backbone: Any, train: Sample, validation: Sample, seed: int, provenance: Provenance
+) -> InfluenceEncoder:
+    settings = PaperRecipe(seed=seed)
+    with progress("the paper's recipe", steps(len(train.queries), len(train.pool), settings)) as advance:
+        encoder = distill_paper(
+            backbone,
+            train.queries,
+            train.pool,
+            train.influence,
+            settings,
+            advance=advance,
+            provenance=provenance,
+        )
+    encoder.measured = measured(encoder, validation)
+    return encoder
+
+
+def _refuse_recipe(
+    features: FeaturesFolder, recipe: str, backbone: str | None, with_decoder: bool, labels: bool
+) -> None:
     """See that what a recipe needs is given, and nothing that it would not read."""
     if recipe not in get_args(Recipe):
         raise ConfigError(f"recipe is {recipe!r}, expected one of {', '.join(get_args(Recipe))}.")
@@ -123,16 +148,16 @@ def _refuse_recipe(source: Path, recipe: str, backbone: str | None, decoder: Dec
         raise ConfigError(
             f"--unlabelled goes with --recipe static or forward: the {recipe} recipe reads no such labels."
         )
-    if (recipe in DECODER_TIERS or labels) != (decoder is not None):
+    if (recipe in DECODER_TIERS or labels) != with_decoder:
         raise ConfigError(
             "the forward and the short recipe, and --unlabelled, run the decoder, nothing else does: give --decoder "
             "with one of them."
         )
     if recipe == "paper" and not backbone:
         raise ConfigError("the paper's recipe trains a Sentence Transformers model: name it with --encoder.")
-    if recipe != "paper" and (source / "pool" / "manifest.json").exists() and not (source / "backbone").exists():
+    if recipe != "paper" and not features.has_tables:
         raise ConfigError(
-            f"{source}: no decoder's table in backbone/, which the {recipe} recipe reads. Run `influcoder "
-            "features` again with --resume, or `influcoder import` with --decoder; or distil with --recipe paper "
+            f"{features.path}: no decoder's table in backbone/, which the {recipe} recipe reads. Run `influcoder "
+            "features` again with --resume, or `influcoder import` with --decoder; or distill with --recipe paper "
             "--encoder MODEL."
         )

@@ -1,6 +1,7 @@
 """The verb `evaluate` as a function: an encoder on features of data it has never seen."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,98 +9,116 @@ from typing import Any
 from influcoder.data.examples import normalised
 from influcoder.evaluation.evaluate import evaluate as judge
 from influcoder.evaluation.scorers import (
-    Bm25,
     EncoderScorer,
     ExactQueryScorer,
-    Random,
     Scorer,
     Surface,
     TeacherScorer,
-    Tfidf,
+    word_scorers,
 )
-from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
-from influcoder.store.store import refuse_difference
-from influcoder.student.backbone import sentence_transformer
-from influcoder.student.decoder_tables import check_decoder_tables
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.encoder_folder import teacher_of
-from influcoder.student.sample import _teacher_of, load_sample, refuse_seen, refuse_trained_on, split_sample
+from influcoder.student.features_folder import FeaturesFolder
+from influcoder.student.sample import Sample, refuse_seen, refuse_trained_on
 from influcoder.teachers.checkpoints import Checkpoint
-from influcoder.teachers.fitted import _learnt
-from influcoder.teachers.make import make_teacher, teacher_again
+from influcoder.teachers.make import make_teacher
+from influcoder.teachers.teacher import Teacher
+from influcoder.verbs.opening import (
+    AnyCheckpoints,
+    AnyDecoder,
+    AnyEncoder,
+    AnyFeatures,
+    open_checkpoints,
+    open_encoder,
+    open_features,
+)
 
 
 def evaluate(
-    encoder_folder: Path,
-    source: Path,
-    folder: Folder,
+    encoder: AnyEncoder,
+    features: AnyFeatures,
+    folder: Folder | None = None,
     *,
-    train: Path | None = None,
-    decoder: Decoder | None = None,
-    checkpoints: Sequence[Checkpoint] = (),
+    train: AnyFeatures | None = None,
+    decoder: AnyDecoder | None = None,
+    adapter: str | Path | None = None,
+    checkpoints: AnyCheckpoints | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Judge an encoder on features of data it has never seen, beside every rival that can be run.
 
     Args:
-        source: the features folder to test on.
-        train: the features folder the encoder was distilled from: fits `surface` on it.
+        features: what to test on.
+        folder: where the numbers are left, if they are.
+        train: the features that the encoder was distilled from: `surface` is fitted on them.
         decoder: runs the teacher with another seed (`exact`) and gives exact queries.
 
     Raises:
         DataError: the test holds examples the encoder was trained on, or `train` does.
-        StoreMismatch: the decoder is not the one the features in `source` come from.
+        StoreMismatch: the features are of another teacher than the encoder's, in any of its settings, or the decoder
+            is not the one they come from.
     """
-    made_by = _teacher_of(source)
-    teacher = None
-    if decoder is not None:
-        what = f"the features in {source} were computed"
-        teacher = teacher_again(made_by, _learnt(source, made_by), decoder, checkpoints=checkpoints, what=what)
-    encoder = InfluenceEncoder.load(encoder_folder, decoder=decoder)
-    there, now = (
-        {key: one.get(key) for key in ("teacher", "decoder", "tokenizer")} for one in (encoder.made_by, made_by)
+    encoder, decoder = open_encoder(encoder, decoder, adapter, checkpoints=checkpoints)
+    features, train = open_features(features), None if train is None else open_features(train)
+    saved = open_checkpoints(checkpoints, decoder, encoder.provenance)
+    teacher = None if decoder is None else features.teacher(decoder, saved)
+    encoder.provenance.of_features(fitted=False).refuse_other(
+        features.provenance.of_features(fitted=False),
+        f"{encoder.folder} was distilled from another teacher than {features.path}",
+        "Test on features of its own teacher, with the same settings.",
     )
-    what, remedy = f"{encoder_folder} was distilled from another teacher", "Test on features of its own teacher."
-    refuse_difference(what, there, now, remedy)
-    test = load_sample(source)
-    refuse_trained_on(encoder_folder, test)
-    scorers: list[Scorer] = [EncoderScorer("influcoder", encoder), Tfidf(), Bm25(), Random(seed)]
-    skipped = {"paper-recipe": "distil it with --recipe paper and evaluate that encoder"}
-    if (source / "backbone").exists():
-        check_decoder_tables(source)
-        scorers.append(EncoderScorer("untrained", InfluenceEncoder(sentence_transformer(source / "backbone"), None)))
+    test = features.sample
+    refuse_trained_on(encoder.folder or Path(), test)
+    scorers, skipped = _text_scorers(encoder, features, train, seed)
+    if teacher is None:
+        skipped |= dict.fromkeys(("exact", "influcoder-exact-query"), "give --decoder")
+    else:
+        if encoder.query_projector is not None:
+            scorers.append(ExactQueryScorer(encoder, teacher_of(encoder, teacher.decoder, saved)))
+        scorers.append(TeacherScorer(_with_another_seed(teacher, test, saved)))
+    with folder.claim() if folder else nullcontext() as path:
+        methods, _ = judge(scorers, test.influence, test.queries, test.pool, seed=seed)
+        made_by = features.provenance.teacher
+        reliability = methods["exact"]["per_query_spearman"] if "exact" in methods else None
+        metrics = {
+            "schema": 1,
+            "seeds": [seed],
+            "splits": {"test_queries": len(test.queries), "test_pool": len(test.pool), "overlap": 0},
+            "teacher": {"name": made_by.name if made_by else None, "reliability": reliability},
+            "methods": methods,
+            "skipped": skipped,
+        }
+        if path is not None:
+            write_json(path / "metrics.json", metrics)
+    return metrics
+
+
+def _text_scorers(
+    encoder: InfluenceEncoder, features: FeaturesFolder, train: FeaturesFolder | None, seed: int
+) -> tuple[list[Scorer], dict[str, str]]:
+    """What scores texts without a gradient; and what is left out, with what would bring it."""
+    words, skipped = word_scorers(seed)
+    scorers: list[Scorer] = [EncoderScorer("influcoder", encoder), *words]
+    skipped["paper-recipe"] = "distill it with --recipe paper and evaluate that encoder"
+    if features.has_tables:
+        scorers.append(EncoderScorer("untrained", InfluenceEncoder(features.backbone, None)))
     else:
         skipped["untrained"] = "import the features with --decoder"
     if train is None or encoder.head is None:
         skipped["surface"] = "give --train-features and a static encoder"
     else:
-        learnt_from = load_sample(train)
-        refuse_seen({normalised(one) for one in (*learnt_from.queries, *learnt_from.pool)}, test)
-        scorers.append(Surface(encoder).fit(*split_sample(learnt_from, seed)))
-    reliability = None
-    if teacher is None:
-        skipped |= dict.fromkeys(("exact", "influcoder-exact-query"), "give --decoder")
-    else:
-        if encoder.query_projector is not None:
-            scorers.append(ExactQueryScorer(encoder, teacher_of(encoder, teacher.decoder, checkpoints)))
-        half = max(4, min(teacher.settings.fit_examples, len(test.pool) // 2))
-        other = replace(teacher.settings, seed=teacher.settings.seed + 1, fit_examples=half)
-        again = make_teacher(teacher.decoder, other, checkpoints=checkpoints)
-        again.fit(test.pool, test.queries)
-        scorers.append(TeacherScorer(again))
-    with folder.claim() as path:
-        methods, _ = judge(scorers, test.influence, test.queries, test.pool, seed=seed)
-        if "exact" in methods:
-            reliability = methods["exact"]["per_query_spearman"]
-        metrics = {
-            "schema": 1,
-            "seeds": [seed],
-            "splits": {"test_queries": len(test.queries), "test_pool": len(test.pool), "overlap": 0},
-            "teacher": {"name": made_by["teacher"], "reliability": reliability},
-            "methods": methods,
-            "skipped": skipped,
-        }
-        write_json(path / "metrics.json", metrics)
-    return metrics
+        texts = {normalised(example) for example in (*train.sample.queries, *train.sample.pool)}
+        refuse_seen(texts, features.sample)
+        scorers.append(Surface(encoder).fit(*train.split(seed)))
+    return scorers, skipped
+
+
+def _with_another_seed(teacher: Teacher, test: Sample, checkpoints: Sequence[Checkpoint]) -> Teacher:
+    """The same teacher with other random projections, and fitted on another sample: the ceiling of any student."""
+    half = max(4, min(teacher.settings.fit_examples, len(test.pool) // 2))
+    settings = replace(teacher.settings, seed=teacher.settings.seed + 1, fit_examples=half)
+    again = make_teacher(teacher.decoder, settings, checkpoints=checkpoints)
+    again.fit(test.pool, test.queries)
+    return again

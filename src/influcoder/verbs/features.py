@@ -1,6 +1,7 @@
 """The verb `features` as a function: it fills a features folder, which it claims, and leaves its numbers there."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,25 +11,27 @@ from influcoder.model.decoder import Decoder
 from influcoder.runners.runner import InProcess, Runner
 from influcoder.store.disk_space import held_bytes, refuse_full_disk
 from influcoder.store.files import write_json
-from influcoder.store.output_folder import Folder
+from influcoder.store.output_folder import Folder, local
 from influcoder.student.decoder_tables import bytes_of_tables, write_decoder_tables
 from influcoder.teachers.check import check_teacher
-from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.fitted import fitted
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.teacher import Teacher
-from influcoder.teachers.write import Side, bytes_to_write, write_sides
+from influcoder.teachers.write import RoleExamples, bytes_to_write, write_sides
+from influcoder.verbs.opening import AnyCheckpoints, AnyDecoder, Rows, open_checkpoints, open_decoder, read_rows
 
 
 def features(
-    decoder: Decoder,
-    queries: Sequence[Example],
-    pool: Sequence[Example],
+    decoder: AnyDecoder,
+    queries: Rows,
+    pool: Rows,
     folder: Folder,
     settings: TeacherSettings,
     *,
-    checkpoints: Sequence[Checkpoint] = (),
+    adapter: str | Path | None = None,
+    checkpoints: AnyCheckpoints | None = None,
+    max_length: int = 1024,
     max_reject_rate: float = 0.01,
     runner: Runner = InProcess(),  # noqa: B008 - holds nothing
 ) -> dict[str, Any]:
@@ -40,12 +43,15 @@ def features(
     Args:
         runner: who makes the shards.
     """
-    teacher = make_teacher(decoder, settings, checkpoints=checkpoints)
+    saved = open_checkpoints(checkpoints, decoder, max_length)
+    decoder = open_decoder(decoder, adapter, max_length, folder.share.device())
+    queries, pool = read_rows(queries, "queries", decoder), read_rows(pool, "pool", decoder)
+    teacher = make_teacher(decoder, settings, checkpoints=saved)
     with folder.claim() as path:
         refuse_full_disk(path, bytes_of_features(teacher, queries, pool) - held_bytes(path))
-        facts = check_teacher(decoder, queries, pool, settings, checkpoints)
+        facts = check_teacher(decoder, queries, pool, settings, saved)
         fitted(teacher, pool, queries, path)
-        sides = [Side("query", queries, path / "queries"), Side("pool", pool, path / "pool")]
+        sides = [RoleExamples("query", queries, path / "queries"), RoleExamples("pool", pool, path / "pool")]
         written = write_sides(teacher, sides, max_reject_rate=max_reject_rate, share=folder.share, runner=runner)
         stores = dict(zip(("queries", "pool"), written, strict=True))
         if folder.share.index == 0:
@@ -56,11 +62,21 @@ def features(
             if store is not None
             for flag in ("prompt_cut", "completion_cut", "no_gradient", "rejected")
         }
-        metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.made_by, **facts, **flags}
+        metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.provenance.json(), **facts, **flags}
+        if decoder.tokeniser.left_out:  # counted where the rows were read
+            metrics["left_out"] = dict(decoder.tokeniser.left_out)
+        if base := _hub_id(decoder):
+            metrics["base_model"] = base
         if folder.share.count > 1:
             metrics["unfinished"] = [side for side, store in stores.items() if store is None]
         write_json(path / folder.share.named("metrics.json"), metrics)
     return metrics
+
+
+def _hub_id(decoder: Decoder) -> str | None:
+    """The name of a decoder that came from the hub; its adapter's base where it has one."""
+    name = str(decoder.model.config.name_or_path)
+    return name if decoder.fingerprint.revision and not local(name) else None
 
 
 def bytes_of_features(teacher: Teacher, queries: Sequence[Example], pool: Sequence[Example]) -> int:

@@ -1,37 +1,35 @@
-"""The verbs of the index as functions: make it, change it, score all of it.
-
-Each writes into one folder, which it claims, and leaves its numbers in `metrics.json` there.
-"""
+"""The verb `index` as functions: make an index, change it. Its folder is claimed, and its numbers left there."""
 
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, get_args
 
 from influcoder.data.examples import Example
+from influcoder.errors import ConfigError
 from influcoder.indexes import build as indexing
-from influcoder.indexes.build import ASKED, Choice
+from influcoder.indexes.build import Choice
+from influcoder.indexes.change import change, made_searchable
 from influcoder.indexes.index import Index
-from influcoder.model.decoder import Decoder
-from influcoder.progress import progress
 from influcoder.runners.runner import InProcess, Runner
-from influcoder.store.files import atomic_file, read_json, write_json
+from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
-from influcoder.student.encoder import InfluenceEncoder
+from influcoder.verbs.opening import AnyDecoder, AnyEncoder, open_encoder, open_whole_index
+
+CHOICES = [name for names in get_args(Choice) for name in get_args(names)]
+"""of a code"""
 
 
 def index(
-    encoder: InfluenceEncoder,
+    encoder: AnyEncoder,
     pool: Iterable[Example],
     folder: Folder,
     *,
     code: Choice = "auto",
     approximate: bool = False,
     runner: Runner = InProcess(),  # noqa: B008 - holds nothing
+    decoder: AnyDecoder | None = None,
+    adapter: str | Path | None = None,
 ) -> dict[str, Any]:
     """Embed `pool`, which may be a stream, and make it searchable.
 
@@ -39,7 +37,13 @@ def index(
         code: how vectors are stored; "auto" takes the smallest that keeps the rankings of the first rows.
         approximate: make an IVF-PQ index beside it, which answers faster and not always alike.
         runner: who makes the shards.
+
+    Raises:
+        ConfigError: no such code.
     """
+    if code not in CHOICES:
+        raise ConfigError(f"code is {code!r}, expected one of {', '.join(CHOICES)}.")
+    encoder, _ = open_encoder(encoder, decoder, adapter)
     began = time.perf_counter()
     with folder.claim() as path:
         store, measured = indexing.build(encoder, pool, path, code=code, share=folder.share, runner=runner)
@@ -50,7 +54,7 @@ def index(
         metrics |= {"code": built.code.name, "bytes_per_example": built.code.bytes}
         metrics |= {"codes": measured} if measured else {}
         metrics["seconds"] = round(time.perf_counter() - began, 2)
-        metrics |= _made_searchable(built, approximate)
+        metrics |= made_searchable(built, approximate)
         write_json(path / "metrics.json", metrics)
     return metrics
 
@@ -61,65 +65,11 @@ def change_index(
     add: Iterable[Example] | None = None,
     remove: Sequence[str] = (),
     approximate: bool = False,
-    decoder: Decoder | None = None,
+    decoder: AnyDecoder | None = None,
+    adapter: str | Path | None = None,
 ) -> dict[str, Any]:
     """Append rows to a finished index, or forget some; a reader sees it as it was or as it is, nothing between.
 
-    A run that was stopped is started again with the same arguments. An id that is there is not added again; to
-    replace a row, remove it first.
-
-    Args:
-        add: examples to embed and append.
-        remove: ids whose vectors, texts and metadata are deleted from disk.
-        approximate: make the IVF-PQ index, of what is there then.
+    Args and behaviour are those of `influcoder.indexes.change.change`.
     """
-    opened = Index(folder, decoder=decoder)
-    with Folder(folder, resume=True).claim() as path:
-        found: dict[str, Any] = {}
-        if remove:
-            opened.approximate.forget()  # it holds what has to go
-            _, removed = indexing.remove(opened.store, remove)
-            found |= removed
-        if add is not None:
-            _, added = indexing.add(Index(path).store, opened.encoder, add)
-            found |= added
-        changed = Index(path, decoder=decoder)
-        found = {"rows": len(changed)} | found | _made_searchable(changed, approximate)
-        earlier = read_json(path / "metrics.json", "Delete it.") if (path / "metrics.json").exists() else {}
-        write_json(path / "metrics.json", earlier | found)
-    return found
-
-
-def score(index: Index, queries: Sequence[Example], folder: Folder, *, where: str | None = None) -> dict[str, Any]:
-    """Write the score of every row for every query as `scores.parquet`: id, and a column `score:ID` a query.
-
-    Rows are read, scored and written a shard at a time, so that memory does not grow with the pool.
-    """
-    vectors = index.encoder.encode_query(queries)
-    names = [f"score:{query.id}" for query in queries]
-    schema = pa.schema([("id", pa.string()), *((name, pa.float32()) for name in names)])
-    began, rows = time.perf_counter(), 0
-    with folder.claim() as path:
-        with (  # the file is put in place once the writer has written its footer
-            atomic_file(path / "scores.parquet") as file,
-            pq.ParquetWriter(file, schema, write_page_checksum=True) as writer,
-            progress("scoring the pool", len(index)) as advance,
-        ):
-            for ids, scores in index.iter_scores(vectors, where=where):
-                columns = [ids.combine_chunks(), *map(pa.array, scores)]
-                writer.write_batch(pa.record_batch(columns, schema=schema))
-                rows += len(ids)
-                advance(len(ids))
-        metrics = {"rows": rows, "queries": len(queries), "seconds": round(time.perf_counter() - began, 3)}
-        write_json(path / "metrics.json", metrics)
-    return metrics
-
-
-def _made_searchable(index: Index, approximate: bool) -> dict[str, Any]:
-    """Make the FAISS index that a pool of its size, or the user, wants."""
-    if not approximate:
-        index.approximate.refresh(index)
-        return {}
-    rows = np.linspace(0, len(index) - 1, min(ASKED, len(index))).astype(int)
-    queries = index.encoder.encode_query([index.example(int(row)) for row in rows])
-    return {"approximate": index.approximate.make(index, queries)}
+    return change(open_whole_index(folder, decoder, adapter), add=add, remove=remove, approximate=approximate)[1]

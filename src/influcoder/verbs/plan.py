@@ -16,8 +16,8 @@ from influcoder.data.preview import Glance
 from influcoder.data.seen_ids import BYTES_AN_ID
 from influcoder.indexes.build import SAMPLE_ROWS, SHARD_ROWS, Choice, choose_code, embed, measure_codes, shard_columns
 from influcoder.indexes.faiss_index import EXACT_ROWS, pq_bytes
-from influcoder.store.codes import Code
 from influcoder.store.disk_space import in_words
+from influcoder.store.scalar_code import ScalarCode
 from influcoder.student.decoder_tables import bytes_of_tables
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.teachers.teacher import Teacher
@@ -71,7 +71,7 @@ def plan_index(
     exact = None
     if teacher is not None:
         slow = _probe(lambda some: teacher.features(some, "pool"), pool.sample[:FEATURE_PROBE])
-        size = round(pool.rows * (teacher.bytes_per_example + text_bytes(pool.sample)))
+        size = round(pool.rows * (teacher.code.bytes + text_bytes(pool.sample)))
         exact = {"seconds": pool.rows / slow["rows_per_second"], "disk_bytes": size, "probe": slow}
     # A shard of rows at a time, as they are read and as the columns they are written as; and a hash an id.
     held = 2 * _held(pool.sample) * min(pool.rows, SHARD_ROWS) + BYTES_AN_ID * pool.rows
@@ -86,14 +86,14 @@ def plan_index(
     }
 
 
-def _code(encoder: InfluenceEncoder, pool: Glance, choice: Choice) -> Code:
+def _code(encoder: InfluenceEncoder, pool: Glance, choice: Choice) -> ScalarCode:
     """The code that `index` takes; "auto" chooses on these rows as it chooses on its first."""
     vectors = embed(encoder, pool.sample)
     if choice == "auto" and pool.rows < SAMPLE_ROWS:
         choice = "float16"
     if choice == "auto":
         choice = choose_code(measure_codes(encoder, pool.sample, vectors))
-    return Code.fit(choice, vectors)
+    return ScalarCode.fit(choice, vectors)
 
 
 def plan_in_words(plan: dict[str, Any], free: int) -> str:

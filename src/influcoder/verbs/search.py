@@ -1,66 +1,196 @@
-"""The verbs of the command line as functions: folders in, folders out.
+"""The verbs `search` and `select`: what an index says of some queries."""
 
-Each writes into one output folder, which it claims (`influcoder.store.output_folder.claim`), and leaves its numbers in
-`metrics.json` there.
-"""
+from pathlib import Path
+from typing import Any, overload
 
-from collections.abc import Sequence
-from typing import Any
-
-from influcoder.attribution.search import Hits, Searchable
+from influcoder.attribution.search import Hits
 from influcoder.attribution.search import search as search_index
-from influcoder.attribution.selection import Selection
+from influcoder.attribution.selection import FILE, Selection
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.indexes.index import Index
 from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
 from influcoder.student.encoder_folder import teacher_of
-from influcoder.teachers.checkpoints import Checkpoint
+from influcoder.verbs.opening import (
+    AnyCheckpoints,
+    AnyDecoder,
+    AnyIndex,
+    Rows,
+    open_any_index,
+    open_checkpoints,
+    open_whole_index,
+    read_rows,
+)
+
+
+@overload
+def search(
+    index: AnyIndex,
+    queries: Rows,
+    *,
+    k: int = ...,
+    opponents: bool = ...,
+    verify: int = ...,
+    decoder: AnyDecoder | None = ...,
+    adapter: str | Path | None = ...,
+    checkpoints: AnyCheckpoints | None = ...,
+    where: str | None = ...,
+    approximate: bool = ...,
+) -> list[Hits]: ...
+
+
+@overload
+def search(
+    index: AnyIndex,
+    queries: None = ...,
+    *,
+    prompt: str,
+    completion: str,
+    k: int = ...,
+    opponents: bool = ...,
+    verify: int = ...,
+    decoder: AnyDecoder | None = ...,
+    adapter: str | Path | None = ...,
+    checkpoints: AnyCheckpoints | None = ...,
+    where: str | None = ...,
+    approximate: bool = ...,
+) -> Hits: ...
 
 
 def search(
-    index: Searchable,
-    queries: Sequence[Example],
+    index: AnyIndex,
+    queries: Rows | None = None,
     *,
-    k: int,
-    opponents: bool,
-    verify: int,
-    decoder: Decoder | None,
-    checkpoints: Sequence[Checkpoint] = (),
+    prompt: str | None = None,
+    completion: str | None = None,
+    k: int = 10,
+    opponents: bool = False,
+    verify: int = 0,
+    decoder: AnyDecoder | None = None,
+    adapter: str | Path | None = None,
+    checkpoints: AnyCheckpoints | None = None,
     where: str | None = None,
     approximate: bool = False,
-) -> list[Hits]:
-    """Proponents or opponents of each query; with a decoder, from real query gradients."""
-    teacher = None if decoder is None else teacher_of(index.encoder, decoder, checkpoints)
-    return search_index(
-        index, queries, k=k, opponents=opponents, verify=verify, teacher=teacher, where=where, approximate=approximate
+) -> list[Hits] | Hits:
+    """Find the pool examples that push the model towards a completion, or away from it.
+
+    Args:
+        index: its folder, or the loaded `Index`.
+        queries: files, a list of rows or of `Example`s, or a `datasets.Dataset`; or else
+        prompt, completion: what one user asks, and what the model says.
+        k: how many examples to find for each query.
+        opponents: find those that push away instead.
+        verify: how many of the best candidates the decoder's real gradients re-score; 0 for none.
+        decoder: the one that the encoder was distilled from: the query's own gradient is then used. A folder, hub id or
+            `Decoder`.
+        adapter: its LoRA adapter, if it is not loaded yet and had one.
+        checkpoints: those that the teacher took its gradients from, if it did.
+        where: look only at rows whose metadata is like this, as "genre=code,tokens<200".
+        approximate: ask the IVF-PQ index that `index(approximate=True)` made, not every row.
+
+    Returns:
+        A list of `Hits`, one for each query and in their order; of a prompt and completion, its `Hits` alone. A hit has
+        rank, score (above 0 raises the likelihood of the completion), exact (the teacher's, where verified) and
+        example.
+
+    Raises:
+        ConfigError: both queries and a prompt were given, or neither; or settings that do not go together.
+        DataError: a query cannot be read.
+        StoreError: not an index, or a damaged one.
+        StoreMismatch: the decoder is not the one that the encoder was distilled from.
+
+    >>> import influcoder
+    >>> hits = influcoder.search("index", prompt="What is the capital of France?", completion="Paris", k=3)
+    >>> [hit.rank for hit in hits]
+    [1, 2, 3]
+    >>> len(influcoder.search("index", [{"question": "Two plus two?", "answer": "four"}]))
+    1
+    """
+    refuse_no_question(queries, prompt, completion)
+    opened, loaded = open_any_index(index, decoder, adapter, checkpoints=checkpoints)
+    asked = questions(queries, prompt, completion, loaded)
+    teacher = None
+    if loaded is not None:
+        saved = open_checkpoints(checkpoints, loaded, opened.encoder.provenance)
+        teacher = teacher_of(opened.encoder, loaded, saved)
+    found = search_index(
+        opened, asked, k=k, opponents=opponents, verify=verify, teacher=teacher, where=where, approximate=approximate
     )
+    return found if queries is not None else found[0]
+
+
+def refuse_no_question(queries: object, prompt: str | None, completion: str | None) -> None:
+    """See that there are queries, or one prompt and completion.
+
+    Raises:
+        ConfigError: both, or neither.
+    """
+    if queries is not None and (prompt or completion):
+        raise ConfigError("--queries was given with --query or --completion; give one question, or --queries.")
+    if queries is None and (not prompt or not completion or not completion.strip()):
+        missing = "--completion" if prompt else "--query"
+        raise ConfigError(
+            f'{missing} is missing. Give what the model was asked and what it answered, as --query "Where was Ada '
+            'Lovelace born?" --completion "In Paris.", or files of such rows with --queries.'
+        )
+
+
+def questions(
+    queries: Rows | None, prompt: str | None, completion: str | None, decoder: Decoder | None = None
+) -> list[Example]:
+    """What is asked: some queries, read for a decoder if there is one; or one prompt and completion."""
+    if queries is not None:
+        return read_rows(queries, "queries", decoder)
+    return [Example.question(prompt or "", completion or "")]
 
 
 def select(
-    index: Index,
-    queries: Sequence[Example],
-    folder: Folder,
+    index: AnyIndex,
+    queries: Rows,
     *,
     top: float | None = None,
     drop: float | None = None,
     threshold: float | None = None,
-) -> dict[str, Any]:
-    """Keep pool rows by their mean influence on `queries`: exactly one rule of `top`, `drop`, `threshold`."""
-    if sum(rule is not None for rule in (top, drop, threshold)) != 1:
-        raise ConfigError("give exactly one of --top, --drop and --threshold.")
+    decoder: AnyDecoder | None = None,
+    adapter: str | Path | None = None,
+) -> Selection:
+    """Keep or leave out pool examples by their mean influence on some queries; exactly one rule.
+
+    Args:
+        index: its folder, or the loaded `Index`.
+        queries: files, a list of rows or of `Example`s, or a `datasets.Dataset`.
+        top: keep this share (0 to 1) of highest scores.
+        drop: leave this share of highest scores out, where the queries show what is unwanted.
+        threshold: keep scores of at least this.
+        decoder: what an encoder of the short or forward tier reads the queries with.
+        adapter: its LoRA adapter, if it is not loaded yet and had one.
+
+    Returns:
+        A `Selection`: `kept` and `rejected` rows with scores and reasons, `rethreshold` for another rule, `to_dataset`
+        for the kept rows in their own columns, `save`.
+
+    Raises:
+        ConfigError: not exactly one rule, or a share that is none; or the index is in LanceDB.
+        DataError, StoreError: queries or index cannot be read.
+
+    >>> import influcoder
+    >>> selection = influcoder.select("index", "queries.jsonl", top=0.1)
+    >>> len(selection.kept), len(selection.rejected), selection.to_dataset().column_names
+    (6, 54, ['id', 'prompt', 'completion'])
+    """
+    opened, loaded = open_any_index(index, decoder, adapter)
+    opened = open_whole_index(opened)
+    asked = read_rows(queries, "queries", loaded)
     # A mean of inner products is the inner product with the mean.
-    scores = index.scores(index.encoder.encode_query(queries).mean(axis=0, keepdims=True))[0]
-    if top is not None:
-        selection = Selection.top(index.ids, scores, share=top)
-    elif drop is not None:
-        selection = Selection.drop(index.ids, scores, share=drop)
-    else:
-        selection = Selection.above(index.ids, scores, threshold=float(threshold or 0))
+    scores = opened.scores(opened.encoder.encode_query(asked).mean(axis=0, keepdims=True))[0]
+    return Selection.of(opened, scores, top=top, drop=drop, threshold=threshold)
+
+
+def write_selection(selection: Selection, folder: Folder) -> dict[str, Any]:
+    """Leave a selection and its numbers in a folder."""
     with folder.claim() as path:
-        selection.save(path / "selection.parquet")
-        metrics = {"rows": len(index), "kept": len(selection.kept_ids), "rule": selection.rule}
+        selection.save(path / FILE)
+        metrics = {"rows": len(selection.ids), "kept": len(selection.kept_ids), "rule": selection.rule}
         write_json(path / "metrics.json", metrics)
     return metrics

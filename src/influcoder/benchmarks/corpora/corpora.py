@@ -12,8 +12,8 @@ Facts are asked for by a paraphrase of the statement. Beside each statement stan
 subject with the true object, and another subject with the false object, so that a word alone does not win.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influcoder.benchmarks.corpora import hub
+from influcoder.benchmarks.corpora.problem import Problem, Split
+from influcoder.benchmarks.settings import Budget
 from influcoder.data.examples import Example, example_from_row, normalised
-from influcoder.data.reading import read_rows
+from influcoder.data.row_files import read_rows
 from influcoder.errors import DataError
 
 HUB = Path("hub")
-POOLS = ("dolly", "benign_chat")
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How many queries and pool examples there are to learn from, and how many to test on.
-
-    Attributes:
-        more_queries, more_pool: further examples to learn from; of tasks fewer where their corpus ends, of facts
-            no more queries than there are among the further pool examples.
-    """
-
-    train_queries: int = 500
-    train_pool: int = 1000
-    test_queries: int = 200
-    test_pool: int = 400
-    more_queries: int = 0
-    more_pool: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Disjoint examples: (queries, pool) to learn from, validation included, and to test on.
-
-    Attributes:
-        more: what can be learnt from beside `train`.
-    """
-
-    train: tuple[list[Example], list[Example]]
-    test: tuple[list[Example], list[Example]]
-    more: tuple[list[Example], list[Example]] = field(default_factory=lambda: ([], []))
-
-
-def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Split:
+def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Problem:
     """BIG-Bench Hard on one of `POOLS`, shuffled by the seed; no text stands on a side twice.
 
     Raises:
@@ -69,14 +40,16 @@ def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Split:
     asked, needed = budget.train_queries + budget.test_queries, budget.train_pool + budget.test_pool
     queries = shuffled(bbh(data), asked, "bbh", rng, more=budget.more_queries)
     rows = shuffled(POOL_READERS[pool](data), needed, pool, rng, more=budget.more_pool)
-    return Split(
-        (queries[: budget.train_queries], rows[: budget.train_pool]),
-        (queries[budget.train_queries : asked], rows[budget.train_pool : needed]),
-        (queries[asked:], rows[needed:]),
+    return Problem(
+        rows[budget.train_pool : needed],
+        queries[budget.train_queries : asked],
+        ["task"] * budget.test_queries,
+        train=Split(queries[: budget.train_queries], rows[: budget.train_pool]),
+        unlabelled=Split(queries[asked:], rows[needed:]),
     )
 
 
-def facts(data: Path, budget: Budget, seed: int) -> Split:
+def facts(data: Path, budget: Budget, seed: int) -> Problem:
     """Facts asked for by a paraphrase, on a pool of their statements, look-alikes of them, and Dolly rows.
 
     Metadata say the `fact` of each, and the `kind` of a pool row: statement, same-subject, same-object, plain.
@@ -85,53 +58,50 @@ def facts(data: Path, budget: Budget, seed: int) -> Split:
     rng = np.random.default_rng(seed)
     pools = (budget.train_pool, budget.test_pool, budget.more_pool)
     counts = [pool * 3 // 10 for pool in pools]
-    chosen = _facts(counterfact(data), sum(counts), rng)
-    plain = shuffled(dolly(data), sum(pools) - 3 * sum(counts), "dolly", rng)
-    sides, done, taken = [], 0, 0
+    chosen = iter(_facts(counterfact(data), sum(counts), rng))
+    plain = iter(shuffled(dolly(data), sum(pools) - 3 * sum(counts), "dolly", rng))
+    sides = []
     for count, pool in zip(counts, pools, strict=True):
-        mine = chosen[done : done + count]
-        rest = plain[taken : taken + pool - 3 * count]
-        rows = [row for one in mine for row in _statements(one)] + rest
-        sides.append(([_question(one) for one in mine], [rows[i] for i in rng.permutation(len(rows))]))
-        done, taken = done + count, taken + len(rest)
-    return Split(sides[0], sides[1], (sides[2][0][: budget.more_queries], sides[2][1]))
+        mine = list(islice(chosen, count))
+        rows = [row for fact in mine for row in _statements(fact)] + list(islice(plain, pool - 3 * count))
+        sides.append(Split([_question(fact) for fact in mine], [rows[place] for place in rng.permutation(len(rows))]))
+    train, test, (more_queries, more_pool) = sides
+    unlabelled = Split(more_queries[: budget.more_queries], more_pool)
+    return Problem(test.pool, test.queries, ["question"] * len(test.queries), train=train, unlabelled=unlabelled)
 
 
 def states(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:
     """(n_queries, n_pool) whether a pool row is the very statement a question asks for."""
-    stated = [one.metadata["fact"] if one.metadata.get("kind") == "statement" else None for one in pool]
+    stated = [row.metadata["fact"] if row.metadata.get("kind") == "statement" else None for row in pool]
     return np.array([[fact == query.metadata["fact"] for fact in stated] for query in queries])
 
 
 def counterfact(data: Path) -> list[dict[str, Any]]:
     """The rows of CounterFact as they are."""
-    return read_rows(_file(data, "counterfact"))
+    return _rows(data, "counterfact")
 
 
 def bbh(data: Path) -> list[Example]:
     """`Q: ...` and `A:`, as the paper asks without its worked examples; 24 tasks."""
+    rows = hub.bbh_rows() if data == HUB else _rows(data, "bbh")
     return [
         Example(f"bbh-{number}", f"Q: {row['input']}\nA:", f" {row['target']}", metadata={"task": row["task"]})
-        for number, row in enumerate(hub.bbh_rows() if data == HUB else read_rows(_file(data, "bbh")))
+        for number, row in enumerate(rows)
     ]
 
 
 def dolly(data: Path) -> list[Example]:
     """Instructions with their responses, as chats."""
+    rows = hub.rows(hub.DOLLY, None, "train") if data == HUB else _rows(data, "dolly")
     return [
-        _named(f"dolly-{number}", {name: row[name] for name in ("instruction", "context", "response")})
-        for number, row in enumerate(
-            hub.rows(hub.DOLLY, None, "train") if data == HUB else read_rows(_file(data, "dolly"))
-        )
+        example_from_row({"id": f"dolly-{number}"} | {key: row[key] for key in ("instruction", "context", "response")})
+        for number, row in enumerate(rows)
     ]
 
 
 def benign_chat(data: Path) -> list[Example]:
     """Prompts with their responses, as chats; the genre as metadata."""
-    return [
-        _named(f"chat-{number}", {"question": row["prompt"], "answer": row["response"], "genre": row["genre"]})
-        for number, row in enumerate(read_rows(_file(data, "benign_chat")))
-    ]
+    return _chats("chat", _rows(data, "benign_chat"), "genre")
 
 
 def toxicity(data: Path) -> list[Example]:
@@ -139,28 +109,27 @@ def toxicity(data: Path) -> list[Example]:
 
     Ids are numbers: no text is ever shown.
     """
-    return [
-        _named(
-            f"toxicity-{number}",
-            {"question": row["prompt"], "answer": row["response"]}
-            | {name: row[name] for name in ("label", "source", "origin")},
-        )
-        for number, row in enumerate(read_rows(_file(data, "toxicity")))
-    ]
+    return _chats("toxicity", _rows(data, "toxicity"), "label", "source", "origin")
 
 
 POOL_READERS = {"dolly": dolly, "benign_chat": benign_chat}
 
 
-def _file(data: Path, name: str) -> Path:
+def _rows(data: Path, name: str) -> list[dict[str, Any]]:
     path = data / name / f"{name}.jsonl.gz"
     if not path.is_file():
         raise DataError(f"{path}: not there. --data names a folder that holds {name}/{name}.jsonl.gz.")
-    return path
+    return read_rows(path)
 
 
-def _named(name: str, row: dict[str, Any]) -> Example:
-    return example_from_row(row | {"id": name})
+def _chats(prefix: str, rows: Iterable[dict[str, Any]], *metadata: str) -> list[Example]:
+    return [
+        example_from_row(
+            {"id": f"{prefix}-{number}", "question": row["prompt"], "answer": row["response"]}
+            | {key: row[key] for key in metadata}
+        )
+        for number, row in enumerate(rows)
+    ]
 
 
 def shuffled(
@@ -169,42 +138,37 @@ def shuffled(
     """`count` of the examples in random order, all of them when None, each text once.
 
     Args:
-        more: examples beyond `count` that are welcome where there are any.
+        more: how many examples beyond `count` to give, where there are any.
 
     Raises:
         DataError: there are fewer.
     """
-    seen: set[str] = set()
-    found: list[Example] = []
+    different: dict[str, Example] = {}
     for place in rng.permutation(len(examples)):
-        text = normalised(examples[place])
-        if text not in seen:
-            seen.add(text)
-            found.append(examples[place])
-        if count is not None and len(found) == count + more:
-            return found
-    if count is None or len(found) >= count:
-        return found
-    raise DataError(f"{name}: {len(found)} different examples, {count} are needed.")
+        different.setdefault(normalised(examples[place]), examples[place])
+        if count is not None and len(different) == count + more:
+            break
+    if count is not None and len(different) < count:
+        raise DataError(f"{name}: {len(different)} different examples, {count} are needed.")
+    return list(different.values())
 
 
 def _facts(rows: list[dict[str, Any]], count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Rows whose subjects are all different, look-alikes' aside, and whose texts are too."""
+    """Rows of different subjects and different texts; look-alikes may share a subject."""
     subjects: set[str] = set()
     texts: set[str] = set()
-    found: list[dict[str, Any]] = []
+    facts: list[dict[str, Any]] = []
     for place in rng.permutation(len(rows)):
         row = rows[place]
-        one = [_question(row), *_statements(row)]
-        names = {row["subject"]}
-        if names & subjects or {normalised(each) for each in one} & texts:
+        mine = {normalised(example) for example in (_question(row), *_statements(row))}
+        if row["subject"] in subjects or mine & texts:
             continue
-        subjects |= names
-        texts |= {normalised(each) for each in one}
-        found.append(row)
-        if len(found) == count:
-            return found
-    raise DataError(f"counterfact: {len(found)} different facts, {count} are needed.")
+        subjects.add(row["subject"])
+        texts |= mine
+        facts.append(row)
+        if len(facts) == count:
+            return facts
+    raise DataError(f"counterfact: {len(facts)} different facts, {count} are needed.")
 
 
 def _question(row: dict[str, Any]) -> Example:

@@ -1,4 +1,4 @@
-"""DATE-LM's own sets by hub id, as worlds.
+"""DATE-LM's own sets by hub id, as problems.
 
     DataAttributionEval/Toxicity-Bias-Filtering:SUBSET   train {prompt, response, type} and ref; students learn from
                                                          Dolly and JailbreakBench's behaviours
@@ -15,7 +15,7 @@ import numpy as np
 
 from influcoder.benchmarks.corpora import hub
 from influcoder.benchmarks.corpora.corpora import HUB, dolly, shuffled
-from influcoder.benchmarks.methods.bench import World
+from influcoder.benchmarks.corpora.problem import Problem, train_and_validation
 from influcoder.data.examples import Example, example_from_row
 
 
@@ -24,14 +24,14 @@ def names(data: Path, dataset: str) -> bool:
     return str(data).split(":")[0] == dataset
 
 
-def toxic_world(data: Path, train_queries: int, train_pool: int, seed: int) -> World:
+def toxic_problem(data: Path, train_queries: int, train_pool: int, seed: int) -> Problem:
     """DATE-LM's pool and references; unsafe requests and Dolly rows to learn from."""
-    rng, subset = np.random.default_rng(seed), _subset(data)
+    rng = np.random.default_rng(seed)
     pool, references = (
-        [_toxic(f"{split}-{number}", row) for number, row in enumerate(hub.rows(hub.TOXICITY, subset, split))]
+        [_toxic(f"{split}-{number}", row) for number, row in enumerate(hub.rows(hub.TOXICITY, _subset(data), split))]
         for split in ("train", "ref")
     )
-    taken = {one.prompt for one in (*pool, *references)}
+    taken = {example.prompt for example in (*pool, *references)}
     behaviours = [
         _asked(f"jbb-{number}", row["Goal"], row["Target"], label="unsafe", source="jailbreakbench")
         for number, row in enumerate(hub.rows(hub.BEHAVIOURS, "behaviors", "harmful"))
@@ -39,53 +39,29 @@ def toxic_world(data: Path, train_queries: int, train_pool: int, seed: int) -> W
     ]
     others = min(train_pool // 6, len(behaviours) // 2)
     unsafe = shuffled(behaviours, others + min(train_queries, len(behaviours) - others), hub.BEHAVIOURS, rng)
-    benign = [one for one in dolly(HUB) if one.prompt not in taken]
+    benign = [row for row in dolly(HUB) if row.prompt not in taken]
     learnt = [*shuffled(benign, train_pool - others, hub.DOLLY, rng), *unsafe[:others]]
-    learnt = [learnt[place] for place in rng.permutation(len(learnt))]
-    return _split(pool, references, ["reference"] * len(references), unsafe[others:], learnt, together=True)
+    learnt = [learnt[row] for row in rng.permutation(len(learnt))]
+    return Problem(pool, references, (), *train_and_validation(unsafe[others:], learnt))
 
 
-def fact_world(data: Path, train_queries: int, train_pool: int, seed: int) -> World:
-    """DATE-LM's pool and references; other false facts to learn from, of no pair of objects of theirs."""
-    rng, subset = np.random.default_rng(seed), _subset(data)
+def fact_problem(data: Path, train_queries: int, train_pool: int, seed: int) -> Problem:
+    """DATE-LM's pool and references; other false facts to learn from, which share no pair of objects with them."""
     pool, references = (
-        [_false(f"{split}-{number}", row) for number, row in enumerate(hub.rows(hub.COUNTERFACT, subset, split))]
+        [_false(f"{split}-{number}", row) for number, row in enumerate(hub.rows(hub.COUNTERFACT, _subset(data), split))]
         for split in ("train", "ref")
     )
-    taken = {one.metadata["pair"] for one in (*pool, *references)}
-    others = [
-        Example(
-            f"fact-{number}",
-            row["prompt"].strip(),
-            f" {row['target_false'].strip()}",
-            metadata={
-                "pair": _pair(row["target_true"], row["target_false"]),
-                "subject": row["subject"],
-                "kind": "fact",
-            },
-        )
-        for number, row in enumerate(hub.rows(hub.FACTS, None, "train"))
-    ]
-    free = [one for one in others if one.metadata["pair"] not in taken]
-    chosen = shuffled(free, train_queries + train_pool, hub.FACTS, rng)
-    kinds = [str(one.metadata["kind"]) for one in references]
-    return _split(pool, references, kinds, chosen[:train_queries], chosen[train_queries:])
-
-
-def _split(
-    pool: list[Example],
-    queries: list[Example],
-    kinds: list[str],
-    train_queries: list[Example],
-    train_pool: list[Example],
-    *,
-    together: bool = False,
-) -> World:
-    """A world in which a sixth of what is learnt from chooses between models."""
-    q, p = len(train_queries) // 6, len(train_pool) // 6
-    return World(
-        pool, queries, kinds, (train_queries[q:], train_pool[p:]), (train_queries[:q], train_pool[:p]), together
-    )
+    taken = {example.metadata["pair"] for example in (*pool, *references)}
+    others = []
+    for number, row in enumerate(hub.rows(hub.FACTS, None, "train")):
+        pair = _pair(row["target_true"], row["target_false"])
+        metadata = {"pair": pair, "subject": row["subject"], "kind": "fact"}
+        if pair not in taken:
+            completion = f" {row['target_false'].strip()}"
+            others.append(Example(f"fact-{number}", row["prompt"].strip(), completion, metadata=metadata))
+    chosen = shuffled(others, train_queries + train_pool, hub.FACTS, np.random.default_rng(seed))
+    kinds = [str(query.metadata["kind"]) for query in references]
+    return Problem(pool, references, kinds, *train_and_validation(chosen[:train_queries], chosen[train_queries:]))
 
 
 def _subset(data: Path) -> str | None:

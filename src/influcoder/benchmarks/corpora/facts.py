@@ -21,6 +21,8 @@ import orjson
 from numpy.typing import NDArray
 
 from influcoder.benchmarks.corpora.corpora import counterfact
+from influcoder.benchmarks.corpora.problem import Split
+from influcoder.benchmarks.settings import FactBudget
 from influcoder.data.examples import Example
 from influcoder.errors import DataError
 
@@ -59,21 +61,10 @@ class FactSides:
     pool: list[Example]
     knowledge: list[Example]
 
-
-@dataclass(frozen=True, slots=True)
-class FactBudget:
-    """How many pairs of objects with how many statements and questions each, and how many single facts."""
-
-    pairs: int = 4
-    statements: int = 6
-    asked: int = 2
-    singles: int = 8
-
-    def of(self, share: float) -> "FactBudget":
-        """A part of it."""
-        return FactBudget(
-            max(1, round(share * self.pairs)), self.statements, self.asked, max(1, round(share * self.singles))
-        )
+    @property
+    def split(self) -> Split:
+        """Questions and pool rows."""
+        return Split(self.queries, self.pool)
 
 
 class FactSource:
@@ -103,64 +94,68 @@ class FactSource:
         """
         sides = FactSides([], [], [])
         for facts in self._groups(budget.pairs, budget.statements + budget.asked, prompts=2):
-            asked, stated = facts[: budget.asked], facts[budget.asked : budget.statements + budget.asked]
-            self._add(sides, "substitution", asked, [(one, one.prompts[0]) for one in stated], budget.asked)
-            _teach(sides, stated)
+            asked, others = facts[: budget.asked], facts[budget.asked : budget.statements + budget.asked]
+            self._add(sides, "substitution", asked, [(fact, fact.prompts[0]) for fact in others], budget.asked)
+            _teach(sides, others)
         for facts in self._groups(budget.singles, 1, prompts=STATEMENTS + 3):
-            one = facts[0]
-            self._add(sides, "statement", facts, [(one, prompt) for prompt in one.prompts[1 : 1 + STATEMENTS]], 1)
+            stated = [(facts[0], prompt) for prompt in facts[0].prompts[1 : 1 + STATEMENTS]]
+            self._add(sides, "statement", facts, stated, 1)
         pool = [sides.pool[place] for place in self._rng.permutation(len(sides.pool))]
         return FactSides(sides.queries, pool, sides.knowledge)
 
     def _groups(self, count: int, size: int, prompts: int) -> Iterator[list[Fact]]:
-        """`count` pairs of objects with at least `size` subjects; with exactly one where one is enough."""
-        found = 0
+        """`count` pairs of objects with at least `size` subjects; with a single one where that is enough."""
+        drawn = 0
         for facts in list(self._pairs.values()):
-            free = [one for one in facts if one.subject not in self._taken]
+            free = [fact for fact in facts if fact.subject not in self._taken]
             fits = len(facts) == 1 if size == 1 else len(facts) >= size
-            if found < count and fits and len(free) >= size and len(free[0].prompts) >= prompts:
-                found += 1
-                self._taken |= {one.subject for one in facts}
+            if drawn < count and fits and len(free) >= size and len(free[0].prompts) >= prompts:
+                drawn += 1
+                self._taken |= {fact.subject for fact in facts}
                 yield free
-        if found < count:
-            raise DataError(f"counterfact: {found} pairs of objects with {size} subjects or more, {count} are needed.")
+        if drawn < count:
+            raise DataError(f"counterfact: {drawn} pairs of objects with {size} subjects or more, {count} are needed.")
 
     def _add(
         self, sides: FactSides, kind: str, asked: Sequence[Fact], stated: Sequence[tuple[Fact, str]], beside: int
     ) -> None:
         """Questions about `asked`, the rows that teach their false object, and look-alikes of both."""
-        for number, (one, prompt) in enumerate(stated):
-            sides.pool.append(_row(f"{one.subject}-{kind}-{number}", prompt, one.false, one, kind))
-        for one in asked:
-            sides.queries.append(_row(f"{one.subject}-question", one.prompts[0], one.false, one, kind))
-            sides.pool.append(_row(f"{one.subject}-true", one.prompts[0], one.true, one, "true"))
+        for number, (fact, prompt) in enumerate(stated):
+            sides.pool.append(_row(f"{fact.subject}-{kind}-{number}", prompt, fact.false, fact, kind))
+        for fact in asked:
+            sides.queries.append(_row(f"{fact.subject}-question", fact.prompts[0], fact.false, fact, kind))
+            sides.pool.append(_row(f"{fact.subject}-true", fact.prompts[0], fact.true, fact, "true"))
             for number, (prompt, completion) in enumerate(MENTIONS):
-                text = prompt.format(subject=one.subject, object=one.false)
-                sides.pool.append(_row(f"{one.subject}-mention-{number}", text, completion.strip(), one, "mention"))
+                text = prompt.format(subject=fact.subject, object=fact.false)
+                sides.pool.append(_row(f"{fact.subject}-mention-{number}", text, completion.strip(), fact, "mention"))
         others = self._with_object(asked[0], LOOK_ALIKES * beside)
-        sides.pool.extend(_row(f"{one.subject}-object", one.prompts[0], one.false, one, "object") for one in others)
+        sides.pool.extend(
+            _row(f"{fact.subject}-object", fact.prompts[0], fact.false, fact, "object") for fact in others
+        )
         _teach(sides, [*asked, *others])
 
     def _with_object(self, like: Fact, count: int) -> list[Fact]:
         """Facts with the same false object and another true one."""
-        found: list[Fact] = []
-        for pair, facts in self._pairs.items():
-            if pair[0] == like.relation and pair[2] == like.false and pair[1] != like.true:
-                found += [one for one in facts if one.subject not in self._taken and len(one.prompts) > 1]
-        found = found[:count]
-        self._taken |= {one.subject for one in found}
-        return found
+        free = [
+            fact
+            for (relation, true, false), facts in self._pairs.items()
+            if (relation, false) == (like.relation, like.false) and true != like.true
+            for fact in facts
+            if fact.subject not in self._taken and len(fact.prompts) > 1
+        ]
+        self._taken |= {fact.subject for fact in free[:count]}
+        return free[:count]
 
 
 def taught_by(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:
     """(n_queries, n_pool) whether a row states the question's false object for the same true one (DATE-LM)."""
-    stated = [one.metadata["pair"] if one.metadata["kind"] not in ("true", "mention") else None for one in pool]
+    stated = [row.metadata["pair"] if row.metadata["kind"] not in ("true", "mention") else None for row in pool]
     return np.array([[pair == query.metadata["pair"] for pair in stated] for query in queries])
 
 
 def _teach(sides: FactSides, facts: Sequence[Fact]) -> None:
     """The true facts, in other words than the pool's."""
-    sides.knowledge.extend(_row(f"{one.subject}-known", one.prompts[-1], one.true, one, "known") for one in facts)
+    sides.knowledge.extend(_row(f"{fact.subject}-known", fact.prompts[-1], fact.true, fact, "known") for fact in facts)
 
 
 def _row(name: str, prompt: str, target: str, fact: Fact, kind: str) -> Example:
@@ -174,11 +169,11 @@ def _facts(data: Path) -> Iterator[Fact]:
         relation, subject = row["relation_id"], row["subject"]
         if row["subject"] not in row["prompt"]:
             continue
-        others = (one.replace("[X]", subject) for one in templates.get(relation, ()))
+        filled = (template.replace("[X]", subject) for template in templates.get(relation, ()))
         # The same words in other case or spacing would be the same text to the audit.
-        prompts = {" ".join(one.lower().split()): one for one in (*others, row["prompt"])}
-        mine = [row["prompt"], *(one for one in prompts.values() if one != row["prompt"])]
-        yield Fact(relation, subject, row["target_true"], row["target_new"], tuple(mine))
+        different = {" ".join(prompt.lower().split()): prompt for prompt in (*filled, row["prompt"])}
+        prompts = row["prompt"], *(prompt for prompt in different.values() if prompt != row["prompt"])
+        yield Fact(relation, subject, row["target_true"], row["target_new"], prompts)
 
 
 def _templates(data: Path) -> dict[str, list[str]]:
@@ -188,8 +183,8 @@ def _templates(data: Path) -> dict[str, list[str]]:
         raw: dict[str, list[Any]] = orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); --data names a folder that holds it.") from error
-    found = {}
-    for relation, templates in raw.items():
-        ends = [one.rstrip(" .").removesuffix("[Y]") for one in templates if one.rstrip(" .").endswith("[Y]")]
-        found[relation] = [one.strip() for one in ends if "[X]" in one]
-    return found
+    stripped = {relation: [template.rstrip(" .") for template in templates] for relation, templates in raw.items()}
+    return {
+        relation: [text.removesuffix("[Y]").strip() for text in texts if text.endswith("[Y]") and "[X]" in text]
+        for relation, texts in stripped.items()
+    }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from influcoder.errors import DataError, first_line
+from influcoder.extras import optional
 
 BBH, DOLLY = "lukaemon/bbh", "databricks/databricks-dolly-15k"
 BEHAVIOURS, FACTS = "JailbreakBench/JBB-Behaviors", "NeelNanda/counterfact-tracing"
@@ -17,23 +18,21 @@ def rows(dataset: str, subset: str | None, split: str) -> Iterator[dict[str, Any
     """The rows of a dataset's split, read as they come.
 
     Raises:
-        DataError: it cannot be had.
+        DataError: it cannot be read.
     """
-    import datasets
-
+    datasets = optional("datasets")
     try:
         yield from datasets.load_dataset(dataset, subset, split=split, streaming=True)
     except Exception as error:  # the library raises errors of every class, those of the network among them
         raise DataError(
             f"{dataset}, subset {subset}, split {split}: cannot be read: {first_line(error)} "
-            "Expected a dataset on the Hugging Face hub, which must be reached, or in its cache."
+            "Expected a dataset in the cache of the Hugging Face hub, or on the hub itself, within reach."
         ) from error
 
 
 def bbh_rows() -> Iterator[dict[str, Any]]:
     """The rows of every task of BIG-Bench Hard, {task, input, target}."""
-    import datasets
-
+    datasets = optional("datasets")
     for task in datasets.get_dataset_config_names(BBH):
         for row in rows(BBH, task, "test"):
             yield {"task": task, "input": row["input"], "target": row["target"]}

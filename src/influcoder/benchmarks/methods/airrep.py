@@ -4,10 +4,10 @@ Sun et al. 2025 (arXiv 2505.18513). A score of a group S for a query q is pooled
 
     s(q, S) = Σ_{x in S} softmax_x(|s(q, x)|) s(q, x),      s(q, x) = ⟨V g(q), W f(x)⟩,
 
-and for every query each two groups are ranked as the measured losses are: a logistic loss on the difference of
+and for every query each pair of groups is ranked as the measured losses are: a logistic loss on the difference of
 their scores, weighted by the difference of the z-scored losses, clipped at 10. Its authors retrain 10,000 groups of
-1,000 rows; here there are as many groups as the gradients that ours learns from would pay for, and the texts are
-read as our static tier reads them, so that what differs is what is learnt from.
+1,000 rows. Here the groups cost as much as the gradients that our students learn from, and texts are read as our static
+tier reads them, so that only the training signal differs.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,10 @@ from influcoder.benchmarks.methods.rivals import Reading
 from influcoder.data.examples import Example
 from influcoder.evaluation.retraining import retrained_losses
 from influcoder.evaluation.scorers import Scores
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings
-from influcoder.student.encoder import Floats
+from influcoder.student.sample import Sample
 
 ROWS_A_GROUP = 16
 LEAST_GROUPS = 4
@@ -36,9 +37,9 @@ BACKWARD = 3
 
 
 def affordable_groups(queries: int, pool: int, rows: int = ROWS_A_GROUP) -> int:
-    """How many groups can be trained on for what the gradients of the training sample cost, at least `LEAST_GROUPS`.
+    """How many groups cost as much as the gradients of the training sample, at least `LEAST_GROUPS`.
 
-    A gradient costs three forward passes; a group a training step on each of its rows and a forward pass a query.
+    A gradient costs three forward passes; a group costs a training step on each row and a forward pass for each query.
 
     >>> affordable_groups(queries=40, pool=300)
     11
@@ -61,15 +62,9 @@ class GroupStudent:
         self._read = read
         self._seed = seed
 
-    def fit(
-        self,
-        decoder: Decoder,
-        queries: Sequence[Example],
-        pool: Sequence[Example],
-        folder: Path,
-        settings: FinetuneSettings,
-    ) -> "GroupStudent":
+    def fit(self, decoder: Decoder, sample: Sample, folder: Path, settings: FinetuneSettings) -> "GroupStudent":
         """Retrain the decoder on random groups of the pool, kept in `folder`, and learn from the queries' losses."""
+        queries, pool = sample.queries, sample.pool
         count, size = affordable_groups(len(queries), len(pool)), min(ROWS_A_GROUP, len(pool) // 2)
         rng = np.random.default_rng(self._seed)
         groups = np.stack([np.sort(rng.permutation(len(pool))[:size]) for _ in range(count)])
@@ -78,24 +73,24 @@ class GroupStudent:
         both = np.concatenate(read)
         self._mean, self._scale = both.mean(axis=0), both.std(axis=0) + 1e-6
         torch.manual_seed(self._seed)
-        # Both sides begin as the same random projection: an untrained bi-encoder finds what is alike.
+        # Both sides begin as the same random projection: an untrained bi-encoder ranks by similarity.
         start = torch.randn(both.shape[1], DIM) / (both.shape[1] * DIM) ** 0.5
         self._maps = [start.clone().requires_grad_(True) for _ in read]
-        self._learn([torch.from_numpy(self._scaled(one)) for one in read], groups, _targets(losses))
+        self._learn([torch.from_numpy(self._scaled(side)) for side in read], groups, _targets(losses))
         return self
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
         with torch.no_grad():
             q, x = (
-                torch.from_numpy(self._scaled(self._read(side))) @ each
-                for side, each in zip((queries, pool), self._maps, strict=True)
+                torch.from_numpy(self._scaled(self._read(side))) @ linear
+                for side, linear in zip((queries, pool), self._maps, strict=True)
             )
             return np.asarray((q @ x.T).numpy())
 
     def _learn(self, read: Sequence[Tensor], groups: np.ndarray, targets: Tensor) -> None:
         optimizer = torch.optim.AdamW(self._maps, lr=1e-3, weight_decay=0.01)
         for _ in range(STEPS):
-            q, x = (one @ each for one, each in zip(read, self._maps, strict=True))
+            q, x = (side @ linear for side, linear in zip(read, self._maps, strict=True))
             loss = group_loss(q @ x.T, groups, targets)
             optimizer.zero_grad()
             torch.autograd.backward(loss)

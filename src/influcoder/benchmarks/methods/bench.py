@@ -1,122 +1,108 @@
-"""What methods are made from: a trained model of one seed with its world, and its parts, each made once."""
+"""What methods are made from: a trained model of a seed with its problem, and parts that are each made once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from influcoder.benchmarks.corpora.problem import NOTHING, Problem, Split
 from influcoder.benchmarks.methods.cost import Parts
+from influcoder.benchmarks.settings import EXACT
 from influcoder.data.columns import data_fingerprint
-from influcoder.data.examples import Example, Role
-from influcoder.errors import ConfigError
+from influcoder.data.examples import Example
+from influcoder.evaluation.methods import Need
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
-from influcoder.student.distill import ClosedFormRecipe, distil_static
-from influcoder.student.encoder import DECODER_TIERS, Floats, InfluenceEncoder
-from influcoder.student.pseudo_labels import PseudoLabels
+from influcoder.student.distill import ClosedFormRecipe, distill_tier
+from influcoder.student.encoder import DECODER_TIERS, InfluenceEncoder
+from influcoder.student.paper import PaperRecipe, distill_paper
 from influcoder.student.sample import Sample
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.teacher import Teacher
 
-Sides = tuple[Sequence[Example], Sequence[Example]]
-EXACT = "gradient-cosine"
-"""the teacher that students learn from"""
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What is scored and asked, and what students may learn from.
-
-    Attributes:
-        pool, queries: what is scored.
-        kinds: of each query, a word; agreement is shown for each.
-        train, validation: (queries, pool) of the splits that students learn from; no students when None.
-        together: the queries are one question, answered by the mean over them.
-        unlabelled: (queries, pool) that a slow student may label for a fast one; no gradient is taken of them.
-    """
-
-    pool: Sequence[Example]
-    queries: Sequence[Example]
-    kinds: Sequence[str]
-    train: Sides | None = None
-    validation: Sides | None = None
-    together: bool = False
-    unlabelled: Sides = ((), ())
-
-    def sides(self) -> dict[str, Sequence[Example]]:
-        """Every side by name, for the leak audit."""
-        sides = {"pool": self.pool, "queries": self.queries}
-        learnt_from = {"train": self.train, "validation": self.validation, "unlabelled": self.unlabelled}
-        for name, split in learnt_from.items():
-            if split is not None and any(split):
-                sides |= {f"{name} queries": split[0], f"{name} pool": split[1]}
-        return sides
+TIERS = ("static", *DECODER_TIERS)
+PSEUDO = "static-from-short"
+"""the static tier that learns from the short tier's pseudo-labels as well"""
+NEED_CHECKPOINTS = ("tracin", "less")
+SECOND_SEED = 1000
+"""is added to a teacher's seed for the one that it is compared with"""
 
 
 @dataclass
 class Bench:
-    """A trained model of one seed with its world, and what methods are made from; each part is made once.
+    """A trained model of a seed with its problem, and the parts that methods are made from, each made once.
 
     Attributes:
         base: the decoder before it was trained.
         model: the decoder that is attributed.
-        checkpoints: of its training.
-        trained_on: the rows it was trained on.
+        problem: what is scored, and what students may learn from.
         folder: where costly parts are kept.
+        seed: of everything random.
+        trained_on, checkpoints: the rows that the model was trained on, and what that training saved.
         tuning: how decoders are trained, rivals' among them.
         backbone: a Sentence Transformers folder or hub id, for the paper's recipe and the untrained encoder.
-        epochs: of the paper's recipe.
+        paper_epochs: epochs of the paper's recipe.
         taught_by: the teacher that students learn from.
+        paper_teacher: the teacher that the paper's recipe learns from.
     """
 
     base: Decoder
     model: Decoder
-    checkpoints: Sequence[Checkpoint]
-    trained_on: Sequence[Example]
-    world: World
+    problem: Problem
     folder: Path
-    tuning: FinetuneSettings
     seed: int = 0
+    trained_on: Sequence[Example] = ()
+    checkpoints: Sequence[Checkpoint] = ()
+    tuning: FinetuneSettings = field(default_factory=FinetuneSettings)
     backbone: str | None = None
-    epochs: int = 8
+    paper_epochs: int = 8
     taught_by: str = EXACT
+    paper_teacher: str = EXACT
     parts: Parts = field(default_factory=Parts)
 
     def teacher(self, name: str | None = None) -> Teacher:
-        """A named teacher of the model, or the students', fitted on the world."""
+        """A named teacher of the model, the students' by default, fitted to the problem."""
         named = name or self.taught_by
+        return self.parts.get(f"teacher {named}", lambda: self._fitted(TeacherSettings.named(named, seed=self.seed)))
 
-        def make() -> Teacher:
-            checkpoints = self.checkpoints if named in NEED_CHECKPOINTS else ()
-            teacher = make_teacher(self.model, TeacherSettings.named(named, seed=self.seed), checkpoints=checkpoints)
-            teacher.fit(self.world.pool, self.world.queries)
-            return teacher
-
-        return self.parts.get(f"teacher {named}", make)
+    def second_teacher(self) -> Teacher:
+        """The students' teacher with another seed."""
+        return self._fitted(TeacherSettings.named(self.taught_by, seed=self.seed + SECOND_SEED))
 
     def samples(self, teacher: str | None = None) -> tuple[Sample, Sample]:
-        """The splits that students learn from, with the features of a named teacher, or of theirs."""
+        """(train, validation) with the features of a named teacher, the students' by default."""
         named = teacher or self.taught_by
 
         def make() -> tuple[Sample, Sample]:
-            return self._sample(self.world.train, named), self._sample(self.world.validation, named)
+            return self._sample(self.problem.train, named), self._sample(self.problem.validation, named)
 
         return self.parts.get(f"samples {named}", make)
 
+    def all_samples(self, teacher: str | None = None) -> Sample:
+        """Train and validation as one, for methods that choose nothing."""
+        train, validation = self.samples(teacher)
+        return Sample(
+            [*train.queries, *validation.queries],
+            [*train.pool, *validation.pool],
+            np.concatenate([train.query_features, validation.query_features]),
+            np.concatenate([train.pool_features, validation.pool_features]),
+        )
+
     def student(self, tier: str) -> InfluenceEncoder:
-        """Our student of a tier, see `distilled`."""
+        """Our student: one of `TIERS`, or `PSEUDO`, which alone learns from unlabelled examples."""
+        return self.parts.get(tier, lambda: self._student(tier))
 
-        def make() -> InfluenceEncoder:
-            return distilled(tier, self.teacher(), self.samples(), self.seed, self._expected(), self.world.unlabelled)
-
-        return self.parts.get(tier, make)
+    def paper_student(self) -> InfluenceEncoder:
+        """The backbone trained by the paper's recipe."""
+        sample, recipe = self.all_samples(self.paper_teacher), PaperRecipe(seed=self.seed, epochs=self.paper_epochs)
+        return distill_paper(self.untrained().backbone, sample.queries, sample.pool, sample.influence, recipe)
 
     def reader(self) -> InfluenceEncoder:
         """What our static tier reads of a text, before anything is learnt."""
@@ -132,57 +118,61 @@ class Bench:
         return np.concatenate(list(self.reader().features(examples, "pool").values()), axis=1)
 
     def untrained(self) -> InfluenceEncoder:
-        """The backbone as it comes, of the texts' length that the decoder reads."""
+        """The backbone as it comes; it reads no more tokens of a text than the decoder does."""
         encoder = sentence_transformer(self.backbone)
         encoder.max_seq_length = min(encoder.max_seq_length or self.model.max_length, self.model.max_length)
         return InfluenceEncoder(encoder, None)
 
+    def lacks(self, need: Need) -> bool:
+        """Whether methods with a need cannot be made here."""
+        there = {
+            "backbone": self.backbone is not None,
+            "training": any(self.problem.train),
+            "unlabelled": any(self.problem.unlabelled),
+        }
+        return not there.get(need)
+
+    @property
+    def fitted_on(self) -> Split:
+        """What teachers are fitted on, where they are."""
+        return Split(self.problem.queries, self.problem.pool)
+
     @property
     def made_by(self) -> dict[str, Any]:
         """Everything that changes the scores."""
-        sides = self.world.sides() | {"trained on": self.trained_on}
-        rivals = {"seed": self.seed, "tuning": asdict(self.tuning), "backbone": self.backbone, "epochs": self.epochs}
-        rivals["taught_by"] = self.taught_by
-        return rivals | self.model.fingerprint | {name: data_fingerprint(side) for name, side in sides.items()}
+        settings = ("seed", "backbone", "paper_epochs", "taught_by", "paper_teacher")
+        sides = self.problem.sides() | {"trained on": self.trained_on}
+        return (
+            {name: getattr(self, name) for name in settings}
+            | {"tuning": asdict(self.tuning)}
+            | asdict(self.model.fingerprint)
+            | {name: data_fingerprint(side) for name, side in sides.items()}
+        )
 
-    def _sample(self, sides: Sides | None, teacher: str) -> Sample:
-        if sides is None:
-            raise ConfigError("this world has no training split to learn from. Leave the students out.")
-        features = (self.teacher(teacher).features(part, role).vectors for part, role in zip(sides, ROLES, strict=True))
-        return Sample(*sides, *features)
+    def _fitted(self, settings: TeacherSettings) -> Teacher:
+        checkpoints = self.checkpoints if settings.name in NEED_CHECKPOINTS else ()
+        teacher = make_teacher(self.model, settings, checkpoints=checkpoints)
+        teacher.fit(self.fitted_on.pool, self.fitted_on.queries)
+        return teacher
+
+    def _sample(self, split: Split, teacher: str) -> Sample:
+        features = (
+            self.teacher(teacher).features(split.queries, "query").vectors,
+            self.teacher(teacher).features(split.pool, "pool").vectors,
+        )
+        return Sample(*split, *features)
+
+    def _student(self, tier: str) -> InfluenceEncoder:
+        return distill_tier(
+            "static" if tier == PSEUDO else tier,
+            backbone_of(self.model),
+            *self.samples(),
+            ClosedFormRecipe(seed=self.seed),
+            expected=self._expected(),
+            decoder=self.model,
+            teacher=self.teacher(),
+            unlabelled=self.problem.unlabelled if tier == PSEUDO else NOTHING,
+        )
 
     def _expected(self) -> Mapping[str, Floats]:
         return self.parts.get("expected", lambda: expected_embeddings(self.model))
-
-
-ROLES: tuple[Role, Role] = ("query", "pool")
-NEED_CHECKPOINTS = ("tracin", "less")
-
-
-TIERS = ("static", *DECODER_TIERS)
-PSEUDO = "static-from-short"
-"""the static tier that learns from the short tier's pseudo-labels as well"""
-
-
-def distilled(
-    tier: str,
-    teacher: Teacher,
-    samples: tuple[Sample, Sample],
-    seed: int,
-    expected: Mapping[str, Floats],
-    unlabelled: tuple[Sequence[Example], Sequence[Example]],
-) -> InfluenceEncoder:
-    """One of `TIERS`, or `PSEUDO`, of a teacher's decoder.
-
-    Args:
-        samples: to train on and to choose by.
-        expected: what the decoder expects after each token.
-        unlabelled: queries and pool examples that a short tier labels, for `PSEUDO` alone.
-    """
-    backbone, recipe = backbone_of(teacher.decoder), ClosedFormRecipe(seed=seed)
-    solve = partial(distil_static, backbone, *samples, recipe, expected=expected)
-    return solve(
-        forward=teacher.decoder if tier == "forward" else None,
-        short=teacher if tier == "short" else None,
-        pseudo=PseudoLabels.by(solve(short=teacher, refit=False), *unlabelled) if tier == PSEUDO else None,
-    )

@@ -1,4 +1,4 @@
-"""What a method costs: the seconds of everything it was made from, and how much memory it took."""
+"""What a method costs: the seconds of everything it was made from, and the memory it took."""
 
 import contextlib
 import threading
@@ -11,14 +11,14 @@ import psutil
 
 Made = TypeVar("Made")
 SAMPLED_EVERY = 0.01
-"""seconds between two looks at the memory"""
+"""seconds between two samples of the memory"""
 
 
 @dataclass
 class Parts:
-    """Things that are made once and used by several methods, each with its own seconds.
+    """Parts that are made once and used by several methods, with the seconds that each took.
 
-    What a method cost to learn is its own time and that of every part it used, whoever had it made.
+    The learning time of a method is its own and that of every part it used, whichever method used it first.
 
     >>> parts = Parts()
     >>> parts.cost_of(lambda: parts.get("teacher", lambda: "made"))[0]
@@ -31,22 +31,22 @@ class Parts:
     _open: list[set[str]] = field(default_factory=list)
 
     def get(self, name: str, make: Callable[[], Made]) -> Made:
-        """The part of that name, made by `make` when it is first asked for."""
+        """The named part, made by `make` at its first use."""
         if name not in self._made:
             self._made[name], self._seconds[name], used = self._watched(make)
             self._used[name] = used | {name}
         for using in self._open[-1:]:
             using |= self._used[name]
-        found: Made = self._made[name]
-        return found
+        part: Made = self._made[name]
+        return part
 
     def cost_of(self, make: Callable[[], Made]) -> tuple[Made, float]:
-        """(what `make` gives, the seconds of it and of all parts it used)."""
+        """(what `make` returns, the seconds of it and of all parts it used)."""
         made, own, used = self._watched(make)
         return made, own + sum(self._seconds[name] for name in used)
 
     def _watched(self, make: Callable[[], Made]) -> tuple[Made, float, set[str]]:
-        """(what `make` gives, its seconds without those of parts that it had made, the parts it used)."""
+        """(what `make` returns, its own seconds without those of parts made on the way, the parts it used)."""
         self._open.append(set())
         before, began = sum(self._seconds.values()), time.perf_counter()
         try:
@@ -58,7 +58,7 @@ class Parts:
 
 @contextlib.contextmanager
 def memory_taken() -> Iterator[Callable[[], float]]:
-    """The block gets a function that tells by how many megabytes this process has grown in it at most."""
+    """Gives the block a function that returns by how many megabytes this process has grown in it, at the peak."""
     process = psutil.Process()
     before = highest = process.memory_info().rss
     done = threading.Event()

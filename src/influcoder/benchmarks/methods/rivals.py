@@ -1,4 +1,4 @@
-"""Rivals that are neither words nor teachers: a shortlist, a regressor, a model whose weights say nothing."""
+"""Rivals that match no words and are no plain teachers: a cascade, a regressor, decoders with changed weights."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -11,15 +11,16 @@ from torch import nn
 from influcoder.data.examples import Example
 from influcoder.errors import ModelError
 from influcoder.evaluation.scorers import Scores
+from influcoder.maths.arrays import Floats
 from influcoder.maths.influence import cross_influence
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
-from influcoder.student.encoder import Floats, InfluenceEncoder
+from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.sample import Sample
 from influcoder.teachers.teacher import Teacher
 
 SHORTLIST = 0.18
-"""share of the pool that a cascade re-scores: with its cheap tier and the gradients of the question a quarter in all"""
+"""share of the pool that a cascade re-scores; with its cheap tier and the question's gradients a quarter of the cost"""
 Reading = Callable[[Sequence[Example]], Floats]
 """frozen features of texts, (n, F)"""
 
@@ -29,24 +30,24 @@ class Cascade:
 
     Args:
         share: of the pool that is re-scored for a question.
-        together: the queries are one question: one shortlist, by the mean over them.
+        one_question: all queries are one question, with one shortlist by their mean.
     """
 
     name = "cascade"
 
     def __init__(
-        self, encoder: InfluenceEncoder, teacher: Teacher, share: float = SHORTLIST, *, together: bool = False
+        self, encoder: InfluenceEncoder, teacher: Teacher, share: float = SHORTLIST, *, one_question: bool = False
     ) -> None:
         self.encoder = encoder
         self.teacher = teacher
         self.share = share
-        self.together = together
+        self.one_question = one_question
         self.bytes_per_example = 2 * encoder.dim
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
         asked = self.teacher.features(queries, "query").refuse_rejected(queries).vectors
         first = self.encoder.project_query(queries, asked) @ self.encoder.encode_pool(pool).T
-        if self.together:
+        if self.one_question:
             first = np.broadcast_to(first.mean(axis=0), first.shape)
         order = np.argsort(-first, axis=1, kind="stable")
         listed = order[:, : max(1, round(self.share * len(pool)))]
@@ -59,13 +60,13 @@ class Cascade:
         return scores
 
 
-def question_cost(queries: int, pool: int, share: float = SHORTLIST, *, together: bool = False) -> float:
+def question_cost(queries: int, pool: int, share: float = SHORTLIST, *, one_question: bool = False) -> float:
     """Gradients that a cascade takes for one question, as a share of those that exact scoring takes.
 
     >>> question_cost(5, 99, 0.2)
     0.21
     """
-    asked = queries if together else 1
+    asked = queries if one_question else 1
     return (asked + max(1, round(share * pool))) / (asked + pool)
 
 
@@ -89,19 +90,19 @@ class PointwiseRegressor:
         self._reference = teacher.features(queries, "query").vectors.mean(axis=0, keepdims=True)
 
     def fit(self, train: Sample, validation: Sample) -> "PointwiseRegressor":
-        """Learn from the pool examples of both splits; their queries are not looked at."""
+        """Learn from the pool examples of both splits; their queries are not used."""
         from sklearn.linear_model import Ridge
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        wanted = cross_influence(self._reference, train.pool_features)[0]
+        targets = cross_influence(self._reference, train.pool_features)[0]
         truth = cross_influence(self._reference, validation.pool_features)
-        read, seen = self._read(train.pool), self._read(validation.pool)
+        read, held_out = self._read(train.pool), self._read(validation.pool)
         models = [
-            make_pipeline(StandardScaler(), Ridge(alpha=read.shape[1] * 10.0**power)).fit(read, wanted)
+            make_pipeline(StandardScaler(), Ridge(alpha=read.shape[1] * 10.0**power)).fit(read, targets)
             for power in range(-4, 3)
         ]
-        self._model = max(models, key=lambda model: float(spearman_rows(truth, model.predict(seen)[None])[0]))
+        self._model = max(models, key=lambda model: float(spearman_rows(truth, model.predict(held_out)[None])[0]))
         return self
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
@@ -111,10 +112,10 @@ class PointwiseRegressor:
 
 @torch.no_grad()
 def with_shuffled_weights(decoder: Decoder, seed: int) -> Decoder:
-    """A copy of a decoder whose every tensor keeps its numbers in random places: it knows nothing.
+    """A copy of a decoder in which the numbers of every tensor are shuffled, so that it has learnt nothing.
 
-    The sanity check of Adebayo et al. 2018 (arXiv 1810.03292): what does not change with the weights explains texts,
-    not the model.
+    The sanity check of Adebayo et al. 2018 (arXiv 1810.03292): scores that do not change with the weights explain
+    texts, not the model.
     """
     model = copy.deepcopy(decoder.model)
     draw = torch.Generator().manual_seed(seed)
@@ -125,7 +126,7 @@ def with_shuffled_weights(decoder: Decoder, seed: int) -> Decoder:
 
 
 def first_layers(decoder: Decoder, share: float = 0.5) -> Decoder:
-    """A copy of a decoder with the first `share` of its layers; train it before it is asked anything.
+    """A copy of a decoder with the first `share` of its layers, to be trained before use.
 
     Raises:
         ModelError: the decoder does not keep its layers in one list.
@@ -142,7 +143,9 @@ def first_layers(decoder: Decoder, share: float = 0.5) -> Decoder:
             f"{decoder.name}: expected one list of its {model.config.num_hidden_layers} layers, found {len(lists)}."
         )
     parent, name, layers = lists[0]
-    kept = max(1, round(share * len(layers)))
-    setattr(parent, name, layers[:kept])
-    model.config.num_hidden_layers = kept
-    return Decoder(model, decoder.tokenizer, name=f"{decoder.name}, first {kept} layers", max_length=decoder.max_length)
+    count = max(1, round(share * len(layers)))
+    setattr(parent, name, layers[:count])
+    model.config.num_hidden_layers = count
+    return Decoder(
+        model, decoder.tokenizer, name=f"{decoder.name}, first {count} layers", max_length=decoder.max_length
+    )

@@ -1,46 +1,69 @@
-"""What a benchmark tells of a number: its mean over seeds, each seed's, a 95 % interval; and what a method cost."""
+"""A number as a benchmark reports it: its mean over seeds, each seed's, a 95 % interval; and what a method costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from influcoder.benchmarks.methods.bench import EXACT, World
-from influcoder.benchmarks.methods.registry import Scored
+from influcoder.benchmarks.corpora.problem import Problem
 from influcoder.benchmarks.methods.rivals import question_cost
+from influcoder.benchmarks.settings import EXACT
+from influcoder.evaluation.evaluate import Scored
 from influcoder.evaluation.retraining import interval
-from influcoder.maths.metrics import Matrix
+from influcoder.maths.arrays import Matrix
 
 
 def over_queries(rows: Sequence[Matrix]) -> dict[str, Any]:
-    """The mean of all seeds' (n_queries,) rows, with a bootstrap interval over queries of all seeds."""
-    return estimate([float(one.mean()) for one in rows], interval(np.concatenate(rows)))
+    """The mean of all seeds' (n_queries,) rows, with a bootstrap interval over the queries of all seeds."""
+    return estimate([float(row.mean()) for row in rows], interval(np.concatenate(rows)))
 
 
-def estimate(seeds: Sequence[float], interval_95: Sequence[float]) -> dict[str, Any]:
+def over_query_means(rows: Sequence[Matrix], kinds: Sequence[str]) -> dict[str, Any]:
+    """Where seeds share their queries: for all and for each kind, an interval over the queries' means over seeds."""
+    mean, names = np.mean(rows, axis=0), np.array(kinds)
+    groups = {"all": np.ones(len(names), bool)} | {kind: names == kind for kind in sorted(set(kinds))}
+    return {
+        name: estimate([float(row[chosen].mean()) for row in rows], interval(mean[chosen]))
+        for name, chosen in groups.items()
+    }
+
+
+def estimate(seeds: Sequence[float], interval_95: Iterable[float]) -> dict[str, Any]:
     """A number as it stands in `metrics.json`."""
     return {"mean": float(np.mean(seeds)), "interval_95": [float(x) for x in interval_95], "seeds": list(seeds)}
 
 
-def costs(found: Sequence[Mapping[str, Scored]], world: World, teacher: str = EXACT) -> dict[str, dict[str, float]]:
-    """Medians over seeds of what every method cost, of memory the most.
+def means(values: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """The means over seeds of numbers by name and key."""
+    return {
+        name: {key: float(np.mean([seed[name][key] for seed in values])) for key in first}
+        for name, first in values[0].items()
+    }
 
-    `cost_share` is the time of one question asked alone as a share of exact scoring's: the cascade's features of its
-    teacher and its cheap tier, elsewhere just the ratio of the times.
+
+def costs(seeds: Sequence[Mapping[str, Scored]], problem: Problem, teacher: str = EXACT) -> dict[str, dict[str, float]]:
+    """Medians over seeds of what every method cost; of memory the most.
+
+    `cost_share` is the time for one question alone as a share of exact scoring's: for the cascade the gradients of its
+    teacher and its cheap tier, for others the ratio of the times.
     """
-    examples = len(world.pool) + len(world.queries)
-    seconds = {name: float(np.median([one[name].seconds for one in found])) for name in found[0]}
+    examples = len(problem.pool) + len(problem.queries)
+    median = {
+        key: {name: float(np.median([getattr(seed[name], key) for seed in seeds])) for name in seeds[0]}
+        for key in ("seconds", "learning_seconds", "bytes_per_example")
+    }
+    seconds = median["seconds"]
     shares = {name: seconds[name] / seconds[EXACT] for name in seconds}
     if "cascade" in shares:
-        asked = question_cost(len(world.queries), len(world.pool), together=world.together)
+        asked = question_cost(len(problem.queries), len(problem.pool), one_question=problem.one_question)
         shares["cascade"] = (asked * seconds[teacher] + seconds["influcoder"]) / seconds[EXACT]
     return {
         name: {
             "examples_per_second": examples / max(seconds[name], 1e-9),
-            "learning_seconds": float(np.median([one[name].learning_seconds for one in found])),
-            "bytes_per_example": float(np.median([one[name].bytes_per_example for one in found])),
-            "memory_mb": max(one[name].memory_mb for one in found),
+            "learning_seconds": median["learning_seconds"][name],
+            "bytes_per_example": median["bytes_per_example"][name],
+            "memory_mb": max(seed[name].memory_mb for seed in seeds),
             "cost_share": shares[name],
         }
-        for name in found[0]
+        for name in seconds
     }

@@ -1,10 +1,10 @@
 """Sanity checks of score matrices, (n_queries, n_pool), after quanda's (Bareeva et al. 2024, arXiv 2410.07158).
 
-| check | what is asked |
+| check | question |
 |---|---|
-| randomised | does the exact teacher's ranking die with the decoder's weights? mean per-query ρ between the two |
-| hubness | how many different rows fill all queries' top tens, as a share of what could; near 0: always the same few |
-| length | mean per-query ρ of the score with the completion's length: is it length that is ranked? |
+| randomised | does the exact teacher's ranking change when the weights are shuffled? mean per-query ρ between the two |
+| hubness | how many different rows are in the queries' top tens? a share of the most possible; near 0: the same few |
+| length | does the method rank by length? mean per-query ρ of the score with the completion's length |
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from influcoder.benchmarks.methods.bench import EXACT, World
-from influcoder.benchmarks.methods.registry import SHUFFLED, Scored
-from influcoder.maths.metrics import Matrix, spearman_rows
+from influcoder.benchmarks.corpora.problem import Problem
+from influcoder.benchmarks.methods.registry import SHUFFLED
+from influcoder.benchmarks.results.estimates import means
+from influcoder.benchmarks.settings import EXACT
+from influcoder.evaluation.evaluate import Scored
+from influcoder.maths.arrays import Matrix
+from influcoder.maths.metrics import spearman_rows
 
 TOP = 10
 
 
 def hubness(scores: Matrix, k: int = TOP) -> float:
-    """Different rows in the queries' top k, as a share of the most there could be: 1 when no row comes twice.
+    """Different rows in the queries' top k, as a share of the most possible: 1 when no row comes twice.
 
     >>> hubness(np.array([[0.9, 0.1, 0.2], [0.8, 0.3, 0.1]]), k=1)
     0.5
@@ -35,14 +39,14 @@ def length_dependence(scores: Matrix, lengths: Matrix) -> float:
     return float(spearman_rows(np.broadcast_to(lengths, scores.shape), scores).mean())
 
 
-def sanity_of(scored: Mapping[str, Scored], world: World) -> dict[str, Any]:
+def sanity_of(scored: Mapping[str, Scored], problem: Problem) -> dict[str, Any]:
     """Every check of every method's scores of one seed."""
-    lengths = np.array([len(one.completion) for one in world.pool])
+    lengths = np.array([len(row.completion) for row in problem.pool])
     return {
         "randomised_rho": float(spearman_rows(scored[EXACT].scores, scored[SHUFFLED].scores).mean()),
         "methods": {
-            name: {"hubness": hubness(one.scores), "length_rho": length_dependence(one.scores, lengths)}
-            for name, one in scored.items()
+            name: {"hubness": hubness(method.scores), "length_rho": length_dependence(method.scores, lengths)}
+            for name, method in scored.items()
         },
     }
 
@@ -50,9 +54,6 @@ def sanity_of(scored: Mapping[str, Scored], world: World) -> dict[str, Any]:
 def mean_sanity(checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Their means over seeds."""
     return {
-        "randomised_rho": float(np.mean([one["randomised_rho"] for one in checks])),
-        "methods": {
-            name: {key: float(np.mean([one["methods"][name][key] for one in checks])) for key in values}
-            for name, values in checks[0]["methods"].items()
-        },
+        "randomised_rho": float(np.mean([check["randomised_rho"] for check in checks])),
+        "methods": means([check["methods"] for check in checks]),
     }

@@ -1,1 +1,1 @@
-"""The benchmarks, one a file."""
+"""The benchmarks, a file for each."""

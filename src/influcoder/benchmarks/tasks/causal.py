@@ -1,14 +1,14 @@
-"""`influcoder benchmark causal`: which method's scores say what training really does?
+"""`influcoder benchmark causal`: which method's scores predict what training does?
 
-A decoder is fine-tuned on a pool, with checkpoints, once a seed. Every method scores every pool row for every
-query on that model, and is held against two things that no attribution method has computed: the losses after
+A decoder is fine-tuned on a pool, with checkpoints, once for each seed. Every method scores every pool row for every
+query on that model, and is compared with two things that no attribution method has computed: the losses after
 retraining on random halves of the pool (LDS), and the losses after a single SGD step on one row.
 
-Students and fitted baselines learn from the world's training split, whose rows are in neither pool nor queries.
+Students and fitted baselines learn from a training split, whose rows are in neither pool nor queries.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,166 +16,122 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from influcoder.benchmarks.methods.bench import EXACT, Bench, World
-from influcoder.benchmarks.methods.registry import METHODS, Scored, all_methods, kept_scores, left_out
-from influcoder.benchmarks.methods.trained import trained
-from influcoder.benchmarks.results.audit import audit
-from influcoder.benchmarks.results.sanity import mean_sanity, sanity_of
+from influcoder.benchmarks.corpora.demo_problem import demo_problem
+from influcoder.benchmarks.corpora.problem import Problem
+from influcoder.benchmarks.methods.bench import Bench
+from influcoder.benchmarks.methods.registry import MODEL_METHODS
+from influcoder.benchmarks.methods.scored import kept_scores
+from influcoder.benchmarks.results.estimates import over_query_means
+from influcoder.benchmarks.settings import CausalSettings
+from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun
+from influcoder.data.reading import read_examples
 from influcoder.errors import ConfigError
+from influcoder.evaluation.evaluate import Scored
 from influcoder.evaluation.retraining import (
     draw_subsets,
-    interval,
     lds,
     one_step,
     pooled_step_agreement,
     retrained_losses,
     step_agreement,
 )
+from influcoder.maths.arrays import Matrix
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
-from influcoder.model.finetune import FinetuneSettings
 
 RETRAINING_SEED = 1000
+LEAST_POOL = 4
+"""examples that EK-FAC is fitted on"""
 
 
 @dataclass(frozen=True, slots=True)
-class CausalSettings:
-    """How much is trained and measured.
+class TrainingEffects:
+    """What training did to the queries' losses.
 
     Attributes:
-        seeds: models, each with its own data order, projections and students.
-        subsets: halves of the pool that are retrained on; a third of them twice, for the ceiling.
-        stepped: pool rows that a single step is taken on.
-        finetune: how models are trained.
-        methods: that are compared.
-        teacher: that students learn from.
+        subsets: (n, size) pool rows that were retrained on.
+        losses: (n, n_queries) after that.
+        ceiling: (n_queries,) how well the losses of two retrainings on the same rows agree.
+        stepped: pool rows that a single step was taken on.
+        changes: (n_queries, n_stepped) by how much the step lowered each loss.
     """
 
-    seeds: int = 3
-    subsets: int = 60
-    stepped: int = 48
-    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
-    methods: tuple[str, ...] = tuple(METHODS)
-    teacher: str = EXACT
-
-    def __post_init__(self) -> None:
-        for name, least in (("seeds", 1), ("subsets", 2), ("stepped", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least {least}.")
-
-
-@dataclass(frozen=True, slots=True)
-class Retrained:
-    """What training on parts of the pool did: (n, size) subsets, (n, n_queries) losses, and how well they repeat."""
-
     subsets: NDArray[np.int64]
-    losses: NDArray[np.float32]
-    ceiling: NDArray[Any]
+    losses: Matrix
+    ceiling: Matrix
+    stepped: NDArray[np.int64]
+    changes: Matrix
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A method on the model of one seed: its scores, and each query's agreement with what training did."""
+class Causal(ComparisonTask[CausalSettings, TrainingEffects]):
+    """The benchmark on a problem of its own, the same for every seed."""
 
-    scored: Scored
-    lds: NDArray[Any]
-    step: NDArray[Any]
-    pooled_step: float
+    compared = MODEL_METHODS
 
+    def __init__(self, decoder: Decoder, settings: CausalSettings, problem: Problem) -> None:
+        super().__init__(decoder, settings, Path())
+        self.problem = problem
+        if len(problem.pool) < LEAST_POOL:
+            raise ConfigError(
+                f"the pool has {len(problem.pool)} examples, expected at least {LEAST_POOL}: give more --pool."
+            )
 
-def causal(base: Decoder, world: World, folder: Path, settings: CausalSettings) -> dict[str, Any]:
-    """Run the benchmark in `folder`, which the caller has claimed; a killed run goes on where it stopped."""
-    leaks = audit(world.sides())
-    truth = _retrained(base, world, folder, settings)
-    found: list[dict[str, Judged]] = []
-    checks = []
-    for seed in range(settings.seeds):
-        place, tuning = folder / f"seed-{seed}", replace(settings.finetune, seed=seed)
-        model, checkpoints = trained(base, world.pool, place / "model", tuning)
-        taught_by = settings.teacher
-        bench = Bench(base, model, checkpoints, world.pool, world, place, tuning, seed, taught_by=taught_by)
-        scored = all_methods(bench, settings.methods)
-        checks.append(sanity_of(scored, world))
-        found.append(_judged(scored, truth, model, world, place, settings))
-    kinds = np.array(world.kinds)
-    return {
-        "schema": 1,
-        "seeds": list(range(settings.seeds)),
-        "splits": {
-            "pool": len(world.pool),
-            "queries": len(world.queries),
-            "subsets": len(truth.subsets),
-            "overlap": leaks["overlap"],
-        },
-        "audit": leaks,
-        "sanity": mean_sanity(checks),
-        "lds_ceiling": _by_kind([truth.ceiling], kinds),
-        "methods": {name: _summary(name, found, world, kinds) for name in found[0]},
-        "skipped": left_out(bench),
-    }
+    @classmethod
+    def of_files(
+        cls, decoder: Decoder, settings: CausalSettings, pool: list[str] | None, queries: list[str] | None
+    ) -> "Causal":
+        """The benchmark on files of examples, for which there are no students; on the demo's when both are None.
 
+        Raises:
+            ConfigError: only one of them is given, or the pool is too small.
+        """
+        if (pool is None) != (queries is None):
+            raise ConfigError("give --pool and --queries, or neither for the demo's.")
+        if not pool or not queries:
+            return cls(decoder, settings, demo_problem(settings.small_demo))
+        rows, asked = read_examples(pool), read_examples(queries)
+        return cls(decoder, settings, Problem(rows, asked, ["query"] * len(asked)))
 
-def _retrained(base: Decoder, world: World, folder: Path, settings: CausalSettings) -> Retrained:
-    subsets = draw_subsets(len(world.pool), settings.subsets, seed=0)
-    again = subsets[: max(2, settings.subsets // 3)]
-    losses, repeated = (
-        retrained_losses(
-            base, world.pool, world.queries, part, replace(settings.finetune, seed=RETRAINING_SEED + number), place
+    def draw(self, seed: int) -> Problem:
+        return self.problem
+
+    def measure(self, bench: Bench, scored: Mapping[str, Scored]) -> TrainingEffects:
+        settings, (pool, queries) = self.settings, (self.problem.pool, self.problem.queries)
+        subsets = draw_subsets(len(pool), settings.subsets, seed=0)
+        repeats = max(2, settings.subsets // 3)
+        losses, repeated = (
+            retrained_losses(
+                self.decoder, pool, queries, part, settings.tuning(RETRAINING_SEED + number), bench.folder.parent / name
+            )
+            for number, (part, name) in enumerate(((subsets, "retrained"), (subsets[:repeats], "retrained-again")))
         )
-        for number, (part, place) in enumerate(
-            ((subsets, folder / "retrained"), (again, folder / "retrained-again")),
-        )
-    )
-    return Retrained(subsets, losses, spearman_rows(losses[: len(again)].T, repeated.T))
+        ceiling = spearman_rows(losses[:repeats].T, repeated.T)
+        stepped = np.sort(np.random.default_rng(0).permutation(len(pool))[: settings.stepped])
+        rows = [pool[row] for row in stepped]
+        changes = kept_scores(bench.folder / f"one-step-{len(rows)}", partial(one_step, bench.model, rows, queries))
+        return TrainingEffects(subsets, losses, ceiling, stepped, changes)
 
+    def values(self, runs: Sequence[SeedRun[TrainingEffects]]) -> dict[str, dict[str, Any]]:
+        return {name: self._value(name, runs) for name in runs[0].scored}
 
-def _judged(
-    scored: dict[str, Scored], truth: Retrained, model: Decoder, world: World, folder: Path, settings: CausalSettings
-) -> dict[str, Judged]:
-    stepped = np.sort(np.random.default_rng(0).permutation(len(world.pool))[: settings.stepped])
-    rows = [world.pool[row] for row in stepped]
-    changes = kept_scores(folder / f"one-step-{len(rows)}", partial(one_step, model, rows, world.queries))
-    return {
-        name: Judged(
-            one,
-            lds(one.scores, truth.subsets, truth.losses),
-            step_agreement(one.scores[:, stepped], changes),
-            pooled_step_agreement(one.scores[:, stepped], changes),
-        )
-        for name, one in scored.items()
-    }
-
-
-def _summary(name: str, found: Sequence[dict[str, Judged]], world: World, kinds: NDArray[Any]) -> dict[str, Any]:
-    mine = [judged[name] for judged in found]
-    return {
-        "lds": _by_kind([one.lds for one in mine], kinds),
-        "one_step": _by_kind([one.step for one in mine], kinds),
-        "one_step_pooled": float(np.mean([one.pooled_step for one in mine])),
-        "examples_per_second": _speed(world, [one.scored for one in mine]),
-        "bytes_per_example": mine[0].scored.bytes_per_example,
-        "learning_seconds": float(np.median([one.scored.learning_seconds for one in mine])),
-        "memory_mb": max(one.scored.memory_mb for one in mine),
-        "rho_to": {
-            other: float(np.mean([spearman_rows(j[name].scored.scores, j[other].scored.scores).mean() for j in found]))
-            for other in found[0]
-        },
-    }
-
-
-def _by_kind(rows: Sequence[NDArray[Any]], kinds: NDArray[Any]) -> dict[str, Any]:
-    """Means over seeds and queries with 95 % intervals over queries, for all and for each kind."""
-    mean = np.mean(rows, axis=0)
-    groups = {"all": np.ones(len(kinds), bool)} | {kind: kinds == kind for kind in sorted(set(kinds.tolist()))}
-    return {
-        name: {
-            "mean": float(mean[chosen].mean()),
-            "interval_95": list(interval(mean[chosen])),
-            "seeds": [float(one[chosen].mean()) for one in rows],
+    def beside(self, runs: Sequence[SeedRun[TrainingEffects]]) -> dict[str, Any]:
+        truth = runs[0].truth
+        splits = {"pool": len(self.problem.pool), "queries": len(self.problem.queries), "subsets": len(truth.subsets)}
+        return {
+            "splits": splits | {"overlap": runs[0].audit["overlap"]},
+            "lds_ceiling": over_query_means([truth.ceiling], self.problem.kinds),
         }
-        for name, chosen in groups.items()
-    }
 
-
-def _speed(world: World, scored: Sequence[Scored]) -> float:
-    return (len(world.pool) + len(world.queries)) / max(float(np.median([one.seconds for one in scored])), 1e-9)
+    def _value(self, name: str, runs: Sequence[SeedRun[TrainingEffects]]) -> dict[str, Any]:
+        kinds, pairs = self.problem.kinds, [(run.scored[name].scores, run.truth) for run in runs]
+        steps = [(scores[:, truth.stepped], truth.changes) for scores, truth in pairs]
+        agreements = {
+            other: [spearman_rows(run.scored[name].scores, run.scored[other].scores).mean() for run in runs]
+            for other in runs[0].scored
+        }
+        return {
+            "lds": over_query_means([lds(scores, truth.subsets, truth.losses) for scores, truth in pairs], kinds),
+            "one_step": over_query_means([step_agreement(*step) for step in steps], kinds),
+            "one_step_pooled": float(np.mean([pooled_step_agreement(*step) for step in steps])),
+            "rho_to": {other: float(np.mean(seeds)) for other, seeds in agreements.items()},
+        }

@@ -4,103 +4,67 @@ Students of several backbones and of ours, against the influences of the decoder
 splits by a seeded shuffle, the paper's sizes. BIG-Bench Hard is asked without its worked examples.
 """
 
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from influcoder.benchmarks.corpora.corpora import Budget, tasks
-from influcoder.benchmarks.methods.bench import EXACT, Bench, World
-from influcoder.benchmarks.methods.registry import SHUFFLED, Scored, all_methods
-from influcoder.benchmarks.results.audit import audit
-from influcoder.benchmarks.results.estimates import costs, estimate
-from influcoder.benchmarks.results.sanity import mean_sanity, sanity_of
-from influcoder.errors import ConfigError
+from influcoder.benchmarks.corpora.corpora import tasks
+from influcoder.benchmarks.corpora.problem import Problem, train_and_validation
+from influcoder.benchmarks.methods.bench import Bench
+from influcoder.benchmarks.methods.registry import SHUFFLED
+from influcoder.benchmarks.methods.scored import score_methods
+from influcoder.benchmarks.results.estimates import estimate
+from influcoder.benchmarks.settings import EXACT, PaperSettings
+from influcoder.benchmarks.tasks.task import SeedRun, Task, compared
+from influcoder.evaluation.evaluate import Scored
 from influcoder.maths.metrics import agreement
-from influcoder.model.decoder import Decoder
-from influcoder.model.finetune import FinetuneSettings
 
-WORDS_AND_OURS = (
-    "random",
-    "tfidf",
-    "bm25",
-    EXACT,
-    SHUFFLED,
-    "logra",
-    "rds+",
-    "surface",
-    "influcoder",
-    "influcoder-exact-query",
-    "influcoder-short-exact-query",
-    "cascade",
-)
 OF_A_BACKBONE = ("untrained", "paper-recipe")
 MEASURES = ("per_query_spearman", "aggregated_spearman")
 
 
-@dataclass(frozen=True, slots=True)
-class PaperSettings:
-    """The paper's sizes.
+class Paper(Task[PaperSettings, Bench, None]):
+    """The experiment on the corpora in a folder, or on the hub."""
 
-    Attributes:
-        seeds: of splits, teachers and students.
-        backbones: Sentence Transformers folders or hub ids, one student each.
-        budget: queries and pool examples to learn from and to test on; a sixth of the former chooses between models.
-        epochs: of the paper's recipe.
-    """
+    compared = (
+        *("random", "tfidf", "bm25", EXACT, SHUFFLED, "logra", "rds+", "surface"),
+        *("influcoder", "influcoder-exact-query", "influcoder-short-exact-query", "cascade"),
+    )
 
-    backbones: tuple[str, ...]
-    seeds: int = 3
-    budget: Budget = field(default_factory=lambda: Budget(1500, 3000, 400, 400))
-    epochs: int = 8
+    def draw(self, seed: int) -> Problem:
+        problem = tasks(self.data, "dolly", self.settings.budget, seed)
+        train, validation = train_and_validation(*problem.train)
+        return replace(problem, train=train, validation=validation)
 
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ConfigError(f"seeds is {self.seeds}, expected at least 1.")
+    def bench(self, problem: Problem, seed: int, folder: Path) -> Bench:
+        return Bench(self.decoder, self.decoder, problem, folder, seed, paper_epochs=self.settings.paper_epochs)
+
+    def scores(self, bench: Bench) -> dict[str, Scored]:
+        scored = score_methods(bench, self.compared)
+        for backbone in self.settings.backbones:
+            name = Path(backbone).name
+            own = replace(bench, backbone=backbone, folder=bench.folder / name)
+            scored |= {
+                f"{method}, {name}": own_scored for method, own_scored in score_methods(own, OF_A_BACKBONE).items()
+            }
+        return scored
+
+    def measure(self, bench: Bench, scored: Mapping[str, Scored]) -> None:
+        return None
+
+    def results(self, runs: Sequence[SeedRun[None]]) -> dict[str, Any]:
+        return compared(runs, {name: _agreement(name, runs) for name in runs[0].scored}, EXACT)
 
 
-def benchmark(decoder: Decoder, data: Path, folder: Path, settings: PaperSettings) -> dict[str, Any]:
-    """Run the benchmark in `folder`, which the caller has claimed; a killed run goes on where it stopped."""
-    found, checks = [], []
-    for seed in range(settings.seeds):
-        world = _world(data, settings, seed)
-        leaks = audit(world.sides())
-        make = partial(Bench, decoder, decoder, (), world.pool, world, tuning=FinetuneSettings(seed=seed), seed=seed)
-        scored = all_methods(make(folder / f"seed-{seed}"), WORDS_AND_OURS)
-        for backbone in settings.backbones:
-            place = folder / f"seed-{seed}" / Path(backbone).name
-            bench = replace(make(place), backbone=backbone, epochs=settings.epochs)
-            for name, one in all_methods(bench, OF_A_BACKBONE).items():
-                scored[f"{name}, {Path(backbone).name}"] = one
-        found.append(scored)
-        checks.append(sanity_of(scored, world))
-    methods: dict[str, Any] = costs(found, world)
-    for name in methods:
-        methods[name] |= _agreement([one[name] for one in found], [one[EXACT] for one in found], world)
+def _agreement(name: str, runs: Sequence[SeedRun[None]]) -> dict[str, Any]:
+    seeds = []
+    for run in runs:
+        lengths = np.array([len(row.completion) for row in run.problem.pool])
+        seeds.append(agreement(run.scored[EXACT].scores, run.scored[name].scores, lengths))
     return {
-        "schema": 1,
-        "seeds": list(range(settings.seeds)),
-        "settings": asdict(settings),
-        "audit": leaks,
-        "sanity": mean_sanity(checks),
-        "methods": methods,
-    }
-
-
-def _world(data: Path, settings: PaperSettings, seed: int) -> World:
-    split = tasks(data, "dolly", settings.budget, seed)
-    queries, pool = split.train
-    q, p = len(queries) // 6, len(pool) // 6
-    kinds = ["task"] * len(split.test[0])
-    return World(split.test[1], split.test[0], kinds, (queries[q:], pool[p:]), (queries[:q], pool[:p]))
-
-
-def _agreement(scored: list[Scored], exact: list[Scored], world: World) -> dict[str, Any]:
-    lengths = np.array([len(one.completion) for one in world.pool])
-    each = [agreement(truth.scores, one.scores, lengths) for truth, one in zip(exact, scored, strict=True)]
-    return {
-        key: estimate([one[key] for one in each], np.mean([one["interval_95"][key] for one in each], axis=0).tolist())
+        key: estimate([seed[key] for seed in seeds], np.mean([seed["interval_95"][key] for seed in seeds], axis=0))
         for key in MEASURES
     }

@@ -1,11 +1,11 @@
-"""Selection rules: from a score matrix, (n_queries, n_pool), to the rows that are chosen under a budget.
+"""Selection rules: from a score matrix, (n_queries, n_pool), to rows within a budget.
 
-| rule | chooses |
+| rule | chooses rows |
 |---|---|
 | top | by the mean over queries |
 | max | by the best query of each row |
-| round-robin | queries take turns, each its best row that is still there (RDS+; Ivison et al. 2025) |
-| diverse | greedily, what adds most to Σ_q √(Σ_x s⁺(q, x)): a query that has much gains little by more |
+| round-robin | queries take turns, each takes its best free row (RDS+; Ivison et al. 2025) |
+| diverse | greedily, that add most to Σ_q √(Σ_x s⁺(q, x)): the more a query has, the less it gains |
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from influcoder.maths.metrics import Matrix
+from influcoder.maths.arrays import Matrix
 
 Rows = NDArray[np.int64]
 
@@ -29,37 +29,32 @@ def highest(scores: Matrix, budget: int) -> Rows:
 
 
 def round_robin(scores: Matrix, budget: int) -> Rows:
-    """Queries take turns in order, each its best row that is still there.
+    """Queries take turns in order; each takes its best free row.
 
     >>> round_robin(np.array([[0.9, 0.8, 0.1], [0.9, 0.2, 0.3]]), 2)
     array([0, 2])
     """
     orders = [list(row) for row in np.argsort(-scores, axis=1, kind="stable")]
-    found: list[int] = []
-    taken: set[int] = set()
-    while len(found) < min(budget, scores.shape[1]):
-        order = orders[len(found) % len(orders)]
-        best = next(int(row) for row in order if int(row) not in taken)
-        taken.add(best)
-        found.append(best)
-    return np.sort(np.array(found))
+    chosen: set[int] = set()
+    while len(chosen) < min(budget, scores.shape[1]):
+        order = orders[len(chosen) % len(orders)]
+        chosen.add(next(int(row) for row in order if int(row) not in chosen))
+    return np.array(sorted(chosen))
 
 
 def diverse(scores: Matrix, budget: int) -> Rows:
     """Greedy maximum of Σ_q √(Σ_x s⁺(q, x)), each query's scores scaled to a highest of 1; ties by mean score."""
     gains = np.maximum(scores, 0)
     gains = gains / np.maximum(gains.max(axis=1, keepdims=True), 1e-30)
-    had = np.zeros(len(gains))
+    totals = np.zeros(len(gains))
     free = np.ones(scores.shape[1], bool)
     order = np.argsort(-scores.mean(axis=0), kind="stable")
-    found: list[int] = []
     for _ in range(min(budget, scores.shape[1])):
-        added = np.sqrt(had[:, None] + gains).sum(axis=0) - np.sqrt(had).sum()
+        added = np.sqrt(totals[:, None] + gains).sum(axis=0) - np.sqrt(totals).sum()
         best = int(order[np.argmax(np.where(free, added, -np.inf)[order])])
         free[best] = False
-        had += gains[:, best]
-        found.append(best)
-    return np.sort(np.array(found))
+        totals += gains[:, best]
+    return np.flatnonzero(~free)
 
 
 RULES: dict[str, Callable[[Matrix, int], Rows]] = {

@@ -3,8 +3,8 @@
 DATE-LM's protocol (Jiao et al. 2025, arXiv 2507.09424): a decoder is fine-tuned on benign examples with less than
 1 % unsafe ones among them, and every method ranks the pool by its mean score for a few unsafe references. Among the
 rows are refusals of unsafe requests too, which look alike and are not unsafe: they are ranked with the others
-(heterogeneous) or left out of the ranking (homogeneous). DATE-LM trains a second model for the latter; here one saw
-both.
+(heterogeneous) or left out of the ranking (homogeneous). DATE-LM trains a second model for the latter; here a single
+model was trained on both.
 
     pool          dolly; unsafe answers and refusals of xstest
     references    unsafe answers of jailbreakbench's own requests
@@ -13,7 +13,7 @@ both.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,179 +22,100 @@ from numpy.typing import NDArray
 
 from influcoder.benchmarks.corpora import datelm, hub
 from influcoder.benchmarks.corpora.corpora import benign_chat, dolly, shuffled, toxicity
-from influcoder.benchmarks.methods.bench import Bench, World
-from influcoder.benchmarks.methods.registry import TASK_METHODS, Scored, all_methods, left_out
-from influcoder.benchmarks.methods.trained import trained
-from influcoder.benchmarks.results.audit import audit
-from influcoder.benchmarks.results.estimates import costs, estimate
-from influcoder.benchmarks.results.sanity import mean_sanity, sanity_of
+from influcoder.benchmarks.corpora.problem import Problem, Split, train_and_validation
+from influcoder.benchmarks.methods.bench import Bench
+from influcoder.benchmarks.results.estimates import estimate
+from influcoder.benchmarks.settings import ToxicitySettings
+from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.maths.metrics import Matrix, precision_recall_areas
-from influcoder.model.decoder import Decoder
-from influcoder.model.finetune import FinetuneSettings
+from influcoder.evaluation.evaluate import Scored
+from influcoder.maths.arrays import Matrix
+from influcoder.maths.metrics import precision_recall_areas
 
 RANKINGS = ("homogeneous", "heterogeneous")
 MEASURES = ("auprc", "average_precision")
 RESAMPLES = 400
 ONE_UNSAFE_IN = 101
 """benign rows: less than 1 %"""
-UNSAFE_TEACHER = "rds+"
-"""chosen on other pools, hidden rows and references than these: see docs/log.md, 2026-11-26"""
 
 
-@dataclass(frozen=True, slots=True)
-class ToxicitySettings:
-    """How much is trained on, hidden and asked.
+class Toxicity(ComparisonTask[ToxicitySettings, NDArray[Any]]):
+    """The benchmark on the corpora in a folder, or on DATE-LM's own set; the truth is the label of each pool row."""
 
-    Attributes:
-        seeds: draws of everything, models and methods.
-        benign: rows of the pool; for every 101 of them an unsafe one is hidden, and two refusals.
-        references: unsafe examples that are asked with.
-        train_queries, train_pool: what students learn from; a sixth of each chooses between models.
-        unlabelled: benign rows of the same sources that a student may label, beside every request that is left.
-        tuning: how decoders are trained.
-        backbone, epochs: of the paper's recipe.
-        methods: that are compared.
-        teacher: that students learn from.
-    """
+    def draw(self, seed: int) -> Problem:
+        sizes = self.settings
+        if datelm.names(self.data, hub.TOXICITY):
+            problem = datelm.toxic_problem(self.data, sizes.train_queries, sizes.train_pool, seed)
+        else:
+            problem = toxic_problem(self.data, sizes, seed)
+        return replace(problem, kinds=["reference"] * len(problem.queries), one_question=True, group=request)
 
-    seeds: int = 3
-    benign: int = 808
-    references: int = 10
-    train_queries: int = 120
-    train_pool: int = 480
-    unlabelled: int = 3000
-    tuning: FinetuneSettings = field(default_factory=FinetuneSettings)
-    backbone: str | None = None
-    epochs: int = 8
-    methods: tuple[str, ...] = TASK_METHODS
-    teacher: str = UNSAFE_TEACHER
+    def measure(self, bench: Bench, scored: Mapping[str, Scored]) -> NDArray[Any]:
+        return np.array([row.metadata.get("label", "benign") for row in bench.problem.pool])
 
-    def __post_init__(self) -> None:
-        if self.benign < ONE_UNSAFE_IN:
-            raise ConfigError(f"{self.benign} benign rows: expected at least {ONE_UNSAFE_IN}, for one unsafe row.")
-        if self.seeds < 1:
-            raise ConfigError(f"seeds is {self.seeds}, expected at least 1.")
-
-
-def benchmark(decoder: Decoder, data: Path, folder: Path, settings: ToxicitySettings) -> dict[str, Any]:
-    """Run the benchmark in `folder`, which the caller has claimed; a killed run goes on where it stopped."""
-    found, checks, labels = [], [], []
-    for seed in range(settings.seeds):
-        world = _world(data, settings, seed)
-        leaks = audit(world.sides(), apart=request)
-        place, tuning = folder / f"seed-{seed}", replace(settings.tuning, seed=seed)
-        model, checkpoints = trained(decoder, world.pool, place / "model", tuning)
-        own = tuning, seed, settings.backbone, settings.epochs, settings.teacher
-        bench = Bench(decoder, model, checkpoints, world.pool, world, place, *own)
-        found.append(all_methods(bench, settings.methods))
-        checks.append(sanity_of(found[-1], world))
-        labels.append(np.array([one.metadata.get("label", "benign") for one in world.pool]))
-    return {
-        "schema": 1,
-        "seeds": list(range(settings.seeds)),
-        "settings": asdict(settings),
-        "audit": leaks,
-        "sanity": mean_sanity(checks),
-        "methods": _measured(found, labels, world, settings.teacher),
-        "skipped": left_out(bench),
-    }
+    def values(self, runs: Sequence[SeedRun[NDArray[Any]]]) -> dict[str, dict[str, Any]]:
+        """Both areas of every method in both rankings; intervals by drawing unsafe and other rows again, apart."""
+        values: dict[str, dict[str, Any]] = {name: {} for name in runs[0].scored}
+        for ranking in RANKINGS:
+            shown = [(run.truth != "safe_refusal") | (ranking == "heterogeneous") for run in runs]
+            unsafe = [run.truth[rows] == "unsafe" for run, rows in zip(runs, shown, strict=True)]
+            draws = [_resamples(rows) for rows in unsafe]
+            for name in values:
+                means = [run.scored[name].scores.mean(axis=0)[rows] for run, rows in zip(runs, shown, strict=True)]
+                plain = [precision_recall_areas(*pair) for pair in zip(means, unsafe, strict=True)]
+                drawn = [precision_recall_areas(*triple) for triple in zip(means, unsafe, draws, strict=True)]
+                values[name][ranking] = {
+                    measure: estimate(
+                        [float(areas[place][0]) for areas in plain],
+                        np.quantile(np.mean([areas[place] for areas in drawn], axis=0), [0.025, 0.975]).tolist(),
+                    )
+                    for place, measure in enumerate(MEASURES)
+                }
+        return values
 
 
-def _world(data: Path, settings: ToxicitySettings, seed: int) -> World:
-    """DATE-LM's own set, where its hub id is given; else one of the corpora in a folder."""
-    if datelm.names(data, hub.TOXICITY):
-        return datelm.toxic_world(data, settings.train_queries, settings.train_pool, seed)
-    return toxic_world(data, settings, seed)
+def toxic_problem(data: Path, settings: ToxicitySettings, seed: int) -> Problem:
+    """The pool, the references and what students learn from, of one seed; no request is on two sides."""
+    rng, examples, taken = np.random.default_rng(seed), toxicity(data), set[str]()
 
+    def draw(source: str, label: str, count: int | None) -> list[Example]:
+        """`count` examples of different requests that nothing else has taken, one of every such request when None."""
+        free = [row for row in examples if _is_of(row, source, label) and request(row) not in taken]
+        different: dict[str, Example] = {}
+        for row in shuffled(free, None, "toxicity", rng):
+            different.setdefault(request(row), row)
+        if count is not None and len(different) < count:
+            raise ConfigError(f"toxicity: {len(different)} different requests of a kind, {count} are needed.")
+        drawn = list(different.values())[:count]
+        taken.update(map(request, drawn))
+        return drawn
 
-def toxic_world(data: Path, settings: ToxicitySettings, seed: int) -> World:
-    """The pool, the references and what students learn from, of one seed; a request stands on one side alone."""
-    rng = np.random.default_rng(seed)
-    sources = _by_source(toxicity(data))
     benign = shuffled(dolly(data), settings.benign, "dolly", rng)
-    hidden = settings.benign // ONE_UNSAFE_IN
-    unsafe = _requests(sources["xstest", "unsafe"], hidden, rng)
-    asked = {request(one) for one in unsafe}
-    refusals = _requests(_without(sources["xstest", "safe_refusal"], asked), 2 * hidden, rng)
-    references = _requests(sources["jailbreakbench", "unsafe"], settings.references, rng)
-    taken = {request(one) for one in references}
-    queries = _requests(_without(sources["harmbench", "unsafe"], taken), settings.train_queries, rng)
-    taken |= {request(one) for one in queries}
-    others = settings.train_pool // 6
-    harmless = settings.train_pool - others
+    hidden, unsafe_train = settings.benign // ONE_UNSAFE_IN, settings.train_pool // 6
+    pool = [*benign, *draw("xstest", "unsafe", hidden), *draw("xstest", "safe_refusal", 2 * hidden)]
+    references = draw("jailbreakbench", "unsafe", settings.references)
+    queries = draw("harmbench", "unsafe", settings.train_queries)
+    harmless = settings.train_pool - unsafe_train
     chats = shuffled(benign_chat(data), harmless, "benign_chat", rng, more=settings.unlabelled)
-    learnt = [*chats[:harmless], *_requests(_without(sources["advbench", "unsafe"], taken), others, rng)]
-    learnt = [learnt[place] for place in rng.permutation(len(learnt))]
-    pool = [*benign, *unsafe, *refusals]
-    pool = [pool[place] for place in rng.permutation(len(pool))]
-    # After all else, so that the rest is drawn as it would be without them.
-    taken |= {request(one) for one in learnt}
-    more_queries = _requests(_without(sources["harmbench", "unsafe"], taken), None, rng)
-    taken |= {request(one) for one in more_queries}
-    more_pool = [*chats[harmless:], *_requests(_without(sources["advbench", "unsafe"], taken), None, rng)]
-    cut_queries, cut_pool = len(queries) // 6, len(learnt) // 6
-    return World(
-        pool,
-        references,
-        ["reference"] * len(references),
-        (queries[cut_queries:], learnt[cut_pool:]),
-        (queries[:cut_queries], learnt[:cut_pool]),
-        together=True,
-        unlabelled=(more_queries, more_pool),
-    )
+    train_pool = [*chats[:harmless], *draw("advbench", "unsafe", unsafe_train)]
+    train_pool = [train_pool[row] for row in rng.permutation(len(train_pool))]
+    pool = [pool[row] for row in rng.permutation(len(pool))]
+    # Drawn last, so that the rest is drawn as it would be without them.
+    further = draw("harmbench", "unsafe", None)
+    unlabelled = Split(further, [*chats[harmless:], *draw("advbench", "unsafe", None)])
+    return Problem(pool, references, (), *train_and_validation(queries, train_pool), unlabelled)
 
 
 def request(example: Example) -> str:
-    """What is asked, without case and spacing; examples without toxic source stand for themselves."""
+    """The request, without case and spacing; an example of no toxic source is its own."""
     return " ".join(example.prompt.lower().split()) if "source" in example.metadata else example.id
 
 
-def _by_source(examples: Sequence[Example]) -> dict[tuple[str, str], list[Example]]:
-    """Examples by source and label; of jailbreakbench only its own requests, for others stand in other sources."""
-    found: dict[tuple[str, str], list[Example]] = {}
-    for one in examples:
-        if one.metadata["source"] != "jailbreakbench" or one.metadata["origin"] == "Original":
-            found.setdefault((one.metadata["source"], one.metadata["label"]), []).append(one)
-    return found
-
-
-def _requests(examples: Sequence[Example], count: int | None, rng: np.random.Generator) -> list[Example]:
-    """`count` examples of different requests, one of every request when None."""
-    found: dict[str, Example] = {}
-    for one in shuffled(examples, None, "toxicity", rng):
-        found.setdefault(request(one), one)
-    if count is not None and len(found) < count:
-        raise ConfigError(f"toxicity: {len(found)} different requests of a kind, {count} are needed.")
-    return list(found.values())[:count]
-
-
-def _without(examples: Sequence[Example], taken: set[str]) -> list[Example]:
-    return [one for one in examples if request(one) not in taken]
-
-
-def _measured(
-    found: Sequence[Mapping[str, Scored]], labels: Sequence[NDArray[Any]], world: World, teacher: str
-) -> dict[str, Any]:
-    """Both areas of every method in both rankings; intervals by drawing unsafe and other rows again, apart."""
-    methods: dict[str, Any] = costs(found, world, teacher)
-    for ranking in RANKINGS:
-        shown = [(one != "safe_refusal") | (ranking == "heterogeneous") for one in labels]
-        unsafe = [one[rows] == "unsafe" for one, rows in zip(labels, shown, strict=True)]
-        draws = [_resamples(one) for one in unsafe]
-        for name in methods:
-            scores = [one[name].scores.mean(axis=0)[rows] for one, rows in zip(found, shown, strict=True)]
-            plain = [precision_recall_areas(*one) for one in zip(scores, unsafe, strict=True)]
-            drawn = [precision_recall_areas(*one) for one in zip(scores, unsafe, draws, strict=True)]
-            methods[name][ranking] = {
-                measure: estimate(
-                    [float(one[place][0]) for one in plain],
-                    np.quantile(np.mean([one[place] for one in drawn], axis=0), [0.025, 0.975]).tolist(),
-                )
-                for place, measure in enumerate(MEASURES)
-            }
-    return methods
+def _is_of(example: Example, source: str, label: str) -> bool:
+    """Whether an example is of a source and label; of jailbreakbench only the requests it wrote itself."""
+    own = source != "jailbreakbench" or example.metadata["origin"] == "Original"
+    return (example.metadata["source"], example.metadata["label"]) == (source, label) and own
 
 
 def _resamples(unsafe: NDArray[np.bool_]) -> Matrix:

@@ -1,0 +1,281 @@
+"""The messages of a chat: how rows write them, what they say in plain text, and which of them carry loss."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython", "observation"})
+SHAREGPT = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bard": "assistant",
+    "bing": "assistant",
+    "model": "assistant",
+    "function_call": "assistant",
+    "function_response": "tool",
+    "observation": "tool",
+}
+"""what roles are called in ShareGPT's `from`, where it is not what everyone calls them"""
+REASONING = ("reasoning_content", "thinking", "reasoning")
+"""keys of what the assistant thought before it answered"""
+SWITCHES = ("train", "training", "train_on", "loss")
+"""keys of a message that say whether it counts in the loss, where they hold true or false; `weight` says how much"""
+PLAIN = frozenset({"role", "content"})
+Message = Mapping[str, Any]
+
+
+class RowError(Exception):
+    """A row that cannot become an example: a short code for counting, and the details."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation with all that a chat template may read of it.
+
+    Attributes:
+        messages: objects with role and content, and whatever else the row has: tool_calls, reasoning_content, name.
+        prompt: how many messages come before the completion. Where it is 0, the whole text carries loss.
+        weights: how much each message counts in the loss; () where all that follows the prompt counts alike.
+        variables: what the template is handed beside the messages: tools, documents, chat_template_kwargs.
+    """
+
+    messages: tuple[Message, ...] = field(hash=False)
+    prompt: int
+    weights: tuple[float, ...] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether (role, content) pairs and one last answer say it all."""
+        return (
+            self.prompt == len(self.messages) - 1
+            and not self.weights
+            and not self.variables
+            and all(set(one) == PLAIN and isinstance(one["content"], str) for one in self.messages)
+        )
+
+    def carries_loss(self, number: int) -> bool:
+        """Whether a message counts in the loss."""
+        return self.weights[number] > 0 if self.weights else number >= self.prompt
+
+
+def read_messages(value: object, column: str) -> list[Message]:
+    """The messages of a column: a list of objects with role and content, or from and value; or its JSON.
+
+    Contents are text, or text in parts where there are several; a tool's may be any JSON value. Keys without a value
+    are left out.
+
+    Raises:
+        RowError: it is not such a list, a role is unknown, or a content is no text.
+    """
+    value = from_json(value, list)
+    if not isinstance(value, list) or not value:
+        raise RowError("no_messages", f"{column}: expected a non-empty list of messages, got {shown(value)}")
+    return [_message(one, f"{column}[{number}]") for number, one in enumerate(value)]
+
+
+def _message(value: object, where: str) -> Message:
+    if isinstance(value, Mapping) and "role" not in value and "from" in value:
+        role = value["from"]
+        named = {"role": SHAREGPT.get(role, role) if isinstance(role, str) else role, "content": value.get("value")}
+        value = named | {key: item for key, item in value.items() if key not in ("from", "value")}
+    if not isinstance(value, Mapping) or "role" not in value:
+        raise RowError("bad_message", f"{where}: expected an object with role and content")
+    role = value["role"]
+    if not isinstance(role, str) or role not in ROLES:
+        raise RowError("unknown_role", f"{where}: role {shown(role)} is none of {sorted(ROLES)}")
+    message = {"role": role, "content": _content(value, where)}
+    message |= {key: item for key, item in value.items() if key not in PLAIN}
+    message = {key: item for key, item in message.items() if item is not None}
+    if "tool_calls" in message:
+        message["tool_calls"] = _tool_calls(message["tool_calls"], where)
+    return message if set(message) <= PLAIN and isinstance(message.get("content"), str) else plain(message, where)
+
+
+def _content(message: Mapping[str, Any], where: str) -> Any:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if content is None and (message.get("tool_calls") or message.get("function_call")):
+        return None
+    if isinstance(content, Mapping) and content.get("type") == "text":
+        content = [content]
+    if isinstance(content, list) and content and all(_is_part(one) for one in content):
+        texts = [_text_of_part(one, where) for one in content]
+        return texts[0] if len(texts) == 1 else [{"type": "text", "text": text} for text in texts]
+    if message["role"] in ("tool", "function", "ipython", "observation") and content is not None:
+        return content  # what a tool returned may be any JSON value
+    raise RowError("content_not_text", f"{where}: content is {shown(content)}; only text can be attributed")
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, Mapping) and ("type" in value or "text" in value))
+
+
+def _text_of_part(part: str | Mapping[str, Any], where: str) -> str:
+    if isinstance(part, str):
+        return part
+    kind, text = part.get("type", "text"), part.get("text")
+    if kind not in ("text", "input_text", "output_text") or not isinstance(text, str):
+        raise RowError(
+            "content_not_text", f"{where}: content holds a part of type {shown(kind)}; only text can be attributed"
+        )
+    return text
+
+
+def _tool_calls(value: object, where: str) -> list[Any]:
+    calls = from_json(value, list)
+    if not isinstance(calls, list) or not all(isinstance(one, Mapping) and _called(one)[0] for one in calls):
+        raise RowError(
+            "bad_tool_calls", f"{where}: tool_calls is {shown(value)}, expected objects that name a function"
+        )
+    return calls
+
+
+def _called(call: Mapping[str, Any]) -> tuple[str, Any]:
+    """(name, arguments) of a tool call, with or without OpenAI's `function` around them."""
+    inner = call.get("function")
+    inner = inner if isinstance(inner, Mapping) else call
+    name = inner.get("name")
+    return (name if isinstance(name, str) else ""), inner.get("arguments", inner.get("parameters"))
+
+
+def calls_of(message: Message) -> list[tuple[str, Any]]:
+    """(name, arguments) of each tool call of a message; arguments in JSON are read."""
+    calls = list(message.get("tool_calls") or [])
+    if isinstance(message.get("function_call"), Mapping):
+        calls.append(message["function_call"])
+    return [(name, from_json(arguments, dict)) for name, arguments in map(_called, calls)]
+
+
+def reasoning_of(message: Message) -> str:
+    """What the assistant thought before it answered; "" where the row does not tell."""
+    return next((message[key] for key in REASONING if isinstance(message.get(key), str)), "")
+
+
+def words_of(message: Message) -> str:
+    """The content of a message as one text; a tool's JSON value as JSON."""
+    content = message.get("content")
+    if isinstance(content, list) and all(isinstance(one, Mapping) and "text" in one for one in content):
+        return "".join(str(one["text"]) for one in content)
+    if content is None or isinstance(content, str):
+        return content or ""
+    return json.dumps(content, ensure_ascii=False)
+
+
+def text_of(message: Message) -> str:
+    """All that a message says in plain text: what was thought, the words, the tool calls as JSON.
+
+    >>> text_of({"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}]})
+    '{"name": "add", "arguments": {"a": 1}}'
+    """
+    if set(message) <= PLAIN:
+        return words_of(message)
+    calls = [json.dumps({"name": name, "arguments": value}, ensure_ascii=False) for name, value in calls_of(message)]
+    return "\n".join(part for part in (reasoning_of(message), words_of(message), *calls) if part)
+
+
+def turn_weights(messages: Sequence[Message], row: Mapping[str, Any]) -> tuple[float, ...]:
+    """How much each message counts in the loss, where the row says it; () where it does not.
+
+    A message says it by `weight`, or by one of `SWITCHES`; the row by a list in a column `train_on`, `weights` or
+    `weight`, a value a message, or by roles in `train_on`. Where some messages say it, the assistant's others count 1,
+    and all others 0.
+
+    Raises:
+        RowError: a weight is no number or truth value, or is negative; there are not as many as messages; all are 0.
+    """
+    said = [_said(one) for one in messages]
+    roles = row.get("train_on")
+    roles = [roles] if isinstance(roles, str) else roles
+    if isinstance(roles, list) and roles and all(isinstance(one, str) and one in ROLES for one in roles):
+        said = [float(one["role"] in roles) if own is None else own for one, own in zip(messages, said, strict=True)]
+    elif column := next((name for name in ("train_on", "weights", "weight") if isinstance(row.get(name), list)), None):
+        given = row[column]
+        if len(given) != len(messages):
+            raise RowError("bad_weight", f"column {column!r} holds {len(given)} values for {len(messages)} messages")
+        said = [
+            _weight(value) if own is None and value is not None else own for own, value in zip(said, given, strict=True)
+        ]
+    if all(one is None for one in said):
+        return ()
+    weights = tuple(
+        float(message["role"] == "assistant") if weight is None else weight
+        for message, weight in zip(messages, said, strict=True)
+    )
+    if not any(weights):
+        raise RowError("no_loss", "no message counts in the loss: all weights are 0")
+    return weights
+
+
+def _said(message: Message) -> float | None:
+    if "weight" in message:
+        return _weight(message["weight"])
+    return next((float(message[key]) for key in SWITCHES if isinstance(message.get(key), bool)), None)
+
+
+def _weight(value: object) -> float:
+    if not isinstance(value, bool | int | float) or not math.isfinite(value) or value < 0:
+        raise RowError("bad_weight", f"the weight of a message is {shown(value)}, expected a number of at least 0")
+    return float(value)
+
+
+def without_prompt(prompt: list[Message], completion: list[Message]) -> tuple[list[Message], list[Message]]:
+    """Prompt and completion where the completion's messages may begin with some of the prompt's: each once.
+
+    >>> user, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+    >>> without_prompt([user], [user, answer]) == ([user], [answer])
+    True
+    """
+    if completion[0]["role"] == "assistant":
+        return prompt, completion
+    asked, said = ([(one["role"], " ".join(text_of(one).split())) for one in side] for side in (prompt, completion))
+    for size in range(min(len(asked), len(said)), 0, -1):
+        if asked[-size:] == said[:size]:
+            return prompt, completion[size:]
+    for start in range(1, len(said) - len(asked)):
+        if said[start : start + len(asked)] == asked:  # the completion is the whole chat
+            return completion[: start + len(asked)], completion[start + len(asked) :]
+    return prompt, completion
+
+
+def plain(value: Any, where: str) -> Any:
+    """A value as JSON has it: what JSON cannot hold as text.
+
+    Raises:
+        RowError: it holds itself, or is nested too deep.
+    """
+    try:
+        return json.loads(json.dumps(value, default=str))
+    except (ValueError, RecursionError, TypeError) as error:
+        raise RowError("bad_value", f"{where}: cannot be written as JSON: {error}") from error
+
+
+def from_json(value: Any, kind: type) -> Any:
+    """What a text says in JSON, if it says something of this kind; anything else as it is."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return found if isinstance(found, kind) else value
+
+
+def is_given(value: object) -> bool:
+    """Whether there is a value; what pandas writes where there is none is not a number."""
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def shown(value: object) -> str:
+    """The beginning of what a value looks like."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,166 @@
+"""Files of rows, one by one: JSONL (.gz, .zst) and Parquet, by path, folder, glob or URL (`hf://`, `s3://` ...)."""
+
+import contextlib
+import glob
+import gzip
+import io
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from influcoder.data.messages import RowError
+from influcoder.data.urls import RemoteFile, find_remote
+from influcoder.errors import DataError
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".parquet")
+
+
+class EmptyFile(DataError):
+    """A file without rows, which is no harm among others."""
+
+
+def find_files(pattern: str | Path) -> list[Path] | list[RemoteFile]:
+    """The readable files a path, folder, glob or URL names, sorted."""
+    text = str(pattern)
+    if "://" in text:
+        return find_remote(text, SUFFIXES)
+    try:
+        path = Path(text).expanduser()
+        if path.is_file():
+            return [path]
+        if path.is_dir():
+            found = sorted(one for one in path.rglob("*") if one.is_file() and one.name.endswith(SUFFIXES))
+            wanted = f"no {', '.join(SUFFIXES)} file in this folder"
+        else:
+            found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+            wanted = "no such file, and no file matches it as a glob"
+    except (OSError, RuntimeError, ValueError) as error:  # too long, not to be entered, ~ of an unknown user
+        raise DataError(f"{text}: no such file: {error}. Expected a file, folder or glob.") from error
+    if not found:
+        raise DataError(f"{path}: {wanted}.")
+    return found
+
+
+def file_rows(path: Path | RemoteFile) -> Iterator[tuple[str, Any]]:
+    """(where it stands, row) of every row of a file as it is written; a `RowError` for one that cannot be read.
+
+    Raises:
+        EmptyFile: it holds no rows.
+        DataError: an unknown kind of file, or a damaged one.
+    """
+    if not path.name.endswith(SUFFIXES):
+        raise DataError(f"{path}: unknown kind of file; expected one of {', '.join(SUFFIXES)}.")
+    empty = True
+    if size_of(path) != 0:
+        for number, row in _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path):
+            empty = False
+            yield f"{path}:{number}", row
+    if empty:
+        raise EmptyFile(f"{path}: no rows. Expected at least one example.")
+
+
+def _size(path: Path | RemoteFile) -> int | None:
+    try:
+        return path.stat().st_size if isinstance(path, Path) else path.size
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}. Expected a file that can be opened.") from error
+
+
+def size_of(path: Path | RemoteFile) -> int | None:
+    """A file's bytes; None where that is not told."""
+    try:
+        return path.stat().st_size if isinstance(path, Path) else path.size
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}. Expected a file that can be opened.") from error
+
+
+def _json_rows(path: Path | RemoteFile) -> Iterator[tuple[int, Any]]:
+    number = 0
+    try:
+        with _opened(path) as lines:
+            for number, line in enumerate(lines, 1):
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                if line.strip():
+                    yield number, _json_row(line)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path}: cannot be read past line {number}: {error}. The file is damaged or cut off; get it again."
+        ) from error
+
+
+def _json_row(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" in line or b"Infinity" in line:  # no JSON, and yet what Python and pandas write
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(line.decode())
+        tail = line[-60:].decode("utf-8", "replace").strip()
+        return RowError("bad_json", f"not a JSON object: {error} (the line ends {tail!r})")
+
+
+@contextlib.contextmanager
+def _opened(path: Path | RemoteFile) -> Iterator[IO[bytes]]:
+    """The lines of a file, unpacked."""
+    with path.open("rb") as stream:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                yield io.BufferedReader(unpacked, 1 << 20)
+        elif path.suffix == ".zst":
+            import pyarrow
+
+            # io.BufferedReader reads lines; pyarrow's stream alone does not.
+            yield io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.PythonFile(stream), "zstd"), 1 << 20)
+        else:
+            yield stream
+
+
+def _parquet_rows(path: Path | RemoteFile) -> Iterator[tuple[int, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with (
+            path.open("rb") as stream,
+            # With pre_buffer, the default, every byte that was read stays in memory until the file is closed.
+            pyarrow.parquet.ParquetFile(stream, pre_buffer=False, page_checksum_verification=True) as file,
+        ):
+            repeated = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
+            if repeated:
+                raise DataError(f"{path}: columns {repeated} occur more than once. Rename or drop all but one of each.")
+            for batch in file.iter_batches(batch_size=1024):
+                for row in _batch_rows(batch):
+                    number += 1
+                    yield number, row
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path}: not a readable Parquet file past row {number}: {error}") from error
+
+
+def _batch_rows(batch: Any) -> list[Any]:
+    try:
+        return list(batch.to_pylist())
+    except (ValueError, OverflowError) as error:
+        if len(batch) == 1:
+            return [RowError("bad_value", f"a value that Python cannot hold: {error}")]
+        return [row for place in range(len(batch)) for row in _batch_rows(batch.slice(place, 1))]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of one file as they are written, for data of a known layout.
+
+    Raises:
+        DataError: a row is no object; the message names its line.
+    """
+    rows = []
+    for where, row in file_rows(path):
+        if not isinstance(row, dict):
+            raise DataError(f"{where}: {row.detail if isinstance(row, RowError) else 'not an object'}.")
+        rows.append(row)
+    return rows

@@ -1,0 +1,56 @@
+"""Rows that are tokenised already: `input_ids`, with `labels` or masks that say where the loss is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from influcoder.data.messages import RowError, is_given, shown
+
+_MASKS = ("completion_mask", "assistant_masks", "attention_mask")
+TOKEN_COLUMNS = frozenset({"input_ids", "labels", *_MASKS, "token_type_ids", "position_ids"})
+IGNORED = -100
+"""the label of a token without loss"""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """A row that is tokenised already: its ids, and how much each counts in the loss."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+def read_token_ids(row: Mapping[str, Any]) -> TokenIds:
+    """The ids of a row and where its loss is: where `labels` are not -100 and every mask is 1; everywhere without.
+
+    Tokens that `attention_mask` hides are left out.
+
+    Raises:
+        RowError: a column is no list of whole numbers, lengths differ, a label is another token, or nothing has loss.
+    """
+    ids = _numbers(row, "input_ids")
+    if not ids or min(ids) < 0:
+        raise RowError("bad_tokens", f"column 'input_ids' is {shown(ids)}, expected ids of at least 0")
+    labels = _numbers(row, "labels") if is_given(row.get("labels")) else ids
+    masks = {name: _numbers(row, name) for name in _MASKS if is_given(row.get(name))}
+    for place, (one, label) in enumerate(zip(ids, labels, strict=True)):
+        if label not in (one, IGNORED):
+            raise RowError("bad_labels", f"labels[{place}] is {label}, expected {one} as in input_ids, or {IGNORED}")
+    counts = [label != IGNORED for label in labels]
+    for mask in masks.values():
+        counts = [one and value > 0 for one, value in zip(counts, mask, strict=True)]
+    kept = [place for place, seen in enumerate(masks.get("attention_mask", [1] * len(ids))) if seen]
+    if not any(counts[place] for place in kept[1:]):
+        raise RowError("no_loss", f"no token carries loss: all labels are {IGNORED}, or masked")
+    return TokenIds(tuple(ids[place] for place in kept), tuple(float(counts[place]) for place in kept))
+
+
+def _numbers(row: Mapping[str, Any], column: str) -> list[int]:
+    values = row[column]
+    values = values.tolist() if hasattr(values, "tolist") else values
+    if not isinstance(values, list | tuple) or not all(type(one) is int and abs(one) < 2**31 for one in values):
+        raise RowError("bad_tokens", f"column {column!r} is {shown(values)}, expected a list of whole numbers")
+    if column != "input_ids" and len(values) != len(row["input_ids"]):
+        wanted = len(row["input_ids"])
+        raise RowError("bad_tokens", f"column {column!r} holds {len(values)} values for {wanted} input_ids")
+    return list(values)

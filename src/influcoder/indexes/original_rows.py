@@ -1,0 +1,36 @@
+"""The rows of an index as they stood in the pool's own files."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from influcoder.data.columns import from_columns
+from influcoder.data.original import row_again
+from influcoder.errors import StoreMismatch
+from influcoder.indexes.index import EXAMPLE, Index
+
+
+def original_rows(index: Index, kept: NDArray[np.bool_]) -> Iterator[list[dict[str, Any]]]:
+    """The rows that are kept, in order, a shard at a time; columns and values are the pool's own, as JSON keeps them.
+
+    Args:
+        kept: (rows,) of each row of the index whether it is wanted.
+
+    Raises:
+        StoreMismatch: a row was indexed by a version that did not keep its original columns.
+    """
+    start = 0
+    for shard in index.shards:
+        places = np.flatnonzero(kept[start : start + shard["rows"]])
+        start += shard["rows"]
+        if not len(places):
+            continue
+        table = index.store.some(shard, [*EXAMPLE, "origin"])
+        if "origin" not in table.column_names:
+            raise StoreMismatch(
+                f"{index.folder}: rows were indexed by a version that kept their texts and metadata, but not their "
+                "original columns. Index the pool again; or take the rows from your own files, by their ids."
+            )
+        yield [row_again(from_columns(record), record["origin"]) for record in table.take(places).to_pylist()]

@@ -1,0 +1,191 @@
+"""What a chat reads like: rendered as its template takes it, and held against the words that the row has.
+
+A template that does not read what it is given raises nothing: it renders less. So the words of every message are
+looked for in the text. Where some of the completion are missing, the chat is refused; what else is missing is named.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from influcoder.data.examples import Example
+from influcoder.data.messages import REASONING, SWITCHES, Chat, Message, RowError, calls_of, reasoning_of, words_of
+from influcoder.model.forms import forms_of
+from influcoder.model.template import ChatTemplate, special_tokens
+from influcoder.model.turns import Span, spans_of, spans_of_answer, stands_before
+from influcoder.model.words import common_length, excerpt, pieces_of, says, without_thoughts
+
+_TOLD_ELSEWHERE = frozenset(
+    {"role", "content", "tool_calls", "function_call", "tool_call_id", "weight", *REASONING, *SWITCHES}
+)
+"""keys of a message that are looked for by other means than their name, or say nothing to a model"""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text to tokenise, and what of it carries loss.
+
+    Attributes:
+        prompt: what comes before the completion, as it stands when the completion is still to come.
+        whole: prompt and completion.
+        templated: whether a template made it, which has written the special tokens.
+        said: words that the tokens with loss must hold.
+        spans: the characters with loss; all that follow the prompt where it is None.
+        lost: fields of the row that are not in the text.
+    """
+
+    prompt: str
+    whole: str
+    templated: bool
+    said: tuple[str, ...]
+    spans: tuple[Span, ...] | None = None
+    lost: tuple[str, ...] = ()
+
+
+def chat_of(example: Example) -> Chat:
+    """The chat of an example that is one."""
+    if isinstance(example.given, Chat):
+        return example.given
+    turns = [*example.turns, ("assistant", example.completion)]
+    return Chat(tuple({"role": role, "content": content} for role, content in turns), len(example.turns))
+
+
+class Renderer:
+    """Renders chats.
+
+    Args:
+        template: of the decoder.
+    """
+
+    def __init__(self, template: ChatTemplate) -> None:
+        self.template = template
+        self._special = special_tokens(template.tokenizer)
+
+    def text(self, example: Example) -> Text:
+        """The text of a chat, in the form of its messages of which the template leaves out least.
+
+        Raises:
+            RowError: the template refuses it, or does not render the completion; it is rendered already.
+        """
+        chat = chat_of(example)
+        variables = self.template.variables(chat.variables, example.metadata)
+        self._refuse_rendered(chat)
+        found: list[tuple[int, Text]] = []
+        refused: list[RowError] = []
+        for messages in forms_of(chat.messages, self.template):
+            try:
+                found.append(self._rendered(chat, messages, variables))
+            except RowError as error:
+                refused.append(error)
+            else:
+                if not found[-1][0]:
+                    break
+        if not found:
+            raise next((one for one in refused if one.code != "template_refused"), refused[0])
+        return min(found, key=lambda one: one[0])[1]
+
+    def prompt(self, example: Example) -> str:
+        """The text of a chat up to where the assistant is to speak."""
+        chat = chat_of(example)
+        answers = [n for n, one in enumerate(chat.messages) if one["role"] == "assistant" and chat.carries_loss(n)]
+        asked = chat.messages[: chat.prompt or (answers[-1] if answers else 0)]
+        variables = self.template.variables(chat.variables, example.metadata)
+        refused: list[RowError] = []
+        for messages in forms_of(asked, self.template) if asked else ():
+            try:
+                return self.template.render(messages, variables, ask=True)
+            except RowError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
+        return ""
+
+    def _rendered(self, chat: Chat, messages: list[Message], variables: Mapping[str, Any]) -> tuple[int, Text]:
+        """(how many turns before the completion it leaves out, the text)."""
+        whole = self.template.render(messages, variables)
+        prompt = self.template.render(messages[: chat.prompt], variables, ask=True) if chat.prompt else ""
+        shown, after = self._blank(whole), common_length(prompt, whole)
+        spans = None
+        if chat.weights:
+            spans = spans_of(self.template, chat, messages, variables, whole)
+        elif prompt and not stands_before(chat.messages[chat.prompt - 1], whole, after):
+            spans = spans_of_answer(self.template, chat, messages, variables, whole)
+        if spans is not None:
+            told, after = self._blank(" ".join(whole[start:stop] for start, stop, _ in spans)), -1
+        else:
+            told = shown
+        said: list[str] = []
+        lost: list[str] = []
+        asked = missing = 0
+        for number, message in enumerate(chat.messages):
+            pieces = pieces_of(message)
+            if chat.carries_loss(number):
+                kept = self._kept(message, told, after, whole)
+                said += kept
+                lost += ["thoughts in the completion"] if kept[: len(pieces)] != pieces else []
+                continue
+            counts = message["role"] not in ("system", "developer") and bool(pieces)
+            asked += counts
+            if not all(self._says(shown, one) or self._says(shown, without_thoughts(one)) for one in pieces):
+                missing += counts
+                lost.append(f"content of the {message['role']}'s turn")
+        if asked and asked == missing:
+            raise RowError(
+                "prompt_not_rendered",
+                f"the chat template renders nothing of the turns before the completion; it makes {excerpt(whole)} of "
+                "the chat",
+            )
+        lost += self._lost_fields(chat, variables, shown)
+        return missing, Text(prompt, whole, True, tuple(said), spans, tuple(dict.fromkeys(lost)))
+
+    def _kept(self, message: Message, told: str, after: int, whole: str) -> list[str]:
+        """The words of a message with loss that are in the text: all, or those that follow the thoughts in them.
+
+        Raises:
+            RowError: some are not.
+        """
+        names = [name for name, _ in calls_of(message) if name]
+        pieces = pieces_of(message)
+        without = [without_thoughts(one) for one in pieces]
+        for some in [pieces, without] if any(one.strip() for one in without) else [pieces]:
+            if all(self._says(told, one, after) for one in (*some, *names)):
+                return [*some, *names]
+        lost = next((one for one in (*pieces, *names) if not self._says(told, one, after)), "")
+        raise RowError(
+            "completion_not_rendered",
+            f"the {'tool call' if lost in names else 'completion'} {excerpt(lost)} does not stand in what the chat "
+            f"template renders for it, {excerpt(whole[max(after, 0) :] if after >= 0 else told)}",
+        )
+
+    def _lost_fields(self, chat: Chat, variables: Mapping[str, Any], shown: str) -> Iterator[str]:
+        """Fields that the template has no name for, and that do not stand in the text either."""
+        names = self.template.source(variables).names
+        yield from (name for name in chat.variables if name not in names)
+        for message in chat.messages:
+            whose = f"of the {message['role']}'s turn"
+            calls = [name for name, _ in calls_of(message)]
+            if calls and not ({"tool_calls", "function_call"} & names and any(self._says(shown, one) for one in calls)):
+                yield f"tool_calls {whose}"
+            if (thoughts := reasoning_of(message)) and not self._says(shown, thoughts):
+                yield f"reasoning {whose}"
+            for key, value in message.items():
+                if key not in _TOLD_ELSEWHERE and key not in names and not self._says(shown, str(value)):
+                    yield f"{key} {whose}"
+
+    def _refuse_rendered(self, chat: Chat) -> None:
+        for number, message in enumerate(chat.messages):
+            words = words_of(message).lstrip()
+            token = next((one for one in self.template.openers if words.startswith(one)), None)
+            if token is not None:
+                raise RowError(
+                    "rendered_already",
+                    f"message {number} begins with {token!r}, which the chat template writes itself, so its text is "
+                    "rendered already and would be again; give it as text, or as prompt and completion in text",
+                )
+
+    def _says(self, shown: str, words: str, after: int = -1) -> bool:
+        return says(shown, self._blank(words), after)
+
+    def _blank(self, text: str) -> str:
+        """The text with spaces in the place of special tokens, which are not a row's words."""
+        return self._special.sub(lambda found: " " * len(found[0]), text) if self._special else text

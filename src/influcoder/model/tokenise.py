@@ -1,0 +1,251 @@
+"""Examples as token ids with their loss, and the checks that every row goes through on its way to a model.
+
+Tokenisation follows TRL's: prompt and prompt + completion are both rendered, and the completion starts after their
+longest common run of tokens. A raw text gets the special tokens of the tokenizer, and an end token where it has none;
+a chat has those that its template writes.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from influcoder.data.examples import Example
+from influcoder.data.messages import Chat, RowError
+from influcoder.data.token_ids import TokenIds
+from influcoder.model.batches import Tokens
+from influcoder.model.rendering import Renderer, Text
+from influcoder.model.template import ChatTemplate
+from influcoder.model.turns import Span
+from influcoder.model.words import excerpt, says, without_thoughts
+
+logger = logging.getLogger("influcoder")
+
+
+class Tokeniser:
+    """Reads examples as the model that a tokenizer belongs to is given them.
+
+    Args:
+        tokenizer: the model's.
+        name: of the decoder, for messages.
+        rows: of its embedding table; a token beyond it cannot be read.
+        max_length: tokens of an example that are kept.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, name: str, rows: int, max_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.name = name
+        self.rows = rows
+        self.max_length = max_length
+        self._renderer = Renderer(ChatTemplate(tokenizer, name))
+        self._start = self._start_tokens()
+        self._warned: set[str] = set()
+        self.left_out = Counter[str]()
+        """of the rows that were prepared, how many had each of the fields that the chat template does not write"""
+
+    def tokens(self, examples: Sequence[Example]) -> list[Tokens]:
+        """Token ids of each example and where its loss is, cut to `max_length`.
+
+        Raises:
+            RowError: one of them cannot be read.
+        """
+        found: dict[int, Tokens] = {}
+        texts: dict[int, Text] = {}
+        for place, example in enumerate(examples):
+            if isinstance(example.given, TokenIds):
+                found[place] = self._of_ids(example.given)
+            else:
+                texts[place] = self.text(example)
+        for templated in (False, True):
+            places = [place for place, text in texts.items() if text.templated is templated]
+            if not places:
+                continue
+            # A rendered template holds its own special tokens; raw text gets the tokenizer's.
+            prompts = self._encoded([texts[place].prompt for place in places], special=not templated)
+            wholes = self._encoded([texts[place].whole for place in places], special=not templated)
+            for row, place in enumerate(places):
+                found[place] = self._of_text(texts[place], prompts["input_ids"][row], wholes, row)
+        self._warn(examples, [found[place] for place in range(len(examples))])
+        return [found[place] for place in range(len(examples))]
+
+    def prepared(self, example: Example) -> Example:
+        """An example that can be read: itself, with its texts where it has token ids alone.
+
+        Raises:
+            RowError: it cannot be read.
+        """
+        (tokens,) = self.tokens([example])
+        self.left_out.update(tokens.lost)
+        if not isinstance(example.given, TokenIds) or example.completion:
+            return example
+        ids, counts = example.given.ids, [weight > 0 for weight in example.given.weights]
+        last = max(place for place, one in enumerate(counts) if one)
+        prompt, completion = (
+            self.tokenizer.decode([one for one, has in zip(ids[: last + 1], counts, strict=False) if has is said])
+            for said in (False, True)
+        )
+        if not completion.strip():
+            raise RowError("empty_completion", f"the {tokens.targets} tokens with loss are no text")
+        return replace(example, prompt=prompt, completion=completion)
+
+    def prompt(self, example: Example) -> list[int]:
+        """The ids of what the model is asked: all before the completion."""
+        if isinstance(example.given, TokenIds):
+            first = next(place for place, weight in enumerate(example.given.weights) if weight > 0)
+            return list(example.given.ids[:first])
+        templated = self._has_template(example)
+        text = self._renderer.prompt(example) if templated else self.text(example).prompt
+        ids = self._encoded([text], special=not templated)["input_ids"][0]
+        self._refuse_beyond(ids)
+        return list(ids)
+
+    def text(self, example: Example) -> Text:
+        """What an example reads like.
+
+        Raises:
+            RowError: the chat template refuses it, or leaves out the completion.
+        """
+        if self._has_template(example):
+            return self._renderer.text(example)
+        prompt = example.prompt
+        if example.turns or isinstance(example.given, Chat):
+            # Plain instruction tuning without a template: the words themselves, a blank line between.
+            prompt += "\n\n" if prompt else ""
+        return Text(prompt, prompt + example.completion, False, (example.completion,))
+
+    def _has_template(self, example: Example) -> bool:
+        is_chat = bool(example.turns) or isinstance(example.given, Chat)
+        return is_chat and bool(self.tokenizer.chat_template)
+
+    def _of_text(self, text: Text, prompt: list[int], wholes: Any, row: int) -> Tokens:
+        ids, end = list(wholes["input_ids"][row]), self.tokenizer.eos_token_id
+        if not text.templated:
+            prompt, ids = self._started_once(list(prompt)), self._started_once(ids)
+            if prompt and prompt[-1] == end and ids[: len(prompt)] != prompt:
+                prompt = prompt[:-1]  # a tokenizer that ends every text with its end token
+        start = _common_run(prompt, ids)
+        if not text.templated:
+            if ids[-2:] == [end, end] and len(ids) - 2 >= start:
+                ids = ids[:-1]  # the text has its end token, and the tokenizer adds one
+            if end not in ids[max(start, len(ids) - 2) :]:
+                ids = [*ids, end]
+        weights = None if text.spans is None else self._weights(text.spans, wholes, row, start if text.prompt else 0)
+        self._refuse_beyond(ids)
+        self._refuse_other_words(text, ids, start, weights)
+        return self._cut(ids, start, weights, moved=start < len(prompt), lost=text.lost)
+
+    def _of_ids(self, given: TokenIds) -> Tokens:
+        self._refuse_beyond(given.ids)
+        weights = np.asarray(given.weights, np.float32)
+        return self._cut(list(given.ids), 0, weights)
+
+    def _weights(self, spans: Sequence[Span], wholes: Any, row: int, start: int) -> NDArray[np.float32]:
+        """How much each token counts, from the characters that do; the same places as in transformers' masks."""
+        if not self.tokenizer.is_fast:
+            raise RowError(
+                "slow_tokenizer", "the tokenizer does not tell where its tokens stand, as loss by turn needs"
+            )
+        weights = np.zeros(len(wholes["input_ids"][row]), np.float32)
+        for begin, stop, weight in spans:
+            places = (wholes.char_to_token(row, place) for place in range(begin, stop))
+            first = next((place for place in places if place is not None), None)
+            last = wholes.char_to_token(row, stop - 1)
+            if first is not None:
+                weights[first : len(weights) if last is None else last + 1] = weight
+        weights[:start] = 0
+        if not weights[1:].any():
+            raise RowError("no_loss", "no token carries loss: the chat template marks none of the turns that count")
+        return weights
+
+    def _cut(
+        self,
+        ids: list[int],
+        start: int,
+        weights: NDArray[np.float32] | None,
+        *,
+        moved: bool = False,
+        lost: tuple[str, ...] = (),
+    ) -> Tokens:
+        if weights is not None:
+            start = int(np.flatnonzero(weights)[0])
+            weights = None if (weights[start:] == weights[start]).all() else weights
+        # One token of the prompt always stays: it predicts the first of the completion.
+        kept = min(start, max(self.max_length - (len(ids) - start), 1))
+        seen = slice(start - kept, start - kept + self.max_length)
+        return Tokens(
+            np.asarray(ids[seen], np.int64),
+            kept,
+            prompt_cut=kept < start,
+            completion_cut=len(ids[seen]) - kept < len(ids) - start,
+            boundary_moved=moved,
+            weights=None if weights is None else weights[seen],
+            lost=lost,
+        )
+
+    def _refuse_beyond(self, ids: Sequence[int]) -> None:
+        if ids and max(ids) >= self.rows:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids)) if max(ids) < len(self.tokenizer) else None
+            named = f"token {token!r}" if token is not None else "a token"
+            raise RowError(
+                "beyond_the_table",
+                f"it holds {named} of id {max(ids)}, and {self.name} has an embedding of {self.rows} rows",
+            )
+
+    def _refuse_other_words(self, text: Text, ids: list[int], start: int, weights: NDArray[np.float32] | None) -> None:
+        """The tokens that carry loss must read as what the row has its model say."""
+        if weights is None:
+            read, after = self.tokenizer.decode(ids), len(self.tokenizer.decode(ids[:start]))
+        else:
+            read, after = self.tokenizer.decode([one for one, weight in zip(ids, weights, strict=True) if weight]), -1
+        for words in text.said:
+            if says(read, words, after) or (weights is not None and says(read, without_thoughts(words))):
+                continue
+            known = self.tokenizer.decode(
+                self._encoded([words], special=False)["input_ids"][0], skip_special_tokens=True
+            )
+            if not known.strip() or not says(read, known, after):
+                raise RowError(
+                    "other_words",
+                    f"the tokens with loss read {excerpt(read[max(after, 0) :])}, expected {excerpt(words)}",
+                )
+
+    def _encoded(self, texts: list[str], *, special: bool) -> Any:
+        return self.tokenizer(texts, add_special_tokens=special, verbose=False)
+
+    def _start_tokens(self) -> list[int]:
+        """The special tokens that the tokenizer puts before a text."""
+        with_, without = (self._encoded(["a"], special=special)["input_ids"][0] for special in (True, False))
+        return list(with_[: len(with_) - len(without)]) if with_[len(with_) - len(without) :] == without else []
+
+    def _started_once(self, ids: list[int]) -> list[int]:
+        """Ids of a text that begins with the start tokens itself, without those that the tokenizer adds."""
+        size = len(self._start)
+        return ids[size:] if size and ids[:size] == ids[size : 2 * size] == self._start else ids
+
+    def _warn(self, examples: Sequence[Example], tokens: Sequence[Tokens]) -> None:
+        moved = sum(one.boundary_moved for one in tokens)
+        if moved and "moved" not in self._warned:
+            self._warned.add("moved")
+            logger.warning(
+                "%d of %d prompts end in other tokens when the completion follows; their loss starts where they part.",
+                moved,
+                len(tokens),
+            )
+        for example, one in zip(examples, tokens, strict=True):
+            for lost in set(one.lost) - self._warned:
+                self._warned.add(lost)
+                logger.warning(
+                    "%s: the chat template leaves out: %s (the first such row: %r).", self.name, lost, example.id
+                )
+
+
+def _common_run(prompt: list[int], whole: list[int]) -> int:
+    for place, (one, other) in enumerate(zip(prompt, whole, strict=False)):
+        if one != other:
+            return place
+    return min(len(prompt), len(whole))

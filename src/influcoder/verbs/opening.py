@@ -1,0 +1,184 @@
+"""Opens what a verb is given: a path, a hub id, or what is loaded already.
+
+Python and the command line both come through here, so a decoder reads as many tokens as the folder it goes with
+records, an encoder of a slow tier reads with its decoder, and an index is found wherever its rows are.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from influcoder.data.examples import Example
+from influcoder.data.reading import read_examples, stream_examples
+from influcoder.data.row_files import find_files
+from influcoder.errors import ConfigError, DataError
+from influcoder.indexes.index import Index
+from influcoder.indexes.lance import LanceIndex, open_index
+from influcoder.model.decoder import Decoder
+from influcoder.provenance import Provenance
+from influcoder.store.output_folder import local
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.encoder_folder import read_with
+from influcoder.student.features_folder import FeaturesFolder
+from influcoder.teachers.checkpoints import Checkpoint
+
+Rows = str | Path | Iterable[Any]
+"""files, folders, globs or URLs; `datasets.Dataset`; or a list of rows or of `Example`s"""
+AnyDecoder = Decoder | str | Path
+"""a loaded decoder, a Hugging Face folder or a hub id"""
+AnyCheckpoints = str | Path | Sequence[Checkpoint | str | Path]
+"""folders that training saved, or globs of them"""
+AnyFeatures = FeaturesFolder | str | Path
+AnyEncoder = InfluenceEncoder | str | Path
+"""a loaded encoder, its folder or a hub id"""
+AnyIndex = Index | LanceIndex | str | Path
+
+
+def read_rows(rows: Rows, what: str, decoder: Decoder | None = None) -> list[Example]:
+    """The examples of some rows; `what` they are begins the message where they are none.
+
+    Args:
+        decoder: what is to read them: a row that it cannot read is refused here, where its place is known.
+
+    Raises:
+        DataError: no rows, or one that cannot be used.
+    """
+    _refuse_no_rows(rows, what)
+    return read_examples(rows, prepare=decoder.prepare if decoder else None)
+
+
+def stream_rows(rows: Rows, what: str, decoder: Decoder | None = None) -> Iterable[Example]:
+    """The same one after the other; that the files are there is seen at once."""
+    _refuse_no_rows(rows, what)
+    prepare = decoder.prepare if decoder else None
+    places = [rows] if isinstance(rows, str | Path) else rows
+    if isinstance(places, list) and places and isinstance(places[0], str | Path):
+        return stream_examples([file for place in places for file in find_files(place)], prepare=prepare)
+    return stream_examples(rows, prepare=prepare)
+
+
+def _refuse_no_rows(rows: object, what: str) -> None:
+    if not isinstance(rows, Path | Iterable) or isinstance(rows, bytes):
+        raise DataError(
+            f"{what}: {rows!r} is {type(rows).__name__}, expected files, a list of rows or examples, or a Dataset."
+        )
+
+
+def open_decoder(
+    decoder: AnyDecoder, adapter: str | Path | None, length: int | Provenance, device: str | None = None
+) -> Decoder:
+    """The decoder given, loaded if it is not yet.
+
+    Args:
+        length: tokens of an example that are read, or the record of what read as many.
+
+    Raises:
+        ConfigError: an adapter of a decoder that is loaded already, or it is no decoder at all.
+        ModelError: it cannot be loaded.
+    """
+    if isinstance(decoder, Decoder):
+        if adapter is not None:
+            raise ConfigError(f"{decoder.name} is loaded already. Load it with Decoder.load(path, adapter=...).")
+        return decoder
+    _refuse_no_place(decoder, "decoder", "a Decoder, its folder or a hub id")
+    return Decoder.load(decoder, adapter=adapter, max_length=_tokens(length), device=device)
+
+
+def open_decoder_of(
+    made: Provenance, decoder: AnyDecoder | None, adapter: str | Path | None = None, **needs: object
+) -> Decoder | None:
+    """The decoder given, if one is, reading as many tokens as the one that made something; see `open_decoder`.
+
+    Args:
+        needs: what else is given that is of no use without a decoder, by name.
+    """
+    refuse_without_decoder(decoder, adapter=adapter, **needs)
+    return None if decoder is None else open_decoder(decoder, adapter, made)
+
+
+def open_checkpoints(
+    checkpoints: AnyCheckpoints | None, decoder: AnyDecoder | None, length: int | Provenance
+) -> list[Checkpoint]:
+    """Checkpoints by folder or glob, in the order of their steps; adapters among them are of `decoder`."""
+    places = [checkpoints] if isinstance(checkpoints, str | Path) else list(checkpoints or [])
+    loaded = [one for one in places if isinstance(one, Checkpoint)]
+    if loaded and len(loaded) == len(places):
+        return loaded
+    for place in places:
+        _refuse_no_place(place, "checkpoints", "folders that training saved")
+    paths = [path for place in map(str, places) for path in sorted(local(place), key=_counted) or [Path(place)]]
+    base = decoder.model.config.name_or_path if isinstance(decoder, Decoder) else decoder
+    return Checkpoint.read(paths, base=str(base or ""), max_length=_tokens(length))
+
+
+def open_features(features: AnyFeatures) -> FeaturesFolder:
+    """The features folder given, opened and hashed if it is not yet."""
+    if isinstance(features, FeaturesFolder):
+        return features
+    _refuse_no_place(features, "features", "a FeaturesFolder or its path")
+    return FeaturesFolder(Path(features).expanduser())
+
+
+def open_encoder(
+    encoder: AnyEncoder, decoder: AnyDecoder | None = None, adapter: str | Path | None = None, **needs: object
+) -> tuple[InfluenceEncoder, Decoder | None]:
+    """An encoder, and the decoder given, with which it reads texts if its tier does so."""
+    if isinstance(encoder, str | Path):
+        encoder = InfluenceEncoder.from_pretrained(encoder)
+    if not isinstance(encoder, InfluenceEncoder):
+        raise ConfigError(f"encoder is {encoder!r}, expected an InfluenceEncoder, its folder or a hub id.")
+    loaded = open_decoder_of(encoder.provenance, decoder, adapter, **needs)
+    if loaded is not None:
+        read_with(encoder, loaded)
+    return encoder, loaded
+
+
+def open_any_index(
+    index: AnyIndex, decoder: AnyDecoder | None = None, adapter: str | Path | None = None, **needs: object
+) -> tuple[Index | LanceIndex, Decoder | None]:
+    """An index, wherever its rows are, and the decoder given, with which its encoder reads texts if it does so."""
+    if not isinstance(index, Index | LanceIndex):
+        _refuse_no_place(index, "index", "an Index or its folder")
+        index = open_index(Path(index).expanduser())
+    refuse_without_decoder(decoder, adapter=adapter, **needs)
+    if decoder is None:
+        return index, None
+    return index, open_encoder(index.encoder, decoder, adapter)[1]
+
+
+def open_whole_index(index: AnyIndex, decoder: AnyDecoder | None = None, adapter: str | Path | None = None) -> Index:
+    """The same of an index whose rows are on this machine.
+
+    Raises:
+        ConfigError: they are in LanceDB.
+    """
+    opened, _ = open_any_index(index, decoder, adapter)
+    if not isinstance(opened, Index):
+        raise ConfigError(
+            f"{opened.folder}: its rows are in LanceDB, to be searched. Give the index it was exported from."
+        )
+    return opened
+
+
+def refuse_without_decoder(decoder: object, **given: object) -> None:
+    """Refuse what tells more of a decoder when none is given: it would be left out in silence."""
+    alone = [f"--{name}" for name, value in given.items() if value]
+    if alone and decoder is None:
+        raise ConfigError(f"{' and '.join(alone)} was given without a decoder. Name it with --decoder as well.")
+
+
+def _refuse_no_place(given: object, what: str, expected: str) -> None:
+    if not isinstance(given, str | Path):
+        raise ConfigError(f"{what} is {given!r}, expected {expected}.")
+
+
+def _tokens(length: int | Provenance) -> int:
+    if isinstance(length, int):
+        return length
+    return length.decoder.max_length if length.decoder else 1024
+
+
+def _counted(path: Path) -> list[tuple[int, str]]:
+    """Sorts checkpoint-9 before checkpoint-10, as training saved them."""
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", str(path))]

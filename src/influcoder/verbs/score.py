@@ -1,0 +1,119 @@
+"""The verb `score`: the influence of every row of an index on every query."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from influcoder.data.examples import Example
+from influcoder.indexes.index import Index
+from influcoder.progress import progress
+from influcoder.store.files import atomic_file, write_json
+from influcoder.store.output_folder import Folder, local
+from influcoder.verbs.opening import AnyDecoder, AnyIndex, Rows, open_any_index, open_whole_index, read_rows
+
+FILE = "scores.parquet"
+
+
+@overload
+def score(
+    index: AnyIndex,
+    queries: Rows,
+    output_dir: None = ...,
+    *,
+    where: str | None = ...,
+    decoder: AnyDecoder | None = ...,
+    adapter: str | Path | None = ...,
+) -> pa.Table: ...
+
+
+@overload
+def score(
+    index: AnyIndex,
+    queries: Rows,
+    output_dir: str | Path,
+    *,
+    where: str | None = ...,
+    decoder: AnyDecoder | None = ...,
+    adapter: str | Path | None = ...,
+    overwrite: bool = ...,
+) -> Path: ...
+
+
+def score(
+    index: AnyIndex,
+    queries: Rows,
+    output_dir: str | Path | None = None,
+    *,
+    where: str | None = None,
+    decoder: AnyDecoder | None = None,
+    adapter: str | Path | None = None,
+    overwrite: bool = False,
+) -> Any:
+    """Score every pool example for every query.
+
+    Args:
+        index: its folder, or the loaded `Index`.
+        queries: files, a list of rows or of `Example`s, or a `datasets.Dataset`.
+        output_dir: write the scores there as scores.parquet instead, in memory that does not grow with the pool.
+        where: score only rows whose metadata is like this, as "genre=code,tokens<200".
+        decoder: what an encoder of the short or forward tier reads the queries with.
+        adapter: its LoRA adapter, if it is not loaded yet and had one.
+        overwrite: empty `output_dir` first.
+
+    Returns:
+        A `pyarrow.Table` with the column id, and a float32 column score:ID for each query; or the path of the
+        scores.parquet that holds it.
+
+    Raises:
+        ConfigError: the index is in LanceDB, or `where` cannot be read.
+        DataError, StoreError: queries or index cannot be read, or the folder cannot be written.
+
+    >>> import influcoder
+    >>> influcoder.score("index", [{"id": "q", "question": "Two plus two?", "answer": "four"}]).column_names
+    ['id', 'score:q']
+    """
+    opened, loaded = open_any_index(index, decoder, adapter)
+    opened, asked = open_whole_index(opened), read_rows(queries, "queries", loaded)
+    if output_dir is None:
+        schema, batches = _scored(opened, asked, where)
+        return pa.Table.from_batches(batches, schema)
+    inputs = (opened.folder, *(local(queries) if isinstance(queries, str | Path) else ()))
+    write_scores(opened, asked, Folder(Path(output_dir), overwrite=overwrite, inputs=inputs), where=where)
+    return Path(output_dir) / FILE
+
+
+def write_scores(
+    index: Index, queries: Sequence[Example], folder: Folder, *, where: str | None = None
+) -> dict[str, Any]:
+    """Write the scores as `scores.parquet`; rows are read, scored and written a shard at a time."""
+    schema, batches = _scored(index, queries, where)
+    began, rows = time.perf_counter(), 0
+    with folder.claim() as path:
+        with (  # the file is put in place once the writer has written its footer
+            atomic_file(path / FILE) as file,
+            pq.ParquetWriter(file, schema, write_page_checksum=True) as writer,
+            progress("scoring the pool", len(index)) as advance,
+        ):
+            for batch in batches:
+                writer.write_batch(batch)
+                rows += len(batch)
+                advance(len(batch))
+        metrics = {"rows": rows, "queries": len(queries), "seconds": round(time.perf_counter() - began, 3)}
+        write_json(path / "metrics.json", metrics)
+    return metrics
+
+
+def _scored(index: Index, queries: Sequence[Example], where: str | None) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """The columns of the scores, and one shard of them after the other."""
+    vectors = index.encoder.encode_query(queries)
+    names = [f"score:{query.id}" for query in queries]
+    schema = pa.schema([("id", pa.string()), *((name, pa.float32()) for name in names)])
+    batches = (
+        pa.record_batch([ids.combine_chunks(), *map(pa.array, scores)], schema=schema)
+        for ids, scores in index.iter_scores(vectors, where=where)
+    )
+    return schema, batches
