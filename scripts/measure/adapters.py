@@ -297,8 +297,8 @@ def page(rows: list[dict[str, Any]]) -> str:
     refused = 2 * len(rows) - wrong - verified
     head = HEAD.format(peft=peft.__version__, torch=torch.__version__.partition("+")[0], count=len(rows))
     counts = f"{verified} verified, {refused} refused, {wrong} wrong."
-    refused = f"## What is refused, and why\n\nEach message ends with what to do.\n\n{words}"
-    return f"{head}\n{counts}\n\n{''.join(lines)}\n{refused}"
+    why = f"## What is refused, and why\n\nEach message ends with what to do.\n\n{words}"
+    return f"{head}\n{counts}\n\n{''.join(lines)}\n{why}"
 
 
 HEAD = """# Adapters

@@ -310,11 +310,9 @@ def page(rows: list[dict[str, Any]]) -> str:
     counts = {word: sum(said(row).startswith(word) for row in rows) for word in ("read", "refused", "**wrong")}
     versions = {"transformers": transformers.__version__, "peft": peft.__version__, "torch": torch.__version__}
     head = HEAD.format(versions=", ".join(f"{name} {one.partition('+')[0]}" for name, one in versions.items()))
-    return (
-        f"{head}\n{counts['read']} read, {counts['refused']} refused, {counts['**wrong']} wrong.\n\n"
-        f"| run | `less` |\n|---|---|\n{lines}\n## What is refused, and why\n\n"
-        f"Each message ends with what to do.\n\n{words}"
-    )
+    why = f"## What is refused, and why\n\nEach message ends with what to do.\n\n{words}"
+    found = f"{counts['read']} read, {counts['refused']} refused, {counts['**wrong']} wrong."
+    return f"{head}\n{found}\n\n| run | `less` |\n|---|---|\n{lines}\n{why}"
 
 
 HEAD = """# Optimizer states

@@ -1,5 +1,6 @@
 """Every adapter that PEFT saves is merged and verified, or refused by name; the check of merges can fail."""
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -106,6 +107,16 @@ def test_merge_that_changes_the_logits_is_refused(tied, on_head, monkeypatch, dt
         Decoder.load(tied, adapter=on_head, device="cpu", dtype=dtype)
 
 
+@pytest.mark.parametrize(("dtype", "told"), [("bf16", True), ("fp32", False)])
+def test_small_adapter_that_half_precision_rounds_away_is_said(tied, tmp_path, caplog, dtype, told):
+    adapter = lora_adapter(tmp_path, tied, target_modules=["down_proj", "o_proj", "up_proj"])
+    stored = load_file(adapter / "adapter_model.safetensors")
+    save_file({name: one * 0.1 for name, one in stored.items()}, adapter / "adapter_model.safetensors")
+    with caplog.at_level(logging.WARNING, logger="influcoder"):
+        Decoder.load(tied, adapter=adapter, device="cpu", dtype=dtype)
+    assert ("merging it in bfloat16 rounds by" in caplog.text) == told
+
+
 def test_untied_model_can_be_saved_and_loaded(tied, on_head, tmp_path, tokenizer):
     merged = Decoder.load(tied, adapter=on_head, device="cpu")
     merged.model.save_pretrained(tmp_path / "whole")
@@ -113,7 +124,7 @@ def test_untied_model_can_be_saved_and_loaded(tied, on_head, tmp_path, tokenizer
     again = Decoder.load(tmp_path / "whole", device="cpu")
     ids = torch.arange(20)[None]
     torch.testing.assert_close(again.model(ids).logits, merged.model(ids).logits, rtol=0, atol=0)
-    assert again.fingerprint["decoder"] == merged.fingerprint["decoder"]
+    assert again.fingerprint.decoder == merged.fingerprint.decoder
 
 
 def test_adapter_that_is_not_a_number_is_refused(tied, on_head, tmp_path):

@@ -3,13 +3,14 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import pytest
 from transformers import LlamaTokenizer
 
 from helpers.tiny import CHAT_TEMPLATE, END, save_adapter, save_decoder, tiny_model, tiny_tokenizer
 from influcoder.data.examples import Example
-from influcoder.errors import ModelError
+from influcoder.errors import DataError, ModelError
 from influcoder.model.decoder import Decoder
 from influcoder.model.tokenizer_loading import differences, tokenizer_hash
 
@@ -44,10 +45,10 @@ def test_adapters_own_chat_template_wins_and_says_so(base, adapter, caplog):
     assert read(own).startswith("<user>Hello") != read(plain).startswith("<user>Hello")
     assert "its own tokenizer is used" in caplog.text
     assert "a chat template, which the base has not got" in caplog.text
-    assert own.fingerprint["tokenizer"] != plain.fingerprint["tokenizer"]
-    assert own.fingerprint["decoder"] == plain.fingerprint["decoder"]
-    assert own.fingerprint["tokenizer_differs"] == "a chat template, which the base has not got"
-    assert "tokenizer_differs" not in plain.fingerprint
+    assert own.fingerprint.tokenizer != plain.fingerprint.tokenizer
+    assert own.fingerprint.decoder == plain.fingerprint.decoder
+    assert own.fingerprint.tokenizer_differs == "a chat template, which the base has not got"
+    assert plain.fingerprint.tokenizer_differs is None
 
 
 def test_same_tokenizer_says_nothing(base, adapter, caplog):
@@ -60,7 +61,7 @@ def test_same_tokenizer_says_nothing(base, adapter, caplog):
     with caplog.at_level(logging.WARNING, logger="influcoder"):
         own = load(base, adapter)
     assert caplog.text == ""
-    assert own.fingerprint == load(base).fingerprint | {"decoder": own.fingerprint["decoder"]}
+    assert replace(own.fingerprint, decoder="") == replace(load(base).fingerprint, decoder="")
 
 
 def test_chat_template_alone_is_taken(base, adapter):
@@ -82,7 +83,7 @@ def test_adapters_tokenizer_serves_a_base_without_one(tmp_path, adapter):
     with pytest.raises(ModelError):
         load(tmp_path / "bare", adapter)
     tiny_tokenizer(chat=True).save_pretrained(adapter)
-    assert "tokenizer_differs" not in load(tmp_path / "bare", adapter).fingerprint
+    assert load(tmp_path / "bare", adapter).fingerprint.tokenizer_differs is None
 
 
 @pytest.mark.parametrize("lost", ["tokenizer.json", "half of it"])
@@ -147,10 +148,10 @@ def test_tokens_beyond_the_table_are_refused_where_a_text_uses_them(caplog):
         decoder = larger(320)
     assert "knows 321 tokens, the embedding has 320 rows" in caplog.text
     assert len(decoder.tokenise([Example("a", "Hello ", "world")])) == 1
-    told = r"the text 'Hello <never-trained>.*' holds the token '<never-trained>' \(320\).* has 320 rows"
-    with pytest.raises(ModelError, match=told):
+    told = r"example 'b': it holds token '<never-trained>' of id 320, .* embedding of 320 rows"
+    with pytest.raises(DataError, match=told):
         decoder.tokenise([Example("a", "Hello ", "world"), Example("b", "Hello <never-trained> ", "world")])
-    with pytest.raises(ModelError, match="holds the token '<never-trained>'"):
+    with pytest.raises(DataError, match="holds token '<never-trained>'"):
         decoder.answer(Example("b", "Hello <never-trained> ", "x"))
 
 

@@ -10,7 +10,7 @@ from helpers.foreign_matrices import save_wide
 from helpers.sentences import as_rows, sentences, write_jsonl
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, DataError
-from influcoder.student.sample import load_sample
+from influcoder.student.features_folder import FeaturesFolder
 from influcoder.teachers.imported import from_features, from_scores
 
 QUERIES, POOL = sentences(6, 1, "q"), sentences(14, 2, "p")
@@ -20,7 +20,7 @@ SCORES = np.random.default_rng(0).normal(size=(6, 14))
 
 def influence(found, folder):
     metrics = found.write(folder)
-    return load_sample(folder).influence, metrics
+    return FeaturesFolder(folder).sample.influence, metrics
 
 
 def saved(folder, array, name="s.npy"):
@@ -158,7 +158,7 @@ def test_command_line_says_and_takes_the_axis(tmp_path, call):
     status, out, err = call(*files, "--score-rows", "pool", "--output-dir", tmp_path / "out", "--json")
     assert status == 0, err
     assert orjson.loads(out)["scores_transposed"] is True
-    np.testing.assert_allclose(load_sample(tmp_path / "out").influence, SQUARE, atol=1e-5)
+    np.testing.assert_allclose(FeaturesFolder(tmp_path / "out").sample.influence, SQUARE, atol=1e-5)
 
 
 def test_axis_without_a_matrix_is_refused(tmp_path):

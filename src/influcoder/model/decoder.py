@@ -188,6 +188,8 @@ class Decoder:
     def reading_with(self, tokenizer: PreTrainedTokenizerBase) -> "Decoder":
         """The same decoder with another tokenizer."""
         other = copy.copy(self)
+        rows = self.model.get_input_embeddings().num_embeddings
+        other.tokeniser = Tokeniser(tokenizer, name=self.name, rows=rows, max_length=self.max_length)
         other.tokenizer, other._fingerprint = tokenizer, None
         return other
 

@@ -1,6 +1,6 @@
 """Bring your own attribution: features or scores that another tool computed become a features folder.
 
-Features are kept as they are, so influence is their plain inner product. Doubles, an n_queries x n_pool matrix M,
+Features are kept as they are, so influence is their plain inner product. Scores, an n_queries x n_pool matrix M,
 become features whose inner products are these scores: by the thin singular value decomposition M = U S Vᵀ, U √S
 for the queries and V √S for the pool.
 """
