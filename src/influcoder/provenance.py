@@ -117,7 +117,8 @@ class Provenance:
         """
         teacher = self.teacher
         if teacher is not None:
-            settings = {name: value for name, value in teacher.settings.items() if name not in ROUNDING}
+            not_compared = teacher.settings if teacher.name == IMPORTED else ROUNDING  # only the kind of file it was
+            settings = {name: value for name, value in teacher.settings.items() if name not in not_compared}
             teacher = replace(teacher, settings=settings, files={}, fitted=teacher.fitted if fitted else None)
         return Provenance(teacher=teacher, decoder=self.decoder)
 

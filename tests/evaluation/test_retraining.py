@@ -241,7 +241,7 @@ def test_a_finished_run_is_read_and_not_made_again(calm, monkeypatch):
     [
         ({"settings": dataclasses.replace(SETTINGS, seed=7)}, "settings.seed: 0 there, 7 now"),
         ({"subsets": draw_subsets(12, 6, seed=1)}, "subsets: '[0-9a-f]{64}' there, '[0-9a-f]{64}' now"),
-        ({"pool": [*POOL[:-1], Example("p11", "other ", "text")]}, "pool: "),
+        ({"pool": [*POOL[:-1], Example("p11", "other ", "text")]}, "made_by.data: "),
         ({"queries": QUERIES[:5]}, "dim: 6 there, 5 now"),
     ],
 )
