@@ -3,7 +3,14 @@
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 VOCABULARY = 512
@@ -144,6 +151,21 @@ def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 def _one_a_layer(value: Any, depth: int) -> bool:
     return isinstance(value, list) and len(value) == depth > 2 and isinstance(value[0], str | int)
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """One that knows a few words and every byte."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<pad>", "<unk>", "<eos>", "<bos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(["What is the capital of France? Paris is the capital of France."], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
 
 
 def tiny_model(name: str, seed: int = 0) -> PreTrainedModel:
