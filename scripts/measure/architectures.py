@@ -11,7 +11,7 @@ end docs/models.md is written from it; `--page` writes it from what is there.
 
 import argparse
 import json
-import subprocess
+import multiprocessing
 import sys
 import tempfile
 from collections import Counter
@@ -25,22 +25,32 @@ OUTCOMES = ("verified", "verified with --modules", "refused", "wrong", "failed",
 
 
 def run(name: str, timeout_s: int) -> dict[str, Any]:
-    """What a process of its own makes of a model type."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--one", name, folder]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-        except subprocess.TimeoutExpired:
-            return {"outcome": "failed", "why": f"longer than {timeout_s} s"}
+    """What a process of its own, forked from this one, makes of a model type."""
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=one, args=(name, send))
+    process.start()
+    send.close()
     try:
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        words = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        return {"outcome": "failed", "why": words[-1][:300]}
-    return found
+        found: dict[str, Any] = receive.recv() if receive.poll(timeout_s) else {}
+    except EOFError:
+        process.join()
+        return {"outcome": "failed", "why": f"its process ended with {process.exitcode}"}
+    finally:
+        process.kill()
+        process.join()
+    return found or {"outcome": "failed", "why": f"longer than {timeout_s} s"}
 
 
-def one(name: str, folder: str) -> None:
+def one(name: str, send: Any) -> None:
+    from architecture_checks import examine
+
+    with tempfile.TemporaryDirectory() as folder:
+        send.send(examine(name, Path(folder)))
+
+
+def prepare() -> None:
+    """Load once what every model needs; the processes are forked afterwards."""
     import logging
     import os
     import warnings
@@ -49,13 +59,12 @@ def one(name: str, folder: str) -> None:
     import torch
     import transformers
 
-    from architecture_checks import examine
+    import architecture_checks  # noqa: F401
 
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     transformers.utils.logging.set_verbosity_error()
     torch.set_num_threads(1)
-    print(json.dumps(examine(name, Path(folder))))
 
 
 def versions() -> dict[str, str]:
@@ -147,16 +156,13 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="do again what is in the record")
     parser.add_argument("--timeout", type=int, default=600, help="seconds that a model may take")
     parser.add_argument("--page", action="store_true", help="only write the page")
-    parser.add_argument("--one", nargs=2, metavar=("NAME", "FOLDER"), help="what a child process does")
     arguments = parser.parse_args()
-    if arguments.one:
-        one(*arguments.one)
-        return
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     if not arguments.page:
         sys.path.insert(0, str(Path(__file__).parent))
         from tiny_models import names
 
+        prepare()
         known = versions()
         models = record.get("models", {}) if record.get("versions") == known else {}
         for name in arguments.names or names():

@@ -1,7 +1,5 @@
 """An index in LanceDB: what is found there is what is found here."""
 
-import builtins
-
 import lancedb
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ import pytest
 from helpers.commands import refused
 from helpers.sentences import as_rows, sentences, write_jsonl
 from helpers.tiny_encoders import save_encoder
+from influcoder import extras
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, MissingDependency, StoreCorrupt, StoreError, StoreMismatch
 from influcoder.indexes import build as indexing
@@ -132,13 +131,7 @@ def test_refusals(here, there, queries, monkeypatch):
     with pytest.raises(ConfigError, match=r"expected \(n, "):
         there.search(queries[:, :3], 5)
 
-    def without(name, *rest, **named):
-        if name == "lancedb":
-            raise ImportError(name)
-        return imported(name, *rest, **named)
-
-    imported = builtins.__import__
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(MissingDependency, match=r"pip install 'influcoder\[lance\]'"):
         LanceIndex(there.folder)
 

@@ -295,7 +295,7 @@ def contrast(a, b):
 
 
 def test_both_themes_have_contrast():
-    template = resources.files("influcoder").joinpath("templates/report.html").read_text()
+    template = resources.files("influcoder.report").joinpath("templates/report.html").read_text()
     themes = [dict(re.findall(r"--(\w+): (#\w{6})", line)) for line in template.splitlines() if "--page:" in line]
     assert len(themes) == 2
     for theme in themes:
@@ -305,7 +305,7 @@ def test_both_themes_have_contrast():
 
 
 def test_only_figures_are_not_escaped():
-    template = resources.files("influcoder").joinpath("templates/report.html").read_text()
+    template = resources.files("influcoder.report").joinpath("templates/report.html").read_text()
     assert set(re.findall(r"\{\{ ([^}]*?)\|safe", template)) == {"forest", "scatter", "query.figure"}
     assert template.count("safe }}") == template.count("|safe") == 3
     assert "autoescape" not in template

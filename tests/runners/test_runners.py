@@ -214,7 +214,7 @@ def test_worker_with_other_weights_is_refused(write, model, tmp_path):
     copy = shutil.copytree(model, tmp_path / "model")
     decoder = Decoder.load(copy, device="cpu", max_length=64)
     tiny_decoder("llama", decoder.tokenizer, seed=5).model.save_pretrained(copy)
-    with pytest.raises(StoreMismatch, match=r"the worker on .* has another teacher: decoder: "):
+    with pytest.raises(StoreMismatch, match=r"the worker on .* has another teacher: decoder\.decoder: "):
         write(tmp_path / "features", Processes(1), decoder)
 
 

@@ -69,12 +69,6 @@ def test_begun_features_are_gone_on_with(there, tmp_path):
     assert contents(there / "begun") == contents(tmp_path / "new")
 
 
-def test_begun_index_is_gone_on_with(there):
-    for folder in (there / "index-begun", there / "index-int8"):
-        indexing.build(Hashed(), iter(pool(0, 20)), folder, shard_rows=8, code="int8")
-    assert contents(there / "index-begun") == contents(there / "index-int8")
-
-
 def test_run_of_another_version_is_refused_with_the_remedy(there, monkeypatch):
     monkeypatch.setattr(writing, "__version__", "9.9.9")
     with pytest.raises(StoreMismatch, match=r"package: '0\.1\.0' there, '9\.9\.9' now\. .*--overwrite"):

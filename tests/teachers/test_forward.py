@@ -13,6 +13,7 @@ from helpers.tiny import VOCABULARY, some_examples, tiny_decoder
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError
 from influcoder.model.decoder import Decoder
+from influcoder.store.codes import Plain
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.forward import ForwardTeacher
 from influcoder.teachers.make import make_teacher
@@ -99,8 +100,8 @@ def test_nothing_is_learnt(decoder, name):
     assert not teacher.needs_fitting
     assert teacher.state() == {}
     teacher.load({})
-    assert teacher.code is None
-    assert teacher.bytes_per_example == 2 * teacher.dim
+    assert teacher.code == Plain(teacher.dim)
+    assert teacher.code.bytes == 2 * teacher.dim
 
 
 def test_example_without_loss_has_no_gradient_of_the_head(decoder):
