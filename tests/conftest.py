@@ -17,6 +17,9 @@ settings.load_profile("steady")
 
 
 def pytest_configure(config):
+    from helpers import docstring_examples  # after its assertions are registered
+
+    config.pluginmanager.register(docstring_examples)  # src/ is tested too, and has no conftest of its own
     # PEFT reads a property that transformers has renamed.
     config.addinivalue_line("filterwarnings", "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 

@@ -49,9 +49,10 @@ def test_public_names_are_these():
 SHELL = {
     *("json", "shard", "ray", "worker_timeout", "verify_hashes"),
     *("prompt_column", "completion_column", "text_column", "id_column", "on_error", "max_reject_rate"),
+    *("pairs", "loss", "trust_remote_code"),
     *("add", "remove"),
 }
-"""flags of printing, of launchers, of `read_examples`, of `Index.add` and `Index.remove`"""
+"""flags of printing, of launchers, of `read_examples`, of `Decoder.load`, of `Index.add` and `Index.remove`"""
 VERBS = ["distill", "evaluate", "features", "index", "score", "search", "select"]
 
 

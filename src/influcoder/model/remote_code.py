@@ -36,5 +36,5 @@ def refused(path: object, error: Exception) -> str | None:
         return None
     return (
         f"{path}: comes with Python code of its own (auto_map), which is not run unless you say so. Read it first; if "
-        "you trust it, give --trust-remote-code (in Python: Decoder.load(..., trust_remote_code=True))."
+        "you trust it, give --trust-remote-code (in Python: the argument trust_remote_code of Decoder.load)."
     )
