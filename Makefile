@@ -8,7 +8,7 @@ OURS := influcoder influcoder-exact-query influcoder-static-from-short influcode
 LAYERS := tfidf gradient-dot less rrinf ekfac surface influcoder influcoder-exact-query influcoder-forward \
 	influcoder-forward-exact-query influcoder-short influcoder-short-exact-query
 
-.PHONY: install check test demo results
+.PHONY: install check test demo results docs
 
 install: .venv/installed
 
@@ -31,6 +31,12 @@ test: install
 
 demo: install
 	$(BIN)/influcoder demo --output-dir runs/demo --overwrite
+
+# The site, in site/. Its packages are wanted by nothing else.
+docs: install
+	$(BIN)/python -m pip install --quiet "zensical>=0.0.73" "mkdocstrings-python>=2"
+	$(BIN)/python scripts/write_cli_docs.py
+	$(BIN)/zensical build
 
 # About seven hours on two cores; what was stopped goes on where it was. DATA names the folder of the corpora; the
 # backbone of the paper's recipe comes as a package that nothing else needs.

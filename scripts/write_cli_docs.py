@@ -3,6 +3,7 @@
 python scripts/write_cli_docs.py
 """
 
+import sys
 from pathlib import Path
 
 from influcoder.cli import app
@@ -26,6 +27,7 @@ Exit status: 0 done, 1 an error (one line that says what happened, where, and wh
 
 def page() -> str:
     """The whole page."""
+    sys.argv[0] = "influcoder"  # how the usage lines name the program, whoever runs this
     return INTRODUCTION + app.generate_docs(output_format="markdown", heading_level=2).rstrip() + "\n"
 
 

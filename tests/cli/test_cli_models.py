@@ -64,7 +64,9 @@ def test_code_that_comes_with_a_model_is_run_only_when_the_user_says_so(call, ow
     status, out, err = call(*words)
     assert (status, out) == (1, "")
     assert f"error: {own}: comes with Python code of its own (auto_map)" in err
-    assert err.rstrip().endswith("give --trust-remote-code (in Python: the argument trust_remote_code of Decoder.load).")
+    assert err.rstrip().endswith(
+        "give --trust-remote-code (in Python: the argument trust_remote_code of Decoder.load)."
+    )
     status, _, err = call(*words, "--trust-remote-code", "--overwrite")
     assert status == 0, err
     record = Store(tmp_path / "features" / "pool").manifest["made_by"]["decoder"]
