@@ -142,7 +142,7 @@ def test_sizes_are_those_that_were_drawn(run):
     sizes = {name: one["examples"] for name, one in run[0]["corpora"].items()}
     assert sizes["dolly"] == {"train": [30, 60], "test": [10, 30], "more": [40, 110]}
     assert sizes["facts"] == {"train": [18, 60], "test": [9, 30], "more": [36, 120]}
-    assert "18 queries x 60 pool rows to learn from (15 % of them to choose by), 9 x 30 to" in fidelity_tables(run[0])
+    assert "18 queries x 60 pool rows to learn from (15 % of them for validation), 9 x 30 to" in fidelity_tables(run[0])
 
 
 def test_a_folder_of_other_settings_is_refused(run, data):

@@ -86,7 +86,10 @@ def _attached(model: PreTrainedModel, adapter: AdapterFolder) -> tuple[Tensor | 
         resized = _resized(model, stored)
         rows = _probe(model, adapter)
         before = None if resized else _logits(model, rows)
-        loaded = PeftModel.from_pretrained(model, adapter.path, is_trainable=True, revision=adapter.revision).eval()
+        with warnings.catch_warnings():
+            # PEFT only warns of weights that it does not find, and leaves their layers as they were.
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            loaded = PeftModel.from_pretrained(model, adapter.path, is_trainable=True, revision=adapter.revision).eval()
     except Exception as error:  # the libraries below raise errors of every class on damaged files
         raise ModelError(
             f"{adapter.path}: does not load as an adapter of {model.config.name_or_path}: {first_line(error)} "
