@@ -236,3 +236,15 @@ def test_base_keeps_its_own_weights(tied, on_head):
     after = Decoder.load(tied, device="cpu").model(input_ids=torch.arange(9)[None]).logits
     torch.testing.assert_close(after, before)
     assert Path(on_head, "adapter_model.safetensors").exists()
+
+
+def test_adapter_that_peft_loads_only_in_part_is_refused(tied, on_head, monkeypatch):
+    whole = PeftModel.from_pretrained
+
+    def in_part(*given, **named):
+        warnings.warn("Found missing adapter keys while loading the checkpoint: ['layers.1.lora_A']", stacklevel=1)
+        return whole(*given, **named)
+
+    monkeypatch.setattr(PeftModel, "from_pretrained", in_part)
+    with pytest.raises(ModelError, match=r"loads only a part of it, .*'layers\.1\.lora_A'.* Save the merged model"):
+        Decoder.load(tied, adapter=on_head, device="cpu")

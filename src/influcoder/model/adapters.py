@@ -8,6 +8,7 @@ the unmerged one.
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +87,8 @@ def _attached(model: PreTrainedModel, adapter: AdapterFolder) -> tuple[Tensor | 
         resized = _resized(model, stored)
         rows = _probe(model, adapter)
         before = None if resized else _logits(model, rows)
-        with warnings.catch_warnings():
-            # PEFT only warns of weights that it does not find, and leaves their layers as they were.
-            warnings.filterwarnings("error", "Found missing adapter keys")
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             loaded = PeftModel.from_pretrained(model, adapter.path, is_trainable=True, revision=adapter.revision).eval()
     except Exception as error:  # the libraries below raise errors of every class on damaged files
         raise ModelError(
@@ -96,6 +96,7 @@ def _attached(model: PreTrainedModel, adapter: AdapterFolder) -> tuple[Tensor | 
             "Expected a PEFT folder trained on this very base model."
         ) from error
     _refuse_unfit(loaded, stored, adapter)
+    _refuse_partly_loaded(told, adapter)
     if resized and not bool(_logits(loaded, rows).isfinite().all()):
         raise ModelError(
             f"{adapter.path}: was trained with another number of tokens than {model.config.name_or_path} has, and does "
@@ -159,6 +160,18 @@ def _table_name(key: str) -> str:
     """The module that a stored weight is the table of."""
     name = key.removeprefix("base_model.model.").removesuffix(".weight")
     return name.removesuffix(".original_module").removesuffix(".base_layer").removesuffix(".token_adapter")
+
+
+def _refuse_partly_loaded(told: Sequence[warnings.WarningMessage], adapter: AdapterFolder) -> None:
+    """PEFT only warns of weights that it does not find under their names, and leaves their layers as they were."""
+    for warning in told:
+        words = str(warning.message)
+        if words.startswith("Found missing adapter keys"):
+            raise ModelError(
+                f"{adapter.path}: PEFT loads only a part of it, and leaves the other layers as they were: "
+                f"{words.partition(': ')[2]} Save the merged model, and give that."
+            )
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _refuse_unfit(loaded: Any, stored: dict[str, Tensor], adapter: AdapterFolder) -> None:
