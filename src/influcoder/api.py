@@ -192,7 +192,7 @@ def index(
     """
     made, loaded = open_encoder(encoder, decoder, adapter)
     rows, folder = (
-        stream_rows(pool, "pool"),
+        stream_rows(pool, "pool", loaded),
         _folder(output_dir, resume, overwrite, made.folder, decoder, adapter, pool),
     )
     indexing.index(made, rows, folder, code=code, approximate=approximate, runner=_runner(workers))

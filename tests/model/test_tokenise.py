@@ -219,3 +219,14 @@ def test_moved_boundaries_are_told_once(caplog):
         for _ in range(2):
             reader.tokens([Example("a", "the capi", "tal of France")])
     assert len(caplog.records) == 1
+
+
+def test_loss_that_ends_within_a_character_is_no_other_text():
+    tokenizer = chat_tokenizer_of("llama")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}\n{% if loop.last %} {% endif %}{{ m.content }}\n{% endfor %}"
+    )
+    messages = [{"role": "user", "content": "0"}, {"role": "assistant", "content": "¡"}]
+    (example,) = examples_from_row({"messages": messages})
+    (tokens,) = Tokeniser(tokenizer, name="tiny", rows=len(tokenizer), max_length=99).tokens([example])
+    assert tokens.targets

@@ -26,6 +26,9 @@ from influcoder.model.words import excerpt, says, without_thoughts
 
 logger = logging.getLogger("influcoder")
 
+HALF = "\ufffd"
+"""what a tokenizer decodes part of a character to: the loss may begin within one"""
+
 
 class Tokeniser:
     """Reads examples as the model that a tokenizer belongs to is given them.
@@ -199,11 +202,9 @@ class Tokeniser:
     def _refuse_other_words(self, text: Text, ids: list[int], start: int, weights: NDArray[np.float32] | None) -> None:
         """The tokens that carry loss must read as what the row has its model say."""
         if weights is None:
-            read, after = self.tokenizer.decode(ids), len(self.tokenizer.decode(ids[:start]))
+            read, after = self.tokenizer.decode(ids), len(self.tokenizer.decode(ids[:start]).rstrip(HALF))
         else:
-            read, after = self.tokenizer.decode([one for one, weight in zip(ids, weights, strict=True) if weight]), -1
-        if "\ufffd" in read:  # a token with loss holds part of a character: the words cannot be compared
-            return
+            read, after = self.tokenizer.decode(self._with_whole_characters(ids, weights)), -1
         for words in text.said:
             if says(read, words, after) or (weights is not None and says(read, without_thoughts(words))):
                 continue
@@ -215,6 +216,19 @@ class Tokeniser:
                     "other_words",
                     f"the tokens with loss read {excerpt(read[max(after, 0) :])}, expected {excerpt(words)}",
                 )
+
+    def _with_whole_characters(self, ids: list[int], weights: NDArray[np.float32]) -> list[int]:
+        """The tokens with loss, and the other parts of characters that they begin or end within.
+
+        A mask of characters names one of the tokens that a character is cut into, in transformers as well.
+        """
+        counts = weights != 0
+        for edge in np.flatnonzero(counts[1:] != counts[:-1]):
+            place, step = (edge, -1) if counts[edge + 1] else (edge + 1, 1)
+            while 0 <= place < len(ids) and not counts[place] and HALF in self.tokenizer.decode([ids[place]]):
+                counts[place] = True
+                place += step
+        return [token for token, counted in zip(ids, counts, strict=True) if counted]
 
     def _encoded(self, texts: list[str], *, special: bool) -> Any:
         return self.tokenizer(texts, add_special_tokens=special, verbose=False)
