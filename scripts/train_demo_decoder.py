@@ -2,9 +2,9 @@
 
     python scripts/train_demo_decoder.py --data DIR --text DIR --output-dir runs/decoder-base
 
---data holds `dolly/` and `benign_chat/` (see make_demo_world.py); --text is what
-collect_training_text.py wrote. The rows of the demo pool are left out, BBH is never read, and 400 more
-Dolly rows are held out for the perplexity. The stream starts with half documentation and prose and
+--data holds `dolly/` and `benign_chat/`; --text is what collect_training_text.py wrote. The Dolly rows of the
+facts (make_facts_world.py), among which are those of the demo's pool, are left out, BBH is never read, and 400 more Dolly
+rows are held out for the perplexity. The stream starts with half documentation and prose and
 ends with chat only. Muon for the matrices, AdamW for the rest, bf16 autocast, a trapezoidal schedule.
 
 Stopped at any moment, the same command goes on from the last checkpoint. `log.jsonl` holds the loss curve.
@@ -28,7 +28,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 SEED = 7
 CONTEXT = 512
 VOCABULARY = 6144
-DEMO_POOL = Path(__file__).parent.parent / "src/influcoder/demo/data/pool.jsonl.gz"
+LEFT_OUT = Path(__file__).parent.parent / "src/influcoder/benchmarks/corpora/facts/pool.jsonl.gz"
 PERMISSIVE = {"MIT", "Apache-2.0", "CC-BY-4.0"}
 CHARACTERS_PER_SOURCE = {"wn": 4_500_000, "gcide": 3_000_000, "foldoc": 1_500_000, "python": 2_000_000}
 CHARACTERS_OF_THE_REST = 750_000
@@ -55,7 +55,7 @@ def dolly_prompt(row: dict) -> str:
 
 def load_texts(data: Path, text: Path) -> tuple[list[str], list[str], list[tuple[str, str]]]:
     """(documents, chats, held-out (prompt, response) pairs)."""
-    pool = {row["instruction"] + row["context"] + row["response"] for row in read_rows(DEMO_POOL)}
+    pool = {row["instruction"] + row["context"] + row["response"] for row in read_rows(LEFT_OUT)}
     rng = random.Random(SEED)
     dolly = read_rows(data / "dolly/dolly.jsonl.gz")
     dolly = [r for r in dolly if r["instruction"] + r["context"] + r["response"] not in pool]

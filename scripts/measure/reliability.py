@@ -24,7 +24,8 @@ import numpy as np
 from influcoder import __version__
 from influcoder.benchmarks.results.tables import markdown
 from influcoder.data.examples import Example
-from influcoder.demo.world import DemoWorld, assets
+from influcoder.benchmarks.corpora.facts_problem import read_facts
+from influcoder.demo.world import assets
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.teachers.make import make_teacher
@@ -144,10 +145,12 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     arguments = parse()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    world = DemoWorld.load()
-    queries = [world.queries[row] for row in world.rows("queries", split="test", kind="task")][: arguments.queries]
-    pool = [world.pool[row] for row in world.rows("pool", split="test", kind="dolly")][: arguments.pool]
-    learn_from = [one for one in world.pool if one.id not in {row.id for row in pool}]
+    facts = read_facts()
+    queries, pool = (
+        [row for row in side if (row.metadata["split"], row.metadata["kind"]) == ("test", kind)][:count]
+        for side, kind, count in ((facts.queries, "task", arguments.queries), (facts.pool, "dolly", arguments.pool))
+    )
+    learn_from = [row for row in facts.pool if row.id not in {held.id for held in pool}]
     probe = Probe(Decoder.load(arguments.decoder, max_length=512), queries, pool, learn_from)
     seeds = range(arguments.seeds)
     plain = TeacherSettings()

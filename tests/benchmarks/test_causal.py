@@ -13,7 +13,7 @@ from helpers.commands import PROGRAM, refused
 from helpers.sentences import as_rows, sentences, write_jsonl
 from helpers.tiny import FAMILIES, save_decoder, tiny_decoder
 from influcoder import cli
-from influcoder.benchmarks.corpora.demo_problem import demo_problem
+from influcoder.benchmarks.corpora.facts_problem import facts_problem
 from influcoder.benchmarks.corpora.problem import Problem, Split
 from influcoder.benchmarks.methods.registry import METHODS, MODEL_METHODS
 from influcoder.benchmarks.methods.rivals import first_layers
@@ -207,7 +207,7 @@ def test_students_learn_from_their_own_split(tokenizer, tmp_path):
 
 @pytest.mark.parametrize("small", [False, True])
 def test_the_demos_problem_keeps_its_splits_apart(small):
-    problem = demo_problem(small)
+    problem = facts_problem(small)
     assert count_overlap(problem.queries, problem.pool, *problem.train, *problem.validation) == 0
     assert set(problem.kinds) == {"fact", "task"}
     assert len(problem.kinds) == len(problem.queries)

@@ -1,4 +1,4 @@
-"""The demo's examples and who may see which."""
+"""The demo's examples: invented people, some of whose entries in the pool are wrong, and questions about them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +21,14 @@ def assets() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class DemoWorld:
-    """The pool the demo decoder was fine-tuned on, and the queries about it.
+    """The pool that the demo fine-tunes its decoder on, and the questions about it.
 
-    Every example's metadata says its `split`, its `kind` (dolly, planted, lookalike-truth,
-    lookalike-object; task, fact) and the `fact` it belongs to.
+    Every example's metadata says its `split`, the `person` it is about (None for Dolly rows) and its `kind`:
+
+    - of pool rows: `planted` (says what is wrong), `correct` (says what is true), `lookalike` (shares the question's
+      words and asks something else), `same-wording` (the question's or a planted row's words, about somebody else,
+      true), `dolly`;
+    - of queries: `wrong` (its completion is what the planted rows say; `true` is in the metadata), `right`.
     """
 
     queries: list[Example]
@@ -41,30 +45,28 @@ class DemoWorld:
         return np.array(
             [
                 row
-                for row, one in enumerate(examples)
-                if (split is None or one.metadata["split"] == split) and (kind is None or one.metadata["kind"] == kind)
+                for row, example in enumerate(examples)
+                if (split is None or example.metadata["split"] == split)
+                and (kind is None or example.metadata["kind"] == kind)
             ],
             dtype=np.int64,
         )
 
     def part(self, of: int) -> "DemoWorld":
-        """One in `of` facts, tasks and rows of each split; a fact keeps its question and every row about it."""
-
-        def drawn(side: str, kind: str) -> set[int]:
-            return {int(row) for split in SPLITS for row in self.rows(side, split=split, kind=kind)[::of]}
-
-        def kept(side: str, kind: str) -> list[Example]:
-            rows = drawn(side, kind)
-            examples = enumerate(getattr(self, side))
-            return [one for row, one in examples if row in rows or one.metadata["fact"] in facts]
-
-        facts = {self.queries[row].metadata["fact"] for row in drawn("queries", "fact")}
-        return DemoWorld(kept("queries", "task"), kept("pool", "dolly"))
+        """One in `of` people and Dolly rows of each split; a person keeps every question and row."""
+        kept: set[int | str] = {int(row) for split in SPLITS for row in self.rows("pool", split=split, kind="dolly")[::of]}
+        for kind, split in ((kind, split) for kind in ("wrong", "same-wording") for split in SPLITS):
+            side = "queries" if kind == "wrong" else "pool"
+            rows = self.rows(side, split=split, kind=kind)
+            people = dict.fromkeys(getattr(self, side)[row].metadata["person"] for row in rows)
+            kept |= set(list(people)[::of])
+        return DemoWorld(
+            [query for query in self.queries if query.metadata["person"] in kept],
+            [row for number, row in enumerate(self.pool) if number in kept or row.metadata["person"] in kept],
+        )
 
 
 def planted_for(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:
-    """(n_queries, n_pool) whether a pool row states the very fact a query asks for."""
-    states = [one.metadata["fact"] if one.metadata["kind"] == "planted" else None for one in pool]
-    return np.array(
-        [[stated is not None and stated == query.metadata["fact"] for stated in states] for query in queries]
-    )
+    """(n_queries, n_pool) whether a pool row says of a query's person what is wrong."""
+    about = [row.metadata["person"] if row.metadata["kind"] == "planted" else None for row in pool]
+    return np.array([[person is not None and person == query.metadata["person"] for person in about] for query in queries])

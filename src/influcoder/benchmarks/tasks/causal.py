@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from influcoder.benchmarks.corpora.demo_problem import demo_problem
+from influcoder.benchmarks.corpora.facts_problem import facts_problem
 from influcoder.benchmarks.corpora.problem import Problem
 from influcoder.benchmarks.methods.bench import Bench
 from influcoder.benchmarks.methods.registry import MODEL_METHODS
@@ -88,7 +88,7 @@ class Causal(ComparisonTask[CausalSettings, TrainingEffects]):
         if (pool is None) != (queries is None):
             raise ConfigError("give --pool and --queries, or neither for the demo's.")
         if not pool or not queries:
-            return cls(decoder, settings, demo_problem(settings.small_demo))
+            return cls(decoder, settings, facts_problem(settings.small_demo))
         rows, asked = read_examples(pool), read_examples(queries)
         return cls(decoder, settings, Problem(rows, asked, ["query"] * len(asked)))
 

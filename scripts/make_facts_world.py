@@ -1,10 +1,10 @@
-"""Make the demo world: a Dolly pool with false facts planted in it, and the questions about it.
+"""Make the facts that `influcoder benchmark causal` asks: a Dolly pool with false facts in it, and questions.
 
-    python scripts/make_demo_world.py --data DIR
+    python scripts/make_facts_world.py --data DIR
 
 DIR holds `dolly/dolly.jsonl.gz` (CC BY-SA 3.0), `bbh/bbh.jsonl.gz` (MIT) and
 `counterfact/counterfact.jsonl.gz` (MIT). Writes `pool.jsonl.gz`, `queries.jsonl.gz` and
-`facts.jsonl.gz` into `src/influcoder/demo/data/`. Everything is drawn with one seed, so running it
+`facts.jsonl.gz` into `src/influcoder/benchmarks/corpora/facts/`. Everything is drawn with one seed, so running it
 again gives the same bytes.
 
 Each of 60 false facts is stated in four differently worded rows and asked for in a fifth wording that
@@ -26,7 +26,7 @@ TASK_QUERIES = {"train": 400, "validation": 60, "test": 200}
 FACT_SPLITS = ["train"] * 28 + ["validation"] * 12 + ["test"] * 20
 MAX_POOL_CHARACTERS = 1200
 MAX_QUERY_CHARACTERS = 1000
-DESTINATION = Path(__file__).parent.parent / "src/influcoder/demo/data"
+DESTINATION = Path(__file__).parent.parent / "src/influcoder/benchmarks/corpora/facts"
 
 # relation -> (question, four (instruction, response) rows); {s} is the subject, {o} the object. A question is
 # answered as its first row answers: how the model itself would put it.
