@@ -61,7 +61,7 @@ def _decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 
 def _within(read: list[tuple[str, list[int]]], start: int, stop: int) -> list[tuple[str, list[int]]]:
-    """Pieces without what stands before `start` and from `stop` on; their tokens stay, with a neighbour or at the end."""
+    """The pieces cut to what stands from `start` to `stop`; tokens outside stay, with a neighbour or at the end."""
     kept: list[tuple[str, list[int]]] = []
     early: list[int] = []
     late: list[int] = []
