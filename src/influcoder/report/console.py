@@ -100,11 +100,12 @@ def print_hits(queries: Sequence[Example], found: Sequence[Hits], opponents: boo
     kind = "push away from" if opponents else "push towards"
     for query, hits in zip(queries, found, strict=True):
         if answered:
-            console.print(Text(f"\nThe model's own answer: {_line(query.completion, 300)}", style="bold"))
-            console.print(Text(f"Rows that {kind} it"))
+            console.print(Text(f"\nAsked: {_line(query.prompt, 100)}", style="bold"))
+            console.print(Text(f"The model's own answer: {_line(query.completion, 300)}", style="bold"))
+            console.print(Text(f"Rows that {kind} it:"))
         else:
             console.print(Text(f"\nRows that {kind}: {_line(query.completion, 100)}"))
-        console.print(Text(f"asked: {_line(query.prompt, 100)}"))
+            console.print(Text(f"asked: {_line(query.prompt, 100)}"))
         console.print(_hits_table([_as_dict(hit) for hit in hits], can_light(console)))
         for line in _how_far_to_trust(hits, opponents):
             console.print(Text(line))
@@ -253,20 +254,17 @@ def _hits_table(hits: Sequence[Mapping[str, Any]], light: bool = False) -> Table
 
 
 def _row_text(hit: Mapping[str, Any], light: bool) -> Text:
-    text = Text(visible(hit["id"]), style="dim")
-    if hit.get("planted"):
-        text.append("  planted", "not dim bold")
+    text = Text()
+    text.append(visible(hit["id"]), "dim")
+    text.append("  planted\n" if hit.get("planted") else "\n", "bold")
+    text.append(f"{_line(hit['prompt'], 70)} → ")
     tokens, answer = hit.get("tokens"), hit.get("answer_tokens")
-    text.append(f"\n{_line(hit['prompt'], 70)} → ", "not dim")
-    if not tokens or not light:
-        text.append(_line(hit["completion"], 70), "not dim")
-    else:
-        text.append_text(lit(tokens))
+    text.append_text(lit(tokens) if tokens and light else Text(_line(hit["completion"], 70)))
     if tokens and not light:
-        text.append(f"\ntokens: {strongest(tokens)}", "not dim")
+        text.append(f"\ntokens: {strongest(tokens)}")
     if answer:
-        text.append("\nanswer: ", "not dim")
-        text.append_text(lit(answer) if light else Text(strongest(answer), style="not dim"))
+        text.append("\nanswer: ")
+        text.append_text(lit(answer) if light else Text(strongest(answer)))
     return text
 
 
