@@ -1,17 +1,41 @@
 """The text of tokens: pieces that add up to the completion, whatever the tokenizer makes of it."""
 
+import json
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+from transformers import PreTrainedTokenizerFast
 
-from helpers.tiny import tiny_decoder, tiny_tokenizer
+from helpers.tiny import END, SENTENCES, tiny_decoder, tiny_model, tiny_tokenizer
 from influcoder.data.examples import Example
 from influcoder.model.batches import Tokens
+from influcoder.model.decoder import Decoder
 from influcoder.model.pieces import pieces
+
+
+def like_llama_2():
+    """A decoder whose tokenizer marks spaces, and cuts characters that it does not know into bytes."""
+    inner = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    inner.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<unk>", END], show_progress=False)
+    inner.train_from_iterator([word for text in SENTENCES for word in text.split()], trainer)
+    told = json.loads(inner.to_str())
+    told["model"]["vocab"] |= {f"<0x{byte:02X}>": len(told["model"]["vocab"]) + byte for byte in range(256)}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(told)), eos_token=END, unk_token="<unk>"
+    )
+    return Decoder(tiny_model("llama", vocabulary=len(tokenizer)), tokenizer, name="tiny", max_length=96)
+
 
 PLAIN = tiny_decoder("llama", tiny_tokenizer())
 CHAT = tiny_decoder("llama", tiny_tokenizer(chat=True))
+BYTES = like_llama_2()
 
 
 def read(decoder, example, completion=None):
@@ -22,7 +46,8 @@ def read(decoder, example, completion=None):
     return found
 
 
-@pytest.mark.parametrize("decoder", [PLAIN, CHAT], ids=["raw", "chat"])
+@pytest.mark.parametrize("decoder", [PLAIN, CHAT, BYTES], ids=["raw", "chat", "bytes"])
+@settings(max_examples=50)
 @given(completion=st.text(min_size=1, max_size=12).filter(str.strip), prompt=st.text(max_size=5))
 def test_pieces_add_up_to_the_completion(decoder, completion, prompt):
     found = read(decoder, Example.question(prompt, completion))
@@ -37,8 +62,9 @@ def test_a_token_is_a_piece_and_the_end_has_no_text():
     assert found[-1] == ("", [len(found) - 1])
 
 
-def test_parts_of_a_character_are_one_piece():
-    found = read(PLAIN, Example("a", "So ", "é漢!"))
+@pytest.mark.parametrize("decoder", [PLAIN, BYTES], ids=["raw", "bytes"])
+def test_parts_of_a_character_are_one_piece(decoder):
+    found = read(decoder, Example("a", "So ", "é漢!"))
     assert [text for text, _ in found] == ["é", "漢", "!", ""]
     assert [len(numbers) for _, numbers in found] == [2, 3, 1, 1]
 

@@ -7,8 +7,8 @@ from transformers import PreTrainedTokenizerBase
 from influcoder.model.batches import Tokens
 from influcoder.model.tokenise import HALF
 
-BEFORE = 6
-"""tokens before a piece that it is decoded with: some tokenizers write a space only between two"""
+MOST_BEFORE = 16
+"""tokens before a piece that it is decoded with, at most"""
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, tokens: Tokens, completion: str) -> list[tuple[str, list[int]]]:
@@ -47,13 +47,25 @@ def _read(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> Iterator[tuple[
     first = 0
     for last, place in enumerate(read):
         begin = read[first]
-        context = ids[max(0, begin - BEFORE) : begin]
-        before = _decoded(tokenizer, context).rstrip(HALF)
+        context, before = _context(tokenizer, ids[:begin])
         text = _decoded(tokenizer, [*context, *ids[begin : place + 1]])[len(before) :]
         if text.endswith(HALF) and read[last + 1 : last + 2] == [place + 1]:
             continue
         yield text, [number - len(unpredicted) for number in range(max(first, len(unpredicted)), last + 1)]
         first = last + 1
+
+
+def _context(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> tuple[list[int], str]:
+    """The last tokens before a piece that read as whole characters, and their text.
+
+    Some tokenizers write a space only between two tokens, and read bytes in a row as one: a piece needs what precedes
+    it, from the beginning of a character on.
+    """
+    for size in range(1, min(len(ids), MOST_BEFORE) + 1):
+        text = _decoded(tokenizer, ids[-size:]).rstrip(HALF)
+        if text and HALF not in text:
+            return ids[-size:], text
+    return [], ""
 
 
 def _decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
