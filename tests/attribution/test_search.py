@@ -5,7 +5,7 @@ import pytest
 
 from helpers.sentences import sentences
 from helpers.tiny import tiny_decoder
-from influcoder.attribution.search import Hit, search, verified
+from influcoder.attribution.search import Hit, Rechecked, search
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError
 from influcoder.indexes.index import Index
@@ -104,19 +104,18 @@ def test_verifying_the_whole_pool_is_the_teachers_own_ranking(index, encoder, te
 def test_verified_scores_are_inner_products(index, teacher, queries, exact):
     rows = np.array([[3, 1], [3, 29], [0, 0], [7, 3]])
     features = teacher.features(queries, "query").vectors
-    np.testing.assert_allclose(
-        verified(index, teacher, features, rows), np.take_along_axis(exact, rows, axis=1), atol=1e-5
-    )
+    rechecked = Rechecked.of(index, teacher, rows)
+    found = [rechecked.scores(query, some) for query, some in zip(features, rows, strict=True)]
+    np.testing.assert_allclose(found, np.take_along_axis(exact, rows, axis=1), atol=1e-5)
 
 
-def test_shared_candidates_cost_one_gradient(index, teacher, queries, monkeypatch):
+def test_shared_candidates_cost_one_gradient(index, teacher, monkeypatch):
     asked = []
-    features = teacher.features(queries, "query").vectors
     whole = GradientTeacher.features
     monkeypatch.setattr(
         GradientTeacher, "features", lambda self, rows, role: asked.append(len(rows)) or whole(self, rows, role)
     )
-    verified(index, teacher, features, np.array([[3, 1], [3, 1], [1, 3], [3, 5]]))
+    Rechecked.of(index, teacher, np.array([[3, 1], [3, 1], [1, 3], [3, 5]]))
     assert asked == [3]
 
 

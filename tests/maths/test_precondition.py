@@ -190,3 +190,13 @@ def test_influence_is_closed_form_leave_one_out_to_first_order():
     estimated = influences[:, list(shown)]
     assert np.corrcoef(real.flatten(), estimated.flatten())[0, 1] > 0.99
     assert (torch.sign(real) == torch.sign(estimated)).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+@pytest.mark.parametrize("kind", ["fisher", "datainf", "mixed", "subspace"])
+def test_back_is_the_transpose(kind, power):
+    pool, queries = sample(40, 12), sample(30, 12, 1)
+    curvature = Preconditioner.fit(kind, [slice(0, 5), slice(5, 12)], pool, queries, dim=3)
+    whole_power = torch.cat([curvature(row[None], power) for row in torch.eye(12)])
+    vectors = sample(4, curvature.dim, 2)
+    torch.testing.assert_close(curvature.back(vectors, power), vectors @ whole_power.T, rtol=1e-4, atol=1e-5)

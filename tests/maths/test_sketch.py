@@ -63,6 +63,16 @@ def test_part_given_twice_adds():
     torch.testing.assert_close(found, sketch([torch.zeros(1, 5), first[1] + second[1]]))
 
 
+@pytest.mark.parametrize(("lengths", "width"), SHAPES)
+def test_back_is_the_transpose(lengths, width):
+    sketch, parts = CountSketch(lengths, width, 0), random_parts(lengths)
+    vector = torch.randn(1, width, generator=torch.Generator().manual_seed(1))
+    back = [sketch.back(vector, number) for number in range(len(lengths))]
+    assert [one.shape for one in back] == [part.shape for part in parts]
+    products = sum(float((one * part).sum()) for one, part in zip(back, parts, strict=True))
+    assert products == pytest.approx(float((vector * sketch(parts)).sum()), rel=1e-4, abs=1e-4)
+
+
 def test_part_shorter_than_the_width_keeps_its_length():
     part = random_parts([7])
     assert float(CountSketch([7], 16, 0)(part).norm()) == pytest.approx(float(part[0].norm()), rel=1e-6)

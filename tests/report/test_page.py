@@ -304,6 +304,34 @@ def test_both_themes_have_contrast():
         assert min(contrast(theme[name], theme["band"]) for name in ("ink", "blue", "orange")) >= 3
 
 
+def test_tokens_are_lit_by_their_share(tmp_path):
+    details = example_details()
+    told = {"tokens": [["The", 0.01], [" re", 0.2], ["", -0.09]], "answer_tokens": [["Here", -0.4], [HOSTILE, 0.2]]}
+    details["queries"][0]["proponents"][0] |= told
+    html = render(tmp_path, details=details)
+    page = assert_inert(html)
+    lit = [one for tag, one in page.tags if tag == "span" and re.match("towards|away", one.get("class", ""))]
+    assert [(one["class"], one["title"]) for one in lit] == [
+        ("towards3", "+0.200"),
+        ("away2", "−0.0900"),
+        ("away3", "−0.400"),
+        ("towards2", "+0.200"),
+    ]
+    assert "The re(end)" in page.text
+    assert "What it pushes of the completion asked about" in page.text
+    assert "Lit tokens" in page.text
+    assert "Lit tokens" not in render(tmp_path, details=example_details())
+
+
+def test_long_lit_completions_are_folded(tmp_path):
+    details = example_details()
+    words = [["word ", 0.1 * (n % 7)] for n in range(100)]
+    details["queries"][0]["proponents"][0] |= {"completion": "word " * 100, "tokens": words}
+    page = assert_inert(render(tmp_path, details=details))
+    assert "all 500 characters" in page.text
+    assert page.text.count("word") > 100
+
+
 def test_only_figures_are_not_escaped():
     template = resources.files("influcoder.report").joinpath("templates/report.html").read_text()
     assert set(re.findall(r"\{\{ ([^}]*?)\|safe", template)) == {"forest", "scatter", "query.figure"}

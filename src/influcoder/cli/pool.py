@@ -97,6 +97,8 @@ def search(
     k: Annotated[int, Parameter(name=["-k", "--k"])] = 10,
     opponents: Flag = False,
     verify: int = 0,
+    certify: int = 0,
+    tokens: Flag = False,
     decoder: str | None = None,
     adapter: str | None = None,
     trust: Trust = NO_TRUST,
@@ -110,12 +112,14 @@ def search(
 
     Args:
         index: what `influcoder index` or `influcoder export` wrote
-        prompt: what the model is asked, as a user's turn; goes with --completion
-        completion: what it says, whose cause is sought
+        prompt: what the model is asked, as a user's turn
+        completion: what it says, whose cause is sought; the decoder's own answer if left out
         queries: files of queries instead of one prompt and completion
         k: how many rows to show
         opponents: show what pushes away instead
         verify: how many candidates the decoder's real gradients re-score
+        certify: how many random rows of the others they score too, to bound what was missed
+        tokens: light the tokens of each row, and of the answer, that carry the re-checked score
         decoder: the decoder the encoder was distilled from: the query's own gradient is then used
         adapter: its LoRA adapter, if it had one
         checkpoints: those the teacher took its gradients from, if it did
@@ -128,9 +132,10 @@ def search(
     from influcoder.verbs import search as verb
     from influcoder.verbs.opening import open_any_index, open_checkpoints
 
-    verb.refuse_no_question(queries, prompt, completion)
+    verb.refuse_no_question(queries, prompt, completion, decoder)
     opened, model = open_any_index(index, decoder, adapter, checkpoints=checkpoints)
     asked = verb.questions(queries, prompt, completion, model)
+    answered = not queries and completion is None
     if verify_hashes:
         opened.verify()
     found = verb.search(
@@ -139,15 +144,17 @@ def search(
         k=k,
         opponents=opponents,
         verify=verify,
+        certify=certify,
+        tokens=tokens,
         decoder=model,
         checkpoints=open_checkpoints(checkpoints, decoder, opened.encoder.provenance),
         where=where,
         approximate=approximate,
     )
     if json:
-        print_json(hits_as_json(asked, found))
+        print_json(hits_as_json(asked, found, answered=answered))
     else:
-        print_hits(asked, found, opponents)
+        print_hits(asked, found, opponents, answered=answered)
 
 
 def select(

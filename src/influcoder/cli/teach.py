@@ -96,7 +96,7 @@ def self_check(
         json: print the numbers as JSON
     """
     from influcoder.data.reading import read_examples
-    from influcoder.report.console import print_check
+    from influcoder.report.teacher_tables import print_check
     from influcoder.teachers.check import check_teacher
     from influcoder.verbs.opening import open_checkpoints, open_decoder
 
@@ -113,7 +113,7 @@ def self_check(
 
 def teachers() -> None:
     """List the teachers that --teacher names."""
-    from influcoder.report.console import print_teachers
+    from influcoder.report.teacher_tables import print_teachers
 
     print_teachers()
 

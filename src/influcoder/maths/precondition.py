@@ -61,6 +61,11 @@ class Block:
         weights = 1 - (1 - self.shares) ** power
         return (part - (coordinates * weights) @ self.basis.T) * float(self.damping**-power)
 
+    @property
+    def dim(self) -> int:
+        """How many numbers come out."""
+        return self.stop - self.start if len(self.shares) else self.basis.shape[1]
+
 
 class Preconditioner:
     """A curvature, ready to be applied.
@@ -82,7 +87,14 @@ class Preconditioner:
     @property
     def dim(self) -> int:
         """How many numbers come out."""
-        return sum(len(block.basis) if len(block.shares) else block.basis.shape[1] for block in self.blocks)
+        return sum(block.dim for block in self.blocks)
+
+    def back(self, features: Tensor, power: float = 0.5) -> Tensor:
+        """The transpose, of each row: P is symmetric, and of a subspace the coordinates become features again."""
+        if any(len(block.shares) for block in self.blocks):
+            return self(features, power)
+        parts = torch.split(features, [block.dim for block in self.blocks], dim=1)
+        return torch.cat([part @ block.basis.T for block, part in zip(self.blocks, parts, strict=True)], dim=1)
 
     @classmethod
     def fit(

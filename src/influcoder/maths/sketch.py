@@ -47,6 +47,12 @@ class CountSketch:
             self.add(sketch, number, part)
         return sketch
 
+    def back(self, sketch: Tensor, number: int) -> Tensor:
+        """The transpose: (n, length) whose inner products with part `number` are those of `sketch` with its sketch."""
+        runs = [sketch.roll(-rotation, dims=1) for rotation in self._rotations[number]]
+        signs = self._signs[number] = self._signs[number].to(sketch.device)
+        return torch.cat(runs, dim=1)[:, : self.lengths[number]] * signs
+
     def add(self, sketch: Tensor, number: int, part: Tensor) -> None:
         """Add part `number`, (n, length), to `sketch`, (n, width), in place."""
         signs = self._signs[number] = self._signs[number].to(part.device)

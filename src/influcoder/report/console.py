@@ -1,6 +1,8 @@
 """What the terminal shows: numbers and rows on stdout, hostile text made harmless."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,11 @@ import rich.console
 from rich.table import Table
 from rich.text import Text
 
+from influcoder.attribution.certified import Certified
 from influcoder.attribution.search import Hit, Hits
 from influcoder.data.examples import Example
 from influcoder.extras import is_installed, pip_command
+from influcoder.report.tokens import can_light, lit, strongest, tokens_of
 from influcoder.report.visible import visible
 
 SHOWN = {
@@ -19,13 +23,6 @@ SHOWN = {
     "length_controlled_spearman": "length-controlled ρ",
     "ndcg_at_10": "NDCG@10",
     "top_10_percent_overlap": "top-10 % overlap",
-}
-
-RELIABILITY = {
-    "seeds": "another seed",
-    "sketched": "without the sketch",
-    "projected": "whole gradients",
-    "precision": "float32 products",
 }
 
 
@@ -93,32 +90,76 @@ def planted_table(planted: Mapping[str, Mapping[str, float]]) -> Table:
     return table
 
 
-def print_hits(queries: Sequence[Example], found: Sequence[Hits], opponents: bool) -> None:
-    """Each query and its rows, strongest first."""
+def print_hits(queries: Sequence[Example], found: Sequence[Hits], opponents: bool, *, answered: bool = False) -> None:
+    """Each query and its rows, strongest first.
+
+    Args:
+        answered: the completions are the decoder's own answers.
+    """
     console = Console()
     kind = "push away from" if opponents else "push towards"
     for query, hits in zip(queries, found, strict=True):
-        console.print(Text(f"\nRows that {kind}: {_line(query.completion, 100)}"))
-        console.print(Text(f"asked: {_line(query.prompt, 100)}"))
-        console.print(_hits_table([_as_dict(hit) for hit in hits]))
-        if hits.trust is not None:
-            expected, low, high = hits.trust
-            console.print(
-                Text(
-                    f"Expected agreement of the encoder's ranking with the teacher's: ρ {expected:.2f} (four of five "
-                    f"such queries: {low:.2f} to {high:.2f}). --verify N re-checks the best N with real gradients."
-                )
-            )
+        if answered:
+            console.print(Text(f"\nAsked: {_line(query.prompt, 100)}", style="bold"))
+            console.print(Text(f"The model's own answer: {_line(query.completion, 300)}", style="bold"))
+            console.print(Text(f"Rows that {kind} it:"))
+        else:
+            console.print(Text(f"\nRows that {kind}: {_line(query.completion, 100)}"))
+            console.print(Text(f"asked: {_line(query.prompt, 100)}"))
+        console.print(_hits_table([_as_dict(hit) for hit in hits], can_light(console)))
+        for line in _how_far_to_trust(hits, opponents):
+            console.print(Text(line))
 
 
-def hits_as_json(queries: Sequence[Example], found: Sequence[Hits]) -> list[dict[str, Any]]:
-    """Queries with their rows, ready for JSON."""
+def _how_far_to_trust(hits: Hits, opponents: bool) -> Iterator[str]:
+    """The expected agreement, and what a re-check proves."""
+    rechecked = any(hit.exact is not None for hit in hits)
+    if hits.trust is not None:
+        expected, low, high = hits.trust
+        more = "" if rechecked else " --verify N re-checks the best N with real gradients."
+        yield (
+            f"Expected agreement of the encoder's ranking with the teacher's: ρ {expected:.2f} (four of five such "
+            f"queries: {low:.2f} to {high:.2f}).{more}"
+        )
+    if hits.certified is not None:
+        yield certified_sentence(hits.certified, len(hits), opponents)
+
+
+def certified_sentence(certified: Certified, shown: int, opponents: bool = False) -> str:
+    """What a random sample of the rows that were not re-checked proves of the others.
+
+    >>> certified_sentence(Certified(200, 0, 940, 0.01486, 0.95), 3)
+    'With 95 % confidence at most 1.5 % of the other rows (of 940) score above the 3rd found; 0 of 200 random ones do.'
+    """
+    end = "th" if shown % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(shown % 10, "th")
+    beyond = f"score {'below' if opponents else 'above'} the {shown}{end} found"
+    if certified.others == 0:
+        return "Every row was re-checked."
+    if certified.sampled == certified.others:
+        return f"All {certified.others:,} other rows were re-checked as well: {certified.above:,} {beyond}."
+    percent = _rounded_up(100 * certified.at_most)
+    return (
+        f"With {certified.confidence:.0%} confidence at most {percent} % of the other rows (of {certified.others:,}) "
+        f"{beyond}; {certified.above:,} of {certified.sampled:,} random ones do."
+    ).replace("95%", "95 %")
+
+
+def _rounded_up(value: float) -> str:
+    """Two digits that do not promise too much."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1) if value > 0 else 1.0
+    return f"{math.ceil(value / step - 1e-9) * step:.2g}" if value < 99 else "100"
+
+
+def hits_as_json(queries: Sequence[Example], found: Sequence[Hits], *, answered: bool = False) -> list[dict[str, Any]]:
+    """Queries with their rows, ready for JSON; "answer" is the completion where it is the decoder's own."""
     return [
         {
             "id": query.id,
             "prompt": query.prompt,
             "completion": query.completion,
+            "answer": query.completion if answered else None,
             "expected_agreement": dict(zip(("rho", "low", "high"), hits.trust, strict=True)) if hits.trust else None,
+            "certified": None if hits.certified is None else asdict(hits.certified),
             "hits": [_as_dict(hit) for hit in hits],
         }
         for query, hits in zip(queries, found, strict=True)
@@ -190,29 +231,47 @@ def print_versions() -> None:
 def _print_query(console: Console, query: Mapping[str, Any]) -> None:
     console.print(Text(f"\nAsked: {_line(query['prompt'], 110)}", style="bold"))
     console.print(Text(f"The model's own answer: {_line(query['answer'] or '', 110)}", style="bold"))
-    console.print(_hits_table(query["proponents"]))
+    console.print(_hits_table(query["proponents"], can_light(console)))
 
 
-def _hits_table(hits: Sequence[Mapping[str, Any]]) -> Table:
+def _hits_table(hits: Sequence[Mapping[str, Any]], light: bool = False) -> Table:
+    """Rows with their scores; ids stand over the texts, where they are whole at any width.
+
+    Args:
+        light: colours show which tokens carry the scores; else the strongest are named.
+    """
+    rechecked = any(hit["exact"] is not None for hit in hits)
     table = Table()
     table.add_column("#", justify="right")
     table.add_column("estimate", justify="right")
-    table.add_column("exact", justify="right")
-    table.add_column("")
-    table.add_column("id", overflow="fold", max_width=16)
+    if rechecked:
+        table.add_column("exact", justify="right")
     table.add_column("row", overflow="fold")
     for hit in hits:
-        exact = "" if hit["exact"] is None else f"{hit['exact']:+.3f}"
-        text = Text(f"{_line(hit['prompt'], 70)} → {_line(hit['completion'], 70)}")
-        planted = "planted" if hit.get("planted") else ""
-        name = Text(_line(hit["id"], 48), style="dim")
-        table.add_row(str(hit["rank"]), f"{hit['score']:+.3f}", exact, planted, name, text)
+        exact = [f"{hit['exact']:+.3f}" if hit["exact"] is not None else ""] if rechecked else []
+        table.add_row(str(hit["rank"]), f"{hit['score']:+.3f}", *exact, _row_text(hit, light))
     return table
+
+
+def _row_text(hit: Mapping[str, Any], light: bool) -> Text:
+    text = Text()
+    text.append(visible(hit["id"]), "dim")
+    text.append("  planted\n" if hit.get("planted") else "\n", "bold")
+    text.append(f"{_line(hit['prompt'], 70)} → ")
+    tokens, answer = hit.get("tokens"), hit.get("answer_tokens")
+    text.append_text(lit(tokens) if tokens and light else Text(_line(hit["completion"], 70)))
+    if tokens and not light:
+        text.append(f"\ntokens: {strongest(tokens)}")
+    if answer:
+        text.append("\nanswer: ")
+        text.append_text(lit(answer) if light else Text(strongest(answer)))
+    return text
 
 
 def _as_dict(hit: Hit) -> dict[str, Any]:
     parts = {"rank": hit.rank, "id": hit.example.id, "score": hit.score, "exact": hit.exact}
-    return parts | {"prompt": hit.example.prompt, "completion": hit.example.completion}
+    parts |= {"prompt": hit.example.prompt, "completion": hit.example.completion}
+    return parts | tokens_of(hit)
 
 
 def _line(text: str, limit: int) -> str:
@@ -224,37 +283,3 @@ def _number(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def print_teachers() -> None:
-    """The named teachers, a line each."""
-    from influcoder.teachers.settings import FITTED, TEACHERS, TeacherSettings
-
-    table = Table(title="Teachers", title_justify="left")
-    for name in ("name", "what it is", "compared by", "learns from a sample"):
-        table.add_column(name)
-    for name, (what, _) in TEACHERS.items():
-        settings = TeacherSettings.named(name)
-        learns = "yes" if settings.curvature != "none" or settings.source in FITTED else ""
-        table.add_row(name, what, settings.similarity, learns)
-    Console().print(table)
-
-
-def print_check(teacher: str, found: Mapping[str, Any]) -> None:
-    """The numbers of a self-check and of a teacher's agreement with itself."""
-    checked, agrees = found["self_check"], found["reliability"]
-    console = Console()
-    what = f"Gradients of {checked['layers']} layers" if checked["layers"] else "Features"
-    other = "plain autograd's" if checked["layers"] else "those of an example alone"
-    console.print(
-        f"{what}, {checked['examples']} examples in a batch: at most {checked['error']:.1e} of their length from "
-        f"{other}."
-    )
-    if checked["bf16_cosine"] is not None:
-        console.print(f"bfloat16 against float32: cosine at least {checked['bf16_cosine']:.4f}.")
-    table = Table(title=f"How well {teacher} agrees with itself (per-query ρ)", title_justify="left")
-    table.add_column("changed")
-    table.add_column("ρ", justify="right")
-    for key, what in RELIABILITY.items():
-        table.add_row(what, "-" if agrees[key] is None else f"{agrees[key]:.3f}")
-    console.print(table)

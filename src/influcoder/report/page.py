@@ -13,6 +13,7 @@ import orjson
 
 from influcoder.errors import StoreError
 from influcoder.extras import is_installed, pip_command
+from influcoder.report.tokens import END, level, strongest_share
 from influcoder.report.visible import visible
 from influcoder.store.files import atomic_write, read_json
 
@@ -154,14 +155,29 @@ def _query(query: dict[str, Any], key: str) -> dict[str, Any]:
     bins = query.get("histogram") or {}
     scores = [hit["score"] for side in found.values() for hit in side if hit["score"] is not None]
     edges, counts = (_numbers(bins.get(name)) for name in ("edges", "counts"))
-    return query | found | {"key": key, "band": band, "figure": histogram(key, edges, counts, band, scores)}
+    lit = any(hit["lit_tokens"] for side in found.values() for hit in side)
+    figure = histogram(key, edges, counts, band, scores)
+    return query | found | {"key": key, "band": band, "figure": figure, "lit": lit}
 
 
 def _hit(hit: dict[str, Any], band: tuple[float, float] | None) -> dict[str, Any]:
     score = _number(hit, "score")
     sign = "zero" if not score else "up" if score > 0 else "down"
     inside = score is not None and band is not None and band[0] <= score <= band[1]
-    return hit | {"score": score, "sign": sign, "glyph": {"up": "▲", "down": "▼", "zero": "○"}[sign], "inside": inside}
+    glyph = {"up": "▲", "down": "▼", "zero": "○"}[sign]
+    told = {f"lit_{name}": _lit(hit.get(name) or []) for name in ("tokens", "answer_tokens")}
+    return hit | told | {"score": score, "sign": sign, "glyph": glyph, "inside": inside}
+
+
+def _lit(tokens: list[tuple[str, float]]) -> list[tuple[str, str, float]]:
+    """(text, how it is lit, share) of each token: towards 1 to 3, away 1 to 3, or not at all."""
+    strongest = strongest_share(tokens)
+    found = []
+    for text, share in tokens:
+        bright = level(share, strongest)
+        kind = f"{'towards' if share > 0 else 'away'}{bright}" if bright else ""
+        found.append((text or (END if kind else ""), kind, share))
+    return found
 
 
 def _fold(text: str) -> str:

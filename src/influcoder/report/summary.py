@@ -9,6 +9,7 @@ from influcoder.attribution.search import Hit
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
+from influcoder.report.tokens import tokens_of
 
 
 def query_summary(
@@ -43,6 +44,7 @@ def query_summary(
                 "prompt": hit.example.prompt,
                 "completion": hit.example.completion,
                 "note": hit.example.metadata.get("kind"),
+                **tokens_of(hit),
             }
             for hit in found
         ]

@@ -8,7 +8,9 @@ head         Σ_t (Wᵀ e_t) h_tᵀ over completion tokens, e_t = p_t - onehot, 
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from influcoder.data.examples import Example, Role
@@ -23,7 +25,7 @@ from influcoder.model.precision import use_bf16
 from influcoder.provenance import Provenance
 from influcoder.store.codes import Plain, VectorCode
 from influcoder.teachers.checkpoints import Checkpoint
-from influcoder.teachers.settings import TeacherSettings
+from influcoder.teachers.settings import TeacherSettings, refuse_no_token_shares
 from influcoder.teachers.teacher import Advance, Features
 
 
@@ -91,6 +93,13 @@ class ForwardTeacher:
 
         in_batches(tokens, self.settings.token_budget, self.decoder.device, work)
         return Features.of(raw, losses, tokens, self.settings, bf16=self.bf16)
+
+    def token_shares(
+        self, examples: Sequence[Example], role: Role, others: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        """None: hidden states are no sums over the tokens of a loss."""
+        refuse_no_token_shares(self.settings)
+        return []
 
     def _of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """((n, dim), (n,) losses) of a batch."""

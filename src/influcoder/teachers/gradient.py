@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from influcoder.data.examples import Example, Role
@@ -23,7 +24,7 @@ from influcoder.store.codes import Plain, VectorCode
 from influcoder.teachers.checkpoints import AdamMoments, Checkpoint
 from influcoder.teachers.kronecker import FittedViews, fit_kronecker, fit_normalised, fit_principal
 from influcoder.teachers.raw import RawFeatures, plain_views
-from influcoder.teachers.settings import FITTED, TeacherSettings
+from influcoder.teachers.settings import FITTED, TeacherSettings, refuse_no_token_shares
 from influcoder.teachers.teacher import Advance, Features
 
 SKETCH_STRIDE = 7919
@@ -159,8 +160,8 @@ class GradientTeacher:
             if number in self._other_tokenizers:
                 self._refuse_other_reading(number, examples, tokens)
             raw, losses = model(tokens, role, advance if number == len(self._shares) - 1 else None)
-            if self._preconditioner is not None and (self._halved or role == "query"):
-                raw = self._preconditioner(raw, 0.5 if self._halved else 1.0)
+            if self._preconditioner is not None and (power := self._power(role)):
+                raw = self._preconditioner(raw, power)
             norms = raw.norm(dim=1)
             squares += share * norms.square()
             if self.settings.similarity == "cosine":
@@ -170,6 +171,49 @@ class GradientTeacher:
             total *= 1 - (-losses).exp()[:, None]  # TRAK's Q, how far each row is from being known
         norms = squares.sqrt() if self.settings.similarity == "cosine" else None
         return Features.of(total, losses, tokens, self.settings, norms=norms, bf16=self.bf16)
+
+    def token_shares(
+        self, examples: Sequence[Example], role: Role, others: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        """The part of each completion token of an example in its influences; they add up to these.
+
+        The lengths by which gradients are divided for a cosine, whole or layer by layer, are those of the example, not
+        of its tokens. Gradients of tokens are taken in float32: sums differ from scores of `features` by the rounding
+        of bfloat16, where products run in it.
+
+        Args:
+            role: of the examples.
+            others: for each of them, (m, dim) features of examples in the other role.
+
+        Returns:
+            For each example (m, completion tokens) shares, sign as of influence.
+
+        Raises:
+            ConfigError: the influence of this teacher is no sum over tokens.
+        """
+        refuse_no_token_shares(self.settings)
+        tokens = self.decoder.tokenise(examples)
+        total = [torch.zeros(len(other), one.targets) for one, other in zip(tokens, others, strict=True)]
+        features = torch.zeros(len(examples), self.dim)
+        cosine, power = self.settings.similarity == "cosine", self._power(role)
+        for number, share in enumerate(self._shares):
+            model = self._raw(number)
+            for place, (one, other) in enumerate(zip(tokens, others, strict=True)):
+                if not one.targets:
+                    continue
+                gradient, vectors = model.gradient(one), torch.from_numpy(other)
+                raw = model.of_gradient(gradient, role)
+                if self._preconditioner is not None and power:
+                    raw, vectors = self._preconditioner(raw, power), self._preconditioner.back(vectors, power)
+                weight = share**0.5 / (float(raw.norm().clamp_min(1e-30)) if cosine else 1.0)
+                features[place] += weight * raw[0]
+                total[place] += weight * model.token_shares(one, gradient, vectors, role)
+        lengths = features.norm(dim=1).clamp_min(1e-30) if cosine else torch.ones(len(examples))
+        return [(shares / length).numpy() for shares, length in zip(total, lengths, strict=True)]
+
+    def _power(self, role: Role) -> float:
+        """Of the curvature, that features of a role are multiplied with."""
+        return 0.5 if self._halved else float(role == "query")
 
     @property
     def _halved(self) -> bool:

@@ -10,11 +10,12 @@ from influcoder.data.examples import Role
 from influcoder.errors import ConfigError
 from influcoder.maths.lowrank import factors
 from influcoder.maths.sketch import CountSketch
-from influcoder.model.batches import Batch, Tokens, in_batches
+from influcoder.model.batches import Batch, Tokens, in_batches, make_batches
 from influcoder.model.decoder import Decoder
 from influcoder.model.gradients import LayerGradients
 from influcoder.model.layers import View, adapter, lora_b, two_sided, weights
 from influcoder.model.loss import cross_entropy, margin
+from influcoder.model.token_shares import TokenShares
 from influcoder.provenance import DecoderRecord
 from influcoder.teachers.checkpoints import AdamMoments
 from influcoder.teachers.kronecker import FittedViews
@@ -91,6 +92,57 @@ class RawFeatures:
 
         in_batches(tokens, self._gradients.budget(self.settings.token_budget), self.decoder.device, work)
         return raw, losses
+
+    def gradient(self, tokens: Tokens) -> list[Tensor]:
+        """The gradient of one text that has a loss, (1, length) for each view."""
+        found = [torch.zeros(0)] * len(self.views)
+
+        def receive(view: int, part: Tensor) -> None:
+            found[view] = part
+
+        for batch in make_batches([tokens], len(tokens.ids), self.decoder.device):
+            self._gradients.run(batch, receive)
+        return found
+
+    def of_gradient(self, gradient: Sequence[Tensor], role: Role) -> Tensor:
+        """(1, dim) the raw features of a text with this gradient."""
+        block = torch.zeros(1, self.dim, device=self.decoder.device)
+        for view, part in enumerate(gradient):
+            self._add(block, view, part, role)
+        return block.cpu()
+
+    def token_shares(self, tokens: Tokens, gradient: Sequence[Tensor], vectors: Tensor, role: Role) -> Tensor:
+        """(m, targets) the parts of a text's tokens in the inner products of its raw features with (m, dim) vectors.
+
+        Its features are linear in its gradient once the norms and singular vectors that they take from it are held, so
+        a vector that they are multiplied with is, transposed, a direction that the gradient is multiplied with.
+
+        Args:
+            gradient: its own, as `gradient` gives it.
+        """
+        found = [
+            TokenShares(self.decoder, self.views, self._direction(vector[None], gradient, role))([tokens])[0]
+            for vector in vectors.to(self.decoder.device)
+        ]
+        return torch.stack(found) if found else torch.zeros(0, tokens.targets)
+
+    def _direction(self, vector: Tensor, gradient: Sequence[Tensor], role: Role) -> list[Tensor]:
+        """The transpose of `_add`, view by view, for a text of this gradient."""
+        directions = []
+        for view, part in enumerate(gradient):
+            back = vector[:, self.slices[view]] if self._sketch is None else self._sketch.back(vector, view)
+            if self._factors is not None:
+                part = part * self._factors[view]
+            if self.settings.code_rank and role == "pool":
+                left, _ = factors(part.view(1, *self.views[view].shape), self.settings.code_rank)
+                left = left / left.norm(dim=1, keepdim=True).clamp_min(1e-30)
+                back = (left @ (left.mT @ back.view(1, *self.views[view].shape))).flatten(1)
+            if self.settings.normalise_modules:
+                back = back / part.norm(dim=1, keepdim=True).clamp_min(1e-30)
+            if self._factors is not None:
+                back = back * self._factors[view]
+            directions.append(back[0])
+        return directions
 
     def _add(self, block: Tensor, view: int, part: Tensor, role: Role) -> None:
         if self._factors is not None:

@@ -175,3 +175,21 @@ TEACHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "rds+": ("position-weighted mean of last hidden states", {"source": "mean-state", "width": 0}),
 }
 """name: (what it is, in a line; its settings)"""
+
+
+def refuse_no_token_shares(settings: TeacherSettings) -> None:
+    """See that influence is a sum over the tokens of an example: features linear in the gradient of its loss.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not _by_token(settings):
+        able = [name for name in TEACHERS if _by_token(TeacherSettings.named(name))]
+        raise ConfigError(
+            f"the influence by {settings.name} is no sum over a row's tokens, so none has a share of it. Leave "
+            f"--tokens out, or distill from a teacher that has token shares: {', '.join(able)}."
+        )
+
+
+def _by_token(settings: TeacherSettings) -> bool:
+    return settings.source not in FORWARD and not settings.adam and not settings.margin

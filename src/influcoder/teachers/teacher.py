@@ -140,3 +140,17 @@ class Teacher(Protocol):
     def features(self, examples: Sequence[Example], role: Role, advance: Advance | None = None) -> Features:
         """Features of each example, in order."""
         ...
+
+    def token_shares(
+        self, examples: Sequence[Example], role: Role, others: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        """The part of each completion token of an example in its influences, (m, completion tokens) each.
+
+        Args:
+            role: of the examples.
+            others: for each of them, (m, dim) features of examples in the other role.
+
+        Raises:
+            ConfigError: the influence of this teacher is no sum over tokens.
+        """
+        ...

@@ -7,7 +7,7 @@ from influcoder.attribution.search import Hits
 from influcoder.attribution.search import search as search_index
 from influcoder.attribution.selection import FILE, Selection
 from influcoder.data.examples import Example
-from influcoder.errors import ConfigError
+from influcoder.errors import ConfigError, ModelError
 from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
@@ -23,6 +23,9 @@ from influcoder.verbs.opening import (
     read_rows,
 )
 
+ANSWER_TOKENS = 64
+"""of a decoder's own answer, at most"""
+
 
 @overload
 def search(
@@ -32,6 +35,8 @@ def search(
     k: int = ...,
     opponents: bool = ...,
     verify: int = ...,
+    certify: int = ...,
+    tokens: bool = ...,
     decoder: AnyDecoder | None = ...,
     adapter: str | Path | None = ...,
     checkpoints: AnyCheckpoints | None = ...,
@@ -46,10 +51,12 @@ def search(
     queries: None = ...,
     *,
     prompt: str,
-    completion: str,
+    completion: str | None = ...,
     k: int = ...,
     opponents: bool = ...,
     verify: int = ...,
+    certify: int = ...,
+    tokens: bool = ...,
     decoder: AnyDecoder | None = ...,
     adapter: str | Path | None = ...,
     checkpoints: AnyCheckpoints | None = ...,
@@ -67,6 +74,8 @@ def search(
     k: int = 10,
     opponents: bool = False,
     verify: int = 0,
+    certify: int = 0,
+    tokens: bool = False,
     decoder: AnyDecoder | None = None,
     adapter: str | Path | None = None,
     checkpoints: AnyCheckpoints | None = None,
@@ -78,10 +87,13 @@ def search(
     Args:
         index: its folder, or the loaded `Index`.
         queries: files, a list of rows or of `Example`s, or a `datasets.Dataset`; or else
-        prompt, completion: what one user asks, and what the model says.
+        prompt, completion: what one user asks, and what the model says: the decoder's own answer if left out.
         k: how many examples to find for each query.
         opponents: find those that push away instead.
         verify: how many of the best candidates the decoder's real gradients re-score; 0 for none.
+        certify: how many random rows of those that were not re-scored to score as well; 0 for none. `certified` then
+            bounds how many of the others act more strongly than the last hit.
+        tokens: tell which tokens carry the influence of each hit; with `verify`.
         decoder: the one that the encoder was distilled from: the query's own gradient is then used. A folder, hub id or
             `Decoder`.
         adapter: its LoRA adapter, if it is not loaded yet and had one.
@@ -91,8 +103,9 @@ def search(
 
     Returns:
         A list of `Hits`, one for each query and in their order; of a prompt and completion, its `Hits` alone. A hit has
-        rank, score (above 0 raises the likelihood of the completion), exact (the teacher's, where verified) and
-        example.
+        rank, score (above 0 raises the likelihood of the completion), exact (the teacher's, where verified), example,
+        and with `tokens` the share of each token of its completion in `exact` (tokens) and of the query's
+        (answer_tokens). `Hits` have query, trust and certified.
 
     Raises:
         ConfigError: both queries and a prompt were given, or neither; or settings that do not go together.
@@ -107,7 +120,7 @@ def search(
     >>> len(influcoder.search("index", [{"question": "Two plus two?", "answer": "four"}]))
     1
     """
-    refuse_no_question(queries, prompt, completion)
+    refuse_no_question(queries, prompt, completion, decoder)
     opened, loaded = open_any_index(index, decoder, adapter, checkpoints=checkpoints)
     asked = questions(queries, prompt, completion, loaded)
     teacher = None
@@ -115,20 +128,30 @@ def search(
         saved = open_checkpoints(checkpoints, loaded, opened.encoder.provenance)
         teacher = teacher_of(opened.encoder, loaded, saved)
     found = search_index(
-        opened, asked, k=k, opponents=opponents, verify=verify, teacher=teacher, where=where, approximate=approximate
+        opened,
+        asked,
+        k=k,
+        opponents=opponents,
+        verify=verify,
+        certify=certify,
+        tokens=tokens,
+        teacher=teacher,
+        where=where,
+        approximate=approximate,
     )
     return found if queries is not None else found[0]
 
 
-def refuse_no_question(queries: object, prompt: str | None, completion: str | None) -> None:
-    """See that there are queries, or one prompt and completion.
+def refuse_no_question(queries: object, prompt: str | None, completion: str | None, decoder: object = None) -> None:
+    """See that there are queries, or one prompt and a completion, or a decoder that gives it.
 
     Raises:
         ConfigError: both, or neither.
     """
     if queries is not None and (prompt or completion):
         raise ConfigError("--queries was given with --query or --completion; give one question, or --queries.")
-    if queries is None and (not prompt or not completion or not completion.strip()):
+    answered = decoder is not None if completion is None else completion.strip()
+    if queries is None and (not prompt or not answered):
         missing = "--completion" if prompt else "--query"
         raise ConfigError(
             f'{missing} is missing. Give what the model was asked and what it answered, as --query "Where was Ada '
@@ -139,9 +162,19 @@ def refuse_no_question(queries: object, prompt: str | None, completion: str | No
 def questions(
     queries: Rows | None, prompt: str | None, completion: str | None, decoder: Decoder | None = None
 ) -> list[Example]:
-    """What is asked: some queries, read for a decoder if there is one; or one prompt and completion."""
+    """What is asked: some queries, read for a decoder if there is one; or one prompt and completion.
+
+    Without a completion the decoder gives it: its own greedy answer.
+
+    Raises:
+        ModelError: it answers nothing.
+    """
     if queries is not None:
         return read_rows(queries, "queries", decoder)
+    if completion is None and decoder is not None:
+        completion = decoder.answer(Example.question(prompt or "", "?"), ANSWER_TOKENS)
+        if not completion:
+            raise ModelError(f"{decoder.name} answers {prompt!r} with nothing. Give an answer with --completion.")
     return [Example.question(prompt or "", completion or "")]
 
 

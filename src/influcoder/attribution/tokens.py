@@ -1,0 +1,30 @@
+"""Which tokens carry an influence: those of a pool row towards a query, those of an answer that a row pushes."""
+
+from collections.abc import Sequence
+
+from influcoder.data.examples import Example, Role
+from influcoder.maths.arrays import Floats
+from influcoder.model.pieces import pieces
+from influcoder.teachers.teacher import Teacher
+
+TokenShares = tuple[tuple[str, float], ...]
+"""(text, share) of each token of a completion: the texts add up to the completion, the shares to an influence"""
+
+
+def token_shares(
+    teacher: Teacher, examples: Sequence[Example], role: Role, others: Sequence[Floats]
+) -> list[list[TokenShares]]:
+    """For each example, the shares of its tokens in its influence with each of its others.
+
+    What is written after a completion, the end token for one, comes last with its share and without text.
+
+    Args:
+        role: of the examples.
+        others: for each example (m, dim) features of examples in the other role.
+    """
+    found = []
+    shares = teacher.token_shares(examples, role, others)
+    for example, tokens, of_others in zip(examples, teacher.decoder.tokenise(examples), shares, strict=True):
+        read = pieces(teacher.decoder.tokenizer, tokens, example.completion)
+        found.append([tuple((text, float(each[numbers].sum())) for text, numbers in read) for each in of_others])
+    return found
