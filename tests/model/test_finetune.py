@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,10 +36,31 @@ def test_losses_are_the_plain_ones(family, tokenizer):
     np.testing.assert_allclose(losses(decoder, some_examples()), expected, rtol=2e-6)
 
 
-def test_losses_of_a_model_that_cannot_skip_the_head(decoder):
-    forward = decoder.model.forward
+def test_the_head_reads_the_completion_alone(decoder):
+    seen = []
+    head = decoder.model.get_output_embeddings()
+    head.register_forward_hook(lambda _, inputs, out: seen.append(out.shape[:-1].numel()))
+    losses(decoder, some_examples())
+    assert sum(seen) == sum(one.targets for one in decoder.tokenise(some_examples()))
+    assert not head._forward_pre_hooks
+
+
+class OfFlatRows(torch.nn.Module):
+    """A head that is handed all positions of a batch in one row."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.head = model, model.get_output_embeddings()
+
+    def forward(self, input_ids, use_cache):
+        hidden = self.model.model(input_ids=input_ids, use_cache=False).last_hidden_state
+        logits = self.head(hidden.flatten(0, 1)).unflatten(0, input_ids.shape)
+        return SimpleNamespace(logits=logits)
+
+
+def test_losses_of_a_model_whose_head_is_called_otherwise(decoder):
     expected = losses(decoder, some_examples())
-    decoder.model.forward = lambda input_ids, use_cache: forward(input_ids=input_ids, use_cache=use_cache)
+    decoder.model.forward = OfFlatRows(decoder.model).forward
     np.testing.assert_allclose(losses(decoder, some_examples()), expected, rtol=1e-6)
 
 

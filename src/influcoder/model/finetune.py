@@ -10,7 +10,6 @@ learning rate warms up linearly, then decays linearly to 0.
 """
 
 import copy
-import inspect
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -100,7 +99,7 @@ def finetune(
     model = copy.deepcopy(decoder.model).float().requires_grad_(True)
     bf16 = settings.resolved(decoder.device)["precision"] == "bf16"
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=BETAS, eps=EPS, weight_decay=WEIGHT_DECAY
+        model.parameters(), lr=settings.learning_rate, betas=BETAS, eps=EPS, weight_decay=WEIGHT_DECAY, fused=True
     )
     step = 0
     for epoch, (steps, rates) in enumerate(_schedule(len(tokens), settings), 1):
@@ -124,14 +123,29 @@ def finetune(
 
 def completion_losses(model: Any, batch: Batch, *, bf16: bool = False) -> Tensor:
     """The (n,) mean completion cross-entropies of a batch, float32, in the order of its places; differentiable."""
-    columns, keep = batch.columns, {}
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:  # no head where there is no loss
-        kept, columns = torch.unique(batch.columns, return_inverse=True)
-        keep = {"logits_to_keep": kept}
     with fast_attention(model), torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=bf16):
-        logits = model(input_ids=batch.ids, use_cache=False, **keep).logits[batch.rows, columns]
+        logits = _logits(model, batch)
     each = nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none") * batch.weights
     return torch.zeros(len(batch.places), device=each.device).index_add(0, batch.rows, each)
+
+
+def _logits(model: Any, batch: Batch) -> Tensor:
+    """The (K, V) logits of the completion tokens: the head, wide in a small model, reads no other position."""
+    read = False
+
+    def only_with_loss(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        nonlocal read
+        if inputs[0].shape[:2] != batch.ids.shape:  # a model that hands its head something else
+            return None
+        read = True
+        return (inputs[0][batch.rows, batch.columns][None], *inputs[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(only_with_loss)
+    try:
+        logits: Tensor = model(input_ids=batch.ids, use_cache=False).logits
+    finally:
+        hook.remove()
+    return logits[0] if read else logits[batch.rows, batch.columns]
 
 
 @torch.no_grad()
