@@ -12,7 +12,7 @@ learning rate warms up linearly, then decays linearly to 0.
 import copy
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -79,6 +79,7 @@ def finetune(
     settings: FinetuneSettings | None = None,
     *,
     checkpoints: Path | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> Decoder:
     """A fine-tuned copy of the decoder; the given one stays as it is.
 
@@ -86,6 +87,7 @@ def finetune(
 
     Args:
         checkpoints: a folder that gets `checkpoint-<step>/` after every epoch, whole or not at all.
+        advance: called after every step with the number of examples that it read.
 
     Raises:
         DataError: no example has a completion token that carries loss.
@@ -115,6 +117,8 @@ def finetune(
             optimizer.step()
             optimizer.zero_grad()
             step += 1
+            if advance is not None:
+                advance(len(places))
         if checkpoints is not None:
             state = {"step": step, "epoch": epoch, "learning_rate": float(rates.mean()), "settings": asdict(settings)}
             _save_checkpoint(checkpoints / f"checkpoint-{step}", decoder, model, optimizer, state)
