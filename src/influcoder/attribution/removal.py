@@ -60,11 +60,11 @@ def removals(
     return chosen
 
 
-def refuse_removal(index: Index, count: int, controls: Sequence[str]) -> None:
+def refuse_removal(index: Index, count: int, controls: Sequence[str], verify: int) -> None:
     """Refuse what cannot be taken out of an index.
 
     Raises:
-        ConfigError: no rows, nearly all of them, or an unknown control.
+        ConfigError: no rows or nearly all of them, an unknown control, or fewer rows to verify than to remove.
         MissingDependency: a control needs a package that is not there.
     """
     unknown = [one for one in controls if one not in CONTROLS]
@@ -77,6 +77,8 @@ def refuse_removal(index: Index, count: int, controls: Sequence[str]) -> None:
             f"--remove is {count}, and {index.folder} has {len(index)} rows. Remove at least one, and leave some to "
             "train on."
         )
+    if verify and verify < count:
+        raise ConfigError(f"--verify is {verify}, expected at least {count}: as many candidates as --remove takes out.")
     if "random" in controls and 2 * count > len(index):
         raise ConfigError(
             f"--remove is {count}, and {index.folder} has {len(index)} rows: there are not as many others to draw at "

@@ -8,7 +8,7 @@ does. Every model is asked for its loss on each query's completion and for its o
     trainings/found-0.json      one trained model: the ids it was trained without; its losses and answers, by query
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -50,8 +50,8 @@ class Trainer(Protocol):
         """All that changes its models, but for rows and seed."""
         ...
 
-    def train(self, kept: Sequence[int], seed: int, name: str, advance: Callable[[int], None]) -> Decoder:
-        """A model trained on the rows that are kept.
+    def train(self, removed: Collection[int], seed: int, name: str, advance: Callable[[int], None]) -> Decoder:
+        """A model trained on the pool without some rows.
 
         Args:
             name: of this training, no other's.
@@ -62,7 +62,10 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FineTuning:
-    """A decoder, fine-tuned by this package on rows of a pool; the seed draws their order."""
+    """A decoder, fine-tuned by this package on rows of a pool; the seed draws their order.
+
+    Rows that are left out leave their steps smaller; all others are read at the same step and rate as ever.
+    """
 
     decoder: Decoder
     pool: Sequence[Example]
@@ -78,9 +81,9 @@ class FineTuning:
         del training["seed"]
         return Provenance(decoder=self.decoder.fingerprint, data=data_fingerprint(self.pool), training=training)
 
-    def train(self, kept: Sequence[int], seed: int, name: str, advance: Callable[[int], None]) -> Decoder:
-        rows = [self.pool[row] for row in kept]
-        return finetune(self.decoder, rows, replace(self.settings, seed=seed), advance=advance)
+    def train(self, removed: Collection[int], seed: int, name: str, advance: Callable[[int], None]) -> Decoder:
+        settings = replace(self.settings, seed=seed)
+        return finetune(self.decoder, self.pool, settings, leave_out=removed, advance=advance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +147,7 @@ def prove(
             removed, seed = set(plan[condition][place]), seeds[place]
             model = (trained or {}).get(seed) if condition == ALL else None
             if model is None:
-                kept = [row for row in range(count) if row not in removed]
-                model = trainer.train(kept, seed, f"{condition}-{seed}", advance)
+                model = trainer.train(removed, seed, f"{condition}-{seed}", advance)
             else:
                 advance(count * trainer.epochs)
             outcomes[condition, place] = outcome = _ask(model, queries, f"{condition}-{seed}")

@@ -5,7 +5,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class TrainCommand:
     def provenance(self) -> Provenance:
         return Provenance(data=data_fingerprint(self.pool), training={"command": self.command})
 
-    def train(self, kept: Sequence[int], seed: int, name: str, advance: Callable[[int], None]) -> Decoder:
+    def train(self, removed: Collection[int], seed: int, name: str, advance: Callable[[int], None]) -> Decoder:
         """The model that the command leaves.
 
         Raises:
@@ -67,7 +67,7 @@ class TrainCommand:
         shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
         (work / "model").mkdir(parents=True)
         with atomic_file(work / "data.jsonl") as file:
-            file.writelines(to_json(self.rows[row]) + b"\n" for row in kept)
+            file.writelines(to_json(row) + b"\n" for place, row in enumerate(self.rows) if place not in removed)
         places = {"{data}": str(work / "data.jsonl"), "{output}": str(work / "model"), "{seed}": str(seed)}
         _run([_filled(word, places) for word in shlex.split(self.command)], log)
         try:
@@ -75,7 +75,7 @@ class TrainCommand:
         except ModelError as error:
             raise ModelError(f"the training command ended well, but left no model: {error}") from error
         shutil.rmtree(work)
-        advance(len(kept))
+        advance(len(self.rows) - len(removed))
         return model
 
 

@@ -143,7 +143,7 @@ def write_proof(
     if train_command is not None:
         check_command(train_command)
     whole = open_whole_index(index)
-    refuse_removal(whole, remove, controls)
+    refuse_removal(whole, remove, controls, verify)
     base = open_decoder(decoder, None, whole.encoder.provenance)
     asked = read_rows(queries, "queries", base)
     teacher = _teacher(whole, search_decoder or (base if verify else None), checkpoints)
