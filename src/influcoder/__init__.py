@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from influcoder.student.sample import Sample
     from influcoder.teachers.make import make_teacher
     from influcoder.teachers.settings import TeacherSettings
+    from influcoder.verbs.prove import prove
     from influcoder.verbs.score import score
     from influcoder.verbs.search import search, select
 
@@ -48,6 +49,7 @@ _HOMES = {
     "features": "api",
     "index": "api",
     "make_teacher": "teachers.make",
+    "prove": "verbs.prove",
     "read_examples": "data.reading",
     "score": "verbs.score",
     "search": "verbs.search",
@@ -73,6 +75,7 @@ __all__ = [
     "features",
     "index",
     "make_teacher",
+    "prove",
     "read_examples",
     "score",
     "search",

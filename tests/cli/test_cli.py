@@ -38,6 +38,7 @@ VERBS = sorted(
         "import",
         "index",
         "plan",
+        "prove",
         "report",
         "run",
         "score",

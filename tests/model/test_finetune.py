@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,10 +36,31 @@ def test_losses_are_the_plain_ones(family, tokenizer):
     np.testing.assert_allclose(losses(decoder, some_examples()), expected, rtol=2e-6)
 
 
-def test_losses_of_a_model_that_cannot_skip_the_head(decoder):
-    forward = decoder.model.forward
+def test_the_head_reads_the_completion_alone(decoder):
+    seen = []
+    head = decoder.model.get_output_embeddings()
+    head.register_forward_hook(lambda _, inputs, out: seen.append(out.shape[:-1].numel()))
+    losses(decoder, some_examples())
+    assert sum(seen) == sum(one.targets for one in decoder.tokenise(some_examples()))
+    assert not head._forward_pre_hooks
+
+
+class OfFlatRows(torch.nn.Module):
+    """A head that is handed all positions of a batch in one row."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.head = model, model.get_output_embeddings()
+
+    def forward(self, input_ids, use_cache):
+        hidden = self.model.model(input_ids=input_ids, use_cache=False).last_hidden_state
+        logits = self.head(hidden.flatten(0, 1)).unflatten(0, input_ids.shape)
+        return SimpleNamespace(logits=logits)
+
+
+def test_losses_of_a_model_whose_head_is_called_otherwise(decoder):
     expected = losses(decoder, some_examples())
-    decoder.model.forward = lambda input_ids, use_cache: forward(input_ids=input_ids, use_cache=use_cache)
+    decoder.model.forward = OfFlatRows(decoder.model).forward
     np.testing.assert_allclose(losses(decoder, some_examples()), expected, rtol=1e-6)
 
 
@@ -71,7 +93,7 @@ def test_same_seed_same_weights_other_seed_other_weights(decoder):
     assert not same(one, other)
 
 
-def reference(decoder, examples):
+def reference(decoder, examples, leave_out=()):
     """torch's AdamW, an example at a time, the order and the learning rates of `PLAIN` written out."""
     model = tiny_decoder("llama", decoder.tokenizer).model.requires_grad_(True)
     tokens = decoder.tokenise(examples)
@@ -79,8 +101,11 @@ def reference(decoder, examples):
     rng = np.random.default_rng(3)
     steps = [part for _ in range(2) for part in np.array_split(rng.permutation(6), 2)]
     for step, rate in zip(steps, [1e-3, 0.75e-3, 0.5e-3, 0.25e-3], strict=True):
+        kept = [place for place in step if place not in leave_out]
+        if not kept:
+            continue
         optimizer.param_groups[0]["lr"] = rate
-        torch.stack([oracles.loss(model, tokens[place]) for place in step]).mean().backward()
+        torch.stack([oracles.loss(model, tokens[place]) for place in kept]).mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -112,6 +137,24 @@ def test_checkpoints_hold_torchs_own_state(decoder, tmp_path):
     assert [state["learning_rate"] for state in states] == pytest.approx([0.875e-3, 0.375e-3])
     assert states[0]["betas"] == [0.9, 0.999]
     assert states[0]["eps"] == 1e-8
+
+
+ORDER = np.random.default_rng(PLAIN.seed).permutation(6).tolist()
+
+
+@pytest.mark.parametrize("leave_out", [{2}, set(ORDER[:3]), {0, 5}])
+def test_examples_that_are_left_out_leave_the_others_where_they_are(leave_out, decoder):
+    read = []
+    trained = finetune(decoder, some_examples(), PLAIN, leave_out=leave_out, advance=read.append)
+    model, _ = reference(decoder, some_examples(), leave_out)
+    for name, parameter in model.named_parameters():
+        assert_near(trained.model.get_parameter(name).data, parameter.data)
+    assert sum(read) == PLAIN.epochs * (6 - len(leave_out))
+
+
+def test_all_examples_left_out(decoder):
+    with pytest.raises(DataError, match="none of 6 examples"):
+        finetune(decoder, some_examples(), leave_out=range(6))
 
 
 @pytest.mark.parametrize("family", ["llama", "llama-tied"])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SOURCES = ("query_features", "pool_features", "scores", "bergson_queries", "bergson_pool", "query_ids", "pool_ids")
 INPUTS = (
     "decoder",
+    "search_decoder",
     "adapter",
     "checkpoints",
     "queries",

@@ -119,6 +119,11 @@ class Index:
         group = self.store.some(self.shards[place], EXAMPLE, within // GROUP_ROWS)
         return from_columns(group.slice(within % GROUP_ROWS, 1).to_pylist()[0])
 
+    def examples(self) -> Iterator[Example]:
+        """The pool example of every row, in order, as they were indexed."""
+        for shard in self.shards:
+            yield from map(from_columns, self.store.some(shard, EXAMPLE).to_pylist())
+
     def add(self, pool: Source) -> "Index":
         """Append rows and give the index as it is then; a row whose id is there already is left as it is.
 

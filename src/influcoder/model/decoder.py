@@ -23,6 +23,7 @@ from influcoder.errors import ConfigError, DataError, ModelError, first_line, so
 from influcoder.model import remote_code
 from influcoder.model.adapter_folder import base_and_adapter
 from influcoder.model.adapters import Adapter, MergedAdapter, with_adapter
+from influcoder.model.answers import greedy_tokens
 from influcoder.model.batches import Tokens
 from influcoder.model.causal_model import is_causal, model_hash, table_rows
 from influcoder.model.template import template_date
@@ -31,8 +32,6 @@ from influcoder.model.tokenizer_loading import check_pair, load_tokenizer, token
 from influcoder.provenance import DecoderRecord
 
 logger = logging.getLogger("influcoder")
-
-"""tokens without a row in the embedding that a tokenizer may have, as CodeLlama's has"""
 
 
 class Decoder:
@@ -234,19 +233,18 @@ class Decoder:
 
         An empty prompt is continued from the end token, which is what precedes a text.
         """
+        return self.answers([example], max_new_tokens)[0]
+
+    def answers(self, examples: Sequence[Example], max_new_tokens: int = 24) -> list[str]:
+        """The same of many examples, several at a time."""
         max_new_tokens = min(max_new_tokens, self.max_length - 1)
-        self._refuse_unreadable(example)
-        prompt = self.tokeniser.prompt(example) or [self.tokenizer.eos_token_id]
-        ids = torch.tensor([prompt[-(self.max_length - max_new_tokens) :]], device=self.device)
-        with torch.inference_mode():
-            output = self.model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=self.tokenizer.eos_token_id,
-            )
-        return str(self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip()
+        end = self.tokenizer.eos_token_id
+        for example in examples:
+            self._refuse_unreadable(example)
+        prompts = [self.tokeniser.prompt(example) or [end] for example in examples]
+        room = self.max_length - max_new_tokens
+        made = greedy_tokens(self.model, [prompt[-room:] for prompt in prompts], max_new_tokens, end)
+        return [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in made]
 
     def _refuse_unreadable(self, example: Example) -> None:
         try:

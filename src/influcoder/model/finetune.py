@@ -10,10 +10,9 @@ learning rate warms up linearly, then decays linearly to 0.
 """
 
 import copy
-import inspect
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -79,14 +78,19 @@ def finetune(
     examples: Sequence[Example],
     settings: FinetuneSettings | None = None,
     *,
+    leave_out: Collection[int] = (),
     checkpoints: Path | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> Decoder:
     """A fine-tuned copy of the decoder; the given one stays as it is.
 
     The same seed gives the same weights on the same machine and number of threads.
 
     Args:
+        leave_out: places of examples that are drawn into the steps as ever, but not learnt from: the other examples
+            keep their steps and rates, so that two models differ by these examples and by nothing else.
         checkpoints: a folder that gets `checkpoint-<step>/` after every epoch, whole or not at all.
+        advance: called after every step with the number of examples that it read.
 
     Raises:
         DataError: no example has a completion token that carries loss.
@@ -94,44 +98,68 @@ def finetune(
         StoreError: a checkpoint cannot be written.
     """
     settings = settings or FinetuneSettings()
-    tokens = [one for one in decoder.tokenise(examples) if one.targets > 0]
-    if not tokens:
+    tokens = decoder.tokenise(examples)
+    usable = np.array([place for place, one in enumerate(tokens) if one.targets > 0], np.int64)
+    left_out = np.isin(usable, list(leave_out))
+    if left_out.all():
         raise DataError(f"none of {len(examples)} examples has a completion token to learn from. Give at least one.")
     model = copy.deepcopy(decoder.model).float().requires_grad_(True)
     bf16 = settings.resolved(decoder.device)["precision"] == "bf16"
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=BETAS, eps=EPS, weight_decay=WEIGHT_DECAY
+        model.parameters(), lr=settings.learning_rate, betas=BETAS, eps=EPS, weight_decay=WEIGHT_DECAY, fused=True
     )
     step = 0
-    for epoch, (steps, rates) in enumerate(_schedule(len(tokens), settings), 1):
+    for epoch, (steps, rates) in enumerate(_schedule(len(usable), settings), 1):
         for places, rate in zip(steps, rates, strict=True):
+            step_rows = [tokens[place] for place in usable[places[~left_out[places]]]]
+            step += 1
+            if not step_rows:
+                continue
             optimizer.param_groups[0]["lr"] = float(rate)
-            batches = batches_of(decoder, [tokens[place] for place in places], settings.token_budget)
-            if not np.isfinite(_backward(model, batches, len(places), bf16)):
+            batches = batches_of(decoder, step_rows, settings.token_budget)
+            if not np.isfinite(_backward(model, batches, len(step_rows), bf16)):
                 raise ModelError(
-                    f"{decoder.name}: the loss of fine-tuning step {step} is not finite. "
+                    f"{decoder.name}: the loss of fine-tuning step {step - 1} is not finite. "
                     "Lower the learning rate or use precision fp32."
                 )
             nn.utils.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
             optimizer.zero_grad()
-            step += 1
+            if advance is not None:
+                advance(len(step_rows))
         if checkpoints is not None:
             state = {"step": step, "epoch": epoch, "learning_rate": float(rates.mean()), "settings": asdict(settings)}
             _save_checkpoint(checkpoints / f"checkpoint-{step}", decoder, model, optimizer, state)
-    return Decoder(model, decoder.tokenizer, name=f"{decoder.name}, fine-tuned", max_length=decoder.max_length)
+    trained = Decoder(model, decoder.tokenizer, name=f"{decoder.name}, fine-tuned", max_length=decoder.max_length)
+    trained.tokeniser = decoder.tokeniser  # which has given its warnings
+    return trained
 
 
 def completion_losses(model: Any, batch: Batch, *, bf16: bool = False) -> Tensor:
     """The (n,) mean completion cross-entropies of a batch, float32, in the order of its places; differentiable."""
-    columns, keep = batch.columns, {}
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:  # no head where there is no loss
-        kept, columns = torch.unique(batch.columns, return_inverse=True)
-        keep = {"logits_to_keep": kept}
     with fast_attention(model), torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=bf16):
-        logits = model(input_ids=batch.ids, use_cache=False, **keep).logits[batch.rows, columns]
+        logits = _logits(model, batch)
     each = nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none") * batch.weights
     return torch.zeros(len(batch.places), device=each.device).index_add(0, batch.rows, each)
+
+
+def _logits(model: Any, batch: Batch) -> Tensor:
+    """The (K, V) logits of the completion tokens: the head, wide in a small model, reads no other position."""
+    read = False
+
+    def only_with_loss(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        nonlocal read
+        if inputs[0].shape[:2] != batch.ids.shape:  # a model that hands its head something else
+            return None
+        read = True
+        return (inputs[0][batch.rows, batch.columns][None], *inputs[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(only_with_loss)
+    try:
+        logits: Tensor = model(input_ids=batch.ids, use_cache=False).logits
+    finally:
+        hook.remove()
+    return logits[0] if read else logits[batch.rows, batch.columns]
 
 
 @torch.no_grad()

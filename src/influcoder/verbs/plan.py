@@ -8,14 +8,17 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from influcoder.data.columns import text_bytes
 from influcoder.data.examples import Example
 from influcoder.data.preview import Glance
 from influcoder.data.seen_ids import BYTES_AN_ID
+from influcoder.evaluation.proof import FineTuning
 from influcoder.indexes.build import SAMPLE_ROWS, SHARD_ROWS, Choice, choose_code, embed, measure_codes, shard_columns
 from influcoder.indexes.faiss_index import EXACT_ROWS, pq_bytes
+from influcoder.model.finetune import finetune
 from influcoder.store.disk_space import in_words
 from influcoder.store.scalar_code import ScalarCode
 from influcoder.student.decoder_tables import bytes_of_tables
@@ -25,6 +28,7 @@ from influcoder.teachers.write import bytes_to_write
 
 FEATURE_PROBE = 64
 INDEX_PROBE = 2048
+TRAINING_PROBE = 256
 """rows that are drawn for a probe, at most"""
 ENOUGH_S = 2.0
 """a probe of this many seconds is long enough"""
@@ -86,6 +90,16 @@ def plan_index(
     }
 
 
+def plan_trainings(tuning: FineTuning, rows: int, trainings: int, queries: Sequence[Example]) -> dict[str, Any]:
+    """What it takes to fine-tune so often, on about so many rows each, and to ask each model the queries."""
+    once = replace(tuning.settings, epochs=1)
+    some = tuning.pool[:: -(-len(tuning.pool) // TRAINING_PROBE)]
+    probe = _probe(lambda few: finetune(tuning.decoder, few, once), some)
+    asked = _probe(tuning.decoder.answers, queries[:TRAINING_PROBE])
+    seconds = rows * tuning.epochs / probe["rows_per_second"] + len(queries) / asked["rows_per_second"]
+    return {"trainings": trainings, "seconds": trainings * seconds, "probe": probe}
+
+
 def _code(encoder: InfluenceEncoder, pool: Glance, choice: Choice) -> ScalarCode:
     """The code that `index` takes; "auto" chooses on these rows as it chooses on its first."""
     vectors = embed(encoder, pool.sample)
@@ -102,7 +116,7 @@ def plan_in_words(plan: dict[str, Any], free: int) -> str:
     probe = plan["probe"]
     lines = [
         f"rows     {counts}",
-        f"time     {_duration(plan['seconds'])} ({probe['rows_per_second']:,.1f} rows/s, measured on {probe['rows']} "
+        f"time     {duration(plan['seconds'])} ({probe['rows_per_second']:,.1f} rows/s, measured on {probe['rows']} "
         f"rows in {probe['seconds']:.1f} s)",
         f"disk     {in_words(plan['disk_bytes'])} to write"
         + (f" (vectors as {plan['code']})" if "code" in plan else "")
@@ -114,7 +128,7 @@ def plan_in_words(plan: dict[str, Any], free: int) -> str:
         lines.append("teacher  its cost for the same job is told with --decoder")
     elif "probe" in exact:
         lines.append(
-            f"teacher  {_duration(exact['seconds'])} and {in_words(exact['disk_bytes'])} for the same job, "
+            f"teacher  {duration(exact['seconds'])} and {in_words(exact['disk_bytes'])} for the same job, "
             f"{exact['seconds'] / plan['seconds']:,.0f} times as long (measured on {exact['probe']['rows']} rows)"
         )
     else:
@@ -146,10 +160,10 @@ def _held(examples: Sequence[Example]) -> float:
     return sum(sum(map(sys.getsizeof, (one, *parts))) for one, parts in zip(examples, texts, strict=True)) / len(texts)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A time in its two largest units.
 
-    >>> _duration(7384), _duration(90.2), _duration(3.04)
+    >>> duration(7384), duration(90.2), duration(3.04)
     ('2 h 3 min', '1 min 30 s', '3.0 s')
     """
     if seconds < 60:

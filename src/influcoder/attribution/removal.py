@@ -1,0 +1,86 @@
+"""Which rows to take out of a pool before a model is trained again: those that a search blames, and controls."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from influcoder.attribution.search import search
+from influcoder.data.examples import Example
+from influcoder.errors import ConfigError
+from influcoder.evaluation.scorers import Tfidf
+from influcoder.extras import require
+from influcoder.indexes.index import Index
+from influcoder.teachers.teacher import Teacher
+
+CONTROLS = ("random", "tfidf")
+FOUND = "found"
+
+
+def first_rows(rankings: Sequence[Sequence[int]], count: int) -> list[int]:
+    """The first rows of several rankings in turn: rank 1 of every query, then rank 2, until there are `count`.
+
+    A row that several queries rank is taken once.
+
+    >>> first_rows([[5, 1, 2], [5, 3, 4]], 3)
+    [5, 1, 3]
+    """
+    in_turn = dict.fromkeys(row for rank in zip(*rankings, strict=True) for row in rank)
+    return list(in_turn)[:count]
+
+
+def removals(
+    index: Index,
+    queries: Sequence[Example],
+    count: int,
+    *,
+    controls: Sequence[str] = CONTROLS,
+    seeds: Sequence[int] = (0,),
+    verify: int = 0,
+    teacher: Teacher | None = None,
+) -> dict[str, list[list[int]]]:
+    """The rows to train without, `count` of them: by `FOUND` and each control, a list of row numbers for each seed.
+
+    What is found, and what words find, is the same for every seed. Random rows are drawn by each seed from the rows
+    that are not found.
+
+    Args:
+        verify, teacher: as in `influcoder.attribution.search.search`.
+    """
+    hits = search(index, queries, k=count, verify=verify, teacher=teacher)
+    found = first_rows([[hit.row for hit in of_query] for of_query in hits], count)
+    chosen = {FOUND: [found] * len(seeds)}
+    for control in controls:
+        if control == "random":
+            others = np.setdiff1d(np.arange(len(index)), found)
+            chosen[control] = [np.random.default_rng(seed).permutation(others)[:count].tolist() for seed in seeds]
+        else:
+            scores = Tfidf().score(queries, list(index.examples()))
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+            chosen[control] = [first_rows(order.tolist(), count)] * len(seeds)
+    return chosen
+
+
+def refuse_removal(index: Index, count: int, controls: Sequence[str], verify: int) -> None:
+    """Refuse what cannot be taken out of an index.
+
+    Raises:
+        ConfigError: no rows or nearly all of them, an unknown control, or fewer rows to verify than to remove.
+        MissingDependency: a control needs a package that is not there.
+    """
+    unknown = [one for one in controls if one not in CONTROLS]
+    if unknown or len(set(controls)) < len(controls):
+        raise ConfigError(f"--controls {','.join(controls)}: expected {' or '.join(CONTROLS)} or both, each once.")
+    if "tfidf" in controls:
+        require("sklearn")
+    if not 1 <= count < len(index):
+        raise ConfigError(
+            f"--remove is {count}, and {index.folder} has {len(index)} rows. Remove at least one, and leave some to "
+            "train on."
+        )
+    if verify and verify < count:
+        raise ConfigError(f"--verify is {verify}, expected at least {count}: as many candidates as --remove takes out.")
+    if "random" in controls and 2 * count > len(index):
+        raise ConfigError(
+            f"--remove is {count}, and {index.folder} has {len(index)} rows: there are not as many others to draw at "
+            "random. Remove at most half, or leave the control random out."
+        )

@@ -1,0 +1,235 @@
+"""The verb `prove`: train again without the rows that a search blames, and without others, and compare."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from influcoder.attribution.removal import CONTROLS, refuse_removal, removals
+from influcoder.data.columns import to_json
+from influcoder.data.examples import Example
+from influcoder.data.original import origin_of, row_again
+from influcoder.errors import ConfigError, StoreMismatch
+from influcoder.evaluation.proof import ALL, FineTuning, Proof, Trainer, summarise
+from influcoder.evaluation.proof import prove as train_and_ask
+from influcoder.evaluation.train_command import TrainCommand, check_command
+from influcoder.indexes.index import Index
+from influcoder.indexes.original_rows import original_rows
+from influcoder.model.finetune import FinetuneSettings
+from influcoder.model.precision import Precision
+from influcoder.store.files import atomic_write, write_json
+from influcoder.store.output_folder import Folder, local
+from influcoder.student.encoder import DECODER_TIERS
+from influcoder.student.encoder_folder import teacher_of
+from influcoder.teachers.teacher import Teacher
+from influcoder.verbs.opening import (
+    AnyCheckpoints,
+    AnyDecoder,
+    AnyIndex,
+    Rows,
+    open_any_index,
+    open_checkpoints,
+    open_decoder,
+    open_whole_index,
+    read_rows,
+)
+from influcoder.verbs.plan import duration, plan_trainings
+
+
+def prove(
+    index: AnyIndex,
+    queries: Rows,
+    output_dir: str | Path,
+    *,
+    decoder: AnyDecoder,
+    remove: int = 20,
+    controls: Sequence[str] = CONTROLS,
+    seeds: int = 3,
+    verify: int = 0,
+    search_decoder: AnyDecoder | None = None,
+    checkpoints: AnyCheckpoints | None = None,
+    train_command: str | None = None,
+    epochs: int = 2,
+    learning_rate: float = 5e-4,
+    rows_a_step: int = 8,
+    precision: Precision = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train again without the rows that a search blames for some queries, and see whether the model changes its mind.
+
+    Beside it stand models trained without as many other rows: a removal that proves something changes more than these.
+
+    Args:
+        index: its folder, or the loaded `Index`: its rows are what is trained on.
+        queries: files, a list of rows or of `Example`s, or a `datasets.Dataset`: what was asked and answered.
+        output_dir: a new or empty folder.
+        decoder: the model before it was trained on the pool: a folder, hub id or `Decoder`.
+        remove: how many rows are left out in all: the best hit of every query first, then the second of every query,
+            and so on.
+        controls: what else is left out: "random" other rows, or the first rows by "tfidf", in the same way.
+        seeds: how many times each is trained; a seed draws the order of the rows, and the random ones.
+        verify: how many of the best candidates of a query real gradients re-score; 0 for none.
+        search_decoder: the decoder that the encoder was distilled from: queries are then read by their own gradients.
+        checkpoints: those that its teacher took its gradients from, if it did.
+        train_command: what trains in this package's place, as "python train.py {data} {output}".
+        epochs: passes over the rows.
+        learning_rate: its peak.
+        rows_a_step: rows of a step.
+        precision: "auto" is bfloat16 where the processor has it.
+        resume: go on with what a stopped run left in `output_dir`.
+        overwrite: empty `output_dir` first.
+
+    Returns:
+        What metrics.json holds: under "conditions", of each set of rows that was left out the queries' mean loss and
+        the share of changed answers, with intervals; under "proof" these shares alone.
+
+    Raises:
+        ConfigError: more is to be removed than the pool holds, or settings that do not go together.
+        DataError: a query cannot be read.
+        ModelError: a training fails.
+        StoreMismatch: `output_dir` was begun with other settings.
+
+    >>> import influcoder
+    >>> found = influcoder.prove(
+    ...     "index", "queries.jsonl", "proof", decoder="decoder", remove=5, controls=["random"], seeds=1, epochs=1
+    ... )
+    >>> list(found["conditions"]), sorted(found["proof"])
+    (['all', 'found', 'random'], ['found', 'random'])
+    """
+    opened, _ = open_any_index(index)
+    places = (queries, decoder, search_decoder, *(checkpoints if isinstance(checkpoints, list) else [checkpoints]))
+    inputs = (opened.folder, *(path for one in places if isinstance(one, str | Path) for path in local(one)))
+    return write_proof(
+        opened,
+        queries,
+        Folder(Path(output_dir), resume, overwrite, inputs),
+        decoder=decoder,
+        remove=remove,
+        controls=controls,
+        seeds=seeds,
+        verify=verify,
+        search_decoder=search_decoder,
+        checkpoints=checkpoints,
+        train_command=train_command,
+        settings=FinetuneSettings(epochs, learning_rate, rows_a_step, precision=precision),
+    )[0]
+
+
+def write_proof(
+    index: AnyIndex,
+    queries: Rows,
+    folder: Folder,
+    *,
+    decoder: AnyDecoder,
+    remove: int,
+    controls: Sequence[str],
+    seeds: int,
+    verify: int,
+    search_decoder: AnyDecoder | None,
+    checkpoints: AnyCheckpoints | None,
+    train_command: str | None,
+    settings: FinetuneSettings,
+    tell: Callable[[str], None] = lambda cost: None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """`prove` into a folder: what metrics.json and answers.jsonl hold.
+
+    Args:
+        tell: given what the trainings will cost, before they begin.
+    """
+    if seeds < 1:
+        raise ConfigError(f"--seeds is {seeds}, expected at least 1.")
+    if train_command is not None:
+        check_command(train_command)
+    whole = open_whole_index(index)
+    refuse_removal(whole, remove, controls, verify)
+    base = open_decoder(decoder, None, whole.encoder.provenance)
+    asked = read_rows(queries, "queries", base)
+    teacher = _teacher(whole, search_decoder or (base if verify else None), checkpoints)
+    with folder.claim() as path:
+        chosen = removals(whole, asked, remove, controls=controls, seeds=range(seeds), verify=verify, teacher=teacher)
+        pool = list(whole.examples())
+        rows = _original(whole, pool)
+        trainer: Trainer = FineTuning(base, pool, settings)
+        if train_command is not None:
+            trainer = TrainCommand(train_command, pool, rows, path / "trainings", base.max_length)
+        proof = train_and_ask(
+            trainer,
+            asked,
+            chosen,
+            path,
+            seeds=range(seeds),
+            announce=lambda trainings: tell(_cost(trainer, [ALL, *chosen], seeds, trainings, asked)),
+        )
+        for condition, of_seeds in chosen.items():
+            for seed, removed in enumerate(of_seeds):
+                _write_lines(path / "removed" / f"{condition}-{seed}.jsonl", [rows[row] for row in removed])
+        answers = _answers(asked, proof)
+        _write_lines(path / "answers.jsonl", answers)
+        numbers = summarise(proof)
+        metrics = {
+            "schema": 1,
+            "removed": remove,
+            "queries": len(asked),
+            "pool": len(pool),
+            "seeds": list(range(seeds)),
+            "conditions": numbers,
+            "proof": {name: numbers[name]["changed"] for name in chosen},
+        }
+        write_json(path / "metrics.json", metrics)
+    return metrics, answers
+
+
+def _teacher(index: Index, decoder: AnyDecoder | None, checkpoints: AnyCheckpoints | None) -> Teacher | None:
+    """The teacher of an index's encoder on the decoder that it was distilled from, if that is given."""
+    _, loaded = open_any_index(index, decoder, checkpoints=checkpoints)
+    if loaded is None:
+        if index.encoder.tier in DECODER_TIERS:
+            raise ConfigError(
+                f"{index.folder}: its encoder, of the {index.encoder.tier} tier, reads queries with the decoder that "
+                "it was distilled from. Give that with --search-decoder."
+            )
+        return None
+    return teacher_of(index.encoder, loaded, open_checkpoints(checkpoints, decoder, index.encoder.provenance))
+
+
+def _original(index: Index, pool: Sequence[Example]) -> list[dict[str, Any]]:
+    """The pool's rows in their own columns, or as prompt and completion where the index did not keep these."""
+    try:
+        return [row for part in original_rows(index, np.ones(len(index), bool)) for row in part]
+    except StoreMismatch:
+        return [row_again(example, origin_of(example)) for example in pool]
+
+
+def _cost(trainer: Trainer, conditions: Sequence[str], seeds: int, trainings: int, queries: Sequence[Example]) -> str:
+    """How many trainings there are still to do, and how long they take where that can be measured."""
+    planned = f"{trainings} of {len(conditions) * seeds} trainings to do ({', '.join(conditions)}; {seeds} of each)"
+    if not trainings:
+        return "All trainings are done."
+    if not isinstance(trainer, FineTuning):
+        return f"{planned}. How long the command takes is seen after the first."
+    plan = plan_trainings(trainer, len(trainer.pool), trainings, queries)
+    rate = f"{plan['probe']['rows_per_second']:,.1f} rows/s, measured on {plan['probe']['rows']} rows"
+    return f"{planned}: about {duration(plan['seconds'])} ({rate})."
+
+
+def _answers(queries: Sequence[Example], proof: Proof) -> list[dict[str, Any]]:
+    """Of every query and seed, the losses and answers under each condition."""
+    return [
+        {
+            "id": query.id,
+            "seed": seed,
+            "prompt": query.prompt,
+            "completion": query.completion,
+            "answers": {condition: outcomes[seed].answers[place] for condition, outcomes in proof.items()},
+            "losses": {condition: float(outcomes[seed].losses[place]) for condition, outcomes in proof.items()},
+        }
+        for place, query in enumerate(queries)
+        for seed in range(len(proof[ALL]))
+    ]
+
+
+def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    atomic_write(path, b"".join(to_json(row) + b"\n" for row in rows))
