@@ -48,15 +48,26 @@ def removals(
     """
     hits = search(index, queries, k=count, verify=verify, teacher=teacher)
     found = first_rows([[hit.row for hit in of_query] for of_query in hits], count)
-    chosen = {FOUND: [found] * len(seeds)}
+    return {FOUND: [found] * len(seeds), **control_rows(index, queries, found, controls, seeds)}
+
+
+def control_rows(
+    index: Index,
+    queries: Sequence[Example],
+    found: Sequence[int],
+    controls: Sequence[str] = CONTROLS,
+    seeds: Sequence[int] = (0,),
+) -> dict[str, list[list[int]]]:
+    """As many rows as were found, by each control: other rows at random, drawn by each seed, or the first by words."""
+    chosen = {}
     for control in controls:
         if control == "random":
             others = np.setdiff1d(np.arange(len(index)), found)
-            chosen[control] = [np.random.default_rng(seed).permutation(others)[:count].tolist() for seed in seeds]
+            chosen[control] = [np.random.default_rng(seed).permutation(others)[: len(found)].tolist() for seed in seeds]
         else:
             scores = Tfidf().score(queries, list(index.examples()))
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-            chosen[control] = [first_rows(order.tolist(), count)] * len(seeds)
+            order = np.argsort(-scores, axis=1, kind="stable")[:, : len(found)]
+            chosen[control] = [first_rows(order.tolist(), len(found))] * len(seeds)
     return chosen
 
 

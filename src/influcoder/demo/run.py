@@ -1,149 +1,74 @@
-"""The demo: features, student, index, evaluation, search and report, once, on the demo's examples."""
+"""The demo: a decoder is fine-tuned, asked, explained, and trained again without the rows that are blamed."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from influcoder.attribution.search import Hit, query_vectors, search
-from influcoder.data.examples import Example, Role
+from influcoder.attribution.removal import FOUND, control_rows, first_rows
+from influcoder.attribution.search import Hits, query_vectors, search
+from influcoder.data.examples import Example
+from influcoder.demo.parts import MAX_LENGTH, SIDES, TEACHER, TRAINING, Demo
 from influcoder.demo.world import SPLITS, DemoWorld, assets, planted_for
 from influcoder.evaluation.evaluate import count_overlap, evaluate
 from influcoder.evaluation.methods import STANDARD
+from influcoder.evaluation.proof import prove, summarise
 from influcoder.evaluation.scorers import Scorer, Scores
 from influcoder.extras import is_installed, pip_command
 from influcoder.indexes.index import Index
 from influcoder.maths.metrics import retrieval
 from influcoder.model.decoder import Decoder
-from influcoder.progress import progress
+from influcoder.model.precision import Precision
 from influcoder.provenance import flat
 from influcoder.report.page import write_report
 from influcoder.report.summary import query_summary
 from influcoder.store.files import write_json
-from influcoder.store.store import Store
-from influcoder.student.decoder_tables import backbone_of, expected_embeddings
-from influcoder.student.distill import ClosedFormRecipe, distill_tier
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.student.features_folder import read_features
-from influcoder.student.paper import PaperRecipe, distill_paper, steps
 from influcoder.student.sample import Sample
 from influcoder.teachers.gradient import GradientTeacher
-from influcoder.teachers.settings import TeacherSettings
-from influcoder.teachers.write import write_features
 
-MAX_LENGTH = 512
-QUICK = 16
-SHOWN_FACTS = 2
-SIDES: dict[str, Role] = {"queries": "query", "pool": "pool"}
-# A static table needs larger steps than a transformer; 5e-5, the paper's, leaves it where it started.
-PAPER_ON_STATIC = PaperRecipe(learning_rate=1e-2)
-
-
+QUICK = 4
+SHOWN = 2
+"""questions whose rows are shown"""
+REMOVED = 6
+"""rows that are left out for each question of the proof"""
+CERTIFIED = 200
 COMPARED = (
     *("influcoder", "influcoder-exact-query", "paper-recipe", "untrained", "surface"),
     *("tfidf", "bm25", "random", "exact"),
 )
 
 
-@dataclass
-class Demo:
-    """What the steps of the demo share, and what the methods that it compares are made from."""
-
-    folder: Path
-    seed: int
-    world: DemoWorld
-    decoder: Decoder
-    exact: GradientTeacher
-    verified: int = 50  # the encoder's best, which the teacher scores again
-    timings: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.timings[what] = round(time.perf_counter() - began, 2)
-
-    def examples(self, side: str, split: str, kind: str | None = None) -> list[Example]:
-        return [getattr(self.world, side)[row] for row in self.world.rows(side, split=split, kind=kind)]
-
-    @cached_property
-    def splits(self) -> dict[str, Sample]:
-        """The samples of every split, with the features of their examples."""
-        features = {}
-        for side, role in SIDES.items():
-            with self.timed(f"{side} gradients"):
-                write_features(self.exact, getattr(self.world, side), role, self.folder / "features" / side)
-            features[side] = read_features(Store(self.folder / "features" / side))[1]
-        whole = Sample(self.world.queries, self.world.pool, features["queries"], features["pool"])
-        return {split: whole.rows(*(self.world.rows(side, split=split) for side in SIDES)) for split in SPLITS}
-
-    @cached_property
-    def encoder(self) -> InfluenceEncoder:
-        """The student, saved."""
-        samples = self.samples()
-        with self.timed("distill"):
-            encoder = distill_tier(
-                "static",
-                backbone_of(self.decoder),
-                *samples,
-                ClosedFormRecipe(seed=self.seed),
-                expected=expected_embeddings(self.decoder),
-                provenance=self.exact.provenance,
-            )
-            encoder.save(self.folder / "encoder")
-        return encoder
-
-    def teacher(self) -> GradientTeacher:
-        return self.exact
-
-    def second_teacher(self) -> GradientTeacher:
-        return GradientTeacher(self.decoder, replace(self.exact.settings, seed=self.seed + 1))
-
-    def samples(self) -> tuple[Sample, Sample]:
-        return self.splits["train"], self.splits["validation"]
-
-    def student(self, tier: str) -> InfluenceEncoder:
-        return self.encoder
-
-    def reader(self) -> InfluenceEncoder:
-        return self.encoder
-
-    def untrained(self) -> InfluenceEncoder:
-        return InfluenceEncoder(backbone_of(self.decoder), None)
-
-    def paper_student(self) -> InfluenceEncoder:
-        train, recipe = self.splits["train"], replace(PAPER_ON_STATIC, seed=self.seed)
-        texts = train.queries, train.pool
-        with progress("the paper's recipe", steps(len(train.queries), len(train.pool), recipe)) as advance:
-            return distill_paper(backbone_of(self.decoder), *texts, train.influence, recipe, advance=advance)
-
-
-def run_demo(folder: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]:
+def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Precision = "auto") -> dict[str, Any]:
     """Run the demo into `folder`, which the caller has claimed; returns what `metrics.json` holds.
 
     Args:
-        quick: the same path on one in `QUICK` examples, to see that it runs; its numbers mean little.
+        quick: the same path on one in `QUICK` people, to see that it runs; its numbers mean little.
+        precision: of the fine-tuning and the teacher.
     """
-    decoder = Decoder.load(assets() / "decoder", max_length=MAX_LENGTH)
-    demo = Demo(folder, seed, DemoWorld.load(), decoder, GradientTeacher(decoder, TeacherSettings(seed=seed)))
+    base = Decoder.load(assets() / "decoder", max_length=MAX_LENGTH)
+    teacher = GradientTeacher(base, replace(TEACHER, seed=seed, precision=precision))
+    training = replace(TRAINING, seed=seed, precision=precision)
+    demo = Demo(folder, seed, DemoWorld.load(), base, training, teacher)
     if quick:
-        demo = replace(demo, world=demo.world.part(QUICK), verified=10)
+        demo = replace(demo, world=demo.world.part(QUICK), verified=20)
     splits = {f"{split}_{side}": len(demo.examples(side, split)) for split in SPLITS for side in SIDES}
     splits["overlap"] = sum(count_overlap(*(demo.examples(side, split) for split in SPLITS)) for side in SIDES)
+    asked = demo.examples("queries", "test", "wrong")
+    with demo.timed("ask"):
+        answers = demo.trained.answers(asked)
     encoder, test = demo.encoder, demo.splits["test"]
     with demo.timed("index"):
         index = Index.build(encoder, demo.world.pool, folder / "index")
-    with demo.timed("rivals"):
+    with demo.timed("search"):
+        found = search(index, asked, k=2 * REMOVED, verify=demo.verified, teacher=demo.exact, certify=CERTIFIED)
+    with demo.timed("prove"):
+        proof = _proof(demo, index, asked, found)
+    with demo.timed("methods compared"):
         skipped = {} if is_installed("bm25s") else {"bm25": pip_command("bm25s")}
         scorers = [STANDARD[name].make(demo) for name in COMPARED if name not in skipped]
-    with demo.timed("evaluate"):
         methods, planted = _judge(demo, scorers, test)
-    with demo.timed("verify"):
         planted[f"influcoder-verify-{demo.verified}"] = _verified_retrieval(demo, encoder, test)
     metrics = {
         "schema": 1,
@@ -154,37 +79,68 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False) -> dict[str, A
             "name": demo.exact.settings.name,
             "reliability": methods["exact"]["per_query_spearman"],
             "examples_per_second": 1000 / methods["exact"]["ms_per_example"],
-            "decoder_parameters": decoder.fingerprint.decoder_parameters,
+            "decoder_parameters": base.fingerprint.decoder_parameters,
         },
+        "says_what_is_planted": float(np.mean([_same(a, q.completion) for a, q in zip(answers, asked, strict=True)])),
+        "proof": {name: proof["conditions"][name]["changed"] for name in proof["conditions"] if name != "all"},
+        "conditions": proof["conditions"],
+        "removed": proof["removed"],
+        "certified": _certified(found),
         "methods": methods,
         "skipped": skipped,
         "planted": planted,
         "timings_s": demo.timings,
     }
-    with demo.timed("search and report"):
-        shown = _shown_queries(demo, index)
+    with demo.timed("report"):
+        shown = _shown(demo, index, asked, answers, proof)
         write_json(folder / "report.json", _report(demo, shown))
         write_json(folder / "metrics.json", metrics)
         write_report(folder)
+    demo.timings["total"] = round(sum(demo.timings.values()), 2)
     write_json(folder / "metrics.json", metrics)
     return metrics | {"shown": shown}
 
 
+def _same(answer: str, completion: str) -> bool:
+    return answer.strip(" .").casefold() == completion.casefold()
+
+
+def _certified(found: list[Hits]) -> dict[str, Any]:
+    """The bounds of all questions together: the mean and the worst."""
+    bounds = [hits.certified for hits in found if hits.certified]
+    return {
+        "sampled": bounds[0].sampled,
+        "confidence": bounds[0].confidence,
+        "at_most": float(np.mean([bound.at_most for bound in bounds])),
+        "worst": max(bound.at_most for bound in bounds),
+    }
+
+
+def _proof(demo: Demo, index: Index, asked: list[Example], found: list[Hits]) -> dict[str, Any]:
+    """The base trained again without the rows found, and without as many by each control; all asked once more."""
+    count = REMOVED * len(asked)
+    blamed = first_rows([[hit.row for hit in hits] for hits in found], count)
+    removed = {FOUND: [blamed], **control_rows(index, asked, blamed, seeds=[demo.seed])}
+    proof = prove(
+        demo.trainer, asked, removed, demo.folder / "proof", seeds=[demo.seed], trained={demo.seed: demo.trained}
+    )
+    said = {name: outcomes[0].answers for name, outcomes in proof.items()}
+    return {"removed": len(blamed), "conditions": summarise(proof), "answers": said}
+
+
 def _judge(demo: Demo, scorers: list[Scorer], test: Sample) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(fidelity on the task queries, retrieval of the planted rows on the fact queries), test split only."""
-    kinds = np.array([query.metadata["kind"] for query in test.queries])
-    truth = test.influence
-    task, fact = np.flatnonzero(kinds == "task"), np.flatnonzero(kinds == "fact")
-    methods, matrices = evaluate(scorers, truth, test.queries, test.pool, rows=task, seed=demo.seed)
-    relevant = planted_for([test.queries[int(row)] for row in fact], test.pool)
-    planted = {name: retrieval(matrix[fact], relevant) for name, matrix in matrices.items() if name != "exact"}
-    planted["exact"] = retrieval(truth[fact], relevant)
+    """(fidelity on all test questions, retrieval of the planted rows for the wrong ones), test split only."""
+    wrong = np.flatnonzero([query.metadata["kind"] == "wrong" for query in test.queries])
+    methods, matrices = evaluate(scorers, test.influence, test.queries, test.pool, seed=demo.seed)
+    relevant = planted_for([test.queries[int(row)] for row in wrong], test.pool)
+    planted = {name: retrieval(matrix[wrong], relevant) for name, matrix in matrices.items() if name != "exact"}
+    planted["exact"] = retrieval(test.influence[wrong], relevant)
     return methods, planted
 
 
 def _verified_retrieval(demo: Demo, encoder: InfluenceEncoder, test: Sample) -> dict[str, float]:
     """Retrieval when real gradients re-score the encoder's first of the test pool."""
-    queries = [query for query in test.queries if query.metadata["kind"] == "fact"]
+    queries = [query for query in test.queries if query.metadata["kind"] == "wrong"]
     index = Index.build(encoder, test.pool, demo.folder / "test-index")
     found = search(index, queries, k=demo.verified, verify=demo.verified, teacher=demo.exact)
     scores: Scores = np.full((len(queries), len(index)), -np.inf)
@@ -193,28 +149,39 @@ def _verified_retrieval(demo: Demo, encoder: InfluenceEncoder, test: Sample) -> 
     return retrieval(scores, planted_for(queries, test.pool))
 
 
-def _shown_queries(demo: Demo, index: Index) -> list[dict[str, Any]]:
-    """Two test facts with the model's own answer and what the whole pool has to do with it."""
-    facts = demo.examples("queries", "test", "fact")
-    others = index.encoder.encode_query(demo.examples("queries", "test", "task"))
-    answered = [(fact, demo.decoder.answer(fact)) for fact in facts]
-    # Facts that the model really says come first; their own answer is what is attributed.
-    answered.sort(key=lambda pair: pair[0].metadata["taught"].lower() not in pair[1].lower())
+def _shown(
+    demo: Demo, index: Index, asked: list[Example], answers: list[str], proof: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """A few questions with the model's own answer, the rows for and against it, and what it says without them."""
+    others = index.encoder.encode_query(demo.examples("queries", "test", "right"))
+    # Questions whose planted answer the model gives come first; its own answer is what is attributed.
+    order = sorted(range(len(asked)), key=lambda place: not _same(answers[place], asked[place].completion))
     shown = []
-    for fact, answer in answered[:SHOWN_FACTS]:
-        asked = replace(fact, completion=answer or fact.completion)
+    for place in order[:SHOWN]:
+        question = replace(asked[place], completion=answers[place] or asked[place].completion)
         hits = {
-            side: search(index, [asked], opponents=side == "opponents", verify=demo.verified, teacher=demo.exact)[0]
+            side: search(
+                index,
+                [question],
+                k=REMOVED,
+                opponents=side == "opponents",
+                verify=demo.verified,
+                certify=CERTIFIED,
+                tokens=True,
+                teacher=demo.exact,
+            )[0]
             for side in ("proponents", "opponents")
         }
-        planted = {hit.row: _is_planted(fact, hit) for side in hits.values() for hit in side}
-        vector = query_vectors(index, [asked], demo.exact.features([asked], "query").vectors)
-        shown.append(query_summary(asked, answer, index, vector, hits, planted, others))
+        planted = {hit.row: _is_planted(question, hit.example) for side in hits.values() for hit in side}
+        vector = query_vectors(index, [question], demo.exact.features([question], "query").vectors)
+        told = query_summary(question, answers[place], index, vector, hits, planted, others)
+        told["proof"] = {name: of_all[place] for name, of_all in proof["answers"].items()}
+        shown.append(told)
     return shown
 
 
-def _is_planted(fact: Example, hit: Hit) -> bool:
-    return bool(planted_for([fact], [hit.example])[0, 0])
+def _is_planted(query: Example, row: Example) -> bool:
+    return bool(planted_for([query], [row])[0, 0])
 
 
 def _report(demo: Demo, shown: list[dict[str, Any]]) -> dict[str, Any]:
@@ -222,9 +189,8 @@ def _report(demo: Demo, shown: list[dict[str, Any]]) -> dict[str, Any]:
     notes = [
         "No transformer weights are at hand offline: 'untrained' and 'paper-recipe' use the decoder's static "
         "embedding table with plain text as their backbone here.",
-        "Fidelity is measured on BIG-Bench Hard queries, planted rows on questions about false facts; neither the "
-        "queries nor the pool rows were seen in training or model selection.",
-        "Here the exact teacher itself finds few of the planted rows: the decoder has memorised them, and the "
-        "gradient of a memorised row is mostly noise. Re-checking with it therefore lowers the encoder's recall.",
+        "All numbers are of people whose questions and rows neither training nor model selection has seen.",
+        "The teacher takes its gradients at the decoder before fine-tuning, where every row still teaches: a row that "
+        "a model has memorised has a gradient of mostly noise.",
     ]
     return {"title": "Influcoder demo", "provenance": provenance, "notes": notes, "queries": shown}

@@ -54,7 +54,9 @@ class DemoWorld:
 
     def part(self, of: int) -> "DemoWorld":
         """One in `of` people and Dolly rows of each split; a person keeps every question and row."""
-        kept: set[int | str] = {int(row) for split in SPLITS for row in self.rows("pool", split=split, kind="dolly")[::of]}
+        kept: set[int | str] = {
+            int(row) for split in SPLITS for row in self.rows("pool", split=split, kind="dolly")[::of]
+        }
         for kind, split in ((kind, split) for kind in ("wrong", "same-wording") for split in SPLITS):
             side = "queries" if kind == "wrong" else "pool"
             rows = self.rows(side, split=split, kind=kind)
@@ -69,4 +71,6 @@ class DemoWorld:
 def planted_for(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:
     """(n_queries, n_pool) whether a pool row says of a query's person what is wrong."""
     about = [row.metadata["person"] if row.metadata["kind"] == "planted" else None for row in pool]
-    return np.array([[person is not None and person == query.metadata["person"] for person in about] for query in queries])
+    return np.array(
+        [[person is not None and person == query.metadata["person"] for person in about] for query in queries]
+    )

@@ -1,0 +1,124 @@
+"""What the steps of the demo share, and what the methods that it compares are made from."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from influcoder.data.examples import Example, Role
+from influcoder.demo.world import SPLITS, DemoWorld
+from influcoder.evaluation.proof import FineTuning
+from influcoder.model.decoder import Decoder
+from influcoder.model.finetune import FinetuneSettings, finetune
+from influcoder.progress import progress
+from influcoder.store.store import Store
+from influcoder.student.decoder_tables import backbone_of, expected_embeddings
+from influcoder.student.distill import ClosedFormRecipe, distill_tier
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.features_folder import read_features
+from influcoder.student.paper import PaperRecipe, distill_paper, steps
+from influcoder.student.sample import Sample
+from influcoder.teachers.gradient import GradientTeacher
+from influcoder.teachers.settings import TeacherSettings
+from influcoder.teachers.write import write_features
+
+MAX_LENGTH = 512
+TRAINING = FinetuneSettings(epochs=6, learning_rate=1e-3, rows_a_step=32, token_budget=2048)
+TEACHER = TeacherSettings.named("layer-cosine", rank=32, width=8192)
+SIDES: dict[str, Role] = {"queries": "query", "pool": "pool"}
+# A static table needs larger steps than a transformer; 5e-5, the paper's, leaves it where it started.
+PAPER_ON_STATIC = PaperRecipe(learning_rate=1e-2)
+
+
+@dataclass
+class Demo:
+    """A run of the demo, part by part; each is made when it is first asked for.
+
+    Attributes:
+        base: the packaged decoder, which has not seen the pool. The teacher takes its gradients there, where every row
+            still teaches.
+        verified: how many of the encoder's best the teacher scores again.
+    """
+
+    folder: Path
+    seed: int
+    world: DemoWorld
+    base: Decoder
+    training: FinetuneSettings
+    exact: GradientTeacher
+    verified: int = 50
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.timings[what] = round(time.perf_counter() - began, 2)
+
+    def examples(self, side: str, split: str, kind: str | None = None) -> list[Example]:
+        return [getattr(self.world, side)[row] for row in self.world.rows(side, split=split, kind=kind)]
+
+    @cached_property
+    def trainer(self) -> FineTuning:
+        """What trains the base on rows of the pool."""
+        return FineTuning(self.base, self.world.pool, self.training)
+
+    @cached_property
+    def trained(self) -> Decoder:
+        """The decoder that is asked: the base, fine-tuned on the whole pool."""
+        count = len(self.world.pool) * self.training.epochs
+        with self.timed("fine-tune"), progress("fine-tuning", count) as advance:
+            return finetune(self.base, self.world.pool, self.training, advance=advance)
+
+    @cached_property
+    def splits(self) -> dict[str, Sample]:
+        """The samples of every split, with the features of their examples."""
+        features = {}
+        for side, role in SIDES.items():
+            with self.timed(f"{side} gradients"):
+                write_features(self.exact, getattr(self.world, side), role, self.folder / "features" / side)
+            features[side] = read_features(Store(self.folder / "features" / side))[1]
+        whole = Sample(self.world.queries, self.world.pool, features["queries"], features["pool"])
+        return {split: whole.rows(*(self.world.rows(side, split=split) for side in SIDES)) for split in SPLITS}
+
+    @cached_property
+    def encoder(self) -> InfluenceEncoder:
+        """The student, saved."""
+        samples = self.samples()
+        with self.timed("distill"):
+            encoder = distill_tier(
+                "static",
+                backbone_of(self.base),
+                *samples,
+                ClosedFormRecipe(seed=self.seed),
+                expected=expected_embeddings(self.base),
+                provenance=self.exact.provenance,
+            )
+            encoder.save(self.folder / "encoder")
+        return encoder
+
+    def teacher(self) -> GradientTeacher:
+        return self.exact
+
+    def second_teacher(self) -> GradientTeacher:
+        return GradientTeacher(self.base, replace(self.exact.settings, seed=self.seed + 1))
+
+    def samples(self) -> tuple[Sample, Sample]:
+        return self.splits["train"], self.splits["validation"]
+
+    def student(self, tier: str) -> InfluenceEncoder:
+        return self.encoder
+
+    def reader(self) -> InfluenceEncoder:
+        return self.encoder
+
+    def untrained(self) -> InfluenceEncoder:
+        return InfluenceEncoder(backbone_of(self.base), None)
+
+    def paper_student(self) -> InfluenceEncoder:
+        train, recipe = self.splits["train"], replace(PAPER_ON_STATIC, seed=self.seed)
+        texts = train.queries, train.pool
+        with progress("the paper's recipe", steps(len(train.queries), len(train.pool), recipe)) as advance:
+            return distill_paper(backbone_of(self.base), *texts, train.influence, recipe, advance=advance)
