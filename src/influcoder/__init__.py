@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from influcoder.teachers.settings import TeacherSettings
     from influcoder.verbs.score import score
     from influcoder.verbs.search import search, select
+    from influcoder.verbs.trace import trace
 
 _HOMES = {
     "Decoder": "model.decoder",
@@ -52,6 +53,7 @@ _HOMES = {
     "score": "verbs.score",
     "search": "verbs.search",
     "select": "verbs.search",
+    "trace": "verbs.trace",
 }
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "score",
     "search",
     "select",
+    "trace",
 ]
 
 

@@ -48,6 +48,7 @@ def features(
     teacher: str = "gradient-cosine",
     checkpoints: AnyCheckpoints | None = None,
     max_length: int = 1024,
+    sample: int | None = None,
     seed: int = 0,
     workers: AnyRunner = None,
     resume: bool = False,
@@ -67,6 +68,7 @@ def features(
         teacher: its name, as `influcoder teachers` lists them.
         checkpoints: folders that training saved, for less and tracin.
         max_length: tokens of an example that a decoder reads which is not loaded yet.
+        sample: how many pool rows are drawn by the seed; all of them when omitted.
         seed: of everything random.
         workers: processes, each with a model of its own; or a `Runner`.
         resume: go on with what a stopped run left in `output_dir`.
@@ -97,6 +99,7 @@ def features(
         adapter=adapter,
         checkpoints=checkpoints,
         max_length=max_length,
+        sample=sample,
         runner=_runner(workers),
     )
     return FeaturesFolder(output_dir)

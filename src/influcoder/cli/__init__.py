@@ -16,6 +16,7 @@ from influcoder.cli.pool import export, index, score, search, select
 from influcoder.cli.rows import show
 from influcoder.cli.student import distill, evaluate
 from influcoder.cli.teach import features, import_attribution, self_check, teachers
+from influcoder.cli.trace import trace
 from influcoder.errors import ConfigError, InflucoderError
 from influcoder.model import remote_code
 from influcoder.version import __version__
@@ -27,7 +28,22 @@ app = cyclopts.App(
     help_format="plaintext",  # reading Markdown takes as long as all else
     suppress_keyboard_interrupt=False,  # told by `main`
 )
-for verb in (demo, teachers, show, features, distill, index, search, select, score, export, evaluate, report, env):
+for verb in (
+    demo,
+    trace,
+    teachers,
+    show,
+    features,
+    distill,
+    index,
+    search,
+    select,
+    score,
+    export,
+    evaluate,
+    report,
+    env,
+):
     app.command(verb, help_format="markdown")
 app.command(import_attribution, name="import", help_format="markdown")
 app.command(self_check, name="self-check", help_format="markdown")

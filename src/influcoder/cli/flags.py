@@ -28,6 +28,7 @@ INPUTS = (
     "adapter",
     "checkpoints",
     "queries",
+    "like",
     "pool",
     "add",
     "unlabelled",
