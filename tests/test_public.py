@@ -39,6 +39,7 @@ PUBLIC = [
     "score",
     "search",
     "select",
+    "trace",
 ]
 
 
@@ -53,7 +54,7 @@ SHELL = {
     *("add", "remove"),
 }
 """flags of printing, of launchers, of `read_examples`, of `Decoder.load`, of `Index.add` and `Index.remove`"""
-VERBS = ["distill", "evaluate", "features", "index", "score", "search", "select"]
+VERBS = ["distill", "evaluate", "features", "index", "score", "search", "select", "trace"]
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -64,7 +65,7 @@ def test_public_names_are_there_and_documented(name):
 
 
 def test_public_names_are_few():
-    assert len(PUBLIC) <= 22
+    assert len(PUBLIC) <= 24
     assert set(PUBLIC) <= set(dir(influcoder))
 
 

@@ -46,6 +46,7 @@ VERBS = sorted(
         "self-check",
         "show",
         "teachers",
+        "trace",
     ]
 )
 HOSTILE = "\x1b[31mred\u202eback\x07\x9b"

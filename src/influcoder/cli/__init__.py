@@ -104,6 +104,8 @@ def how_to_go_on(words: list[str]) -> str:
     """How to go on with a command that was stopped."""
     verb = app.parse_commands(words)[1][-1]
     flags = {name for one in verb.assemble_argument_collection() for name in one.names} if verb.default_command else ()
+    if verb.name == ("trace",):  # goes on by itself
+        return f"Go on where it was with: {shlex.join(['influcoder', *words])}"
     kept = [word for word in words if word not in ("--resume", "--overwrite")]
     if "--resume" in flags:
         return f"Go on where it was with: {shlex.join(['influcoder', *kept, '--resume'])}"

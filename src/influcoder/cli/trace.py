@@ -119,12 +119,11 @@ def _rows(hits: "Hits") -> list[str]:
 
 def _commands(found: "Sequence[Trace]", decoder: str) -> list[str]:
     folder = found[0].folder
-    index = ["--index", str(folder / "index")]
-    asked = ["--queries", str(folder / "asked.jsonl")]
+    asked = ["--index", str(folder / "index"), "--queries", str(folder / "asked.jsonl"), "--decoder", decoder]
     commands = [
-        ["search", *index, *asked, "--decoder", decoder, "--verify", "100"],
-        ["select", *index, *asked, "--drop", "1%", "--output-dir", str(folder / "selection")],
-        ["prove", *index, *asked, "--decoder", decoder, "--remove", "20", "--output-dir", str(folder / "proof")],
+        ["search", *asked, "--verify", "100"],
+        ["select", *asked, "--drop", "1%", "--output-dir", str(folder / "selection")],
+        ["prove", *asked, "--remove", "20", "--output-dir", str(folder / "proof")],
     ]
     what = ("exact gradients of the best rows", "leave out what pushes towards it", "train without it, and ask again")
     return ["\nGo on:"] + [

@@ -1,37 +1,23 @@
 """The verb `trace`: from a question to the training rows behind its answer, in one step.
 
 It draws a sample of the pool, takes its gradients, distils, indexes the whole pool, and asks. What it makes stays in
-the output folder, so the next question needs one gradient and a search:
-
-    trace.json                    what was decided before the work began
-    questions.parquet             the questions that the features were made with
-    features/, encoder/, index/   as the verbs of these names write them
-    asked.jsonl, answers.json     the last questions, as other verbs read them, and their answers
+the output folder (`influcoder.verbs.trace_folder`), so the next question needs one gradient and a search.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from influcoder.attribution.search import Hit, Hits
-from influcoder.data.columns import data_fingerprint, from_columns, to_columns, to_json
 from influcoder.data.examples import Example
-from influcoder.data.row_files import find_files
 from influcoder.data.sampling import draw
-from influcoder.errors import ConfigError, StoreError, some_of
+from influcoder.errors import ConfigError
 from influcoder.indexes.lance import open_index
 from influcoder.model.decoder import Decoder
-from influcoder.provenance import refuse_difference
-from influcoder.store.files import atomic_write, read_sealed, sha256, write_json, write_sealed
 from influcoder.store.output_folder import Folder, local
-from influcoder.store.store import Store
 from influcoder.student.encoder_folder import load as load_encoder
 from influcoder.teachers.make import make_teacher
-from influcoder.teachers.memorised import memorised
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.verbs.distill import distill
 from influcoder.verbs.features import features
@@ -40,9 +26,15 @@ from influcoder.verbs.opening import AnyDecoder, Rows, open_decoder, stream_rows
 from influcoder.verbs.plan import LARGEST_SAMPLE, TracePlan, duration, plan_trace
 from influcoder.verbs.questions import Question, one_question, read_questions
 from influcoder.verbs.search import search
+from influcoder.verbs.trace_folder import (
+    memorised_ids,
+    pool_fingerprint,
+    read_plan,
+    refuse_other,
+    write_answers,
+    write_plan,
+)
 
-FORMAT = 1
-RECORD, QUESTIONS, ASKED, ANSWERS = "trace.json", "questions.parquet", "asked.jsonl", "answers.json"
 TEACHER = "layer-cosine"
 Tell = Callable[[str], None]
 
@@ -145,6 +137,12 @@ def trace(
         DataError: a row cannot be used; or the model has no answer of its own.
         StoreError: the folder holds something else.
         StoreMismatch: the folder was made with another decoder, pool or teacher.
+
+    >>> import influcoder
+    >>> asked = {"query": "Two plus two?", "completion": "four", "k": 3}
+    >>> found = influcoder.trace("decoder", "pool.jsonl", "traced", **asked)[0]
+    >>> [hit.rank for hit in found.hits], found.hits.trust is not None
+    ([1, 2, 3], True)
     """
     if (query is None) == (queries is None) or (completion is not None and query is None):
         raise ConfigError("what is asked? Give --query, with or without --completion, or rows with --queries.")
@@ -163,7 +161,7 @@ def trace(
             "teacher": teacher,
             "seed": seed,
         }
-        _refuse_other(path, made, sample)
+        refuse_other(path, made, sample)
         if not (path / "index" / "metrics.json").exists():
             more = [] if like is None else read_questions(loaded, like, "like")
             questions = [
@@ -174,44 +172,8 @@ def trace(
             plan, learnt_from = _planned(path, made, loaded, pool, questions, settings, budget, sample, tell)
             _make(path, plan, loaded, pool, learnt_from, settings, tell)
         found = _ask(path, loaded, asked, k, verify)
-        atomic_write(path / ASKED, b"".join(to_json(_row(one.example)) + b"\n" for one in asked))
-        write_json(path / ANSWERS, {"answers": [one.json() for one in found]})
+        write_answers(path, [one.example for one in asked], [one.json() for one in found])
     return found
-
-
-def pool_fingerprint(pool: Rows) -> str:
-    """SHA-256 of a pool's files, or of the rows of one that is in memory; of URLs the names alone."""
-    places = [pool] if isinstance(pool, str | Path) else pool
-    if isinstance(places, list) and places and all(isinstance(place, str | Path) for place in places):
-        files = [file for place in places for file in find_files(place)]
-        names = [sha256(file) if isinstance(file, Path) else str(file) for file in files]
-        return data_fingerprint([Example(name, "", "") for name in names])
-    return data_fingerprint(list(stream_rows(pool, "pool")))
-
-
-def _refuse_other(path: Path, made: Mapping[str, Any], sample: int | None) -> None:
-    """See that a folder is empty, or was made as this call would make it.
-
-    Raises:
-        StoreError: it holds something else.
-        StoreMismatch: it was made with another decoder, pool, teacher, seed or sample.
-    """
-    if not (path / RECORD).exists():
-        held = [one.name for one in path.iterdir() if not one.name.startswith(".")]
-        if held:
-            raise StoreError(
-                f"{path}: holds {some_of(held)} and no {RECORD}, so it is no folder of `influcoder trace`. Choose "
-                "another --output-dir, or give --overwrite."
-            )
-        return
-    there = read_sealed(path / RECORD, FORMAT)
-    now = {**made, "sample": there["sample"] if sample is None else sample}
-    refuse_difference(
-        f"{path}: made otherwise",
-        {name: there.get(name) for name in now},
-        now,
-        "Give the same decoder and pool, another --output-dir, or --overwrite.",
-    )
 
 
 def _planned(
@@ -226,18 +188,12 @@ def _planned(
     tell: Tell,
 ) -> tuple[TracePlan, Sequence[Example]]:
     """What is to be done, and the questions that the encoder learns from: of an earlier, interrupted call if any."""
-    names = [each.name for each in fields(TracePlan)]
-    if (path / RECORD).exists():
-        record = read_sealed(path / RECORD, FORMAT)
+    if (found := read_plan(path)) is not None:
         tell("Going on where an earlier run stopped.")
-        kept = pq.read_table(path / QUESTIONS).to_pylist()
-        return TracePlan(**{name: record[name] for name in names}), [from_columns(row) for row in kept]
+        return found
     drawn = draw(stream_rows(pool, "pool", decoder), sample or LARGEST_SAMPLE, settings.seed)
     plan = plan_trace(make_teacher(decoder, settings), questions, drawn, budget, sample)
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"id": [one.id for one in questions], **to_columns(questions)}), sink)
-    atomic_write(path / QUESTIONS, sink.getvalue().to_pybytes())
-    write_sealed(path / RECORD, {"format": FORMAT, **made, **asdict(plan)})
+    write_plan(path, made, plan, questions)
     return plan, questions
 
 
@@ -274,25 +230,10 @@ def _ask(path: Path, decoder: Decoder, asked: Sequence[Question], k: int, verify
     sides = [
         search(index, examples, k=k, verify=verify, decoder=decoder, opponents=opponents) for opponents in (False, True)
     ]
-    known = _memorised(path / "features")
+    known = memorised_ids(path)
     student = index.encoder.provenance.student
     by_pool = student is not None and bool(student.pool_as_queries)
     return [
         Trace(question, hits, against, by_pool, known & {hit.example.id for hit in (*hits, *against)}, path)
         for question, hits, against in zip(asked, *sides, strict=True)
     ]
-
-
-def _memorised(folder: Path) -> frozenset[str]:
-    """The ids of the sample's rows that the model has memorised."""
-    columns = Store(folder / "pool", lazily=True).columns
-    rows = memorised(columns["loss"].to_numpy(), columns["norm"].to_numpy())
-    return frozenset(columns.filter(pa.array(rows))["id"].to_pylist())
-
-
-def _row(example: Example) -> dict[str, Any]:
-    """A question as a row that other verbs read."""
-    if not example.turns:
-        return {"id": example.id, "prompt": example.prompt, "completion": example.completion}
-    turns = [*example.turns, ("assistant", example.completion)]
-    return {"id": example.id, "messages": [{"role": role, "content": content} for role, content in turns]}
