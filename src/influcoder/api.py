@@ -57,7 +57,8 @@ def features(
 ) -> FeaturesFolder:
     """Compute the teacher's features of a sample of queries and pool examples: one gradient an example.
 
-    Some hundred queries like those you will ask, and a thousand pool rows or more, are a good sample.
+    Some hundred queries like those you will ask, and a thousand pool rows or more, are a good sample; one query is
+    enough for questions that come with their own gradient (`search` with `decoder`).
 
     Args:
         decoder: the model whose training is attributed: a Hugging Face folder, hub id or `Decoder`.

@@ -1,6 +1,7 @@
 """`influcoder trace` and `features --sample` as a user types them."""
 
 import shlex
+from pathlib import Path
 
 import orjson
 import pytest
@@ -88,7 +89,10 @@ def test_own_answer_is_said_to_be_the_models(made, call):
 def test_refusals(call, tmp_path):
     refused(call("trace", *MODEL), "what is asked?", "--query")
     refused(call("trace", *MODEL, *ASKED, "--budget", "soon"), "--budget is 'soon'", "30m")
-    refused(call("trace", *MODEL[:4], "--output-dir", ".", *ASKED), "the output folder is, holds or lies in the input")
+    (tmp_path / "pool.jsonl").write_bytes(Path("pool.jsonl").read_bytes())
+    files = ["--decoder", "decoder", "--pool", tmp_path / "pool.jsonl", "--output-dir", tmp_path, "--overwrite"]
+    refused(call("trace", *files, *ASKED), "the output folder is, holds or lies in the input")
+    assert (tmp_path / "pool.jsonl").exists()
 
 
 @pytest.mark.parametrize(("text", "expected"), [("90s", 90), ("1.5m", 90), ("2h", 7200)])

@@ -148,8 +148,10 @@ def trace(
         raise ConfigError("what is asked? Give --query, with or without --completion, or rows with --queries.")
     pool = list(pool) if isinstance(pool, Iterator) else pool
     loaded = open_decoder(decoder, adapter, max_length)
-    given = [one for one in (decoder, adapter, pool, queries, like) if isinstance(one, str | Path)]
-    inputs = tuple(place for one in given for place in local(one))
+    given = [
+        place for one in (decoder, adapter, pool, queries, like) for place in (one if isinstance(one, list) else [one])
+    ]
+    inputs = tuple(path for place in given if isinstance(place, str | Path) for path in local(place))
     with Folder(Path(output_dir), True, overwrite, inputs).claim() as path:
         asked = read_questions(loaded, queries, "queries") if queries is not None else []
         asked += [] if query is None else [one_question(loaded, query, completion)]
