@@ -101,6 +101,12 @@ def test_what_was_made_otherwise_is_refused(first, work, changes, told):
         trace(output_dir=work / "made", **QUESTION, **given)
 
 
+def test_sample_of_more_rows_than_there_are_is_all_of_them(first, work, decoder, tmp_path):
+    for _ in range(2):
+        trace(decoder, work / "pool.jsonl", tmp_path / "made", **QUESTION, sample=1000, budget=BEST)
+    assert orjson.loads((tmp_path / "made" / "trace.json").read_bytes())["sample"] == 80
+
+
 def test_folder_of_something_else_is_refused(work, decoder, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(StoreError, match=r"notes\.txt and no trace\.json"):

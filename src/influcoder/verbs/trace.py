@@ -98,7 +98,7 @@ def trace(
     max_length: int = 1024,
     budget: float = 120,
     sample: int | None = None,
-    k: int = 10,
+    k: int = 5,
     verify: int = 0,
     seed: int = 0,
     overwrite: bool = False,
@@ -153,8 +153,6 @@ def trace(
     ]
     inputs = tuple(path for place in given if isinstance(place, str | Path) for path in local(place))
     with Folder(Path(output_dir), True, overwrite, inputs).claim() as path:
-        asked = read_questions(loaded, queries, "queries") if queries is not None else []
-        asked += [] if query is None else [one_question(loaded, query, completion)]
         made = {
             "decoder": loaded.fingerprint.decoder,
             "tokenizer": loaded.fingerprint.tokenizer,
@@ -164,6 +162,8 @@ def trace(
             "seed": seed,
         }
         refuse_other(path, made, sample)
+        asked = read_questions(loaded, queries, "queries") if queries is not None else []
+        asked += [] if query is None else [one_question(loaded, query, completion)]
         if not (path / "index" / "metrics.json").exists():
             more = [] if like is None else read_questions(loaded, like, "like")
             questions = [

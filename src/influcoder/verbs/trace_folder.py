@@ -55,7 +55,7 @@ def refuse_other(path: Path, made: Mapping[str, Any], sample: int | None) -> Non
             )
         return
     there = read_sealed(path / RECORD, FORMAT)
-    now = {**made, "sample": there["sample"] if sample is None else sample}
+    now = {**made, "sample": there["sample"] if sample is None else min(sample, there["rows"])}
     refuse_difference(
         f"{path}: made otherwise",
         {name: there.get(name) for name in now},
