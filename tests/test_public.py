@@ -40,6 +40,7 @@ PUBLIC = [
     "score",
     "search",
     "select",
+    "trace",
 ]
 
 
@@ -54,7 +55,7 @@ SHELL = {
     *("add", "remove"),
 }
 """flags of printing, of launchers, of `read_examples`, of `Decoder.load`, of `Index.add` and `Index.remove`"""
-VERBS = ["distill", "evaluate", "features", "index", "prove", "score", "search", "select"]
+VERBS = ["distill", "evaluate", "features", "index", "prove", "score", "search", "select", "trace"]
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from influcoder.verbs.prove import prove
     from influcoder.verbs.score import score
     from influcoder.verbs.search import search, select
+    from influcoder.verbs.trace import trace
 
 _HOMES = {
     "Decoder": "model.decoder",
@@ -54,6 +55,7 @@ _HOMES = {
     "score": "verbs.score",
     "search": "verbs.search",
     "select": "verbs.search",
+    "trace": "verbs.trace",
 }
 
 __all__ = [
@@ -80,6 +82,7 @@ __all__ = [
     "score",
     "search",
     "select",
+    "trace",
 ]
 
 

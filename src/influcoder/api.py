@@ -48,6 +48,7 @@ def features(
     teacher: str = "gradient-cosine",
     checkpoints: AnyCheckpoints | None = None,
     max_length: int = 1024,
+    sample: int | None = None,
     seed: int = 0,
     workers: AnyRunner = None,
     resume: bool = False,
@@ -56,7 +57,8 @@ def features(
 ) -> FeaturesFolder:
     """Compute the teacher's features of a sample of queries and pool examples: one gradient an example.
 
-    Some hundred queries like those you will ask, and a thousand pool rows or more, are a good sample.
+    Some hundred queries like those you will ask, and a thousand pool rows or more, are a good sample; one query is
+    enough for questions that come with their own gradient (`search` with `decoder`).
 
     Args:
         decoder: the model whose training is attributed: a Hugging Face folder, hub id or `Decoder`.
@@ -67,6 +69,7 @@ def features(
         teacher: its name, as `influcoder teachers` lists them.
         checkpoints: folders that training saved, for less and tracin.
         max_length: tokens of an example that a decoder reads which is not loaded yet.
+        sample: how many pool rows are drawn by the seed; all of them when omitted.
         seed: of everything random.
         workers: processes, each with a model of its own; or a `Runner`.
         resume: go on with what a stopped run left in `output_dir`.
@@ -97,6 +100,7 @@ def features(
         adapter=adapter,
         checkpoints=checkpoints,
         max_length=max_length,
+        sample=sample,
         runner=_runner(workers),
     )
     return FeaturesFolder(output_dir)

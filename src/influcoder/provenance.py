@@ -62,13 +62,18 @@ class TeacherRecord:
 
 @dataclass(frozen=True, slots=True)
 class StudentRecord:
-    """How a student was distilled: recipe, seed, and the texts that a slower student labelled for it."""
+    """How a student was distilled: recipe, seed, and the texts that a slower student labelled for it.
+
+    Attributes:
+        pool_as_queries: pool rows that were asked beside few queries.
+    """
 
     recipe: str
     seed: int = 0
     pseudo_labels_by: str | None = None
     pseudo_queries: int = 0
     pseudo_pool: int = 0
+    pool_as_queries: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ VERBS = sorted(
         "self-check",
         "show",
         "teachers",
+        "trace",
     ]
 )
 HOSTILE = "\x1b[31mred\u202eback\x07\x9b"

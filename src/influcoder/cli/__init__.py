@@ -17,6 +17,7 @@ from influcoder.cli.prove import prove
 from influcoder.cli.rows import show
 from influcoder.cli.student import distill, evaluate
 from influcoder.cli.teach import features, import_attribution, self_check, teachers
+from influcoder.cli.trace import trace
 from influcoder.errors import ConfigError, InflucoderError
 from influcoder.model import remote_code
 from influcoder.version import __version__
@@ -30,6 +31,7 @@ app = cyclopts.App(
 )
 for verb in (
     demo,
+    trace,
     teachers,
     show,
     features,
@@ -104,6 +106,8 @@ def how_to_go_on(words: list[str]) -> str:
     """How to go on with a command that was stopped."""
     verb = app.parse_commands(words)[1][-1]
     flags = {name for one in verb.assemble_argument_collection() for name in one.names} if verb.default_command else ()
+    if verb.name == ("trace",):  # goes on by itself
+        return f"Go on where it was with: {shlex.join(['influcoder', *words])}"
     kept = [word for word in words if word not in ("--resume", "--overwrite")]
     if "--resume" in flags:
         return f"Go on where it was with: {shlex.join(['influcoder', *kept, '--resume'])}"

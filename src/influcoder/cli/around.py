@@ -7,7 +7,9 @@ from influcoder.cli.flags import Flag, ResumableOutput, Seed
 from influcoder.cli.output import print_json, write_config
 
 
-def demo(*, output: ResumableOutput, quick: Flag = False, seed: Seed = 0, precision: Literal["auto", "fp32", "bf16"] = "auto") -> None:
+def demo(
+    *, output: ResumableOutput, quick: Flag = False, seed: Seed = 0, precision: Literal["auto", "fp32", "bf16"] = "auto"
+) -> None:
     """Fine-tune the packaged decoder, find the rows behind its wrong answers, and prove it by training without them.
 
     About a minute on two cores with bfloat16, three without.

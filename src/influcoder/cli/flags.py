@@ -29,6 +29,7 @@ INPUTS = (
     "adapter",
     "checkpoints",
     "queries",
+    "like",
     "pool",
     "add",
     "unlabelled",

@@ -22,6 +22,9 @@ def distill(
 ) -> None:
     """Distill teacher features into an encoder that reads text alone.
 
+    Where there are fewer than 20 queries, pool rows are asked beside them; one is enough for questions that come with
+    their own gradient (`influcoder search --decoder`).
+
     Args:
         features: what `influcoder features` wrote; a seeded 15 % of it is kept for validation
         recipe: static: solved in seconds, texts are only looked up; short: reads the gradient of every text cut short

@@ -32,6 +32,7 @@ def features(
     checkpoints: Files | None = None,
     teaching: Teaching = PAPERS_TEACHER,
     max_length: int = 1024,
+    sample: int | None = None,
     running: Running = BY_ITSELF,
     seed: Seed = 0,
     reading: Reading = READ_AS_USUAL,
@@ -49,6 +50,7 @@ def features(
         adapter: a PEFT LoRA adapter of the decoder
         checkpoints: folders that its training saved, for less and tracin; weighted by their learning rates
         max_length: tokens of an example that are read
+        sample: how many pool rows are drawn by the seed; all of them when omitted
     """
     arguments = dict(locals())
     from influcoder.runners.share import Share
@@ -60,11 +62,12 @@ def features(
     found = verb.features(
         loaded,
         reading.read(queries, "queries", output, loaded),
-        reading.read(pool, "pool", output, loaded),
+        reading.stream(pool, "pool", output, loaded),
         replace(output.folder(arguments), share=share),
         settings,
         checkpoints=open_checkpoints(checkpoints, decoder, max_length),
         max_length=max_length,
+        sample=sample,
         max_reject_rate=reading.max_reject_rate,
         runner=runner,
     )

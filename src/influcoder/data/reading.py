@@ -1,4 +1,4 @@
-"""Read examples from JSONL (.gz, .zst), Parquet, folders, globs, `datasets` objects and URLs (`hf://`, `s3://` ...).
+"""Read examples from JSONL (.gz, .zst), Parquet, folders, globs, URLs (`hf://` ...), hub ids and `datasets` objects.
 
 Rows are read as they are asked for, and of those that went by only 8 bytes an id are kept: see `stream_examples`.
 Every row that cannot be used is named by file and line with a reason. By default the first one stops
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from influcoder.data.columns import to_json
 from influcoder.data.examples import Example, checked, content_id, examples_from_row
+from influcoder.data.hub_rows import HubRows
 from influcoder.data.messages import RowError
 from influcoder.data.parts import Columns
 from influcoder.data.row_files import EmptyFile, file_rows, find_files
@@ -161,8 +162,8 @@ def _rows(source: Source | list[str] | list[Path], empty: list[str]) -> Iterator
             "`data['train']`; put a single row in a list."
         )
     for number, item in enumerate(source, 1):
-        if isinstance(item, str | Path | RemoteFile):
-            for path in [item] if isinstance(item, RemoteFile) else find_files(item):
+        if isinstance(item, str | Path | RemoteFile | HubRows):
+            for path in find_files(item) if isinstance(item, str | Path) else [item]:
                 try:
                     yield from file_rows(path)
                 except EmptyFile:
@@ -174,7 +175,7 @@ def _rows(source: Source | list[str] | list[Path], empty: list[str]) -> Iterator
 def _named(source: object) -> str:
     if isinstance(source, str | Path):
         return str(source)
-    if isinstance(source, list) and source and isinstance(source[0], str | Path | RemoteFile):
+    if isinstance(source, list) and source and isinstance(source[0], str | Path | RemoteFile | HubRows):
         return ", ".join(map(str, source[:3])) + (" ..." if len(source) > 3 else "")
     return f"the {type(source).__name__} given"
 

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import orjson
 
+from influcoder.data.hub_rows import HubRows, is_hub_id
 from influcoder.data.messages import RowError
 from influcoder.data.urls import RemoteFile, find_remote
 from influcoder.errors import DataError
@@ -24,8 +25,8 @@ class EmptyFile(DataError):
     """A file without rows, which is no harm among others."""
 
 
-def find_files(pattern: str | Path) -> list[Path] | list[RemoteFile]:
-    """The readable files a path, folder, glob or URL names, sorted."""
+def find_files(pattern: str | Path) -> list[Path] | list[RemoteFile] | list[HubRows]:
+    """The readable files a path, folder, glob or URL names, sorted; else the data set that a hub id names."""
     text = str(pattern)
     if "://" in text:
         return find_remote(text, SUFFIXES)
@@ -41,18 +42,24 @@ def find_files(pattern: str | Path) -> list[Path] | list[RemoteFile]:
             wanted = "no such file, and no file matches it as a glob"
     except (OSError, RuntimeError, ValueError) as error:  # too long, not to be entered, ~ of an unknown user
         raise DataError(f"{text}: no such file: {error}. Expected a file, folder or glob.") from error
+    if not found and is_hub_id(text) and not text.endswith(SUFFIXES):
+        return [HubRows(text)]
     if not found:
         raise DataError(f"{path}: {wanted}.")
     return found
 
 
-def file_rows(path: Path | RemoteFile) -> Iterator[tuple[str, Any]]:
+def file_rows(path: Path | RemoteFile | HubRows) -> Iterator[tuple[str, Any]]:
     """(where it stands, row) of every row of a file as it is written; a `RowError` for one that cannot be read.
 
     Raises:
         EmptyFile: it holds no rows.
         DataError: an unknown kind of file, or a damaged one.
     """
+    if isinstance(path, HubRows):
+        for number, row in enumerate(path.rows(), 1):
+            yield f"{path}:{number}", row
+        return
     if not path.name.endswith(SUFFIXES):
         raise DataError(f"{path}: unknown kind of file; expected one of {', '.join(SUFFIXES)}.")
     empty = True
@@ -64,15 +71,10 @@ def file_rows(path: Path | RemoteFile) -> Iterator[tuple[str, Any]]:
         raise EmptyFile(f"{path}: no rows. Expected at least one example.")
 
 
-def _size(path: Path | RemoteFile) -> int | None:
-    try:
-        return path.stat().st_size if isinstance(path, Path) else path.size
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}. Expected a file that can be opened.") from error
-
-
-def size_of(path: Path | RemoteFile) -> int | None:
+def size_of(path: Path | RemoteFile | HubRows) -> int | None:
     """A file's bytes; None where that is not told."""
+    if isinstance(path, HubRows):
+        return None
     try:
         return path.stat().st_size if isinstance(path, Path) else path.size
     except OSError as error:

@@ -1,6 +1,7 @@
 """A features folder: what `influcoder features` or `influcoder import` wrote, opened and hashed once.
 
 queries/, pool/        stores of features, a role each
+asked/                 pool rows in the role of queries, where there are few queries and the roles differ
 teacher.safetensors    what the teacher learnt from a sample, where it learns
 backbone/, expected.safetensors   the decoder's tables that a static student reads
 """
@@ -18,15 +19,17 @@ from influcoder.data.examples import Example
 from influcoder.errors import StoreMismatch
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
-from influcoder.provenance import Provenance
+from influcoder.provenance import IMPORTED, Provenance
 from influcoder.store.files import read_json
 from influcoder.store.store import Store
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import check_decoder_tables, read_expected
+from influcoder.student.few_questions import ASKED, FEW, split_with_pool_rows
 from influcoder.student.sample import Sample, split_sample
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.fitted import learnt_by
 from influcoder.teachers.make import teacher_again
+from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.teacher import CODES, Teacher
 
 
@@ -71,9 +74,23 @@ class FeaturesFolder:
         pool, pool_features = read_features(self.pool)
         return Sample(queries, pool, query_features, pool_features)
 
+    @cached_property
+    def asked(self) -> tuple[Sequence[Example], Floats] | None:
+        """Pool rows and their features in the role of queries; None where these are not known, or not needed."""
+        made_by = self.provenance.teacher
+        if len(self.sample.queries) >= FEW or made_by is None or made_by.name == IMPORTED:
+            return None
+        if TeacherSettings.read(made_by).roles_differ:
+            return read_features(Store(self.path / ASKED)) if (self.path / ASKED).exists() else None
+        return self.sample.pool, self.sample.pool_features
+
     def split(self, seed: int) -> tuple[Sample, Sample]:
-        """(train, validation), as `split_sample`."""
-        return split_sample(self.sample, seed)
+        """(train, validation), as `split_sample`; where there are few queries, with pool rows among them."""
+        return (
+            split_sample(self.sample, seed)
+            if self.asked is None
+            else split_with_pool_rows(self.sample, self.asked, seed)
+        )
 
     @property
     def has_tables(self) -> bool:

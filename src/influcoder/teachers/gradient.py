@@ -159,17 +159,18 @@ class GradientTeacher:
             model = self._raw(number)
             if number in self._other_tokenizers:
                 self._refuse_other_reading(number, examples, tokens)
-            raw, losses = model(tokens, role, advance if number == len(self._shares) - 1 else None)
+            raw, losses, lengths = model(tokens, role, advance if number == len(self._shares) - 1 else None)
             if self._preconditioner is not None and (power := self._power(role)):
                 raw = self._preconditioner(raw, power)
             norms = raw.norm(dim=1)
-            squares += share * norms.square()
+            squares += share * (lengths if self.settings.normalise_modules else norms).square()
             if self.settings.similarity == "cosine":
                 raw = raw / norms.clamp_min(1e-30)[:, None]
             total += raw * share**0.5
         if self.settings.margin and role == "pool":
             total *= 1 - (-losses).exp()[:, None]  # TRAK's Q, how far each row is from being known
-        norms = squares.sqrt() if self.settings.similarity == "cosine" else None
+        scaled = self.settings.similarity == "cosine" or self.settings.normalise_modules
+        norms = squares.sqrt() if scaled else None
         return Features.of(total, losses, tokens, self.settings, norms=norms, bf16=self.bf16)
 
     def token_shares(
@@ -263,7 +264,7 @@ class GradientTeacher:
                 )
 
     def _finite(self, examples: Sequence[Example], role: Role) -> Tensor:
-        raw, _ = self._raw(0)(self.decoder.tokenise(examples), role)
+        raw, *_ = self._raw(0)(self.decoder.tokenise(examples), role)
         return raw[raw.isfinite().all(dim=1)]
 
 

@@ -78,20 +78,26 @@ class RawFeatures:
         self.slices = [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
         self.dim = settings.width or sum(lengths)
 
-    def __call__(self, tokens: Sequence[Tokens], role: Role, advance: Advance | None = None) -> tuple[Tensor, Tensor]:
-        """((n, dim) raw features, (n,) losses), float32, zero where there is no loss."""
-        raw, losses = torch.zeros(len(tokens), self.dim), torch.zeros(len(tokens))
+    def __call__(
+        self, tokens: Sequence[Tokens], role: Role, advance: Advance | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """((n, dim) raw features, (n,) losses, (n,) lengths), float32, zero where there is no loss.
+
+        A length is the gradient's before its layers are scaled (`normalise_modules`), otherwise the raw features'.
+        """
+        raw, losses, squares = torch.zeros(len(tokens), self.dim), torch.zeros(len(tokens)), torch.zeros(len(tokens))
 
         def work(batch: Batch) -> None:
             block = torch.zeros(len(batch.places), self.dim, device=self.decoder.device)
-            found = self._gradients.run(batch, lambda view, part: self._add(block, view, part, role))
+            whole = torch.zeros(len(batch.places), device=self.decoder.device)
+            found = self._gradients.run(batch, lambda view, part: self._add(block, whole, view, part, role))
             raw[batch.places] = block.cpu()
-            losses[batch.places] = found.cpu()
+            losses[batch.places], squares[batch.places] = found.cpu(), whole.cpu()
             if advance:
                 advance(len(batch.places))
 
         in_batches(tokens, self._gradients.budget(self.settings.token_budget), self.decoder.device, work)
-        return raw, losses
+        return raw, losses, squares.sqrt() if self.settings.normalise_modules else raw.norm(dim=1)
 
     def gradient(self, tokens: Tokens) -> list[Tensor]:
         """The gradient of one text that has a loss, (1, length) for each view."""
@@ -108,7 +114,7 @@ class RawFeatures:
         """(1, dim) the raw features of a text with this gradient."""
         block = torch.zeros(1, self.dim, device=self.decoder.device)
         for view, part in enumerate(gradient):
-            self._add(block, view, part, role)
+            self._add(block, torch.zeros(1, device=block.device), view, part, role)
         return block.cpu()
 
     def token_shares(self, tokens: Tokens, gradient: Sequence[Tensor], vectors: Tensor, role: Role) -> Tensor:
@@ -144,12 +150,13 @@ class RawFeatures:
             directions.append(back[0])
         return directions
 
-    def _add(self, block: Tensor, view: int, part: Tensor, role: Role) -> None:
+    def _add(self, block: Tensor, squares: Tensor, view: int, part: Tensor, role: Role) -> None:
         if self._factors is not None:
             part = part * self._factors[view]
         if self.moments is not None and role == "pool":
             part = self.moments.step(self.views[view], part)
         if self.settings.normalise_modules:
+            squares += part.square().sum(dim=1)
             part = part / part.norm(dim=1, keepdim=True).clamp_min(1e-30)
         if self.settings.code_rank and role == "pool":
             left, right = factors(part.view(len(part), *self.views[view].shape), self.settings.code_rank)

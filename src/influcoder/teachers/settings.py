@@ -109,6 +109,11 @@ class TeacherSettings:
         known = {each.name for each in fields(cls)}
         return cls(**{"name": record.name} | {key: value for key, value in record.settings.items() if key in known})
 
+    @property
+    def roles_differ(self) -> bool:
+        """Whether an example has other features as a query than as a pool row."""
+        return self.adam or self.margin or self.code_rank > 0
+
     def record(self, *, bf16: bool) -> TeacherRecord:
         """What a folder records of a teacher of these settings, run in bfloat16 or in float32."""
         settings = asdict(self) | {"precision": "bf16" if bf16 else "fp32"}

@@ -1,6 +1,6 @@
 """The verbs `distill` and `import` as functions."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -48,6 +48,8 @@ def distill(
 ) -> dict[str, Any]:
     """Distill features into an encoder; a seeded 15 % of both sides choose between models.
 
+    Where there are few queries, pool rows are asked beside them (`influcoder.student.few_questions`).
+
     Args:
         backbone: for the paper's recipe: a Sentence Transformers folder or hub id.
         decoder: for the forward and the short recipe, and for pseudo-labels: the one that the features come from.
@@ -86,6 +88,9 @@ def distill(
                 unlabelled=(queries, pool),
                 provenance=features.provenance,
             )
+        if features.asked is not None and (student_record := encoder.provenance.student):
+            record = replace(student_record, pool_as_queries=len(features.asked[0]))
+            encoder.provenance = replace(encoder.provenance, student=record)
         write_training(path, features.sample, [*queries, *pool])
         encoder.teacher_state = state
         encoder.base_model = _hub_id(backbone) if recipe == "paper" else features.base_model
@@ -96,6 +101,8 @@ def distill(
             "validation_queries": len(validation.queries),
             "validation_pool": len(validation.pool),
         }
+        if features.asked is not None:
+            splits |= {"questions": len(features.sample.queries), "pool_as_queries": len(features.asked[0])}
         if queries or pool:
             splits |= {"pseudo_queries": len(queries), "pseudo_pool": len(pool)}
         metrics = {"tier": encoder.tier, "validation": encoder.measured, "splits": splits}

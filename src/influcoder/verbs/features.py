@@ -1,5 +1,6 @@
 """The verb `features` as a function: it fills a features folder, which it claims, and leaves its numbers there."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,19 +8,32 @@ from typing import Any
 import numpy as np
 
 from influcoder.data.examples import Example
+from influcoder.data.sampling import draw
 from influcoder.model.decoder import Decoder
 from influcoder.runners.runner import InProcess, Runner
 from influcoder.store.disk_space import held_bytes, refuse_full_disk
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder, local
 from influcoder.student.decoder_tables import bytes_of_tables, write_decoder_tables
+from influcoder.student.few_questions import ASKED, FEW, MOST_ASKED
 from influcoder.teachers.check import check_teacher
 from influcoder.teachers.fitted import fitted
 from influcoder.teachers.make import make_teacher
+from influcoder.teachers.memorised import counted, in_words
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.teacher import Teacher
 from influcoder.teachers.write import RoleExamples, bytes_to_write, write_sides
-from influcoder.verbs.opening import AnyCheckpoints, AnyDecoder, Rows, open_checkpoints, open_decoder, read_rows
+from influcoder.verbs.opening import (
+    AnyCheckpoints,
+    AnyDecoder,
+    Rows,
+    open_checkpoints,
+    open_decoder,
+    read_rows,
+    stream_rows,
+)
+
+logger = logging.getLogger("influcoder")
 
 
 def features(
@@ -32,6 +46,8 @@ def features(
     adapter: str | Path | None = None,
     checkpoints: AnyCheckpoints | None = None,
     max_length: int = 1024,
+    sample: int | None = None,
+    reliable: bool = True,
     max_reject_rate: float = 0.01,
     runner: Runner = InProcess(),  # noqa: B008 - holds nothing
 ) -> dict[str, Any]:
@@ -41,19 +57,25 @@ def features(
     how well the teacher agrees with itself.
 
     Args:
+        sample: how many pool rows are drawn, by the seed of `settings`; all of them when omitted.
+        reliable: measure how well the teacher agrees with itself, which takes some hundred gradients.
         runner: who makes the shards.
     """
     saved = open_checkpoints(checkpoints, decoder, max_length)
     decoder = open_decoder(decoder, adapter, max_length, folder.share.device())
-    queries, pool = read_rows(queries, "queries", decoder), read_rows(pool, "pool", decoder)
+    queries = read_rows(queries, "queries", decoder)
+    pool = sampled(pool, sample, settings.seed, decoder)
     teacher = make_teacher(decoder, settings, checkpoints=saved)
     with folder.claim() as path:
         refuse_full_disk(path, bytes_of_features(teacher, queries, pool) - held_bytes(path))
-        facts = check_teacher(decoder, queries, pool, settings, saved)
+        facts = check_teacher(decoder, queries, pool, settings, saved, reliable=reliable)
         fitted(teacher, pool, queries, path)
         sides = [RoleExamples("query", queries, path / "queries"), RoleExamples("pool", pool, path / "pool")]
         written = write_sides(teacher, sides, max_reject_rate=max_reject_rate, share=folder.share, runner=runner)
         stores = dict(zip(("queries", "pool"), written, strict=True))
+        if len(queries) < FEW and settings.roles_differ:
+            asked = RoleExamples("query", draw(pool, MOST_ASKED, settings.seed).examples, path / ASKED)
+            write_sides(teacher, [asked], max_reject_rate=max_reject_rate, share=folder.share, runner=runner)
         if folder.share.index == 0:
             write_decoder_tables(decoder, path)
         flags = {
@@ -63,6 +85,10 @@ def features(
             for flag in ("prompt_cut", "completion_cut", "no_gradient", "rejected")
         }
         metrics = {"queries": len(queries), "pool": len(pool), "teacher": teacher.provenance.json(), **facts, **flags}
+        if stores["pool"] is not None:
+            metrics["memorised"] = counted(*(stores["pool"].columns[name].to_numpy() for name in ("loss", "norm")))
+            if metrics["memorised"]["rows"]:
+                logger.warning("%s", in_words(metrics["memorised"]))
         if decoder.tokeniser.left_out:  # counted where the rows were read
             metrics["left_out"] = dict(decoder.tokeniser.left_out)
         if base := _hub_id(decoder):
@@ -71,6 +97,13 @@ def features(
             metrics["unfinished"] = [side for side, store in stores.items() if store is None]
         write_json(path / folder.share.named("metrics.json"), metrics)
     return metrics
+
+
+def sampled(pool: Rows, sample: int | None, seed: int, decoder: Decoder) -> list[Example]:
+    """The pool, or `sample` of its rows, of which no more than these are held in memory."""
+    if sample is None:
+        return read_rows(pool, "pool", decoder)
+    return draw(stream_rows(pool, "pool", decoder), sample, seed).examples
 
 
 def _hub_id(decoder: Decoder) -> str | None:

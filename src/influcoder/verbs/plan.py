@@ -4,25 +4,31 @@ Time is measured: some rows, drawn at random, really go through the model, on th
 longer job than its probe is extrapolated, row by row.
 """
 
+import math
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from influcoder.data.columns import text_bytes
 from influcoder.data.examples import Example
 from influcoder.data.preview import Glance
+from influcoder.data.sampling import Drawn, draw
 from influcoder.data.seen_ids import BYTES_AN_ID
 from influcoder.evaluation.proof import FineTuning
 from influcoder.indexes.build import SAMPLE_ROWS, SHARD_ROWS, Choice, choose_code, embed, measure_codes, shard_columns
 from influcoder.indexes.faiss_index import EXACT_ROWS, pq_bytes
 from influcoder.model.finetune import finetune
+from influcoder.model.gradients import has_plain_head
 from influcoder.store.disk_space import in_words
 from influcoder.store.scalar_code import ScalarCode
 from influcoder.student.decoder_tables import bytes_of_tables
+from influcoder.student.distill import ClosedFormRecipe
 from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.forward_reader import ForwardReader
+from influcoder.teachers.make import make_teacher
 from influcoder.teachers.teacher import Teacher
 from influcoder.teachers.write import bytes_to_write
 
@@ -32,6 +38,11 @@ TRAINING_PROBE = 256
 """rows that are drawn for a probe, at most"""
 ENOUGH_S = 2.0
 """a probe of this many seconds is long enough"""
+Tier = Literal["static", "forward", "short"]
+LARGEST_SAMPLE, SMALLEST_SAMPLE = 1000, 200
+"""pool rows whose gradients `trace` takes: more would help little, and fewer a better tier no more"""
+SPENT = 0.8
+"""of the budget of `trace`: what is left is for loading, distilling, and for what the probe did not see"""
 
 
 def plan_features(teacher: Teacher, queries: Glance, pool: Glance) -> dict[str, Any]:
@@ -43,7 +54,7 @@ def plan_features(teacher: Teacher, queries: Glance, pool: Glance) -> dict[str, 
         teacher.fit(pool.sample, queries.sample)
         per_row = (time.perf_counter() - begin) / (len(pool.sample) + len(queries.sample))
         learnt_s = per_row * sum(min(side.rows, teacher.settings.fit_examples) for side in (queries, pool))
-    probe = _probe(lambda some: teacher.features(some, "pool"), pool.sample)
+    probe = measured_speed(lambda some: teacher.features(some, "pool"), pool.sample)
     disk = bytes_of_tables(teacher.decoder) + round(
         bytes_to_write(teacher, queries.sample, "query") * queries.rows / len(queries.sample)
         + bytes_to_write(teacher, pool.sample, "pool") * pool.rows / len(pool.sample)
@@ -68,13 +79,13 @@ def plan_index(
     approximate: bool = False,
 ) -> dict[str, Any]:
     """What `index` of this pool takes, so coded; with the teacher, what it would take in the encoder's place."""
-    probe = _probe(encoder.encode_pool, pool.sample)
+    probe = measured_speed(encoder.encode_pool, pool.sample)
     chosen = _code(encoder, pool, code)
     row = chosen.bytes + text_bytes(pool.sample, shard_columns)
     beside = pq_bytes(encoder.dim) if approximate else 2 * encoder.dim if pool.rows <= EXACT_ROWS else 0
     exact = None
     if teacher is not None:
-        slow = _probe(lambda some: teacher.features(some, "pool"), pool.sample[:FEATURE_PROBE])
+        slow = measured_speed(lambda some: teacher.features(some, "pool"), pool.sample[:FEATURE_PROBE])
         size = round(pool.rows * (teacher.code.bytes + text_bytes(pool.sample)))
         exact = {"seconds": pool.rows / slow["rows_per_second"], "disk_bytes": size, "probe": slow}
     # A shard of rows at a time, as they are read and as the columns they are written as; and a hash an id.
@@ -94,10 +105,77 @@ def plan_trainings(tuning: FineTuning, rows: int, trainings: int, queries: Seque
     """What it takes to fine-tune so often, on about so many rows each, and to ask each model the queries."""
     once = replace(tuning.settings, epochs=1)
     some = tuning.pool[:: -(-len(tuning.pool) // TRAINING_PROBE)]
-    probe = _probe(lambda few: finetune(tuning.decoder, few, once), some)
-    asked = _probe(tuning.decoder.answers, queries[:TRAINING_PROBE])
+    probe = measured_speed(lambda few: finetune(tuning.decoder, few, once), some)
+    asked = measured_speed(tuning.decoder.answers, queries[:TRAINING_PROBE])
     seconds = rows * tuning.epochs / probe["rows_per_second"] + len(queries) / asked["rows_per_second"]
     return {"trainings": trainings, "seconds": trainings * seconds, "probe": probe}
+
+
+@dataclass(frozen=True, slots=True)
+class TracePlan:
+    """What `trace` does with its budget.
+
+    Attributes:
+        rows: of the pool.
+        sample: rows whose gradients are taken.
+        tier: of the encoder that reads all rows.
+        seconds: what that takes, about.
+        gradients: rows a second, measured.
+    """
+
+    rows: int
+    sample: int
+    tier: Tier
+    seconds: float
+    gradients: float
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def plan_trace(
+    teacher: Teacher, questions: Sequence[Example], drawn: Drawn, budget: float, sample: int | None = None
+) -> TracePlan:
+    """The best tier whose reading of the pool leaves time for a good sample, and as large a sample as then fits.
+
+    The static tier costs nearly nothing and is what is left where the budget is short of everything else.
+
+    Args:
+        drawn: rows of the pool, at most `LARGEST_SAMPLE`, or `sample`.
+        budget: seconds.
+        sample: how many rows are wanted, whatever the time.
+    """
+    if teacher.needs_fitting:
+        teacher.fit(drawn.examples[:FEATURE_PROBE], questions)
+    some = draw(drawn.examples, FEATURE_PROBE, 0).examples
+    gradients = measured_speed(lambda rows: teacher.features(rows, "pool"), some)["rows_per_second"]
+    tiers: tuple[Tier, ...] = ("short", "forward", "static")
+    for tier in tiers:
+        each = _seconds_a_row(tier, teacher, some)
+        # A row of the sample is read three times: to distil, as a query and as a pool row, and with the pool.
+        fits = (SPENT * budget - drawn.of * each) / (1 / gradients + 2 * each) if each < math.inf else 0
+        least = min(SMALLEST_SAMPLE, len(drawn.examples)) if sample is None else sample
+        if fits >= least or tier == "static":
+            break
+    size = min(sample or max(int(fits), least), len(drawn.examples))
+    return TracePlan(drawn.of, size, tier, (drawn.of + 2 * size) * each + size / gradients, gradients)
+
+
+def _seconds_a_row(tier: Tier, teacher: Teacher, sample: Sequence[Example]) -> float:
+    """What a tier takes to read a row: next to nothing where it looks tokens up; infinite where it cannot be used."""
+    if tier == "static":
+        return 0.0
+    if tier == "short":
+        if teacher.checkpoints:
+            return math.inf
+        again = make_teacher(teacher.decoder.shortened(ClosedFormRecipe().short_tokens), teacher.settings)
+        again.load(teacher.state())
+        probe = measured_speed(lambda rows: again.features(rows, "pool"), sample)
+    elif has_plain_head(teacher.decoder.model, teacher.decoder.device):
+        probe = measured_speed(ForwardReader(teacher.decoder).read, sample)
+    else:
+        return math.inf
+    return float(probe["seconds"] / probe["rows"])
 
 
 def _code(encoder: InfluenceEncoder, pool: Glance, choice: Choice) -> ScalarCode:
@@ -136,7 +214,7 @@ def plan_in_words(plan: dict[str, Any], free: int) -> str:
     return "\n".join(lines)
 
 
-def _probe(work: Callable[[Sequence[Example]], Any], sample: Sequence[Example]) -> dict[str, Any]:
+def measured_speed(work: Callable[[Sequence[Example]], Any], sample: Sequence[Example]) -> dict[str, Any]:
     """How fast `work` does rows: of a few, then of four times as many, until it takes long enough to tell."""
     rows = 4
     while True:

@@ -33,9 +33,7 @@ def facts_problem(small: bool = False) -> Problem:
     facts = read_facts()
 
     def of(side: Sequence[Example], split: str, *kinds: str) -> list[Example]:
-        return [
-            row for row in side if row.metadata["split"] == split and (not kinds or row.metadata["kind"] in kinds)
-        ]
+        return [row for row in side if row.metadata["split"] == split and (not kinds or row.metadata["kind"] in kinds)]
 
     stated = of(facts.queries, "test", "fact")[:FACT_QUERIES]
     tasks = of(facts.queries, "test", "task")[:TASK_QUERIES]

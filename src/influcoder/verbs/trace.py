@@ -1,0 +1,241 @@
+"""The verb `trace`: from a question to the training rows behind its answer, in one step.
+
+It draws a sample of the pool, takes its gradients, distils, indexes the whole pool, and asks. What it makes stays in
+the output folder (`influcoder.verbs.trace_folder`), so the next question needs one gradient and a search.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from influcoder.attribution.search import Hit, Hits
+from influcoder.data.examples import Example
+from influcoder.data.sampling import draw
+from influcoder.errors import ConfigError
+from influcoder.indexes.lance import open_index
+from influcoder.model.decoder import Decoder
+from influcoder.store.output_folder import Folder, local
+from influcoder.student.encoder_folder import load as load_encoder
+from influcoder.teachers.make import make_teacher
+from influcoder.teachers.settings import TeacherSettings
+from influcoder.verbs.distill import distill
+from influcoder.verbs.features import features
+from influcoder.verbs.index import index as index_pool
+from influcoder.verbs.opening import AnyDecoder, Rows, open_decoder, stream_rows
+from influcoder.verbs.plan import LARGEST_SAMPLE, TracePlan, duration, plan_trace
+from influcoder.verbs.questions import Question, one_question, read_questions
+from influcoder.verbs.search import search
+from influcoder.verbs.trace_folder import (
+    memorised_ids,
+    pool_fingerprint,
+    read_plan,
+    refuse_other,
+    write_answers,
+    write_plan,
+)
+
+TEACHER = "layer-cosine"
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What was asked, and the training rows that push towards the answer and away from it.
+
+    Attributes:
+        question: prompt and completion, and whether the completion is the model's own.
+        hits: rows for it, strongest first; their `trust` says how far the ranking is to be believed.
+        against: rows against it.
+        pool_as_queries: whether few questions were given, so that `trust` was measured on pool rows in their role.
+        memorised: ids among them that the model has memorised, whose gradients are mostly noise; known of the sample.
+        folder: where everything lies.
+    """
+
+    question: Question
+    hits: Hits
+    against: Hits
+    pool_as_queries: bool
+    memorised: frozenset[str]
+    folder: Path
+
+    @property
+    def answer(self) -> str:
+        """What the rows were searched for."""
+        return self.question.example.completion
+
+    def json(self) -> dict[str, Any]:
+        """The answer, ready for JSON. `tokens` and `certified` stand for what `search` does not tell yet."""
+        trust = self.hits.trust
+        return {
+            "id": self.question.example.id,
+            "prompt": self.question.example.prompt,
+            "answer": self.answer,
+            "generated": self.question.generated,
+            "hits": [_as_json(hit) for hit in self.hits],
+            "against": [_as_json(hit) for hit in self.against],
+            "expected_agreement": None if trust is None else dict(zip(("rho", "low", "high"), trust, strict=True)),
+            "certified": None,
+            "memorised": sorted(self.memorised),
+        }
+
+
+def _as_json(hit: Hit) -> dict[str, Any]:
+    return {"id": hit.example.id, "score": hit.score, "exact": hit.exact, "tokens": None}
+
+
+def trace(
+    decoder: AnyDecoder,
+    pool: Rows,
+    output_dir: str | Path,
+    *,
+    query: str | None = None,
+    completion: str | None = None,
+    queries: Rows | None = None,
+    like: Rows | None = None,
+    adapter: str | Path | None = None,
+    teacher: str = TEACHER,
+    max_length: int = 1024,
+    budget: float = 120,
+    sample: int | None = None,
+    k: int = 5,
+    verify: int = 0,
+    seed: int = 0,
+    overwrite: bool = False,
+    tell: Tell = lambda line: None,
+) -> list[Trace]:
+    """Find the training rows behind a model's answer, in one step.
+
+    The first call makes features, encoder and index in `output_dir`, in about the time of `budget`; an interrupted one
+    goes on where it was. Later calls with the same decoder and pool ask at once.
+
+    Args:
+        decoder: the model whose training is attributed: a Hugging Face folder, hub id or `Decoder`.
+        pool: its training rows: files, folders, globs or URLs; a list of rows or of `Example`s; or a `Dataset`.
+        output_dir: a new or empty folder, or one of an earlier call.
+        query: what the model is asked, as a user's turn.
+        completion: what it says; its own greedy answer when omitted.
+        queries: rows of questions and answers instead of `query`.
+        like: prompts similar to those that will be asked, which the encoder learns from as well; those without a
+            completion get the model's own.
+        adapter: a PEFT LoRA adapter of a decoder that is not loaded yet.
+        teacher: what influence is, by name, as `influcoder teachers` lists them.
+        max_length: tokens of an example that a decoder reads which is not loaded yet.
+        budget: seconds that the first call may take, about; it decides on sample and tier.
+        sample: pool rows whose gradients are taken, in place of as many as the budget allows.
+        k: how many rows to find on each side.
+        verify: how many of the best candidates real gradients re-score; 0 for none.
+        seed: of everything random.
+        overwrite: empty `output_dir` first.
+        tell: called with a line of text as the work goes on.
+
+    Returns:
+        A `Trace` for each question.
+
+    Raises:
+        ConfigError: no question, or two kinds of it; settings that do not go together.
+        DataError: a row cannot be used; or the model has no answer of its own.
+        StoreError: the folder holds something else.
+        StoreMismatch: the folder was made with another decoder, pool or teacher.
+
+    >>> import influcoder
+    >>> asked = {"query": "Two plus two?", "completion": "four", "k": 3}
+    >>> found = influcoder.trace("decoder", "pool.jsonl", "traced", **asked)[0]
+    >>> [hit.rank for hit in found.hits], found.hits.trust is not None
+    ([1, 2, 3], True)
+    """
+    if (query is None) == (queries is None) or (completion is not None and query is None):
+        raise ConfigError("what is asked? Give --query, with or without --completion, or rows with --queries.")
+    pool = list(pool) if isinstance(pool, Iterator) else pool
+    loaded = open_decoder(decoder, adapter, max_length)
+    given = [
+        place for one in (decoder, adapter, pool, queries, like) for place in (one if isinstance(one, list) else [one])
+    ]
+    inputs = tuple(path for place in given if isinstance(place, str | Path) for path in local(place))
+    with Folder(Path(output_dir), True, overwrite, inputs).claim() as path:
+        made = {
+            "decoder": loaded.fingerprint.decoder,
+            "tokenizer": loaded.fingerprint.tokenizer,
+            "max_length": loaded.max_length,
+            "pool": pool_fingerprint(pool),
+            "teacher": teacher,
+            "seed": seed,
+        }
+        refuse_other(path, made, sample)
+        asked = read_questions(loaded, queries, "queries") if queries is not None else []
+        asked += [] if query is None else [one_question(loaded, query, completion)]
+        if not (path / "index" / "metrics.json").exists():
+            more = [] if like is None else read_questions(loaded, like, "like")
+            questions = [
+                *(one.example for one in asked),
+                *(replace(one.example, id=f"like-{one.example.id}") for one in more),
+            ]
+            settings = TeacherSettings.named(teacher, seed=seed)
+            plan, learnt_from = _planned(path, made, loaded, pool, questions, settings, budget, sample, tell)
+            _make(path, plan, loaded, pool, learnt_from, settings, tell)
+        found = _ask(path, loaded, asked, k, verify)
+        write_answers(path, [one.example for one in asked], [one.json() for one in found])
+    return found
+
+
+def _planned(
+    path: Path,
+    made: Mapping[str, Any],
+    decoder: Decoder,
+    pool: Rows,
+    questions: Sequence[Example],
+    settings: TeacherSettings,
+    budget: float,
+    sample: int | None,
+    tell: Tell,
+) -> tuple[TracePlan, Sequence[Example]]:
+    """What is to be done, and the questions that the encoder learns from: of an earlier, interrupted call if any."""
+    if (found := read_plan(path)) is not None:
+        tell("Going on where an earlier run stopped.")
+        return found
+    drawn = draw(stream_rows(pool, "pool", decoder), sample or LARGEST_SAMPLE, settings.seed)
+    plan = plan_trace(make_teacher(decoder, settings), questions, drawn, budget, sample)
+    write_plan(path, made, plan, questions)
+    return plan, questions
+
+
+def _make(
+    path: Path,
+    plan: TracePlan,
+    decoder: Decoder,
+    pool: Rows,
+    questions: Sequence[Example],
+    settings: TeacherSettings,
+    tell: Tell,
+) -> None:
+    """Features, encoder and index; what an earlier call finished is kept."""
+    tell(
+        f"{plan.rows:,} pool rows: the gradients of {plan.sample:,} of them, then all of them read by the {plan.tier} "
+        f"tier. About {duration(plan.seconds)}."
+    )
+    reader = None if plan.tier == "static" else decoder
+    folder = Folder(path / "features", resume=True)
+    features(decoder, questions, pool, folder, settings, sample=plan.sample, reliable=False)
+    if not (path / "encoder" / "metrics.json").exists():
+        tell("Distilling.")
+        folder = Folder(path / "encoder", overwrite=True)
+        distill(path / "features", folder, recipe=plan.tier, decoder=reader, seed=settings.seed)
+    tell("Reading the pool.")
+    encoder = load_encoder(path / "encoder", decoder=reader)
+    index_pool(encoder, stream_rows(pool, "pool", decoder), Folder(path / "index", resume=True), decoder=reader)
+
+
+def _ask(path: Path, decoder: Decoder, asked: Sequence[Question], k: int, verify: int) -> list[Trace]:
+    """Both sides of every question. What else `search` can tell, of tokens or with a certificate, is asked for here."""
+    examples = [one.example for one in asked]
+    index = open_index(path / "index")
+    sides = [
+        search(index, examples, k=k, verify=verify, decoder=decoder, opponents=opponents) for opponents in (False, True)
+    ]
+    known = memorised_ids(path)
+    student = index.encoder.provenance.student
+    by_pool = student is not None and bool(student.pool_as_queries)
+    return [
+        Trace(question, hits, against, by_pool, known & {hit.example.id for hit in (*hits, *against)}, path)
+        for question, hits, against in zip(asked, *sides, strict=True)
+    ]
