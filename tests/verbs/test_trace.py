@@ -10,6 +10,7 @@ from helpers.tiny import save_decoder, tiny_model
 from influcoder.data.sampling import Drawn
 from influcoder.errors import ConfigError, DataError, StoreError, StoreMismatch
 from influcoder.model.decoder import Decoder
+from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.verbs import trace as verb
@@ -66,6 +67,24 @@ def test_second_question_makes_nothing(first, work, decoder, monkeypatch):
     assert len(found[0].hits) == len(found[0].against) == 2
     assert contents(work / "made" / "encoder") == before
     assert [one.row for one in found[0].hits] != [one.row for one in first[0].hits[:2]]
+
+
+def test_gradient_of_a_question_is_taken_once_for_both_sides(first, work, decoder, monkeypatch):
+    taken = []
+    features = GradientTeacher.features
+
+    def counted(self, examples, role, *more):
+        taken.append((role, len(examples)))
+        return features(self, examples, role, *more)
+
+    monkeypatch.setattr(GradientTeacher, "features", counted)
+    trace(decoder, work / "pool.jsonl", work / "made", **QUESTION, k=2)
+    assert taken.count(("query", 1)) == 1
+    taken.clear()
+    trace(decoder, work / "pool.jsonl", work / "made", **QUESTION, k=2, verify=5, certify=20)
+    rows = [count for role, count in taken if role == "pool"]
+    assert len(rows) == 1
+    assert rows[0] <= 5 + 5 + 20 + 5  # the same random rows for both sides, but for those of the shortlists
 
 
 def test_questions_of_a_file_and_the_models_own_answers(first, work, decoder):
