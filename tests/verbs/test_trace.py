@@ -1,5 +1,7 @@
 """One command from a question to its rows: what it makes, keeps, refuses, and goes on with."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import orjson
 import pytest
@@ -166,22 +168,25 @@ def test_prompts_like_those_to_be_asked_are_learnt_from(work, decoder, tmp_path)
 # What the budget allows
 
 
-def chosen(decoder, monkeypatch, speeds, budget, rows=2000):
+def chosen(decoder, monkeypatch, speeds, budget, rows=2000, probing=0.0):
     """The plan where `speeds` gives the rows a second of gradients, the short and the forward tier."""
     measured = iter(speeds)
     monkeypatch.setattr(
         "influcoder.verbs.plan.measured_speed",
         lambda *_: {"rows": 1, "seconds": 1 / (speed := next(measured)), "rows_per_second": speed},
     )
+    times = iter([0.0])
+    monkeypatch.setattr("influcoder.verbs.plan.time", SimpleNamespace(perf_counter=lambda: next(times, probing)))
     teacher = make_teacher(decoder, TeacherSettings(rank=4, width=512))
     plan = plan_trace(teacher, sentences(1, 0, "q"), Drawn(sentences(min(rows, 1000), 1, "p"), rows), budget)
     return plan.tier, plan.sample
 
 
 def test_best_tier_that_fits_and_the_largest_sample_beside_it(decoder, monkeypatch):
-    assert chosen(decoder, monkeypatch, [20, 50], 120) == ("short", (96 - 40) / (1 / 20 + 2 / 50) // 1)
+    assert chosen(decoder, monkeypatch, [20, 50], 120) == ("short", (88 - 40) / (1 / 20 + 2 / 50) // 1)
     assert chosen(decoder, monkeypatch, [20, 50], 10_000) == ("short", 1000)
-    assert chosen(decoder, monkeypatch, [20, 25, 60], 120) == ("forward", (96 - 2000 / 60) / (1 / 20 + 2 / 60) // 1)
+    assert chosen(decoder, monkeypatch, [20, 25, 60], 120) == ("forward", (88 - 2000 / 60) / (1 / 20 + 2 / 60) // 1)
+    assert chosen(decoder, monkeypatch, [20, 50], 120, probing=10) == ("short", (79 - 40) / (1 / 20 + 2 / 50) // 1)
     assert chosen(decoder, monkeypatch, [20, 25, 60], 120, rows=10**6) == ("static", 1000)
     assert chosen(decoder, monkeypatch, [1, 2, 3], 60) == ("static", 200)
     assert chosen(decoder, monkeypatch, [20, 50], 120, rows=30) == ("short", 30)
