@@ -188,7 +188,7 @@ def test_best_tier_that_fits_and_the_largest_sample_beside_it(decoder, monkeypat
     assert chosen(decoder, monkeypatch, [20, 25, 60], 120) == ("forward", (88 - 2000 / 60) / (1 / 20 + 2 / 60) // 1)
     assert chosen(decoder, monkeypatch, [20, 50], 120, probing=10) == ("short", (79 - 40) / (1 / 20 + 2 / 50) // 1)
     assert chosen(decoder, monkeypatch, [20, 25, 60], 120, rows=10**6) == ("static", 1000)
-    assert chosen(decoder, monkeypatch, [1, 2, 3], 60) == ("static", 200)
+    assert chosen(decoder, monkeypatch, [1, 2, 3], 60) == ("static", 100)
     assert chosen(decoder, monkeypatch, [20, 50], 120, rows=30) == ("short", 30)
 
 

@@ -39,8 +39,8 @@ TRAINING_PROBE = 256
 ENOUGH_S = 2.0
 """a probe of this many seconds is long enough"""
 Tier = Literal["static", "forward", "short"]
-LARGEST_SAMPLE, SMALLEST_SAMPLE = 1000, 200
-"""pool rows whose gradients `trace` takes: more would help little, and fewer a better tier no more"""
+LARGEST_SAMPLE, SMALLEST_SAMPLE = 1000, 100
+"""pool rows whose gradients `trace` takes: more would help little, and with fewer a better tier is not tried"""
 SPENT = 0.9
 """of the budget of `trace`: what is left is for loading, and for what the probe did not see"""
 DISTILLING_S = 20.0
