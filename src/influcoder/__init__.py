@@ -12,7 +12,7 @@ from influcoder.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from influcoder.api import distill, evaluate, features, index
-    from influcoder.attribution.search import Hit, Hits
+    from influcoder.attribution.hits import Hit, Hits
     from influcoder.attribution.selection import Selection
     from influcoder.data.examples import Example
     from influcoder.data.reading import read_examples
@@ -35,8 +35,8 @@ _HOMES = {
     "Decoder": "model.decoder",
     "Example": "data.examples",
     "FeaturesFolder": "student.features_folder",
-    "Hit": "attribution.search",
-    "Hits": "attribution.search",
+    "Hit": "attribution.hits",
+    "Hits": "attribution.hits",
     "Index": "indexes.index",
     "InflucoderError": "errors",
     "InfluenceEncoder": "student.encoder",

@@ -5,7 +5,9 @@ import pytest
 
 from helpers.sentences import sentences
 from helpers.tiny import tiny_decoder
-from influcoder.attribution.search import Hit, Rechecked, search
+from influcoder.attribution.hits import Hit
+from influcoder.attribution.recheck import Recheck
+from influcoder.attribution.search import Rechecked, search, search_both_sides
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError
 from influcoder.indexes.index import Index
@@ -63,6 +65,31 @@ def untouched_teacher(monkeypatch):
 
 def rows_of(hits):
     return [[hit.row for hit in each] for each in hits]
+
+
+@pytest.mark.parametrize(
+    "recheck", [{}, {"verify": 6}, {"verify": 6, "certify": 9}, {"verify": 6, "certify": 9, "tokens": True}]
+)
+def test_both_sides_are_those_of_two_searches(index, teacher, queries, recheck):
+    both = search_both_sides(index, queries, k=4, recheck=Recheck(**recheck), teacher=teacher)
+    for hits, opponents in zip(both, (False, True), strict=True):
+        alone = search(index, queries, k=4, opponents=opponents, teacher=teacher, **recheck)
+        assert rows_of(hits) == rows_of(alone)
+        for mine, other in zip(hits, alone, strict=True):
+            assert (mine.query, mine.trust) == (other.query, other.trust)
+            assert (mine.certified is None) == ("certify" not in recheck)
+            for hit, same in zip(mine, other, strict=True):
+                assert hit.exact == pytest.approx(same.exact, abs=1e-5)
+                for name in ("tokens", "answer_tokens"):
+                    here, there = getattr(hit, name), getattr(same, name)
+                    assert (here is None) == (there is None) == ("tokens" not in recheck)
+                    shares = [[share for _, share in one or ()] for one in (here, there)]
+                    assert shares[0] == pytest.approx(shares[1], abs=1e-5)
+            if mine.certified is not None:
+                assert (mine.certified.sampled, mine.certified.above) == (
+                    other.certified.sampled,
+                    other.certified.above,
+                )
 
 
 @pytest.mark.parametrize("opponents", [False, True])

@@ -20,6 +20,7 @@ from helpers.folders import contents
 from helpers.sentences import WORDS, as_rows, sentences, write_jsonl
 from helpers.tiny import save_decoder, tiny_model
 from influcoder import __version__, cli
+from influcoder.attribution.hits import Hit, Hits
 from influcoder.cli.flags import share
 from influcoder.cli.output import words_of, write_config
 from influcoder.errors import ConfigError, StoreError
@@ -534,8 +535,8 @@ def printed(monkeypatch, show, *arguments):
 def test_rows_are_printed_harmlessly(monkeypatch):
     example = sentences(1, 0, "a")[0]
     hostile = type(example)("h", f"[red]{HOSTILE}[/red]", "[/nonsense] [link=x]" + WORDS[0])
-    hit = tables.Hit(1, 0, 0.25, -0.5, hostile)
-    out = printed(monkeypatch, tables.print_hits, [hostile], [tables.Hits([hit])], True)
+    hit = Hit(1, 0, 0.25, -0.5, hostile)
+    out = printed(monkeypatch, tables.print_hits, [hostile], [Hits([hit])], True)
     assert "Rows that push away from" in out
     assert "[/nonsense] [link=x]" in out  # rich's markup is text here
     assert "+0.250" in out
@@ -546,14 +547,14 @@ def test_rows_are_printed_harmlessly(monkeypatch):
 def test_long_texts_are_cut(monkeypatch):
     example = sentences(1, 0, "a")[0]
     long = type(example)("h", "word " * 100, "y" * 500)
-    out = printed(monkeypatch, tables.print_hits, [long], [tables.Hits([tables.Hit(1, 0, 0.25, None, long)])], False)
+    out = printed(monkeypatch, tables.print_hits, [long], [Hits([Hit(1, 0, 0.25, None, long)])], False)
     assert "..." in out
     assert "y" * 101 not in out
 
 
 def test_hits_as_json_hold_whole_texts():
     example = sentences(1, 0, "a")[0]
-    found = tables.hits_as_json([example], [tables.Hits([tables.Hit(1, 7, 0.25, None, example)], (0.5, 0.25, 0.75))])
+    found = tables.hits_as_json([example], [Hits([Hit(1, 7, 0.25, None, example)], (0.5, 0.25, 0.75))])
     assert found[0]["expected_agreement"] == {"rho": 0.5, "low": 0.25, "high": 0.75}
     assert found[0]["hits"] == [
         {

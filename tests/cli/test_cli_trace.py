@@ -8,7 +8,7 @@ import pytest
 
 from helpers.commands import refused, without_bars
 from helpers.sentences import as_rows, sentences, write_jsonl
-from helpers.tiny import save_decoder
+from helpers.tiny import save_adapter, save_decoder
 from influcoder import cli
 from influcoder.cli.trace import seconds
 from influcoder.data.reading import read_examples
@@ -48,10 +48,11 @@ def test_answer_and_rows_come_first_and_commands_last(made, work):
     status, out, err = made
     assert status == 0, err
     lines = out.splitlines()
+    assert "exact" not in out.partition("Go on:")[0]
     assert lines[1:3] == ["Asked: What is the capital of France?", "Answer: Paris"]
-    assert lines.index("Rows that push towards it") < lines.index("Rows that push away from it")
-    assert sum(line.startswith("  1. ") for line in lines) == 2
-    assert any("expected agreement with exact gradients ρ" in line for line in lines)
+    assert lines.index("Rows that push towards it:") < lines.index("Rows that push away from it:")
+    assert sum(line.startswith("│ 1 ") for line in lines) == 2
+    assert sum("Expected agreement of the encoder's ranking" in line for line in lines) == 1
     assert "This was measured on pool rows in the role of questions: few questions were given." in lines
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("  influcoder ")]
     assert [words[1] for words in commands] == ["search", "select", "prove"]
@@ -60,10 +61,52 @@ def test_answer_and_rows_come_first_and_commands_last(made, work):
 
 def test_commands_that_go_on_run(made, call):
     lines = [line for line in made[1].splitlines() if line.startswith("  influcoder ")]
-    for line in lines[:2]:
-        status, _, err = call(*shlex.split(line, comments=True)[1:])
+    for line, fewer in zip(lines, ([], [], ["--seeds", "1", "--epochs", "1"]), strict=True):
+        status, _, err = call(*shlex.split(line, comments=True)[1:], *fewer)
         assert status == 0, err
-    call("trace", *MODEL, *ANSWERED, "--overwrite")  # without the selection
+    call("trace", *MODEL, *ANSWERED, "--overwrite")  # without selection and proof
+
+
+def test_commands_of_an_adapter_name_its_base_and_run(work, call, tmp_path, tokenizer):
+    adapter = save_adapter(tmp_path / "adapter", "llama")
+    config = orjson.loads((adapter / "adapter_config.json").read_bytes())
+    config["base_model_name_or_path"] = str(work / "decoder")
+    (adapter / "adapter_config.json").write_bytes(orjson.dumps(config))
+    words = ["--decoder", "decoder", "--adapter", adapter, "--pool", "pool.jsonl", "--output-dir", tmp_path / "made"]
+    status, out, err = call("trace", *words, "--sample", "40", *ANSWERED, "-k", "2")
+    assert status == 0, err
+    for line, fewer in zip(
+        [line for line in out.splitlines() if line.startswith("  influcoder ")],
+        ([], [], ["--seeds", "1", "--epochs", "1"]),
+        strict=True,
+    ):
+        status, _, err = call(*shlex.split(line, comments=True)[1:], *fewer)
+        assert status == 0, err
+    assert "if decoder was trained on it" not in out
+
+
+def test_tokens_and_certificates_of_both_sides(made, call):
+    rechecked = ["--verify", "6", "--certify", "30", "--tokens", "-k", "2"]
+    status, out, err = call("trace", *MODEL, *ANSWERED, *rechecked, "--json")
+    assert status == 0, err
+    found = orjson.loads(out)
+    for hit in (*found["hits"], *found["against"]):
+        assert "".join(piece for piece, _ in hit["tokens"]) == hit["completion"]
+        for name in ("tokens", "answer_tokens"):
+            assert sum(share for _, share in hit[name]) == pytest.approx(hit["exact"], rel=0.02, abs=1e-3)
+    for name in ("certified", "certified_against"):
+        assert (found[name]["sampled"], found[name]["others"]) == (30, 74)
+    out = " ".join(call("trace", *MODEL, *ANSWERED, *rechecked)[1].split())
+    assert out.count("tokens: ") == out.count(" answer: ") == 4
+    assert "of the other rows (of 74) score above the 2nd found" in out
+    assert "of the other rows (of 74) score below the 2nd found" in out
+
+
+def test_folder_is_asked_again_by_its_config(made, work, call):
+    for resume in ([], ["--resume"]):
+        status, out, err = call("run", work / "made" / "config.toml", *resume)
+        assert status == 0, err
+        assert out.partition("Go on:")[0] == made[1].partition("Go on:")[0]
 
 
 def test_json_of_one_question_and_of_several(made, call):
@@ -73,10 +116,10 @@ def test_json_of_one_question_and_of_several(made, call):
     decoder = Decoder.load("decoder")
     assert found["generated"]
     assert found["answer"] == decoder.answer(read_examples([{"question": ASKED[1], "answer": "?"}])[0], 64)
-    assert [set(hit) for hit in found["hits"]] == [{"id", "score", "exact", "tokens"}] * 2
+    assert [set(hit) for hit in found["hits"]] == [{"rank", "id", "score", "exact", "prompt", "completion"}] * 2
     assert found["hits"][0]["exact"] >= found["hits"][1]["exact"]
     assert set(found["expected_agreement"]) == {"rho", "low", "high"}
-    assert found["certified"] is None
+    assert (found["certified"], found["certified_against"]) == (None, None)
     status, out, err = call("trace", *MODEL, "--queries", "queries.jsonl", "--json")
     assert [(one["id"], one["generated"]) for one in orjson.loads(out)] == [("a", True), ("b0", False)]
 
@@ -88,6 +131,10 @@ def test_own_answer_is_said_to_be_the_models(made, call):
 
 def test_refusals(call, tmp_path):
     refused(call("trace", *MODEL), "what is asked?", "--query")
+    nothing = ["--decoder", "nowhere", "--pool", "nowhere.jsonl", "--output-dir", tmp_path / "none"]
+    refused(call("trace", *nothing, *ASKED, "-k", "5", "--verify", "4"), "verify is 4, expected at least k = 5")
+    refused(call("trace", *nothing, *ASKED, "--tokens"), "--tokens", "give --verify N")
+    assert not (tmp_path / "none").exists()
     refused(call("trace", *MODEL, *ASKED, "--budget", "soon"), "--budget is 'soon'", "30m")
     (tmp_path / "pool.jsonl").write_bytes(Path("pool.jsonl").read_bytes())
     files = ["--decoder", "decoder", "--pool", tmp_path / "pool.jsonl", "--output-dir", tmp_path, "--overwrite"]

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from influcoder.attribution.certified import Certified
-from influcoder.attribution.search import Hit, Hits
+from influcoder.attribution.hits import Hit, Hits
 from influcoder.data.examples import Example
 from influcoder.report import console as shown
 from influcoder.report.console import certified_sentence, hits_as_json, print_hits

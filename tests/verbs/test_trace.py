@@ -1,5 +1,7 @@
 """One command from a question to its rows: what it makes, keeps, refuses, and goes on with."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import orjson
 import pytest
@@ -10,6 +12,7 @@ from helpers.tiny import save_decoder, tiny_model
 from influcoder.data.sampling import Drawn
 from influcoder.errors import ConfigError, DataError, StoreError, StoreMismatch
 from influcoder.model.decoder import Decoder
+from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.verbs import trace as verb
@@ -66,6 +69,24 @@ def test_second_question_makes_nothing(first, work, decoder, monkeypatch):
     assert len(found[0].hits) == len(found[0].against) == 2
     assert contents(work / "made" / "encoder") == before
     assert [one.row for one in found[0].hits] != [one.row for one in first[0].hits[:2]]
+
+
+def test_gradient_of_a_question_is_taken_once_for_both_sides(first, work, decoder, monkeypatch):
+    taken = []
+    features = GradientTeacher.features
+
+    def counted(self, examples, role, *more):
+        taken.append((role, len(examples)))
+        return features(self, examples, role, *more)
+
+    monkeypatch.setattr(GradientTeacher, "features", counted)
+    trace(decoder, work / "pool.jsonl", work / "made", **QUESTION, k=2)
+    assert taken.count(("query", 1)) == 1
+    taken.clear()
+    trace(decoder, work / "pool.jsonl", work / "made", **QUESTION, k=2, verify=5, certify=20)
+    rows = [count for role, count in taken if role == "pool"]
+    assert len(rows) == 1
+    assert rows[0] <= 5 + 5 + 20 + 5  # the same random rows for both sides, but for those of the shortlists
 
 
 def test_questions_of_a_file_and_the_models_own_answers(first, work, decoder):
@@ -147,24 +168,27 @@ def test_prompts_like_those_to_be_asked_are_learnt_from(work, decoder, tmp_path)
 # What the budget allows
 
 
-def chosen(decoder, monkeypatch, speeds, budget, rows=2000):
+def chosen(decoder, monkeypatch, speeds, budget, rows=2000, probing=0.0):
     """The plan where `speeds` gives the rows a second of gradients, the short and the forward tier."""
     measured = iter(speeds)
     monkeypatch.setattr(
         "influcoder.verbs.plan.measured_speed",
         lambda *_: {"rows": 1, "seconds": 1 / (speed := next(measured)), "rows_per_second": speed},
     )
+    times = iter([0.0])
+    monkeypatch.setattr("influcoder.verbs.plan.time", SimpleNamespace(perf_counter=lambda: next(times, probing)))
     teacher = make_teacher(decoder, TeacherSettings(rank=4, width=512))
     plan = plan_trace(teacher, sentences(1, 0, "q"), Drawn(sentences(min(rows, 1000), 1, "p"), rows), budget)
     return plan.tier, plan.sample
 
 
 def test_best_tier_that_fits_and_the_largest_sample_beside_it(decoder, monkeypatch):
-    assert chosen(decoder, monkeypatch, [20, 50], 120) == ("short", (96 - 40) / (1 / 20 + 2 / 50) // 1)
+    assert chosen(decoder, monkeypatch, [20, 50], 120) == ("short", (88 - 40) / (1 / 20 + 2 / 50) // 1)
     assert chosen(decoder, monkeypatch, [20, 50], 10_000) == ("short", 1000)
-    assert chosen(decoder, monkeypatch, [20, 25, 60], 120) == ("forward", (96 - 2000 / 60) / (1 / 20 + 2 / 60) // 1)
+    assert chosen(decoder, monkeypatch, [20, 25, 60], 120) == ("forward", (88 - 2000 / 60) / (1 / 20 + 2 / 60) // 1)
+    assert chosen(decoder, monkeypatch, [20, 50], 120, probing=10) == ("short", (79 - 40) / (1 / 20 + 2 / 50) // 1)
     assert chosen(decoder, monkeypatch, [20, 25, 60], 120, rows=10**6) == ("static", 1000)
-    assert chosen(decoder, monkeypatch, [1, 2, 3], 60) == ("static", 200)
+    assert chosen(decoder, monkeypatch, [1, 2, 3], 60) == ("static", 100)
     assert chosen(decoder, monkeypatch, [20, 50], 120, rows=30) == ("short", 30)
 
 

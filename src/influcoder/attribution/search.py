@@ -6,7 +6,7 @@ token by token (`influcoder.attribution.tokens`), and a random sample of the res
 (`influcoder.attribution.certified`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influcoder.attribution.certified import Certified, draw_others
-from influcoder.attribution.tokens import TokenShares, token_shares
+from influcoder.attribution.hits import Hit, Hits
+from influcoder.attribution.recheck import Recheck
+from influcoder.attribution.tokens import token_shares
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
 from influcoder.indexes.scan import Found
 from influcoder.maths.arrays import Floats
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.teachers.settings import refuse_no_token_shares
 from influcoder.teachers.teacher import Teacher
 
 
@@ -47,54 +48,6 @@ class Searchable(Protocol):
     def example(self, row: int) -> Example:
         """The pool example of a row."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A pool example and how strongly it acts on the query.
-
-    Attributes:
-        rank: 1 is the strongest.
-        row: its place in the index.
-        score: the encoder's estimate; above 0 raises the likelihood of the completion, below lowers it.
-        exact: the teacher's influence where it was re-checked.
-        example: the pool example.
-        tokens: with `tokens`, the texts of its completion's tokens and the share that each has of `exact`.
-        answer_tokens: the same of the query's completion: which of its tokens the row makes more likely, above 0, or
-            less.
-    """
-
-    rank: int
-    row: int
-    score: float
-    exact: float | None
-    example: Example
-    tokens: TokenShares | None = None
-    answer_tokens: TokenShares | None = None
-
-
-class Hits(list[Hit]):
-    """The pool examples of one query, strongest first.
-
-    Attributes:
-        trust: the per-query Spearman ρ with the teacher that the encoder's ranking is expected to have, and the ends of
-            the band that holds about four of five queries like it (`influcoder.student.trust`); None where it was not
-            measured.
-        query: what was asked.
-        certified: with `certify`, how many rows that were not re-checked can score above the last one here.
-    """
-
-    def __init__(
-        self,
-        hits: Iterable[Hit],
-        trust: tuple[float, float, float] | None = None,
-        query: Example | None = None,
-        certified: Certified | None = None,
-    ) -> None:
-        super().__init__(hits)
-        self.trust = trust
-        self.query = query
-        self.certified = certified
 
 
 def search(
@@ -127,48 +80,76 @@ def search(
     """
     if where and approximate:
         raise ConfigError("--where scores the rows that it leaves, one by one: leave --approximate out.")
-    _refuse_no_recheck(k, verify, certify, tokens, teacher)
+    recheck = Recheck(verify, certify, tokens)
+    return _search(index, queries, (opponents,), k, recheck, teacher, where=where, approximate=approximate)[0]
+
+
+def search_both_sides(
+    index: Searchable,
+    queries: Sequence[Example],
+    *,
+    k: int = 10,
+    recheck: Recheck = Recheck(),  # noqa: B008 - frozen
+    teacher: Teacher | None = None,
+) -> tuple[list[Hits], list[Hits]]:
+    """Proponents and opponents of each query, as two calls of `search` find them; no gradient is taken twice.
+
+    Raises:
+        ConfigError: as of `search`.
+    """
+    proponents, opponents = _search(index, queries, (False, True), k, recheck, teacher)
+    return proponents, opponents
+
+
+def _search(
+    index: Searchable,
+    queries: Sequence[Example],
+    sides: Sequence[bool],
+    k: int,
+    recheck: Recheck,
+    teacher: Teacher | None,
+    *,
+    where: str | None = None,
+    approximate: bool = False,
+) -> list[list[Hits]]:
+    """The hits of each query on each side, of opponents where it is True."""
+    recheck.refuse_impossible(k, None if teacher is None else teacher.settings)
     features = None if teacher is None else teacher.features(queries, "query").refuse_rejected(queries).vectors
     vectors = query_vectors(index, queries, features)
-    if approximate:
-        found = index.search_approximately(vectors, max(k, verify), opponents=opponents)
-    else:
-        found = index.search(vectors, max(k, verify), opponents=opponents, where=where)
+    count = max(k, recheck.verify)
+    found = [
+        index.search_approximately(vectors, count, opponents=opponents)
+        if approximate
+        else index.search(vectors, count, opponents=opponents, where=where)
+        for opponents in sides
+    ]
     trust = _trust(index.encoder, vectors, features)
-    if not verify or teacher is None or features is None:
+    if not recheck.verify or teacher is None or features is None:
         return [
-            Hits(_hits(index, found.rows[i], found.scores[i], None, k, opponents), *known)
-            for i, known in enumerate(zip(trust, queries, strict=True))
+            [
+                Hits(_hits(index, rows, scores, None, k, opponents), expected, query)
+                for rows, scores, expected, query in zip(side.rows, side.scores, trust, queries, strict=True)
+            ]
+            for opponents, side in zip(sides, found, strict=True)
         ]
-    pool = _rows(index, vectors, where) if certify else np.empty(0, np.int64)
-    others = draw_others(pool, list(found.rows), certify)
-    rechecked = Rechecked.of(index, teacher, np.concatenate([found.rows.ravel(), *others]))
-    answers = []
-    for i, query in enumerate(queries):
-        exact = rechecked.scores(features[i], found.rows[i])
-        hits = Hits(_hits(index, found.rows[i], found.scores[i], exact, k, opponents), trust[i], query)
-        if certify and hits:
-            last, rest = hits[-1].exact or 0.0, len(pool) - len(found.rows[i])
-            scores = rechecked.scores(features[i], others[i])
-            hits.certified = Certified.of(scores, last, rest, opponents=opponents)
-        answers.append(hits)
-    if tokens:
+    pool = _rows(index, vectors, where) if recheck.certify else np.empty(0, np.int64)
+    others = [draw_others(pool, list(side.rows), recheck.certify) for side in found]
+    wanted = [rows for side, drawn in zip(found, others, strict=True) for rows in (side.rows.ravel(), *drawn)]
+    rechecked = Rechecked.of(index, teacher, np.concatenate(wanted))
+    answers: list[list[Hits]] = []
+    for opponents, side, drawn in zip(sides, found, others, strict=True):
+        answers.append([])
+        for i, query in enumerate(queries):
+            exact = rechecked.scores(features[i], side.rows[i])
+            hits = Hits(_hits(index, side.rows[i], side.scores[i], exact, k, opponents), trust[i], query)
+            if recheck.certify and hits:
+                last, rest = hits[-1].exact or 0.0, len(pool) - len(side.rows[i])
+                scores = rechecked.scores(features[i], drawn[i])
+                hits.certified = Certified.of(scores, last, rest, opponents=opponents)
+            answers[-1].append(hits)
+    if recheck.tokens:
         _tell_tokens(answers, teacher, queries, features, rechecked)
     return answers
-
-
-def _refuse_no_recheck(k: int, verify: int, certify: int, tokens: bool, teacher: Teacher | None) -> None:
-    if (certify or tokens) and not verify:
-        what = "--tokens tells the tokens of rows" if tokens else "--certify bounds what is missed by a list of rows"
-        raise ConfigError(f"{what} that real gradients re-check: give --verify N and --decoder as well.")
-    if verify and teacher is None:
-        raise ConfigError("verify needs the decoder whose gradients re-check the shortlist: give --decoder.")
-    if verify and verify < k:
-        raise ConfigError(f"verify is {verify}, expected at least k = {k} candidates.")
-    if certify < 0:
-        raise ConfigError(f"certify is {certify}, expected at least 1 row, or 0 for none.")
-    if tokens and teacher is not None:
-        refuse_no_token_shares(teacher.settings)
 
 
 def _rows(index: Searchable, queries: Floats, where: str | None) -> NDArray[np.int64]:
@@ -224,13 +205,19 @@ class Rechecked:
 
 
 def _tell_tokens(
-    answers: Sequence[Hits], teacher: Teacher, queries: Sequence[Example], features: Floats, rechecked: Rechecked
+    sides: Sequence[Sequence[Hits]],
+    teacher: Teacher,
+    queries: Sequence[Example],
+    features: Floats,
+    rechecked: Rechecked,
 ) -> None:
     """Give every hit the shares of its tokens and of its query's; both of an example's gradients are taken once."""
+    answers = [list(of_query) for of_query in zip(*sides, strict=True)]
+    found = [[hit for hits in of_query for hit in hits] for of_query in answers]
     asked: dict[int, list[int]] = {}
     examples: dict[int, Example] = {}
-    for number, hits in enumerate(answers):
-        for hit in hits:
+    for number, of_query in enumerate(found):
+        for hit in of_query:
             asked.setdefault(hit.row, []).append(number)
             examples[hit.row] = hit.example
     of_rows = token_shares(teacher, list(examples.values()), "pool", [features[numbers] for numbers in asked.values()])
@@ -239,13 +226,12 @@ def _tell_tokens(
         for (row, numbers), of_row in zip(asked.items(), of_rows, strict=True)
         for number, shares in zip(numbers, of_row, strict=True)
     }
-    of_hits = [rechecked.features_of([hit.row for hit in hits]) for hits in answers]
+    of_hits = [rechecked.features_of([hit.row for hit in of_query]) for of_query in found]
     of_answers = token_shares(teacher, queries, "query", of_hits)
-    for number, (hits, of_answer) in enumerate(zip(answers, of_answers, strict=True)):
-        hits[:] = [
-            replace(hit, tokens=told[hit.row, number], answer_tokens=shares)
-            for hit, shares in zip(hits, of_answer, strict=True)
-        ]
+    for number, of_answer in enumerate(of_answers):
+        shares = iter(of_answer)
+        for hits in answers[number]:
+            hits[:] = [replace(hit, tokens=told[hit.row, number], answer_tokens=next(shares)) for hit in hits]
 
 
 def _hits(

@@ -22,6 +22,9 @@ from influcoder.errors import ConfigError, InflucoderError
 from influcoder.model import remote_code
 from influcoder.version import __version__
 
+GOES_ON_BY_ITSELF = "trace"
+"""the verb that needs no --resume"""
+
 app = cyclopts.App(
     name="influcoder",
     help="Which training examples push a language model towards an output, and which push it away.",
@@ -71,7 +74,8 @@ def run(config: Path, *, resume: Flag = False, overwrite: Flag = False, trust: T
         raise ConfigError(
             f"{config}: not the config of a run ({error!r}); expected the config.toml of an output folder."
         ) from error
-    app(words + ["--resume"] * resume + ["--overwrite"] * overwrite)
+    resumes = resume and words[0] != GOES_ON_BY_ITSELF
+    app(words + ["--resume"] * resumes + ["--overwrite"] * overwrite)
 
 
 def main() -> None:
@@ -106,7 +110,7 @@ def how_to_go_on(words: list[str]) -> str:
     """How to go on with a command that was stopped."""
     verb = app.parse_commands(words)[1][-1]
     flags = {name for one in verb.assemble_argument_collection() for name in one.names} if verb.default_command else ()
-    if verb.name == ("trace",):  # goes on by itself
+    if verb.name == (GOES_ON_BY_ITSELF,):
         return f"Go on where it was with: {shlex.join(['influcoder', *words])}"
     kept = [word for word in words if word not in ("--resume", "--overwrite")]
     if "--resume" in flags:

@@ -2,16 +2,16 @@
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from influcoder.cli.flags import NO_TRUST, Files, Output, Seed, Trust
+from influcoder.cli.flags import NO_TRUST, Files, Flag, Output, Seed, Trust
 from influcoder.cli.output import print_json, write_config
 from influcoder.errors import ConfigError
 
 if TYPE_CHECKING:
-    from influcoder.attribution.search import Hits
     from influcoder.verbs.trace import Trace
 
 
@@ -32,6 +32,8 @@ def trace(
     sample: int | None = None,
     k: Annotated[int, Parameter(name=["-k", "--k"])] = 5,
     verify: int = 0,
+    certify: int = 0,
+    tokens: Flag = False,
     seed: Seed = 0,
 ) -> None:
     """Ask why a model says something: the training rows behind its answer, in one step.
@@ -53,6 +55,8 @@ def trace(
         sample: pool rows whose gradients are taken, in place of as many as the budget allows
         k: how many rows to show on each side
         verify: how many candidates the decoder's real gradients re-score
+        certify: how many random rows of the others they score too, to bound what was missed
+        tokens: light the tokens of each row, and of the answer, that carry the re-checked score
     """
     arguments = dict(locals())
     import sys
@@ -74,6 +78,8 @@ def trace(
         sample=sample,
         k=k,
         verify=verify,
+        certify=certify,
+        tokens=tokens,
         seed=seed,
         overwrite=output.overwrite,
         tell=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
@@ -83,59 +89,51 @@ def trace(
         answers = [one.json() for one in found]
         print_json(answers if queries else answers[0])
     else:
-        print("\n".join(in_words(found, decoder)))  # noqa: T201
+        print_traces(found)
+        print("\n".join(commands(output.output_dir, decoder, adapter, trust)))  # noqa: T201
 
 
-def in_words(found: "Sequence[Trace]", decoder: str) -> list[str]:
-    """The answers as lines of text, and the commands that go on from there."""
-    lines: list[str] = []
+def print_traces(found: "Sequence[Trace]") -> None:
+    """The answers with the rows of both sides, as `search` prints them."""
+    from influcoder.report.console import print_both_sides
+
     for one in found:
-        whose = "The model's own answer" if one.question.generated else "Answer"
-        lines += [f"\nAsked: {_line(one.question.example.prompt, 200)}", f"{whose}: {_line(one.answer, 200)}"]
-        lines += ["\nRows that push towards it", *_rows(one.hits)]
-        lines += ["\nRows that push away from it", *_rows(one.against)]
+        print_both_sides(one.question.example, one.hits, one.against, answered=one.question.generated)
         if one.memorised:
             shown = len({hit.example.id for hit in (*one.hits, *one.against)})
-            lines.append(
-                f"\n{len(one.memorised)} of the {shown} rows shown are memorised, so their gradients are mostly noise. "
+            print(  # noqa: T201
+                f"{len(one.memorised)} of the {shown} rows shown are memorised, so their gradients are mostly noise. "
                 "Take gradients from an earlier checkpoint."
             )
-        if one.hits.trust is not None:
-            rho, low, high = one.hits.trust
-            band = f" (four of five such questions: {low:.2f} to {high:.2f})" if high - low < 1.5 else ""
-            lines.append(f"\nHow far to trust it: expected agreement with exact gradients ρ {rho:.2f}{band}.")
     if found and found[0].pool_as_queries:
-        lines.append("This was measured on pool rows in the role of questions: few questions were given.")
-    return lines + _commands(found, decoder)
+        print("This was measured on pool rows in the role of questions: few questions were given.")  # noqa: T201
 
 
-def _rows(hits: "Hits") -> list[str]:
-    return [
-        f"{hit.rank:>3}. {hit.score if hit.exact is None else hit.exact:+.3f}  {_line(hit.example.id, 24)}  "
-        f"{_line(hit.example.prompt, 60)} → {_line(hit.example.completion, 60)}"
-        for hit in hits
-    ]
+def commands(folder: Path, decoder: str, adapter: str | None, trust: Trust = NO_TRUST) -> list[str]:
+    """The commands that go on from a folder of `trace`, as lines of text."""
+    from influcoder.extras import is_installed
 
-
-def _commands(found: "Sequence[Trace]", decoder: str) -> list[str]:
-    folder = found[0].folder
-    asked = ["--index", str(folder / "index"), "--queries", str(folder / "asked.jsonl"), "--decoder", decoder]
-    commands = [
-        ["search", *asked, "--verify", "100"],
-        ["select", *asked, "--drop", "1%", "--output-dir", str(folder / "selection")],
-        ["prove", *asked, "--remove", "20", "--output-dir", str(folder / "proof")],
-    ]
-    what = ("exact gradients of the best rows", "leave out what pushes towards it", "train without it, and ask again")
-    return ["\nGo on:"] + [
-        f"  influcoder {shlex.join(words)}  # {why}" for words, why in zip(commands, what, strict=True)
-    ]
-
-
-def _line(text: str, limit: int) -> str:
-    from influcoder.report.visible import visible
-
-    line = visible(" ".join(text.split()))
-    return line if len(line) <= limit else line[: limit - 3] + "..."
+    asked = ["--index", str(folder / "index"), "--queries", str(folder / "asked.jsonl")]
+    asked += ["--trust-remote-code"] if trust.trust_remote_code else []
+    reader = ["--decoder", decoder, *(["--adapter", adapter] if adapter else [])]
+    # An adapter's base is the model before its training; and the adapter's folder is a decoder itself.
+    trained = ["--decoder", decoder, "--search-decoder", adapter or decoder, "--remove", "20"]
+    controls = [] if is_installed("sklearn") else ["--controls", "random"]
+    words = {
+        "exact gradients of the best rows": ["search", *asked, *reader, "--verify", "100"],
+        "leave out what pushes towards it": [
+            *("select", *asked, *reader, "--drop", "1%", "--output-dir", str(folder / "selection"))
+        ],
+        "train without it, and ask again": [
+            *("prove", *asked, *trained, *controls, "--output-dir", str(folder / "proof"))
+        ],
+    }
+    lines = ["\nGo on:", *(f"  influcoder {shlex.join(line)}  # {why}" for why, line in words.items())]
+    if adapter is None:
+        lines.append(
+            f"  (prove trains --decoder on the pool: if {decoder} was trained on it, give the model before that.)"
+        )
+    return lines
 
 
 def seconds(text: str, flag: str) -> float:

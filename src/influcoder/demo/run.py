@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from influcoder.attribution.hits import Hits
 from influcoder.attribution.removal import FOUND, control_rows, first_rows
-from influcoder.attribution.search import Hits, query_vectors, search
+from influcoder.attribution.search import query_vectors, search
 from influcoder.data.examples import Example
 from influcoder.demo.parts import MAX_LENGTH, SIDES, TEACHER, TRAINING, Demo
 from influcoder.demo.world import SPLITS, DemoWorld, assets, planted_for

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from influcoder.attribution.certified import Certified
-from influcoder.attribution.search import Hit, Hits
+from influcoder.attribution.hits import Hits
 from influcoder.data.examples import Example
 from influcoder.extras import is_installed, pip_command
-from influcoder.report.tokens import can_light, lit, strongest, tokens_of
+from influcoder.report.tokens import can_light, lit, strongest
 from influcoder.report.visible import visible
 
 SHOWN = {
@@ -24,6 +23,10 @@ SHOWN = {
     "ndcg_at_10": "NDCG@10",
     "top_10_percent_overlap": "top-10 % overlap",
 }
+
+ACTING = {False: "push towards", True: "push away from"}
+WIDE = 1.5
+"""a band of expected agreements as wide as this says nothing, and is not printed"""
 
 
 class Console(rich.console.Console):
@@ -97,32 +100,51 @@ def print_hits(queries: Sequence[Example], found: Sequence[Hits], opponents: boo
         answered: the completions are the decoder's own answers.
     """
     console = Console()
-    kind = "push away from" if opponents else "push towards"
     for query, hits in zip(queries, found, strict=True):
         if answered:
-            console.print(Text(f"\nAsked: {_line(query.prompt, 100)}", style="bold"))
-            console.print(Text(f"The model's own answer: {_line(query.completion, 300)}", style="bold"))
-            console.print(Text(f"Rows that {kind} it:"))
+            _print_question(console, query, own=True)
+            _print_side(console, hits, opponents)
         else:
-            console.print(Text(f"\nRows that {kind}: {_line(query.completion, 100)}"))
+            console.print(Text(f"\nRows that {ACTING[opponents]}: {_line(query.completion, 100)}"))
             console.print(Text(f"asked: {_line(query.prompt, 100)}"))
-        console.print(_hits_table([_as_dict(hit) for hit in hits], can_light(console)))
-        for line in _how_far_to_trust(hits, opponents):
+            console.print(_hits_table([hit.json() for hit in hits], can_light(console)))
+        for line in _how_far_to_trust({opponents: hits}):
             console.print(Text(line))
 
 
-def _how_far_to_trust(hits: Hits, opponents: bool) -> Iterator[str]:
-    """The expected agreement, and what a re-check proves."""
-    rechecked = any(hit.exact is not None for hit in hits)
-    if hits.trust is not None:
-        expected, low, high = hits.trust
-        more = "" if rechecked else " --verify N re-checks the best N with real gradients."
-        yield (
-            f"Expected agreement of the encoder's ranking with the teacher's: ρ {expected:.2f} (four of five such "
-            f"queries: {low:.2f} to {high:.2f}).{more}"
-        )
-    if hits.certified is not None:
-        yield certified_sentence(hits.certified, len(hits), opponents)
+def print_both_sides(query: Example, hits: Hits, against: Hits, *, answered: bool = False) -> None:
+    """A query, the rows that push towards its completion, those that push away from it, and how far to trust them."""
+    console = Console()
+    _print_question(console, query, own=answered)
+    sides = {False: hits, True: against}
+    for opponents, side in sides.items():
+        _print_side(console, side, opponents)
+    for line in _how_far_to_trust(sides):
+        console.print(Text(line))
+
+
+def _print_question(console: Console, query: Example, *, own: bool) -> None:
+    console.print(Text(f"\nAsked: {_line(query.prompt, 100)}", style="bold"))
+    whose = "The model's own answer" if own else "Answer"
+    console.print(Text(f"{whose}: {_line(query.completion, 300)}", style="bold"))
+
+
+def _print_side(console: Console, hits: Hits, opponents: bool) -> None:
+    console.print(Text(f"Rows that {ACTING[opponents]} it:"))
+    console.print(_hits_table([hit.json() for hit in hits], can_light(console)))
+
+
+def _how_far_to_trust(sides: Mapping[bool, Hits]) -> Iterator[str]:
+    """The expected agreement, and what a re-check proves of each side: of opponents where the key is True."""
+    first = next(iter(sides.values()))
+    if first.trust is not None:
+        expected, low, high = first.trust
+        more = "" if first and first[0].exact is not None else " --verify N re-checks the best N with real gradients."
+        band = f" (four of five such queries: {low:.2f} to {high:.2f})" if high - low < WIDE else ""
+        yield f"Expected agreement of the encoder's ranking with the teacher's: ρ {expected:.2f}{band}.{more}"
+    for opponents, hits in sides.items():
+        if hits.certified is not None:
+            yield certified_sentence(hits.certified, len(hits), opponents)
 
 
 def certified_sentence(certified: Certified, shown: int, opponents: bool = False) -> str:
@@ -158,9 +180,7 @@ def hits_as_json(queries: Sequence[Example], found: Sequence[Hits], *, answered:
             "prompt": query.prompt,
             "completion": query.completion,
             "answer": query.completion if answered else None,
-            "expected_agreement": dict(zip(("rho", "low", "high"), hits.trust, strict=True)) if hits.trust else None,
-            "certified": None if hits.certified is None else asdict(hits.certified),
-            "hits": [_as_dict(hit) for hit in hits],
+            **hits.json(),
         }
         for query, hits in zip(queries, found, strict=True)
     ]
@@ -266,12 +286,6 @@ def _row_text(hit: Mapping[str, Any], light: bool) -> Text:
         text.append("\nanswer: ")
         text.append_text(lit(answer) if light else Text(strongest(answer)))
     return text
-
-
-def _as_dict(hit: Hit) -> dict[str, Any]:
-    parts = {"rank": hit.rank, "id": hit.example.id, "score": hit.score, "exact": hit.exact}
-    parts |= {"prompt": hit.example.prompt, "completion": hit.example.completion}
-    return parts | tokens_of(hit)
 
 
 def _line(text: str, limit: int) -> str:

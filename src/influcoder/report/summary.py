@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from influcoder.attribution.search import Hit
+from influcoder.attribution.hits import Hit
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
-from influcoder.report.tokens import tokens_of
 
 
 def query_summary(
@@ -44,7 +43,7 @@ def query_summary(
                 "prompt": hit.example.prompt,
                 "completion": hit.example.completion,
                 "note": hit.example.metadata.get("kind"),
-                **tokens_of(hit),
+                **hit.shares(),
             }
             for hit in found
         ]

@@ -2,15 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
 from influcoder.report.visible import visible
-
-if TYPE_CHECKING:
-    from influcoder.attribution.search import Hit
 
 Tokens = Sequence[tuple[str, float]]
 """(text, share) of each token of a completion, as `Hit.tokens` has them"""
@@ -24,12 +20,6 @@ _WITHOUT_SPACES = "\u2e80"
 """the first of the characters of scripts that put no spaces between words"""
 LONGEST = 400
 """characters of a lit completion"""
-
-
-def tokens_of(hit: "Hit") -> dict[str, Any]:
-    """The tokens of a hit, ready for JSON: [[text, share], ...]; nothing where they were not asked for."""
-    told = {"tokens": hit.tokens, "answer_tokens": hit.answer_tokens}
-    return {name: [list(one) for one in tokens] for name, tokens in told.items() if tokens is not None}
 
 
 def level(share: float, strongest: float) -> int:

@@ -39,10 +39,12 @@ TRAINING_PROBE = 256
 ENOUGH_S = 2.0
 """a probe of this many seconds is long enough"""
 Tier = Literal["static", "forward", "short"]
-LARGEST_SAMPLE, SMALLEST_SAMPLE = 1000, 200
-"""pool rows whose gradients `trace` takes: more would help little, and fewer a better tier no more"""
-SPENT = 0.8
-"""of the budget of `trace`: what is left is for loading, distilling, and for what the probe did not see"""
+LARGEST_SAMPLE, SMALLEST_SAMPLE = 1000, 100
+"""pool rows whose gradients `trace` takes: more would help little, and with fewer a better tier is not tried"""
+SPENT = 0.9
+"""of the budget of `trace`: what is left is for loading, and for what the probe did not see"""
+DISTILLING_S = 20.0
+"""what `trace` takes beside gradients and reading, about: to distil and to write the index, on one slow core"""
 
 
 def plan_features(teacher: Teacher, queries: Glance, pool: Glance) -> dict[str, Any]:
@@ -145,6 +147,7 @@ def plan_trace(
         budget: seconds.
         sample: how many rows are wanted, whatever the time.
     """
+    begin = time.perf_counter()
     if teacher.needs_fitting:
         teacher.fit(drawn.examples[:FEATURE_PROBE], questions)
     some = draw(drawn.examples, FEATURE_PROBE, 0).examples
@@ -152,13 +155,15 @@ def plan_trace(
     tiers: tuple[Tier, ...] = ("short", "forward", "static")
     for tier in tiers:
         each = _seconds_a_row(tier, teacher, some)
+        left = SPENT * (budget - (time.perf_counter() - begin)) - DISTILLING_S - drawn.of * each
         # A row of the sample is read three times: to distil, as a query and as a pool row, and with the pool.
-        fits = (SPENT * budget - drawn.of * each) / (1 / gradients + 2 * each) if each < math.inf else 0
+        fits = left / (1 / gradients + 2 * each) if each < math.inf else 0
         least = min(SMALLEST_SAMPLE, len(drawn.examples)) if sample is None else sample
         if fits >= least or tier == "static":
             break
     size = min(sample or max(int(fits), least), len(drawn.examples))
-    return TracePlan(drawn.of, size, tier, (drawn.of + 2 * size) * each + size / gradients, gradients)
+    seconds = DISTILLING_S + (drawn.of + 2 * size) * each + size / gradients
+    return TracePlan(drawn.of, size, tier, seconds, gradients)
 
 
 def _seconds_a_row(tier: Tier, teacher: Teacher, sample: Sequence[Example]) -> float:

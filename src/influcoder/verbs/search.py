@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, overload
 
-from influcoder.attribution.search import Hits
+from influcoder.attribution.hits import Hits
 from influcoder.attribution.search import search as search_index
 from influcoder.attribution.selection import FILE, Selection
 from influcoder.data.examples import Example

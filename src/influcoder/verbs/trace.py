@@ -9,23 +9,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from influcoder.attribution.search import Hit, Hits
+from influcoder.attribution.hits import Hits
+from influcoder.attribution.recheck import Recheck
+from influcoder.attribution.search import search_both_sides
 from influcoder.data.examples import Example
 from influcoder.data.sampling import draw
 from influcoder.errors import ConfigError
-from influcoder.indexes.lance import open_index
 from influcoder.model.decoder import Decoder
 from influcoder.store.output_folder import Folder, local
 from influcoder.student.encoder_folder import load as load_encoder
+from influcoder.student.encoder_folder import teacher_of
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.verbs.distill import distill
 from influcoder.verbs.features import features
 from influcoder.verbs.index import index as index_pool
-from influcoder.verbs.opening import AnyDecoder, Rows, open_decoder, stream_rows
+from influcoder.verbs.opening import AnyDecoder, Rows, open_any_index, open_decoder, stream_rows
 from influcoder.verbs.plan import LARGEST_SAMPLE, TracePlan, duration, plan_trace
 from influcoder.verbs.questions import Question, one_question, read_questions
-from influcoder.verbs.search import search
 from influcoder.verbs.trace_folder import (
     memorised_ids,
     pool_fingerprint,
@@ -65,23 +66,18 @@ class Trace:
         return self.question.example.completion
 
     def json(self) -> dict[str, Any]:
-        """The answer, ready for JSON. `tokens` and `certified` stand for what `search` does not tell yet."""
-        trust = self.hits.trust
+        """The answer, ready for JSON; hits and certificates as `influcoder search --json` prints them."""
+        against = self.against.json()
         return {
             "id": self.question.example.id,
             "prompt": self.question.example.prompt,
             "answer": self.answer,
             "generated": self.question.generated,
-            "hits": [_as_json(hit) for hit in self.hits],
-            "against": [_as_json(hit) for hit in self.against],
-            "expected_agreement": None if trust is None else dict(zip(("rho", "low", "high"), trust, strict=True)),
-            "certified": None,
+            **self.hits.json(),
+            "against": against["hits"],
+            "certified_against": against["certified"],
             "memorised": sorted(self.memorised),
         }
-
-
-def _as_json(hit: Hit) -> dict[str, Any]:
-    return {"id": hit.example.id, "score": hit.score, "exact": hit.exact, "tokens": None}
 
 
 def trace(
@@ -100,6 +96,8 @@ def trace(
     sample: int | None = None,
     k: int = 5,
     verify: int = 0,
+    certify: int = 0,
+    tokens: bool = False,
     seed: int = 0,
     overwrite: bool = False,
     tell: Tell = lambda line: None,
@@ -124,7 +122,9 @@ def trace(
         budget: seconds that the first call may take, about; it decides on sample and tier.
         sample: pool rows whose gradients are taken, in place of as many as the budget allows.
         k: how many rows to find on each side.
-        verify: how many of the best candidates real gradients re-score; 0 for none.
+        verify: how many of the best candidates of each side real gradients re-score; 0 for none.
+        certify: how many random rows of those that were not re-scored to score as well; 0 for none.
+        tokens: tell which tokens carry the influence of each hit; with `verify`.
         seed: of everything random.
         overwrite: empty `output_dir` first.
         tell: called with a line of text as the work goes on.
@@ -146,6 +146,9 @@ def trace(
     """
     if (query is None) == (queries is None) or (completion is not None and query is None):
         raise ConfigError("what is asked? Give --query, with or without --completion, or rows with --queries.")
+    recheck = Recheck(verify, certify, tokens)
+    settings = TeacherSettings.named(teacher, seed=seed)
+    recheck.refuse_impossible(k, settings)
     pool = list(pool) if isinstance(pool, Iterator) else pool
     loaded = open_decoder(decoder, adapter, max_length)
     given = [
@@ -170,10 +173,9 @@ def trace(
                 *(one.example for one in asked),
                 *(replace(one.example, id=f"like-{one.example.id}") for one in more),
             ]
-            settings = TeacherSettings.named(teacher, seed=seed)
             plan, learnt_from = _planned(path, made, loaded, pool, questions, settings, budget, sample, tell)
             _make(path, plan, loaded, pool, learnt_from, settings, tell)
-        found = _ask(path, loaded, asked, k, verify)
+        found = _ask(path, loaded, asked, k, recheck)
         write_answers(path, [one.example for one in asked], [one.json() for one in found])
     return found
 
@@ -225,13 +227,11 @@ def _make(
     index_pool(encoder, stream_rows(pool, "pool", decoder), Folder(path / "index", resume=True), decoder=reader)
 
 
-def _ask(path: Path, decoder: Decoder, asked: Sequence[Question], k: int, verify: int) -> list[Trace]:
-    """Both sides of every question. What else `search` can tell, of tokens or with a certificate, is asked for here."""
+def _ask(path: Path, decoder: Decoder, asked: Sequence[Question], k: int, recheck: Recheck) -> list[Trace]:
+    """Both sides of every question."""
+    index, _ = open_any_index(path / "index", decoder)
     examples = [one.example for one in asked]
-    index = open_index(path / "index")
-    sides = [
-        search(index, examples, k=k, verify=verify, decoder=decoder, opponents=opponents) for opponents in (False, True)
-    ]
+    sides = search_both_sides(index, examples, k=k, recheck=recheck, teacher=teacher_of(index.encoder, decoder))
     known = memorised_ids(path)
     student = index.encoder.provenance.student
     by_pool = student is not None and bool(student.pool_as_queries)
