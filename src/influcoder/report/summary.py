@@ -1,11 +1,12 @@
 """What a report shows of one query: its hits and how all scores of the pool are spread."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from influcoder.attribution.search import Hit
+from influcoder.attribution.search import Hits
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
@@ -17,7 +18,7 @@ def query_summary(
     answer: str | None,
     index: Index,
     vector: Floats,
-    hits: Mapping[str, Sequence[Hit]],
+    hits: Mapping[str, Hits],
     planted: Mapping[int, bool],
     references: Floats,
 ) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def query_summary(
         vector: (1, dim) the query's vector that the hits were searched with.
         answer: what the model itself says, if it was asked.
         hits: under "proponents" and "opponents".
-        planted: for the demo: which hit rows state the asked fact.
+        planted: for the demo: which hit rows taught the answer.
         references: (n, dim) vectors of unrelated queries; 95 % of their scores make the null band.
     """
     scores = index.scores(vector)[0]
@@ -58,5 +59,14 @@ def query_summary(
         "kind": query.metadata.get("kind", "query"),
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
         "null_band": null.tolist(),
+        **trust_of(hits["proponents"]),
         **shown,
+    }
+
+
+def trust_of(hits: Hits) -> dict[str, Any]:
+    """How far a query's rows can be trusted, ready for JSON; None where it was not measured."""
+    return {
+        "expected_agreement": dict(zip(("rho", "low", "high"), hits.trust, strict=True)) if hits.trust else None,
+        "certified": None if hits.certified is None else asdict(hits.certified),
     }
