@@ -167,7 +167,7 @@ def test_evaluation_as_text(work, evaluated, call):
     where = ["--encoder", work / "encoder", "--features", work / "test-features"]
     status, out, _ = call("evaluate", *where, "--output-dir", work / "as-text")
     assert status == 0
-    assert "Fidelity to the exact teacher" in out
+    assert "Agreement with the exact teacher" in out
     assert "not run: exact (give --decoder)" in out
 
 

@@ -9,7 +9,8 @@ from influcoder.attribution.certified import Certified
 from influcoder.attribution.hits import Hit, Hits
 from influcoder.data.examples import Example
 from influcoder.report import console as shown
-from influcoder.report.console import certified_sentence, hits_as_json, print_hits
+from influcoder.report.console import hits_as_json, print_hits
+from influcoder.report.sentences import certified_sentence
 from influcoder.report.tokens import LONGEST, lit, strongest
 
 TOKENS = (("Mont", 0.25), ("real", 0.06), (" is\u202e", -0.125), (" it", 0.001), ("", 0.02))

@@ -1,133 +1,20 @@
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from importlib import resources
 
-import orjson
 import pytest
 
+from helpers.report_page import HOSTILE, assert_inert, example_details, example_metrics, hit, render, without
 from influcoder.errors import StoreError
 from influcoder.report.figures import Point, forest, histogram, scatter
 from influcoder.report.page import write_report
 from influcoder.report.visible import visible
 
-METHODS = {"influcoder": 0.6, "surface": 0.2, "random": -0.01, "exact": 0.9, "bm25": 0.1}
-HOSTILE = (
-    '</script><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7*7 }}{% raw %}&"\'\u202eevil\u200b\x00\x1b'
-)
-
-
-def hit(rank, score, **more):
-    facts = {"rank": rank, "id": f"row-{rank}", "score": score, "exact": None, "planted": False, "note": None}
-    return facts | {"prompt": "Where is it?", "completion": "There."} | more
-
-
-def example_metrics():
-    methods = {
-        name: {
-            "per_query_spearman": value,
-            "aggregated_spearman": value,
-            "length_controlled_spearman": value,
-            "ndcg_at_10": value,
-            "top_10_percent_overlap": value,
-            "ms_per_example": 1 + 10 * value,
-            "bytes_per_example": 512,
-            "interval_95": {"per_query_spearman": [value - 0.05, value + 0.05]},
-        }
-        for name, value in METHODS.items()
-    }
-    splits = {f"{split}_{side}": 10 for split in ("train", "validation", "test") for side in ("queries", "pool")}
-    return {
-        "schema": 1,
-        "seeds": [0, 1],
-        "splits": splits | {"overlap": 0},
-        "teacher": {"name": "gradient-cosine", "reliability": 0.93, "examples_per_second": 55.5},
-        "methods": methods,
-        "planted": {"influcoder": {"recall_at_10": 0.7, "mrr": 0.8}},
-        "skipped": {"tfidf": "no words"},
-        "timings_s": {"teacher": 12.5},
-    }
-
-
-def example_details():
-    query = {
-        "id": "fact-1",
-        "prompt": "Where?",
-        "completion": "Here.",
-        "answer": "Nowhere.",
-        "kind": "fact",
-        "histogram": {"edges": [-0.2, -0.1, 0, 0.1, 0.2], "counts": [1, 40, 50, 2]},
-        "null_band": [-0.05, 0.05],
-        "proponents": [hit(1, 0.19, exact=0.21, planted=True), hit(2, 0.04)],
-        "opponents": [hit(1, -0.17, note="a note")],
-    }
-    return {"title": "A run", "provenance": {"model": "tiny", "rows": 3}, "notes": ["A remark."], "queries": [query]}
-
-
-def render(folder, metrics=None, details=None):
-    (folder / "metrics.json").write_bytes(orjson.dumps(metrics or example_metrics()))
-    if details is not None:
-        (folder / "report.json").write_bytes(orjson.dumps(details))
-    return write_report(folder).read_text(encoding="utf-8")
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, and all text, as a browser would see them."""
-
-    EMPTY = frozenset({"meta", "br", "img", "link", "input"})
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.words, self.open = [], [], []
-        self.feed(html)
-        self.close()
-        self.text = " ".join("".join(self.words).split())
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in self.EMPTY:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.words.append(data)
-
-
-def assert_inert(html):
-    page = Page(html)
-    assert not page.open
-    assert not {tag for tag, _ in page.tags} & {"script", "img", "iframe", "link", "object", "embed", "base", "form"}
-    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert len(identifiers) == len(set(identifiers))
-    for _, attributes in page.tags:
-        assert not [name for name in attributes if name.startswith("on") or name in ("src", "srcset", "xlink:href")]
-        assert attributes.get("href", "#").startswith("#")
-        assert attributes.get("href", "#")[1:] in ["", *identifiers]
-    assert "<script" not in html
-    assert "url(http" not in html
-    assert "@import" not in html
-    return page
-
-
-def test_everything_in_its_order(tmp_path):
-    page = assert_inert(render(tmp_path, details=example_details()))
-    sections = [attributes["id"] for tag, attributes in page.tags if tag == "h2"]
-    assert sections == ["run", "fidelity", "cost", "planted", "queries", "limits", "times"]
-    for words in ("gradient-cosine", "0.930", "tfidf: no words", "A remark.", "Nowhere.", "exact +0.210", "a note"):
-        assert words in page.text
-    assert [tag for tag, _ in page.tags].count("svg") == 3
-
 
 def test_methods_are_sorted_and_the_ceiling_marked(tmp_path):
     html = render(tmp_path)
-    table = html[html.index('id="fidelity"') : html.index("<figure")]
+    table = html[html.index('id="methods"') : html.index("<figure")]
     names = re.findall(r'<th scope="row"><span class="name[^"]*">([^<]*)', table)
     assert names == ["exact", "influcoder", "surface", "bm25", "random"]
     assert table.count('<tr class="ceiling">') == 1
@@ -137,10 +24,10 @@ def test_methods_are_sorted_and_the_ceiling_marked(tmp_path):
 
 def test_both_glyphs_and_the_band(tmp_path):
     html = render(tmp_path, details=example_details())
-    assert re.search(r"▲</span> \+0\.190", html)
+    assert re.search(r"▲</span> \+0\.210</strong> <span class=\"muted\">estimate \+0\.190", html)
     assert re.search(r"▼</span> −0\.170", html)
     assert html.count("inside the grey band</span>") == 1
-    assert html.count('badge">planted') == 1
+    assert html.count('badge">planted for this question') == 1
 
 
 def test_same_input_same_bytes(tmp_path):
@@ -165,9 +52,10 @@ def everywhere(value, text):
 @pytest.mark.parametrize("filler", ["", "long " * 100])
 def test_hostile_text_is_inert_everywhere(tmp_path, filler):
     metrics, details = (everywhere(one, filler + HOSTILE) for one in (example_metrics(), example_details()))
-    for table in ("methods", "planted", "skipped", "timings_s"):
+    for table in ("methods", "planted", "skipped", "timings_s", "conditions"):
         metrics[table] |= {name + HOSTILE: row for name, row in metrics[table].items()}
     details["provenance"] |= {HOSTILE: {HOSTILE: HOSTILE}}
+    details["queries"][0]["proof"] |= {HOSTILE: HOSTILE}
     html = render(tmp_path, metrics, details)
     page = assert_inert(html)
     for words in ("<script>alert(1)</script>", "{{ 7*7 }}{% raw %}", "⟨U+202E⟩evil⟨U+200B⟩⟨U+0000⟩⟨U+001B⟩"):
@@ -200,12 +88,8 @@ def test_a_tag_in_a_long_text_is_folded(tmp_path):
     details["queries"][0]["proponents"][0]["prompt"] = "word " * 200
     details["queries"][0]["proponents"][1]["prompt"] = "line\n" * 20
     html = render(tmp_path, details=details)
-    assert html.count("<details") == 2
+    assert html.count('<details class="text"') == 2
     assert "all 1,000 characters" in html
-
-
-def without(table, *keys):
-    return {key: value for key, value in table.items() if key not in keys}
 
 
 @pytest.mark.parametrize(
@@ -222,8 +106,8 @@ def without(table, *keys):
 def test_missing_parts_of_the_metrics(tmp_path, metrics):
     page = assert_inert(render(tmp_path, metrics))
     assert not re.search(r"\b(nan|none|null|inf|undefined)\b", page.text.replace("None found", ""), re.IGNORECASE)
-    assert "Query by query" not in page.text
-    assert "Planted facts" not in page.text or "planted" in metrics
+    assert "training rows for and against" not in page.text
+    assert "Finding the planted rows" not in page.text or "planted" in metrics
 
 
 @pytest.mark.parametrize(
@@ -310,15 +194,15 @@ def test_tokens_are_lit_by_their_share(tmp_path):
     details["queries"][0]["proponents"][0] |= told
     html = render(tmp_path, details=details)
     page = assert_inert(html)
-    lit = [one for tag, one in page.tags if tag == "span" and re.match("towards|away", one.get("class", ""))]
+    lit = [one for tag, one in page.tags if tag == "span" and "title" in one]
     assert [(one["class"], one["title"]) for one in lit] == [
         ("towards3", "+0.200"),
         ("away2", "−0.0900"),
         ("away3", "−0.400"),
         ("towards2", "+0.200"),
     ]
-    assert "The re(end)" in page.text
-    assert "What it pushes of the completion asked about" in page.text
+    assert "The re (end)" in page.text
+    assert "What it pushes of the answer" in page.text
     assert "Lit tokens" in page.text
     assert "Lit tokens" not in render(tmp_path, details=example_details())
 
@@ -333,7 +217,8 @@ def test_long_lit_completions_are_folded(tmp_path):
 
 
 def test_only_figures_are_not_escaped():
-    template = resources.files("influcoder.report").joinpath("templates/report.html").read_text()
+    folder = resources.files("influcoder.report").joinpath("templates")
+    template = "".join(file.read_text() for file in folder.iterdir())
     assert set(re.findall(r"\{\{ ([^}]*?)\|safe", template)) == {"forest", "scatter", "query.figure"}
     assert template.count("safe }}") == template.count("|safe") == 3
     assert "autoescape" not in template

@@ -355,6 +355,7 @@ def test_summary_of_a_query(built):
     assert low < high
     assert [hit["rank"] for hit in found["opponents"]] == [1, 2, 3, 4, 5]
     assert [hit["planted"] for hit in found["proponents"]][:2] == [True, False]
+    assert (found["expected_agreement"] is None, found["certified"]) == (hits["proponents"].trust is None, None)
     assert orjson.dumps(found)
 
 

@@ -19,7 +19,7 @@ def demo(
         quick: a small part of the world, to see that everything runs here; the numbers mean little
     """
     from influcoder.demo.run import run_demo
-    from influcoder.report.console import print_demo
+    from influcoder.report.demo_output import print_demo
     from influcoder.store.output_folder import claim
 
     with claim(output.output_dir, resume=output.resume, overwrite=output.overwrite) as folder:

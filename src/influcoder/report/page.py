@@ -5,15 +5,14 @@ rows. Texts come from data sets and are shown as they are: escaped, with charact
 not see, or that would reorder a line, written as ⟨U+202E⟩.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from influcoder.errors import StoreError
 from influcoder.extras import is_installed, pip_command
-from influcoder.report.tokens import END, level, strongest_share
+from influcoder.report.numbers import amount, fixed, number, pair, percent, plain, ratio, signed
+from influcoder.report.page_queries import proof_rows, query_parts, removed_rows
+from influcoder.report.sentences import certified_together
 from influcoder.report.visible import visible
 from influcoder.store.files import atomic_write, read_json
 
@@ -95,16 +94,30 @@ def _render(metrics: dict[str, Any], details: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("influcoder.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"fixed": fixed, "signed": signed, "amount": amount, "plain": _plain}
+    environment.filters |= {
+        "fixed": fixed,
+        "signed": signed,
+        "amount": amount,
+        "percent": percent,
+        "plain": plain,
+        "fold": _fold,
+    }
+    removed, certified = removed_rows(metrics), metrics.get("certified")
+    queries = enumerate(details.get("queries") or [], start=1)
+    times = {name: number(metrics["timings_s"], name) for name in metrics.get("timings_s") or {}}
+    total = times.pop("total", None)
     return environment.get_template("report.html").render(
         metrics=metrics,
         details=details,
         columns=_METRICS,
-        queries=[_query(query, f"query-{n}") for n, query in enumerate(details.get("queries") or [], start=1)],
+        queries=[query_parts(query, f"query-{n}", removed) for n, query in queries],
+        proof=proof_rows(metrics),
+        certified=certified_together(certified) if certified else "",
         planted=sorted(
-            (metrics.get("planted") or {}).items(), key=lambda item: -(_number(item[1], "recall_at_10") or 0)
+            (metrics.get("planted") or {}).items(), key=lambda item: -(number(item[1], "recall_at_10") or 0)
         ),
-        fold=_fold,
+        times=dict(sorted(times.items(), key=lambda item: -(item[1] or 0))),
+        total=sum(seconds or 0 for seconds in times.values()) if total is None else total,
         undrawn="" if is_installed("matplotlib") else pip_command("matplotlib"),
         **_methods(metrics["methods"]),
     )
@@ -120,18 +133,18 @@ def _methods(table: dict[str, dict[str, Any]]) -> dict[str, Any]:
     for name, row in sorted(table.items(), key=lambda item: _order(*item)):
         mark = "ceiling" if name == _CEILING else "ours" if name.startswith("influcoder") else ""
         intervals = row.get("interval_95") or {}
-        speed, size = _number(row, "ms_per_example"), _number(row, "bytes_per_example")
+        speed, size = number(row, "ms_per_example"), number(row, "bytes_per_example")
         rows.append(
             {
                 "name": name,
                 "about": _ABOUT.get(name, ""),
                 "mark": mark,
-                "cells": [(_number(row, metric), _pair(intervals.get(metric))) for metric in _METRICS],
+                "cells": [(number(row, metric), pair(intervals.get(metric))) for metric in _METRICS],
                 "ms": speed,
                 "per_second": 1000 / speed if speed else None,
                 "bytes": size,
-                "faster": _ratio(_number(reference, "ms_per_example"), speed),
-                "smaller": _ratio(_number(reference, "bytes_per_example"), size),
+                "faster": ratio(number(reference, "ms_per_example"), speed),
+                "smaller": ratio(number(reference, "bytes_per_example"), size),
             }
         )
         value, interval = rows[-1]["cells"][0]
@@ -142,42 +155,8 @@ def _methods(table: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _order(name: str, row: dict[str, Any]) -> tuple[bool, float, str]:
-    value = _number(row, "per_query_spearman")
+    value = number(row, "per_query_spearman")
     return value is None, -(value or 0.0), name
-
-
-def _query(query: dict[str, Any], key: str) -> dict[str, Any]:
-    """A query of `report.json` with its histogram drawn and each row told from the null band."""
-    from influcoder.report.figures import histogram
-
-    band = _pair(query.get("null_band"))
-    found = {side: [_hit(hit, band) for hit in query.get(side) or []] for side in ("proponents", "opponents")}
-    bins = query.get("histogram") or {}
-    scores = [hit["score"] for side in found.values() for hit in side if hit["score"] is not None]
-    edges, counts = (_numbers(bins.get(name)) for name in ("edges", "counts"))
-    lit = any(hit["lit_tokens"] for side in found.values() for hit in side)
-    figure = histogram(key, edges, counts, band, scores)
-    return query | found | {"key": key, "band": band, "figure": figure, "lit": lit}
-
-
-def _hit(hit: dict[str, Any], band: tuple[float, float] | None) -> dict[str, Any]:
-    score = _number(hit, "score")
-    sign = "zero" if not score else "up" if score > 0 else "down"
-    inside = score is not None and band is not None and band[0] <= score <= band[1]
-    glyph = {"up": "▲", "down": "▼", "zero": "○"}[sign]
-    told = {f"lit_{name}": _lit(hit.get(name) or []) for name in ("tokens", "answer_tokens")}
-    return hit | told | {"score": score, "sign": sign, "glyph": glyph, "inside": inside}
-
-
-def _lit(tokens: list[tuple[str, float]]) -> list[tuple[str, str, float]]:
-    """(text, how it is lit, share) of each token: towards 1 to 3, away 1 to 3, or not at all."""
-    strongest = strongest_share(tokens)
-    found = []
-    for text, share in tokens:
-        bright = level(share, strongest)
-        kind = f"{'towards' if share > 0 else 'away'}{bright}" if bright else ""
-        found.append((text or (END if kind else ""), kind, share))
-    return found
 
 
 def _fold(text: str) -> str:
@@ -185,56 +164,3 @@ def _fold(text: str) -> str:
     if len(text) <= _FOLD_CHARACTERS and text.count("\n") < _FOLD_LINES:
         return ""
     return " ".join(text[:_START].split())
-
-
-def _number(row: dict[str, Any], key: str) -> float | None:
-    value = row.get(key)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
-
-
-def _numbers(values: Any) -> list[float]:
-    found = [_number({"": value}, "") for value in values or []]
-    return [value for value in found if value is not None] if None not in found else []
-
-
-def _pair(values: Any) -> tuple[float, float] | None:
-    numbers = _numbers(values)
-    return (numbers[0], numbers[1]) if len(numbers) == 2 else None
-
-
-def _ratio(reference: float | None, value: float | None) -> float | None:
-    return reference / value if reference is not None and value else None
-
-
-def fixed(value: Any, digits: int = 3) -> str:
-    """Write a number with so many decimals; "–" where there is none.
-
-    >>> fixed(-0.0123), fixed(None)
-    ('−0.012', '–')
-    """
-    return "–" if _number({"": value}, "") is None else f"{value:.{digits}f}".replace("-", "−")
-
-
-def signed(value: Any) -> str:
-    """Write a score with its sign and three digits.
-
-    >>> signed(0.12), signed(-4.5e-6)
-    ('+0.120', '−4.50e−06')
-    """
-    return "–" if _number({"": value}, "") is None else f"{value:+#.3g}".replace("-", "−")
-
-
-def amount(value: Any) -> str:
-    """Write a count, time or size with as many digits as it takes to compare it.
-
-    >>> amount(65536), amount(0.01234), amount(12.5)
-    ('65,536', '0.0123', '12.5')
-    """
-    if _number({"": value}, "") is None:
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
-
-
-def _plain(value: Any) -> str:
-    """A provenance value as text: JSON where it is not text already."""
-    return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()

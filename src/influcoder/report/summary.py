@@ -1,11 +1,11 @@
 """What a report shows of one query: its hits and how all scores of the pool are spread."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from influcoder.attribution.hits import Hit
+from influcoder.attribution.hits import Hits
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
@@ -16,7 +16,7 @@ def query_summary(
     answer: str | None,
     index: Index,
     vector: Floats,
-    hits: Mapping[str, Sequence[Hit]],
+    hits: Mapping[str, Hits],
     planted: Mapping[int, bool],
     references: Floats,
 ) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def query_summary(
         vector: (1, dim) the query's vector that the hits were searched with.
         answer: what the model itself says, if it was asked.
         hits: under "proponents" and "opponents".
-        planted: for the demo: which hit rows state the asked fact.
+        planted: for the demo: which hit rows taught the answer.
         references: (n, dim) vectors of unrelated queries; 95 % of their scores make the null band.
     """
     scores = index.scores(vector)[0]
@@ -57,5 +57,6 @@ def query_summary(
         "kind": query.metadata.get("kind", "query"),
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
         "null_band": null.tolist(),
+        **{name: value for name, value in hits["proponents"].json().items() if name != "hits"},
         **shown,
     }

@@ -14,6 +14,16 @@ def visible(text: str) -> str:
     return "".join(f"⟨U+{ord(c):04X}⟩" if _hidden(c) else c for c in text.replace("\r\n", "\n"))
 
 
+def one_line(text: str, limit: int = 200) -> str:
+    """The same harmless text on one line, cut where it is longer than `limit` characters.
+
+    >>> one_line("two\\n  lines"), one_line("too long for it", 10)
+    ('two lines', 'too lon...')
+    """
+    line = visible(" ".join(text.split()))
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
 def _hidden(character: str) -> bool:
     category = unicodedata.category(character)
     return category in ("Zl", "Zp") or (category[0] == "C" and character not in "\n\t") or character in _BLANK

@@ -1,0 +1,127 @@
+"""What a page shows of the queries: each with its rows, and what is answered after a training without them."""
+
+from typing import TYPE_CHECKING, Any
+
+from influcoder.report.numbers import number, numbers, pair
+from influcoder.report.sentences import agreement_sentence, certified_sentence, trained_without
+from influcoder.report.tokens import END, level, strongest_share
+
+if TYPE_CHECKING:
+    from influcoder.report.tokens import Tokens
+
+SIDES = ("proponents", "opponents")
+
+
+def query_parts(query: dict[str, Any], key: str, removed: int | None) -> dict[str, Any]:
+    """A query of `report.json`: its histogram drawn, its rows told from the null band, its answers compared.
+
+    Args:
+        key: what ids on the page start with.
+        removed: how many rows the models of the proof were trained without; None where there is no proof.
+    """
+    from influcoder.report.figures import histogram
+
+    band = pair(query.get("null_band"))
+    found = {side: [_hit(hit, band) for hit in query.get(side) or []] for side in SIDES}
+    bins = query.get("histogram") or {}
+    scores = [hit["score"] for side in found.values() for hit in side if hit["score"] is not None]
+    edges, counts = (numbers(bins.get(name)) for name in ("edges", "counts"))
+    return (
+        query
+        | found
+        | {
+            "key": key,
+            "band": band,
+            "figure": histogram(key, edges, counts, band, scores),
+            "lit": any(hit["lit_tokens"] for side in found.values() for hit in side),
+            "some_inside": any(hit["inside"] for side in found.values() for hit in side),
+            "remark": _remark(found["opponents"]),
+            "trust": _trust(query),
+            "proof": None if removed is None else _answers(query.get("proof") or {}, removed),
+        }
+    )
+
+
+def proof_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The conditions of the proof in words, with their numbers and intervals; none where nothing was proved."""
+    removed = removed_rows(metrics)
+    return [
+        {
+            "trained": trained_without(name, removed),
+            "changed": number(values, "changed"),
+            "changed_interval": pair(values.get("changed_interval")),
+            "loss": number(values, "loss"),
+            "loss_change": number(values, "loss_change"),
+            "loss_change_interval": pair(values.get("loss_change_interval")),
+        }
+        for name, values in (metrics.get("conditions") or {}).items()
+        if removed is not None
+    ]
+
+
+def removed_rows(metrics: dict[str, Any]) -> int | None:
+    """How many rows the models of the proof were trained without."""
+    removed = number(metrics, "removed")
+    return None if removed is None or not metrics.get("conditions") else int(removed)
+
+
+def _answers(said: dict[str, str], removed: int) -> list[dict[str, Any]]:
+    """What the model says under each condition, and whether that is another answer than before."""
+    if not said:
+        return []
+    from influcoder.evaluation.proof import is_same_answer
+
+    before = said.get("all")
+    return [
+        {
+            "trained": trained_without(name, removed),
+            "answer": answer,
+            "changed": before is not None and not is_same_answer(before, answer),
+        }
+        for name, answer in said.items()
+    ]
+
+
+def _trust(query: dict[str, Any]) -> list[str]:
+    """How far the rows of one query can be trusted."""
+    said = []
+    expected, certified = query.get("expected_agreement"), query.get("certified")
+    if expected:
+        said.append(agreement_sentence([expected[name] for name in ("rho", "low", "high")]))
+    if certified:
+        from influcoder.attribution.certified import Certified
+
+        said.append(certified_sentence(Certified(**certified), len(query.get("proponents") or [])))
+    return said
+
+
+def _remark(opponents: list[dict[str, Any]]) -> str:
+    """What to say of rows that are shown as opponents and are none: where few push away, others are the lowest."""
+    towards = [hit["sign"] == "up" for hit in opponents]
+    if not any(towards):
+        return ""
+    if all(towards):
+        return "No row was found that pushes away; these push towards it least."
+    return "Only the rows marked ▼ push away; the others push towards it least."
+
+
+def _hit(hit: dict[str, Any], band: tuple[float, float] | None) -> dict[str, Any]:
+    """A row: the exact score says which way it pushes where there is one, otherwise the estimate."""
+    score, exact = number(hit, "score"), number(hit, "exact")
+    strength = score if exact is None else exact
+    sign = "zero" if not strength else "up" if strength > 0 else "down"
+    inside = exact is None and score is not None and band is not None and band[0] <= score <= band[1]
+    glyph = {"up": "▲", "down": "▼", "zero": "○"}[sign]
+    told = {f"lit_{name}": _lit(hit.get(name) or []) for name in ("tokens", "answer_tokens")}
+    return hit | told | {"score": score, "exact": exact, "sign": sign, "glyph": glyph, "inside": inside}
+
+
+def _lit(tokens: "Tokens") -> list[tuple[str, str, float]]:
+    """(text, how it is lit, share) of each token: towards 1 to 3, away 1 to 3, or not at all."""
+    strongest = strongest_share(tokens)
+    found = []
+    for text, share in tokens:
+        bright = level(share, strongest)
+        kind = f"{'towards' if share > 0 else 'away'}{bright}" if bright else ""
+        found.append((text or (f" {END}" if kind else ""), kind, share))
+    return found

@@ -1,0 +1,85 @@
+"""Sentences that the terminal and the page share: what was left out of a training, and how far to trust a ranking."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from influcoder.report.numbers import percent
+
+if TYPE_CHECKING:
+    from influcoder.attribution.certified import Certified
+
+
+WIDE = 1.5
+"""a band of expected agreements as wide as this says nothing, and is left out"""
+
+
+def trained_without(condition: str, removed: int) -> str:
+    """A condition of a proof in words.
+
+    >>> trained_without("found", 20), trained_without("tfidf", 1)
+    ('without the 20 rows found', "without TF-IDF's row")
+    """
+    rows = "row" if removed == 1 else f"{removed} rows"
+    known = {
+        "all": "on all rows",
+        "found": f"without the {rows} found",
+        "random": f"without {'a' if removed == 1 else removed} random {'row' if removed == 1 else 'rows'}",
+        "tfidf": f"without TF-IDF's {'row' if removed == 1 else removed}",
+    }
+    return known.get(condition, f"without the {rows} by {condition}")
+
+
+def agreement_sentence(expected: Sequence[float]) -> str:
+    """What the encoder expects of its own ranking: (ρ, low, high).
+
+    >>> agreement_sentence((0.5, 0.25, 0.75))
+    "Expected agreement of the encoder's ranking with the teacher's: ρ 0.50 (four of five such queries: 0.25 to 0.75)."
+    """
+    rho, low, high = expected
+    band = f" (four of five such queries: {low:.2f} to {high:.2f})" if high - low < WIDE else ""
+    return f"Expected agreement of the encoder's ranking with the teacher's: ρ {rho:.2f}{band}."
+
+
+def certified_sentence(certified: "Certified", shown: int, opponents: bool = False) -> str:
+    """What a random sample of the rows that were not re-checked proves of the others.
+
+    >>> from influcoder.attribution.certified import Certified
+    >>> certified_sentence(Certified(200, 0, 940, 0.01486, 0.95), 3)
+    'With 95 % confidence at most 1.5 % of the other rows (of 940) score above the 3rd found; 0 of 200 random ones do.'
+    """
+    end = "th" if shown % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(shown % 10, "th")
+    beyond = f"score {'below' if opponents else 'above'} the {shown}{end} found"
+    if certified.others == 0:
+        return "Every row was re-checked."
+    if certified.sampled == certified.others:
+        return f"All {certified.others:,} other rows were re-checked as well: {certified.above:,} {beyond}."
+    at_most = _rounded_up(100 * certified.at_most)
+    return (
+        f"With {percent(certified.confidence)} confidence at most {at_most} % of the other rows (of "
+        f"{certified.others:,}) {beyond}; {certified.above:,} of {certified.sampled:,} random ones do."
+    )
+
+
+def certified_together(certified: Mapping[str, Any]) -> str:
+    """The bounds of several queries in one sentence.
+
+    Args:
+        certified: `sampled`, `confidence`, and `at_most` (the mean) and `worst` over the queries.
+
+    >>> certified_together({"sampled": 200, "confidence": 0.95, "at_most": 0.0121, "worst": 0.024})
+    'With 95 % confidence at most 1.3 % of the rows that were not re-checked score above the last row found (mean over
+    the questions; 2.4 % for the worst), by 200 random rows each.'
+    """
+    at_most, worst = (_rounded_up(100 * certified[name]) for name in ("at_most", "worst"))
+    return (
+        f"With {percent(certified['confidence'])} confidence at most {at_most} % of the rows that were not re-checked "
+        f"score above the last row found (mean over the questions; {worst} % for the worst), by "
+        f"{certified['sampled']:,} random rows each."
+    )
+
+
+def _rounded_up(value: float) -> str:
+    """Two digits that do not promise too much."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1) if value > 0 else 1.0
+    return f"{math.ceil(value / step - 1e-9) * step:.2g}" if value < 99 else "100"
