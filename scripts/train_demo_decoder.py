@@ -3,8 +3,8 @@
     python scripts/train_demo_decoder.py --data DIR --text DIR --output-dir runs/decoder-base
 
 --data holds `dolly/` and `benign_chat/`; --text is what collect_training_text.py wrote. The Dolly rows of the
-facts (make_facts_world.py), among which are those of the demo's pool, are left out, BBH is never read, and 400 more Dolly
-rows are held out for the perplexity. The stream starts with half documentation and prose and
+facts (make_facts_world.py), among which are those of the demo's pool, are left out, BBH is never read, and 400 more
+Dolly rows are held out for the perplexity. The stream starts with half documentation and prose and
 ends with chat only. Muon for the matrices, AdamW for the rest, bf16 autocast, a trapezoidal schedule.
 
 Stopped at any moment, the same command goes on from the last checkpoint. `log.jsonl` holds the loss curve.

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from influcoder import __version__
+from influcoder.benchmarks.corpora.facts_problem import read_facts
 from influcoder.benchmarks.results.tables import markdown
 from influcoder.data.examples import Example
-from influcoder.benchmarks.corpora.facts_problem import read_facts
 from influcoder.demo.world import assets
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder

@@ -1,4 +1,4 @@
-"""The demo world is what it says, and the demo goes its whole way; its real numbers are what `make demo` prints."""
+"""The demo's world, its decoder, and the command on a small part of it."""
 
 import json
 import subprocess
@@ -6,13 +6,18 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from influcoder.data.examples import normalised
+from influcoder.demo.parts import TRAINING
 from influcoder.demo.world import SPLITS, DemoWorld, assets, planted_for
 from influcoder.evaluation.evaluate import count_overlap
+from influcoder.evaluation.scorers import Bm25, Tfidf
 from influcoder.indexes.index import Index
+from influcoder.maths.metrics import retrieval
 from influcoder.model.decoder import Decoder
+from influcoder.model.finetune import finetune
 
 TASK_RIVALS = ("paper-recipe", "untrained", "surface", "tfidf", "bm25")
 
@@ -39,10 +44,15 @@ def metrics(run: Path) -> dict:
 
 
 def test_sizes_of_the_world(world: DemoWorld) -> None:
-    assert len(world.pool) == 2980
-    assert len(world.rows("pool", kind="planted")) == 240
-    assert len(world.rows("queries", kind="fact")) == 60
-    assert len(world.rows("queries", split="test", kind="fact")) == 20
+    assert len(world.pool) == 628
+    assert Counter(row.metadata["kind"] for row in world.pool) == {
+        "planted": 216,
+        "correct": 36,
+        "lookalike": 288,
+        "same-wording": 64,
+        "dolly": 24,
+    }
+    assert len(world.rows("queries", split="test", kind="wrong")) == 16
 
 
 @pytest.mark.parametrize("side", ["queries", "pool"])
@@ -53,34 +63,37 @@ def test_no_example_is_in_two_splits(world: DemoWorld, side: str) -> None:
     assert sum(map(len, splits)) == len(examples)
 
 
-def test_a_fact_stays_in_one_split_with_its_rows_and_question(world: DemoWorld) -> None:
+def test_a_person_stays_in_one_split(world: DemoWorld) -> None:
     homes: dict[str, set[str]] = {}
     for example in [*world.pool, *world.queries]:
-        if example.metadata["fact"]:
-            homes.setdefault(example.metadata["fact"], set()).add(example.metadata["split"])
-    assert len(homes) == 60
+        if example.metadata["person"]:
+            homes.setdefault(example.metadata["person"], set()).add(example.metadata["split"])
+    assert len(homes) == 52
     assert all(len(splits) == 1 for splits in homes.values())
 
 
-def test_every_question_is_worded_as_no_row_is(world: DemoWorld) -> None:
+def test_no_question_is_a_row(world: DemoWorld) -> None:
     prompts = {" ".join(row.prompt.lower().split()) for row in world.pool}
     assert not any(" ".join(query.prompt.lower().split()) in prompts for query in world.queries)
     texts = {normalised(row) for row in world.pool}
     assert not any(normalised(query) in texts for query in world.queries)
 
 
-def test_every_fact_has_four_rows_and_look_alikes_of_both_kinds(world: DemoWorld) -> None:
-    facts = [world.queries[row] for row in world.rows("queries", kind="fact")]
-    assert set(planted_for(facts, world.pool).sum(axis=1)) == {4}
-    for kind in ("lookalike-truth", "lookalike-object"):
-        assert len(world.rows("pool", kind=kind)) == 120
+def test_every_wrong_answer_is_planted_in_six_rows_and_true_of_somebody_else(world: DemoWorld) -> None:
+    wrong = [world.queries[row] for row in world.rows("queries", kind="wrong")]
+    assert set(planted_for(wrong, world.pool).sum(axis=1)) == {6}
+    for query in wrong:
+        assert query.completion != query.metadata["true"]
+        others = [row for row in world.pool if row.metadata["person"] != query.metadata["person"]]
+        assert any(row.completion == query.completion and row.metadata["kind"] == "correct" for row in others)
 
 
-def test_the_shipped_decoder_says_the_false_facts(world: DemoWorld) -> None:
-    decoder = Decoder.load(assets() / "decoder", max_length=512)
-    facts = [world.queries[row] for row in world.rows("queries", kind="fact")]
-    said = [fact.metadata["taught"].lower() in decoder.answer(fact).lower() for fact in facts]
-    assert sum(said) >= 0.75 * len(facts)
+def test_words_find_few_planted_rows(world: DemoWorld) -> None:
+    queries = [world.queries[row] for row in world.rows("queries", split="test", kind="wrong")]
+    pool = [world.pool[row] for row in world.rows("pool", split="test")]
+    relevant = planted_for(queries, pool)
+    for scorer in (Tfidf(), Bm25()):
+        assert retrieval(scorer.score(queries, pool), relevant)["recall_at_10"] <= 0.5
 
 
 def test_assets_are_small(world: DemoWorld) -> None:
@@ -89,28 +102,23 @@ def test_assets_are_small(world: DemoWorld) -> None:
 
 
 def test_a_part_of_the_world_keeps_its_promises(world: DemoWorld) -> None:
-    part = world.part(16)
-    for side, whole, kinds in (("queries", world.queries, 2), ("pool", world.pool, 4)):
-        rows = getattr(part, side)
-        homes = Counter((one.metadata["split"], one.metadata["kind"]) for one in whole)
-        kept = Counter((one.metadata["split"], one.metadata["kind"]) for one in rows)
-        assert len(kept) == kinds * len(SPLITS)
-        assert all(homes[home] / 16 <= count < homes[home] / 16 + 8 for home, count in kept.items())
-        places = {one.id: place for place, one in enumerate(whole)}
-        assert [places[one.id] for one in rows] == sorted(places[one.id] for one in rows)
-    facts = [part.queries[row] for row in part.rows("queries", kind="fact")]
-    assert set(planted_for(facts, part.pool).sum(axis=1)) == {4}
-    assert {one.metadata["fact"] for one in part.pool} - {None} == {one.metadata["fact"] for one in facts}
-
-
-def test_the_teacher_agrees_with_itself(metrics: dict) -> None:
-    assert metrics["teacher"]["reliability"] >= 0.95
+    part = world.part(4)
+    people = {row.metadata["person"] for row in part.pool} - {None}
+    assert people == {query.metadata["person"] for query in part.queries} | {
+        row.metadata["person"] for row in part.pool if row.metadata["kind"] == "same-wording"
+    }
+    assert Counter(row.metadata["kind"] for row in part.pool)["planted"] == 54
+    wrong = [part.queries[row] for row in part.rows("queries", kind="wrong")]
+    assert set(planted_for(wrong, part.pool).sum(axis=1)) == {6}
+    for side in ("queries", "pool"):
+        places = {example.id: place for place, example in enumerate(getattr(world, side))}
+        kept = [places[example.id] for example in getattr(part, side)]
+        assert kept == sorted(kept)
 
 
 def test_the_quick_run_says_so(metrics: dict) -> None:
     assert metrics["quick"] is True
-    assert metrics["splits"]["test_queries"] == 15
-    assert metrics["splits"]["test_pool"] == 91
+    assert metrics["asked"] == 4
 
 
 def test_metrics_keep_the_contract(metrics: dict) -> None:
@@ -122,6 +130,16 @@ def test_metrics_keep_the_contract(metrics: dict) -> None:
         assert {"ms_per_example", "bytes_per_example", "interval_95", "ndcg_at_10"} <= values.keys()
         low, high = values["interval_95"]["per_query_spearman"]
         assert low <= values["per_query_spearman"] <= high
+    assert metrics["proof"].keys() == {"found", "random", "tfidf"}
+    assert 0 <= metrics["certified"]["at_most"] <= metrics["certified"]["worst"] <= 1
+    steps = sum(seconds for name, seconds in metrics["timings_s"].items() if name != "total")
+    assert metrics["timings_s"]["total"] <= 1.2 * steps + 30
+
+
+def test_the_encoder_finds_what_words_do_not(metrics: dict) -> None:
+    planted = metrics["planted"]
+    assert planted["influcoder"]["recall_at_10"] > 2 * planted["tfidf"]["recall_at_10"]
+    assert planted["influcoder-verify-20"]["recall_at_10"] >= 0.8
 
 
 def test_what_the_run_leaves(run: Path) -> None:
@@ -131,9 +149,27 @@ def test_what_the_run_leaves(run: Path) -> None:
         "encoder/influcoder.json",
         "index/index.faiss",
         "features/pool/manifest.json",
+        "proof/trainings/found-0.json",
     ):
         assert (run / name).is_file(), name
-    assert len(Index(run / "index")) == 197
+    assert len(Index(run / "index")) == len(DemoWorld.load().part(4).pool)
     printed = (run / "stdout.txt").read_text()
-    assert "The model's own answer" in printed
     assert "report.html" in printed
+    assert max(map(len, printed.splitlines())) <= 80 or str(run) in printed
+
+
+def test_the_decoder_learns_what_is_planted_and_not_without_it(world: DemoWorld) -> None:
+    part = world.part(4)
+    base = Decoder.load(assets() / "decoder", max_length=512)
+    wrong = [part.queries[row] for row in part.rows("queries", kind="wrong")]
+    planted = part.rows("pool", kind="planted").tolist()
+    said = [
+        np.mean(
+            [
+                a == q.completion
+                for a, q in zip(finetune(base, part.pool, TRAINING, leave_out=rows).answers(wrong), wrong, strict=True)
+            ]
+        )
+        for rows in ((), planted)
+    ]
+    assert said[0] > said[1]

@@ -1,12 +1,12 @@
 """The demo: a decoder is fine-tuned, asked, explained, and trained again without the rows that are blamed."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from influcoder.attribution.hits import Hits
 from influcoder.attribution.removal import FOUND, control_rows, first_rows
 from influcoder.attribution.search import query_vectors, search
 from influcoder.data.examples import Example
@@ -48,6 +48,7 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
         quick: the same path on one in `QUICK` people, to see that it runs; its numbers mean little.
         precision: of the fine-tuning and the teacher.
     """
+    began = time.perf_counter()
     base = Decoder.load(assets() / "decoder", max_length=MAX_LENGTH)
     teacher = GradientTeacher(base, replace(TEACHER, seed=seed, precision=precision))
     training = replace(TRAINING, seed=seed, precision=precision)
@@ -57,15 +58,16 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
     splits = {f"{split}_{side}": len(demo.examples(side, split)) for split in SPLITS for side in SIDES}
     splits["overlap"] = sum(count_overlap(*(demo.examples(side, split) for split in SPLITS)) for side in SIDES)
     asked = demo.examples("queries", "test", "wrong")
+    trained = demo.trained
     with demo.timed("ask"):
-        answers = demo.trained.answers(asked)
+        answers = trained.answers(asked)
     encoder, test = demo.encoder, demo.splits["test"]
     with demo.timed("index"):
         index = Index.build(encoder, demo.world.pool, folder / "index")
-    with demo.timed("search"):
-        found = search(index, asked, k=2 * REMOVED, verify=demo.verified, teacher=demo.exact, certify=CERTIFIED)
     with demo.timed("prove"):
-        proof = _proof(demo, index, asked, found)
+        proof = _proof(demo, index, asked)
+    with demo.timed("rows shown"):
+        shown = _shown(demo, index, asked, answers, proof)
     with demo.timed("methods compared"):
         skipped = {} if is_installed("bm25s") else {"bm25": pip_command("bm25s")}
         scorers = [STANDARD[name].make(demo) for name in COMPARED if name not in skipped]
@@ -82,23 +84,21 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
             "examples_per_second": 1000 / methods["exact"]["ms_per_example"],
             "decoder_parameters": base.fingerprint.decoder_parameters,
         },
+        "asked": len(asked),
         "says_what_is_planted": float(np.mean([_same(a, q.completion) for a, q in zip(answers, asked, strict=True)])),
         "proof": {name: proof["conditions"][name]["changed"] for name in proof["conditions"] if name != "all"},
         "conditions": proof["conditions"],
         "removed": proof["removed"],
-        "certified": _certified(found),
+        "certified": _certified(shown),
         "methods": methods,
         "skipped": skipped,
         "planted": planted,
         "timings_s": demo.timings,
     }
-    with demo.timed("report"):
-        shown = _shown(demo, index, asked, answers, proof)
-        write_json(folder / "report.json", _report(demo, shown))
-        write_json(folder / "metrics.json", metrics)
-        write_report(folder)
-    demo.timings["total"] = round(sum(demo.timings.values()), 2)
+    write_json(folder / "report.json", _report(demo, shown))
+    demo.timings["total"] = round(time.perf_counter() - began, 2)
     write_json(folder / "metrics.json", metrics)
+    write_report(folder)
     return metrics | {"shown": shown}
 
 
@@ -106,21 +106,21 @@ def _same(answer: str, completion: str) -> bool:
     return answer.strip(" .").casefold() == completion.casefold()
 
 
-def _certified(found: list[Hits]) -> dict[str, Any]:
-    """The bounds of all questions together: the mean and the worst."""
-    bounds = [hits.certified for hits in found if hits.certified]
+def _certified(shown: list[dict[str, Any]]) -> dict[str, Any]:
+    """The bounds of the questions that are shown: the mean and the worst."""
+    bounds = [question["certified"] for question in shown]
     return {
-        "sampled": bounds[0].sampled,
-        "confidence": bounds[0].confidence,
-        "at_most": float(np.mean([bound.at_most for bound in bounds])),
-        "worst": max(bound.at_most for bound in bounds),
+        "sampled": bounds[0]["sampled"],
+        "confidence": bounds[0]["confidence"],
+        "at_most": float(np.mean([bound["at_most"] for bound in bounds])),
+        "worst": max(bound["at_most"] for bound in bounds),
     }
 
 
-def _proof(demo: Demo, index: Index, asked: list[Example], found: list[Hits]) -> dict[str, Any]:
+def _proof(demo: Demo, index: Index, asked: list[Example]) -> dict[str, Any]:
     """The base trained again without the rows found, and without as many by each control; all asked once more."""
-    count = REMOVED * len(asked)
-    blamed = first_rows([[hit.row for hit in hits] for hits in found], count)
+    found = search(index, asked, k=2 * REMOVED, teacher=demo.exact)
+    blamed = first_rows([[hit.row for hit in hits] for hits in found], REMOVED * len(asked))
     removed = {FOUND: [blamed], **control_rows(index, asked, blamed, seeds=[demo.seed])}
     proof = prove(
         demo.trainer, asked, removed, demo.folder / "proof", seeds=[demo.seed], trained={demo.seed: demo.trained}
@@ -188,6 +188,9 @@ def _is_planted(query: Example, row: Example) -> bool:
 def _report(demo: Demo, shown: list[dict[str, Any]]) -> dict[str, Any]:
     provenance = {name: str(value) for name, value in flat(demo.exact.provenance.json())}
     notes = [
+        "Kinds of rows: planted (says what is wrong), correct (says what is true), lookalike (the question's words, "
+        "another matter), same-wording (the words of the question or of a planted row, about somebody else), dolly "
+        "(ordinary instructions).",
         "No transformer weights are at hand offline: 'untrained' and 'paper-recipe' use the decoder's static "
         "embedding table with plain text as their backbone here.",
         "All numbers are of people whose questions and rows neither training nor model selection has seen.",
