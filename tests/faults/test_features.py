@@ -51,7 +51,7 @@ def decoder(model):
 def make(decoder, monkeypatch):
     """Writes features in shards of 16 rows, without the check before them."""
     monkeypatch.setattr(writing, "SHARD_ROWS", 16)
-    monkeypatch.setattr(feature_verbs, "check_teacher", lambda *_: {})
+    monkeypatch.setattr(feature_verbs, "check_teacher", lambda *_, **__: {})
     return lambda folder, **flags: feature_verbs.features(decoder, QUERIES, POOL, Folder(folder, **flags), SETTINGS)
 
 
@@ -61,7 +61,7 @@ def calm(decoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("calm") / "features"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writing, "SHARD_ROWS", 16)
-        patch.setattr(feature_verbs, "check_teacher", lambda *_: {})
+        patch.setattr(feature_verbs, "check_teacher", lambda *_, **__: {})
         feature_verbs.features(decoder, QUERIES, POOL, Folder(folder), SETTINGS)
     return folder
 
