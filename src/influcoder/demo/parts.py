@@ -9,9 +9,9 @@ from pathlib import Path
 
 from influcoder.data.examples import Example, Role
 from influcoder.demo.world import SPLITS, DemoWorld
-from influcoder.evaluation.proof import FineTuning
+from influcoder.evaluation.proof import ALL, FineTuning
 from influcoder.model.decoder import Decoder
-from influcoder.model.finetune import FinetuneSettings, finetune
+from influcoder.model.finetune import FinetuneSettings
 from influcoder.progress import progress
 from influcoder.store.store import Store
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
@@ -71,7 +71,7 @@ class Demo:
         """The decoder that is asked: the base, fine-tuned on the whole pool."""
         count = len(self.world.pool) * self.training.epochs
         with self.timed("fine-tune"), progress("fine-tuning", count) as advance:
-            return finetune(self.base, self.world.pool, self.training, advance=advance)
+            return self.trainer.train([], self.seed, ALL, advance)
 
     @cached_property
     def splits(self) -> dict[str, Sample]:

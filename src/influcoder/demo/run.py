@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from influcoder.attribution.recheck import Recheck
 from influcoder.attribution.removal import FOUND, control_rows, first_rows
-from influcoder.attribution.search import query_vectors, search
+from influcoder.attribution.search import query_vectors, search, search_both_sides
 from influcoder.data.examples import Example
 from influcoder.demo.parts import MAX_LENGTH, SIDES, TEACHER, TRAINING, Demo
 from influcoder.demo.world import SPLITS, DemoWorld, assets, planted_for
@@ -157,22 +158,12 @@ def _shown(
     others = index.encoder.encode_query(demo.examples("queries", "test", "right"))
     # Questions whose planted answer the model gives come first; its own answer is what is attributed.
     order = sorted(range(len(asked)), key=lambda place: not _same(answers[place], asked[place].completion))
+    recheck = Recheck(demo.verified, CERTIFIED, tokens=True)
     shown = []
     for place in order[:SHOWN]:
         question = replace(asked[place], completion=answers[place] or asked[place].completion)
-        hits = {
-            side: search(
-                index,
-                [question],
-                k=REMOVED,
-                opponents=side == "opponents",
-                verify=demo.verified,
-                certify=CERTIFIED,
-                tokens=True,
-                teacher=demo.exact,
-            )[0]
-            for side in ("proponents", "opponents")
-        }
+        sides = search_both_sides(index, [question], k=REMOVED, recheck=recheck, teacher=demo.exact)
+        hits = {"proponents": sides[0][0], "opponents": sides[1][0]}
         planted = {hit.row: _is_planted(question, hit.example) for side in hits.values() for hit in side}
         vector = query_vectors(index, [question], demo.exact.features([question], "query").vectors)
         told = query_summary(question, answers[place], index, vector, hits, planted, others)

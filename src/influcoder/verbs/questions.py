@@ -77,7 +77,7 @@ def _answered(decoder: Decoder, asked: Example) -> Question:
     answer = decoder.answer(asked, ANSWER_TOKENS)
     if not answer:
         raise DataError(
-            f"{decoder.name} answers {asked.prompt[:60]!r} with nothing, so there is nothing to trace. Give the answer "
-            "that you want to trace, with --completion or in the row."
+            f"{decoder.name} answers {asked.prompt[:60]!r} with nothing. Give an answer with --completion, or "
+            "in the row."
         )
     return Question(replace(asked, completion=answer), True)

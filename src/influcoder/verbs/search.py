@@ -7,7 +7,7 @@ from influcoder.attribution.hits import Hits
 from influcoder.attribution.search import search as search_index
 from influcoder.attribution.selection import FILE, Selection
 from influcoder.data.examples import Example
-from influcoder.errors import ConfigError, ModelError
+from influcoder.errors import ConfigError
 from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
@@ -22,9 +22,7 @@ from influcoder.verbs.opening import (
     open_whole_index,
     read_rows,
 )
-
-ANSWER_TOKENS = 64
-"""of a decoder's own answer, at most"""
+from influcoder.verbs.questions import one_question
 
 
 @overload
@@ -167,14 +165,12 @@ def questions(
     Without a completion the decoder gives it: its own greedy answer.
 
     Raises:
-        ModelError: it answers nothing.
+        DataError: it answers nothing, or a row cannot be read.
     """
     if queries is not None:
         return read_rows(queries, "queries", decoder)
-    if completion is None and decoder is not None:
-        completion = decoder.answer(Example.question(prompt or "", "?"), ANSWER_TOKENS)
-        if not completion:
-            raise ModelError(f"{decoder.name} answers {prompt!r} with nothing. Give an answer with --completion.")
+    if decoder is not None:
+        return [one_question(decoder, prompt or "", completion).example]
     return [Example.question(prompt or "", completion or "")]
 
 
