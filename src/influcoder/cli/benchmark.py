@@ -39,15 +39,19 @@ def causal(
     run: Run,
     pool: Files | None = None,
     queries: Files | None = None,
+    data: str | None = None,
     settings: CausalSettings = CausalSettings(),  # noqa: B008 - frozen
 ) -> None:
     """Compare every method with what training does: retrained subsets (LDS) and single steps.
 
+    Without --pool, --queries and --data it is measured on facts and tasks that come with the package.
+
     Args:
-        pool: training examples; the demo's, with false facts among them, when omitted
-        queries: what is asked; the demo's facts and tasks when omitted
+        pool: training examples
+        queries: what is asked
+        data: in place of both, the folder of the corpora bbh, dolly, benign_chat and counterfact: a mixed pool of them
     """
-    _run("causal", run, settings, pool=pool, queries=queries)
+    _run("causal", run, settings, pool=pool, queries=queries, data=data)
 
 
 @benchmarks.command
