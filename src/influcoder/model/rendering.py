@@ -5,15 +5,15 @@ looked for in the text. Where some of the completion are missing, the chat is re
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from influcoder.data.examples import Example
-from influcoder.data.messages import REASONING, SWITCHES, Chat, Message, RowError, calls_of, reasoning_of, words_of
+from influcoder.data.messages import REASONING, SWITCHES, Chat, Message, RowError, reasoning_of, words_of
 from influcoder.model.forms import forms_of
 from influcoder.model.template import ChatTemplate, special_tokens
 from influcoder.model.turns import Span, spans_of, spans_of_answer, stands_before
-from influcoder.model.words import common_length, excerpt, pieces_of, says, without_thoughts
+from influcoder.model.words import called_words, common_length, excerpt, pieces_of, says, without_thoughts
 
 _TOLD_ELSEWHERE = frozenset(
     {"role", "content", "tool_calls", "function_call", "tool_call_id", "weight", *REASONING, *SWITCHES}
@@ -67,7 +67,7 @@ class Renderer:
         Raises:
             RowError: the template refuses it, or does not render the completion; it is rendered already.
         """
-        chat = chat_of(example)
+        chat = self._as_read(chat_of(example))
         variables = self.template.variables(chat.variables, example.metadata)
         self._refuse_rendered(chat)
         found: list[tuple[int, Text]] = []
@@ -86,7 +86,7 @@ class Renderer:
 
     def prompt(self, example: Example) -> str:
         """The text of a chat up to where the assistant is to speak."""
-        chat = chat_of(example)
+        chat = self._as_read(chat_of(example))
         answers = [n for n, one in enumerate(chat.messages) if one["role"] == "assistant" and chat.carries_loss(n)]
         asked = chat.messages[: chat.prompt or (answers[-1] if answers else 0)]
         variables = self.template.variables(chat.variables, example.metadata)
@@ -99,6 +99,24 @@ class Renderer:
         if refused:
             raise refused[0]
         return ""
+
+    def _as_read(self, chat: Chat) -> Chat:
+        """The chat with an older `function_call` as the tool call that the template reads, and each end token once."""
+        names = self.template.source(chat.variables).names
+        return replace(chat, messages=tuple(self._message_as_read(one, names) for one in chat.messages))
+
+    def _message_as_read(self, message: Message, names: frozenset[str]) -> Message:
+        words, end = message.get("content"), self.template.end
+        if message["role"] != "assistant":
+            return message
+        if "function_call" in message and "function_call" not in names and "tool_calls" in names:
+            call = {"type": "function", "function": message["function_call"]}
+            message = {**message, "tool_calls": [*message.get("tool_calls", ()), call]}
+            message = {key: value for key, value in message.items() if key != "function_call"}
+        if end and isinstance(words, str) and words.rstrip().endswith(end):
+            kept = words.rstrip().removesuffix(end)
+            message = {**message, "content": kept} if kept.strip() else message
+        return message
 
     def _rendered(self, chat: Chat, messages: list[Message], variables: Mapping[str, Any]) -> tuple[int, Text]:
         """(how many turns before the completion it leaves out, the text)."""
@@ -144,16 +162,17 @@ class Renderer:
         Raises:
             RowError: some are not.
         """
-        names = [name for name, _ in calls_of(message) if name]
+        names, values = called_words(message)
         pieces = pieces_of(message)
         without = [without_thoughts(one) for one in pieces]
         for some in [pieces, without] if any(one.strip() for one in without) else [pieces]:
-            if all(self._says(told, one, after) for one in (*some, *names)):
+            if all(self._says(told, one, after) for one in (*some, *names, *values)):
                 return [*some, *names]
-        lost = next((one for one in (*pieces, *names) if not self._says(told, one, after)), "")
+        lost = next((one for one in (*pieces, *names, *values) if not self._says(told, one, after)), "")
+        what = "tool call" if lost in names else "completion" if lost in pieces else "argument of a tool call"
         raise RowError(
             "completion_not_rendered",
-            f"the {'tool call' if lost in names else 'completion'} {excerpt(lost)} does not stand in what the chat "
+            f"the {what} {excerpt(lost)} does not stand in what the chat "
             f"template renders for it, {excerpt(whole[max(after, 0) :] if after >= 0 else told)}",
         )
 
@@ -163,9 +182,11 @@ class Renderer:
         yield from (name for name in chat.variables if name not in names)
         for message in chat.messages:
             whose = f"of the {message['role']}'s turn"
-            calls = [name for name, _ in calls_of(message)]
+            calls, values = called_words(message)
             if calls and not ({"tool_calls", "function_call"} & names and any(self._says(shown, one) for one in calls)):
                 yield f"tool_calls {whose}"
+            elif not all(self._says(shown, one) for one in values):
+                yield f"arguments of a tool call {whose}"
             if (thoughts := reasoning_of(message)) and not self._says(shown, thoughts):
                 yield f"reasoning {whose}"
             for key, value in message.items():
@@ -174,12 +195,15 @@ class Renderer:
 
     def _refuse_rendered(self, chat: Chat) -> None:
         for number, message in enumerate(chat.messages):
-            words = words_of(message).lstrip()
+            words = words_of(message).strip()
             token = next((one for one in self.template.openers if words.startswith(one)), None)
+            opener, closer = self.template.around_question
+            if token is None and opener and words.endswith(closer) and opener in words[: -len(closer)]:
+                token = opener
             if token is not None:
                 raise RowError(
                     "rendered_already",
-                    f"message {number} begins with {token!r}, which the chat template writes itself, so its text is "
+                    f"message {number} holds {token!r}, which the chat template writes itself, so its text is "
                     "rendered already and would be again; give it as text, or as prompt and completion in text",
                 )
 
