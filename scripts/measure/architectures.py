@@ -89,7 +89,7 @@ def page(record: dict[str, Any]) -> str:
         "`AutoModelForCausalLM` knows, with every kind of layer that its default config has, and compares its features",
         "with one-by-one autograd of the weights. *Verified* is a relative difference of at most 1e-4 of every example",
         "and of every layer, alone and in padded batches, and of a LoRA adapter's gradients once it is merged; in",
-        "float64 (*64*) where float32 rounds more than that.",
+        "float64 (*64*) where float32 rounds more than that. [Cases](cases.md) lists what was reported wrong before.",
         "",
         f"transformers {record['versions']['transformers']}, torch {record['versions']['torch']}, "
         f"peft {record['versions']['peft']}: {len(models)} types, {built} can be built from their config.",

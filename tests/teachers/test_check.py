@@ -10,7 +10,7 @@ from transformers import ProphetNetConfig, ProphetNetForCausalLM
 
 from helpers.teacher_oracles import facts, trained_checkpoints
 from helpers.tiny import some_examples, tiny_decoder
-from influcoder.data.examples import examples_from_row
+from influcoder.data.examples import Example, examples_from_row
 from influcoder.data.parts import Columns
 from influcoder.errors import ModelError
 from influcoder.model import gradients
@@ -85,6 +85,18 @@ def test_rows_that_weigh_their_tokens_pass(chat_decoder, loss, precision):
     assert chat_decoder.tokenise(rows)[0].weights is not None
     found = self_check(chat_decoder, [*rows, EXAMPLES[2]], replace(SETTINGS, precision=precision))
     assert found["error"] < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_check_costs_no_more_than_eight_gradients(decoder, precision):
+    """Counted in tokens that go through the model; whatever goes back went through it first."""
+    rows = [Example(f"{n}", "two plus two " * 7, "is four, and " * 9 + "so" * n) for n in range(2)]
+    seen = []
+    decoder.model.get_input_embeddings().register_forward_pre_hook(lambda _, given: seen.append(given[0].numel()))
+    self_check(decoder, rows, replace(SETTINGS, precision=precision))
+    longest = max(len(tokens.ids) for tokens in decoder.tokenise(rows))
+    assert longest > 80
+    assert 2 * longest < sum(seen) <= 8 * longest
 
 
 def test_one_example_is_enough(decoder):
