@@ -2,7 +2,7 @@
 
     python scripts/measure/check_cost.py
 
-The price of a gradient is what the job pays for it: the features of 16 other rows, over 16.
+The price of a gradient is what the job pays for it: the features of 8 other rows, over 8.
 """
 
 import json
@@ -25,7 +25,7 @@ from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
 
 POOL = Path(influcoder.__file__).parent / "demo" / "data" / "pool.jsonl.gz"
-SIZES = ((256, 4, 128), (512, 8, 256), (1024, 8, 512))
+SIZES = ((128, 4, 64), (256, 4, 128), (512, 6, 256))
 """hidden size, layers, tokens of a row"""
 
 
@@ -45,11 +45,11 @@ def of_sizes(width: int, layers: int, tokens: int, demo: Decoder, precision: str
     )
     torch.manual_seed(0)
     decoder = Decoder(LlamaForCausalLM(config), demo.tokenizer, name="random", max_length=tokens)
-    rows = [Example(f"r{n}", f"What is {n}?", "two plus two is four, and " * tokens) for n in range(24)]
+    rows = [Example(f"r{n}", f"What is {n}?", "two plus two is four, and " * tokens) for n in range(16)]
     settings = TeacherSettings(precision=precision)
     check = seconds(lambda: check_teacher(decoder, rows[:2], rows[2:8], settings, reliable=False))
     teacher = make_teacher(decoder, settings)
-    gradient = seconds(lambda: teacher.features(rows[8:], "pool")) / 16
+    gradient = seconds(lambda: teacher.features(rows[8:], "pool")) / 8
     return {"check_s": round(check, 2), "gradient_s": round(gradient, 3), "gradients": round(check / gradient, 1)}
 
 
@@ -66,11 +66,10 @@ def main() -> None:
     for precision in ("fp32", "bf16"):
         settings = TeacherSettings(precision=precision)
         check = seconds(lambda s=settings: check_teacher(decoder, rows[:16], rows, s, reliable=False))  # type: ignore[misc]
-        found[precision] = {"demo_s": round(check, 2)} | {
-            f"{width} wide, {layers} layers, {tokens} tokens": of_sizes(width, layers, tokens, decoder, precision)
-            for width, layers, tokens in SIZES
-        }
-        print(json.dumps(found, indent=1), flush=True)
+        print(json.dumps(found | {"precision": precision, "demo_s": round(check, 2)}), flush=True)
+        for width, layers, tokens in SIZES:
+            size = {"width": width, "layers": layers, "tokens": tokens, "precision": precision}
+            print(json.dumps(size | of_sizes(width, layers, tokens, decoder, precision)), flush=True)
 
 
 if __name__ == "__main__":
