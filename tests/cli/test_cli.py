@@ -145,7 +145,9 @@ def test_search_as_json_verified_and_opponents(work, indexed):
 
 
 def test_select(work, selected):
-    assert orjson.loads(selected.stdout) == {"rows": 120, "kept": 12, "rule": "top 0.1 of the rows by score"}
+    found, rule = orjson.loads(selected.stdout), "top 0.1 of the rows by score"
+    reasons = {f"kept: {rule}": 12, f"rejected: not {rule}": 108}
+    assert found == {"rows": 120, "kept": 12, "rule": rule, "reasons": reasons}
     assert sum(pq.read_table(work / "selected" / "selection.parquet")["kept"].to_pylist()) == 12
 
 

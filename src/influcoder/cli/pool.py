@@ -1,4 +1,4 @@
-"""The verbs of the index: make and change it, ask it, choose by it, score all of it, hand it on."""
+"""The verbs of the index: make and change it, ask it, score all of it, hand it on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,6 @@ from influcoder.cli.flags import (
     ResumableOutput,
     Running,
     Trust,
-    share,
 )
 from influcoder.cli.output import finish, print_json, show
 from influcoder.errors import ConfigError
@@ -155,45 +154,6 @@ def search(
         print_json(hits_as_json(asked, found, answered=answered))
     else:
         print_hits(asked, found, opponents, answered=answered)
-
-
-def select(
-    *,
-    output: Output,
-    index: Path,
-    queries: Files,
-    top: str | None = None,
-    drop: str | None = None,
-    threshold: float | None = None,
-    decoder: str | None = None,
-    adapter: str | None = None,
-    trust: Trust = NO_TRUST,
-    reading: Reading = READ_AS_USUAL,
-) -> None:
-    """Keep or drop pool rows by their mean influence on some queries; exactly one rule.
-
-    Args:
-        index: what `influcoder index` wrote
-        queries: JSONL (.gz, .zst) or Parquet files, folders or globs
-        top: keep this share of highest scores, as 5% or 0.05
-        drop: leave this share of highest scores out
-        threshold: keep scores of at least this
-        decoder: what an encoder of the short or forward tier reads the queries with
-        adapter: its LoRA adapter, if it had one
-    """
-    arguments = dict(locals())
-    from influcoder.verbs import search as verb
-    from influcoder.verbs.opening import open_any_index
-
-    opened, model = open_any_index(index, decoder, adapter)
-    found = verb.select(
-        opened,
-        reading.read(queries, "queries", output, model),
-        top=share(top, "--top"),
-        drop=share(drop, "--drop"),
-        threshold=threshold,
-    )
-    finish("select", arguments, verb.write_selection(found, output.folder(arguments)), output)
 
 
 def score(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from influcoder.errors import ConfigError, ModelError, first_line
 from influcoder.store.files import read_sealed
+from influcoder.student.card import CARD
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.student.encoder_folder import CARD, FORMAT, KINDS, model_card, save
+from influcoder.student.encoder_folder import FORMAT, KINDS, model_card, save
 
 TRAINING = "training.parquet"
 """what an encoder was trained on, as hashes, so that no test is held on it"""
