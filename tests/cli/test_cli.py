@@ -29,6 +29,7 @@ from influcoder.store.output_folder import local
 
 VERBS = sorted(
     [
+        "audit",
         "benchmark",
         "demo",
         "distill",

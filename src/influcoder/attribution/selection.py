@@ -126,7 +126,7 @@ class Selection:
         columns = {name: values for name, values in self.columns.items() if name.startswith(PREFIX)}
         columns |= {PREFIX + name: values for name, values in choice.kinds.items()}
         if rule.tokens is not None:
-            columns["tokens"] = choice.sizes
+            columns["tokens"] = choice.sizes.tolist()
         if rule.distinct is not None:
             likes = {row: self.ids[other] for row, other in choice.duplicates.items()}
             columns["duplicate_of"] = [likes.get(row) for row in range(len(self.ids))]

@@ -8,6 +8,7 @@ from pathlib import Path
 import cyclopts
 
 from influcoder.cli.around import demo, env, report
+from influcoder.cli.audit import audit
 from influcoder.cli.benchmark import benchmarks
 from influcoder.cli.flags import NO_TRUST, Flag, Trust
 from influcoder.cli.output import words_of
@@ -47,6 +48,7 @@ for verb in (
     export,
     evaluate,
     prove,
+    audit,
     report,
     env,
 ):
