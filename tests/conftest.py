@@ -79,3 +79,10 @@ def tiny_bert(tokenizer, tmp_path_factory):
     from helpers.bert import save_bert
 
     return save_bert(tmp_path_factory.mktemp("bert"), tokenizer)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    from helpers.hub import stand_in
+
+    return stand_in(monkeypatch, tmp_path)

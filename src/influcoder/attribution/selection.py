@@ -218,6 +218,36 @@ class Selection:
         place = Path(index) if index else None
         return cls(ids, order, kept.astype(bool), reasons, rule, columns, place, manifest, made_by)
 
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **where: Any) -> "Selection":
+        """Load a selection from the Hugging Face hub, or from a folder that somebody else wrote; hashes are checked.
+
+        Args:
+            name: a hub id such as "owner/name", or a folder.
+            where: revision, token and cache_dir, as of `InfluenceEncoder.from_pretrained`.
+
+        Raises:
+            ModelError: neither folder nor hub has it, or a file might run code.
+            StoreError: not a selection, of another format version, or changed.
+        """
+        from influcoder.attribution import selection_folder
+
+        return selection_folder.open_pushed(name, **where)
+
+    def push_to_hub(self, repo_id: str, *, index: Index | str | Path | None = None, **more: Any) -> str:
+        """Upload it with the rows that it keeps as a data set of the hub, with a card; returns the commit's address.
+
+        Args:
+            index: as of `to_dataset`.
+            more: as of `InfluenceEncoder.push_to_hub`; license is that of the rows.
+
+        Raises:
+            ModelError: the hub refuses.
+        """
+        from influcoder.attribution import selection_folder
+
+        return selection_folder.push(self, self.open_index(index), repo_id, **more)
+
     def open_index(self, index: Index | str | Path | None = None) -> Index:
         """The index whose rows these are.
 

@@ -6,7 +6,9 @@ README.md           a fragment for the card of a data set
 selection.json      written last: rule, index, encoder and queries by their hashes, and the SHA-256 of the files above
 """
 
+import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ from influcoder.attribution.kept_rows import Format, write_kept
 from influcoder.attribution.selection import FILE, Selection
 from influcoder.errors import StoreCorrupt, StoreMismatch
 from influcoder.indexes.index import Index
+from influcoder.store import hub
 from influcoder.store.files import atomic_write, read_sealed, sha256, write_sealed
+from influcoder.store.hub import Destination
 from influcoder.student.card import CARD, card_of_encoder_parts, front_matter, lines_of
 from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.hub import evidence
 
 RECORD = "selection.json"
 FORMAT = 1
@@ -24,15 +29,20 @@ MOST_VALUES = 20
 """of a column, whose counts the card shows"""
 
 
-def write_folder(selection: Selection, index: Index, folder: Path, form: Format = "jsonl") -> None:
+def write_folder(
+    selection: Selection, index: Index, folder: Path, form: Format = "jsonl", card: str | None = None
+) -> None:
     """Write a selection into a folder that the caller has claimed.
+
+    Args:
+        card: the one of `selection_card` when omitted.
 
     Raises:
         StoreMismatch, DataError: as `influcoder.attribution.kept_rows.write_kept`.
     """
     files = write_kept(index, selection.is_kept, folder, form)
     selection.save(folder / FILE)
-    atomic_write(folder / CARD, selection_card(selection, index.encoder).encode())
+    atomic_write(folder / CARD, (card or selection_card(selection, index.encoder)).encode())
     record = {
         "format": FORMAT,
         "manifest": selection.manifest,
@@ -59,6 +69,43 @@ def read_record(folder: Path) -> dict[str, Any]:
         if not path.is_file() or sha256(path) != expected:
             raise StoreCorrupt(f"{path}: missing, or its bytes are not those that were written. Select again.")
     return record
+
+
+def open_pushed(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> Selection:
+    """See `Selection.from_pretrained`."""
+    what = "`influcoder select`"
+    folder = hub.fetch(name, what, RECORD, kind="dataset", revision=revision, token=token, cache_dir=cache_dir)
+    hub.refuse_code(folder, (FILE,))
+    read_record(folder)
+    return Selection.load(folder)
+
+
+def push(
+    selection: Selection,
+    index: Index,
+    repo_id: str,
+    *,
+    commit_message: str = "Push rows selected by influence",
+    proof: Path | None = None,
+    license: str | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+    branch: str | None = None,
+    create_pr: bool = False,
+) -> str:
+    """See `Selection.push_to_hub`."""
+    card = selection_card(selection, index.encoder, proof=evidence(proof), license_name=license)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_folder(replace(selection, index=None), index, folder, "parquet", card)  # its place is nobody's business
+        to = Destination(repo_id, commit_message, private, token, branch, create_pr)
+        return hub.push(folder, to, "selection", kind="dataset")
 
 
 def selection_card(

@@ -28,7 +28,8 @@ from influcoder.indexes import scan
 from influcoder.indexes.build import Choice, build
 from influcoder.indexes.faiss_index import SHORTLIST, Approximate
 from influcoder.indexes.filters import PREFIX, Condition, parse_filter
-from influcoder.indexes.scan import Block, Found
+from influcoder.indexes.kept_encoder import encoder_in
+from influcoder.indexes.scan import Block, Found, checked_queries
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.store.scalar_code import CODES, ScalarCode
@@ -139,6 +140,38 @@ class Index:
         from influcoder.indexes.change import change
 
         return change(self, remove=ids)[0]
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, decoder: Decoder | None = None, **where: Any) -> "Index":
+        """Open an index of the Hugging Face hub, or of a folder that somebody else wrote; every hash is checked first.
+
+        Args:
+            name: a hub id such as "owner/name", or a folder.
+            decoder: the one that its encoder was distilled from, if it is to be searched with exact gradients.
+            where: revision, token and cache_dir, as of `InfluenceEncoder.from_pretrained`.
+
+        Raises:
+            ModelError: neither folder nor hub has it, the decoder is another one, or a file might run code.
+            StoreError: not an index, of another format version, or damaged.
+        """
+        from influcoder.indexes import hub
+
+        return hub.open_pushed(name, decoder, **where)
+
+    def push_to_hub(
+        self, repo_id: str, *, commit_message: str = "Push an influence index", proof: Path | None = None, **more: Any
+    ) -> str:
+        """Upload it as a data set of the hub: texts, vectors and encoder, with a card; returns the commit's address.
+
+        Args:
+            proof, more: as of `InfluenceEncoder.push_to_hub`; license is that of the texts.
+
+        Raises:
+            ModelError: the hub refuses.
+        """
+        from influcoder.indexes import hub
+
+        return hub.push(self, repo_id, commit_message, proof=proof, **more)
 
     def reopened(self) -> "Index":
         """The index as its folder is now, with the encoder that this one has loaded, if it has."""
@@ -262,32 +295,3 @@ class Index:
             name: None for shard in self.shards for name in self.store.schema(shard).names if name.startswith(PREFIX)
         }
         return sorted(name.removeprefix(PREFIX) for name in names)
-
-
-def checked_queries(queries: Floats, dim: int) -> Floats:
-    """Queries as they are searched with, (n, dim).
-
-    Raises:
-        ConfigError: they have another width or are not finite.
-    """
-    queries = np.ascontiguousarray(queries, np.float32)
-    if queries.ndim != 2 or queries.shape[1] != dim:
-        raise ConfigError(f"queries are {queries.shape}, expected (n, {dim}).")
-    if not np.isfinite(queries).all():
-        raise ConfigError("a query vector is not finite.")
-    return queries
-
-
-def encoder_in(folder: Path, fingerprint: str, decoder: Decoder | None) -> InfluenceEncoder:
-    """The encoder in an index's folder, with the fingerprint of the one that made it.
-
-    Raises:
-        StoreMismatch: another one lies in its place.
-    """
-    encoder = InfluenceEncoder.load(folder / "encoder", decoder=decoder)
-    if fingerprint != encoder.fingerprint:
-        raise StoreMismatch(
-            f"{folder}: embedded by encoder {fingerprint[:12]}, in it lies {encoder.fingerprint[:12]}. "
-            "Put the encoder that made it there, or index the pool again."
-        )
-    return encoder

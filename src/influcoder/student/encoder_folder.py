@@ -107,6 +107,7 @@ def load(folder: Path, *, decoder: Decoder | None = None) -> InfluenceEncoder:
     except (KeyError, TypeError, AttributeError, OSError, safetensors.SafetensorError) as error:
         raise StoreCorrupt(f"{folder}: cannot be read as an encoder: {error!r}. Distill it again.") from error
     if decoder is not None:
+        _refuse_other_decoder(encoder, decoder)
         read_with(encoder, decoder)
     return encoder
 
