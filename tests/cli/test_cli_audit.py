@@ -7,16 +7,10 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
-from helpers.chain import make_chain
 from helpers.commands import refused
 from influcoder.store.files import read_json, write_sealed
 
 PARTS = ("decoder", "features", "encoder", "index", "selection", "proof")
-
-
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory, tokenizer):
-    return make_chain(tmp_path_factory.mktemp("chain"), tokenizer)
 
 
 @pytest.fixture

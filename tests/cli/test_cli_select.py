@@ -4,33 +4,18 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
-from helpers.chain import SMALL, say, write_rows
 from helpers.commands import refused
-from helpers.tiny import save_decoder
 from influcoder.attribution.selection import Selection
 from influcoder.attribution.selection_folder import read_record
 from influcoder.errors import StoreCorrupt
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory, tokenizer):
-    """An index."""
-    folder = tmp_path_factory.mktemp("work")
-    save_decoder(folder / "decoder", tokenizer)
-    write_rows(folder)
-    files = ["--queries", folder / "queries.jsonl", "--pool", folder / "pool.jsonl"]
-    say("features", "--decoder", folder / "decoder", *files, *SMALL, "--output-dir", folder / "features")
-    say("distill", "--features", folder / "features", "--output-dir", folder / "encoder")
-    say("index", "--encoder", folder / "encoder", *files[2:], "--output-dir", folder / "index")
-    return folder
-
-
 @pytest.fixture
-def selected(work, call, tmp_path):
+def selected(chain, call, tmp_path):
     """Runs `select`: (its numbers, its folder)."""
 
     def run(*words, name="selected", where=True):
-        asked = ["--index", work / "index", "--queries", work / "queries.jsonl"] if where else []
+        asked = ["--index", chain / "index", "--queries", chain / "queries.jsonl"] if where else []
         status, out, err = call("select", *asked, *words, "--output-dir", tmp_path / name, "--json")
         assert status == 0, err
         return orjson.loads(out), tmp_path / name
@@ -42,9 +27,9 @@ def lines(path):
     return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def test_rows_are_kept_in_their_own_columns(work, selected):
+def test_rows_are_kept_in_their_own_columns(chain, selected):
     found, folder = selected("--rows", 7, "--cap", "source=60%")
-    pool = {row["id"]: row for row in lines(work / "pool.jsonl")}
+    pool = {row["id"]: row for row in lines(chain / "pool.jsonl")}
     kept = lines(folder / "kept.jsonl")
     assert [row == pool[row["id"]] for row in kept] == [True] * 7
     assert [row["id"] for row in kept] == Selection.load(folder).kept_ids
@@ -69,15 +54,15 @@ def test_forms_hold_the_same_rows(selected, form):
     assert read_record(folder)["kept"] == 5
 
 
-def test_a_contrast_takes_off_what_a_control_explains(work, selected):
+def test_a_contrast_takes_off_what_a_control_explains(chain, selected):
     scores = {}
     for name, words in {
         "plain": [],
-        "control": ["--queries", work / "control.jsonl"],
-        "contrast": ["--against", work / "control.jsonl"],
+        "control": ["--queries", chain / "control.jsonl"],
+        "contrast": ["--against", chain / "control.jsonl"],
     }.items():
-        queries = [] if name == "control" else ["--queries", work / "queries.jsonl"]
-        asked = ["--index", work / "index", *queries, *words]
+        queries = [] if name == "control" else ["--queries", chain / "queries.jsonl"]
+        asked = ["--index", chain / "index", *queries, *words]
         scores[name] = Selection.load(selected("--top", 0.1, *asked, where=False, name=name)[1]).scores
     assert scores["contrast"] == pytest.approx(scores["plain"] - scores["control"], abs=1e-4)
 
