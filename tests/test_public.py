@@ -49,7 +49,7 @@ def test_public_names_are_these():
 
 
 SHELL = {
-    *("json", "shard", "ray", "worker_timeout", "verify_hashes"),
+    *("json", "output", "shard", "ray", "worker_timeout", "verify_hashes"),
     *("prompt_column", "completion_column", "text_column", "id_column", "on_error", "max_reject_rate"),
     *("pairs", "loss", "trust_remote_code"),
     *("add", "remove"),

@@ -137,7 +137,8 @@ def test_search_as_json_verified_and_opponents(work, indexed):
     found = orjson.loads(done.stdout)
     assert [query["id"] for query in found] == [f"q{n}" for n in range(40)]
     for query in found:
-        assert set(query) == {"id", "prompt", "completion", "answer", "hits", "expected_agreement", "certified"}
+        told = {"id", "prompt", "completion", "answer", "hits", "expected_agreement", "certified", "memorised"}
+        assert set(query) == told
         assert (query["answer"], query["certified"]) == (None, None)
         assert set(query["expected_agreement"]) == {"rho", "low", "high"}
         assert [hit["rank"] for hit in query["hits"]] == [1, 2, 3]

@@ -105,6 +105,7 @@ def search(
     where: str | None = None,
     approximate: Flag = False,
     verify_hashes: Flag = False,
+    output: Path | None = None,
     json: Flag = False,
 ) -> None:
     """Show the pool rows that push the model towards a completion, or away from it.
@@ -125,13 +126,17 @@ def search(
         where: look at rows whose metadata is like this alone, as genre=code,tokens<200
         approximate: ask the IVF-PQ index that `influcoder index --approximate` made, not every row
         verify_hashes: read and check every file of the index first, not only those that are needed
+        output: also write the rows there, with the shares of their tokens: a .parquet or .jsonl file
         json: print the rows as JSON
     """
+    from influcoder.attribution.hits_file import refuse_other_file, write_hits
     from influcoder.report.console import hits_as_json, print_hits
     from influcoder.verbs import search as verb
     from influcoder.verbs.opening import open_any_index, open_checkpoints
 
     verb.refuse_no_question(queries, prompt, completion, decoder)
+    if output:
+        refuse_other_file(output)
     opened, model = open_any_index(index, decoder, adapter, checkpoints=checkpoints)
     asked = verb.questions(queries, prompt, completion, model)
     answered = not queries and completion is None
@@ -150,6 +155,8 @@ def search(
         where=where,
         approximate=approximate,
     )
+    if output:
+        write_hits(output, asked, found)
     if json:
         print_json(hits_as_json(asked, found, answered=answered))
     else:
