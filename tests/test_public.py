@@ -98,7 +98,9 @@ def test_verbs_are_those_of_the_command_line(verb):
     flags = {one.name[2:].replace("-", "_") for one in cli.app[verb].assemble_argument_collection()} - {""}
     arguments = set(inspect.signature(getattr(influcoder, verb)).parameters)
     teaching = {one.name for one in fields(TeacherSettings)} if verb == "features" else set()
-    saving = {"output_dir", "overwrite", "format", "from"} if verb == "select" else set()  # Selection.load and save
+    saving = (
+        {"output_dir", "overwrite", "format", "from", "mask_tokens"} if verb == "select" else set()
+    )  # Selection.load and save
     assert flags - arguments - teaching - saving - SHELL == set()
 
 

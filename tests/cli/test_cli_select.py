@@ -1,5 +1,6 @@
 """`influcoder select`: rules, what it writes, and another rule on the same scores."""
 
+import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
@@ -7,7 +8,11 @@ import pytest
 from helpers.commands import refused
 from influcoder.attribution.selection import Selection
 from influcoder.attribution.selection_folder import read_record
+from influcoder.data.reading import read_examples
 from influcoder.errors import StoreCorrupt
+from influcoder.model.decoder import Decoder
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.encoder_folder import teacher_of
 
 
 @pytest.fixture
@@ -118,3 +123,33 @@ def test_a_changed_file_is_seen(selected):
 )
 def test_what_does_not_go_together(call, tmp_path, words, told):
     refused(call("select", *words, "--output-dir", tmp_path / "out"), told)
+
+
+def test_tokens_that_push_away_are_masked(chain, selected, call):
+    words = ["--rows", 6, "--mask-tokens", "25%", "--decoder", chain / "decoder"]
+    found, folder = selected(*words)
+    kept = lines(folder / "kept.jsonl")
+    masks = [row.pop("influcoder_token_mask") for row in kept]
+    assert [row["id"] for row in kept] == Selection.load(folder).kept_ids
+    decoder = Decoder.load(chain / "decoder", max_length=96)
+    examples = read_examples(kept)
+    assert [len(mask) for mask in masks] == [one.targets for one in decoder.tokenise(examples)]
+    # By hand: the parts of every token in the mean influence on the queries, of which the lowest quarter is masked.
+    teacher = teacher_of(InfluenceEncoder.load(chain / "encoder"), decoder)
+    queries = teacher.features(read_examples(chain / "queries.jsonl"), "query").vectors.mean(axis=0)
+    shares = np.concatenate([one[0] for one in teacher.token_shares(examples, "pool", [queries[None]] * 6)])
+    flat = np.array([one for mask in masks for one in mask])
+    assert found["masked_tokens"] == {"masked": int((flat == 0).sum()), "of": len(flat)}
+    assert 0 < (flat == 0).sum() <= len(flat) // 4
+    assert shares[flat == 0].max() < 0
+    assert shares[flat == 0].max() <= shares[flat == 1].min() or shares[flat == 1].min() >= 0
+    _, other = selected(*words, "--unwanted", "--format", "parquet", name="other")
+    assert "influcoder_token_mask" in pq.read_table(other / "kept.parquet").column_names
+    assert call("audit", folder)[0] == 0
+
+
+@pytest.mark.parametrize(("words", "told"), [([], "--decoder"), (["--decoder", "DECODER"], "--mask-tokens is 2.0")])
+def test_masks_that_are_none(chain, call, tmp_path, words, told):
+    asked = ["--index", chain / "index", "--queries", chain / "queries.jsonl", "--rows", 5, "--mask-tokens", "200%"]
+    words = [chain / "decoder" if word == "DECODER" else word for word in words]
+    refused(call("select", *asked, *words, "--output-dir", tmp_path / "out"), told)

@@ -33,13 +33,14 @@ def read(call):
 
 
 def test_select(chain, read, tmp_path, monkeypatch):
-    shutil.copytree(chain / "index", tmp_path / "index")
+    for name in ("index", "decoder"):
+        shutil.copytree(chain / name, tmp_path / name)
     for path in chain.glob("*.jsonl"):
         shutil.copy(path, tmp_path)
     monkeypatch.chdir(tmp_path)
     read("select.md")
     kept = {path.parent.name: len(path.read_bytes().splitlines()) for path in tmp_path.glob("*/kept.jsonl")}
-    assert kept == {"best": 4, "without-worst": 38, "contrast": 10, "mixed": 10, "other": 5}
+    assert kept == {"best": 4, "without-worst": 38, "contrast": 10, "mixed": 10, "masked": 10, "other": 5}
     said = {}
     for code in blocks("select.md", "python"):
         exec(code, said)

@@ -1,6 +1,6 @@
 """The rows that a selection keeps, in the columns that the pool's own files have: JSONL, Parquet, or a `Dataset`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from influcoder.attribution.token_mask import COLUMN
 from influcoder.data.columns import to_json
 from influcoder.errors import DataError
 from influcoder.extras import optional
@@ -19,8 +20,13 @@ from influcoder.store.files import atomic_file
 Format = Literal["jsonl", "parquet", "dataset", "none"]
 
 
-def write_kept(index: Index, is_kept: NDArray[np.bool_], folder: Path, form: Format) -> list[Path]:
+def write_kept(
+    index: Index, is_kept: NDArray[np.bool_], folder: Path, form: Format, masks: Sequence[Sequence[int]] | None = None
+) -> list[Path]:
     """Write the rows that are kept as kept.jsonl, kept.parquet or the folder kept/; returns the files.
+
+    Args:
+        masks: of each kept row, a column `COLUMN` beside its own (`influcoder.attribution.token_mask`).
 
     Raises:
         StoreMismatch: the index was made by a version that did not keep its rows' columns.
@@ -28,16 +34,17 @@ def write_kept(index: Index, is_kept: NDArray[np.bool_], folder: Path, form: For
     """
     if form == "none":
         return []
+    rows = original_rows(index, is_kept) if masks is None else _masked(original_rows(index, is_kept), iter(masks))
     if form == "dataset":
-        kept_dataset(index, is_kept).save_to_disk(str(folder / "kept"))
+        optional("datasets").Dataset(_one_table(rows)).save_to_disk(str(folder / "kept"))
         return sorted(path for path in (folder / "kept").rglob("*") if path.is_file())
     path = folder / f"kept.{form}"
     with atomic_file(path) as file:
         if form == "parquet":
-            pq.write_table(_one_table(original_rows(index, is_kept)), file, write_page_checksum=True)
+            pq.write_table(_one_table(rows), file, write_page_checksum=True)
         else:
-            for rows in original_rows(index, is_kept):
-                file.writelines(to_json(row) + b"\n" for row in rows)
+            for part in rows:
+                file.writelines(to_json(row) + b"\n" for row in part)
     return [path]
 
 
@@ -49,6 +56,12 @@ def kept_dataset(index: Index, is_kept: NDArray[np.bool_]) -> Any:
         StoreMismatch, DataError: as `write_kept`.
     """
     return optional("datasets").Dataset(_one_table(original_rows(index, is_kept)))
+
+
+def _masked(parts: Iterable[list[dict[str, Any]]], masks: Iterator[Sequence[int]]) -> Iterator[list[dict[str, Any]]]:
+    """Rows with their masks, which are in the same order."""
+    for rows in parts:
+        yield [row | {COLUMN: list(next(masks))} for row in rows]
 
 
 def _one_table(parts: Iterable[list[dict[str, Any]]]) -> pa.Table:

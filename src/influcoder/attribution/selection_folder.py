@@ -7,7 +7,7 @@ selection.json      written last: rule, index, encoder and queries by their hash
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,23 @@ MOST_VALUES = 20
 
 
 def write_folder(
-    selection: Selection, index: Index, folder: Path, form: Format = "jsonl", card: str | None = None
+    selection: Selection,
+    index: Index,
+    folder: Path,
+    form: Format = "jsonl",
+    card: str | None = None,
+    masks: Sequence[Sequence[int]] | None = None,
 ) -> None:
     """Write a selection into a folder that the caller has claimed.
 
     Args:
         card: the one of `selection_card` when omitted.
+        masks: a loss mask of each kept row, written beside its own columns.
 
     Raises:
         StoreMismatch, DataError: as `influcoder.attribution.kept_rows.write_kept`.
     """
-    files = write_kept(index, selection.is_kept, folder, form)
+    files = write_kept(index, selection.is_kept, folder, form, masks)
     selection.save(folder / FILE)
     atomic_write(folder / CARD, (card or selection_card(selection, index.encoder)).encode())
     record = {

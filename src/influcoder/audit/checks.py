@@ -168,24 +168,26 @@ def _selection(opened: Opened, findings: Findings) -> None:
     if selection is None:
         return
     if record is not None:
-        there = {"manifest": record["manifest"], "made_by": record["made_by"], "kept": record["kept"]}
+        recorded = {"manifest": record["manifest"], "made_by": record["made_by"], "kept": record["kept"]}
         now = {
             "manifest": selection.manifest,
             "made_by": dict(selection.made_by),
             "kept": int(selection.is_kept.sum()),
         }
-        findings.compare(name, "selection.json and selection.parquet say the same", there, now)
+        findings.compare(name, "selection.json and selection.parquet say the same", recorded, now)
     opened.metrics = _metrics(opened, findings)
     if opened.metrics:
-        findings.compare(name, "metrics.json counts these rows", opened.metrics, selection.counts())
+        counts = selection.counts()
+        there = {key: opened.metrics.get(key) for key in counts}
+        findings.compare(name, "metrics.json counts these rows", there, counts)
     if "rule" in selection.made_by and (given := opened.part.config):
         names = {each.name for each in fields(Rule)} | ({"against"} if "from" not in given else set())
         named = {key: _number(value) for key, value in given.items() if key in names and value not in (None, False, [])}
-        recorded: dict[str, Any] = {key: _number(value) for key, value in selection.made_by["rule"].items()}
+        rule: dict[str, Any] = {key: _number(value) for key, value in selection.made_by["rule"].items()}
         if "from" not in given:
             named |= {"by": given.get("by"), "against": "against" in named}
-            recorded |= {"by": selection.made_by["by"], "against": "against" in selection.made_by}
-        findings.compare(name, "config.toml names the rule that is recorded", named, recorded)
+            rule |= {"by": selection.made_by["by"], "against": "against" in selection.made_by}
+        findings.compare(name, "config.toml names the rule that is recorded", named, rule)
 
 
 def _proof(opened: Opened, findings: Findings) -> None:

@@ -28,6 +28,7 @@ def select(
     cap: Files | None = None,
     quota: Files | None = None,
     format: Literal["jsonl", "parquet", "dataset", "none"] = "jsonl",
+    mask_tokens: str | None = None,
     decoder: str | None = None,
     adapter: str | None = None,
     trust: Trust = NO_TRUST,
@@ -55,7 +56,9 @@ def select(
             many rows, as source=500
         quota: the best rows of a value first, as genre=code:30%
         format: how the kept rows are written; none: not at all
-        decoder: what an encoder of the short or forward tier reads the queries with
+        mask_tokens: write a loss mask with each kept row: of all their tokens, 0 for this share of those that push away
+            most, by real gradients; goes with --decoder
+        decoder: what an encoder of the short or forward tier reads the queries with, or what masks tokens
         adapter: its LoRA adapter, if it had one
     """
     arguments = dict(locals())
@@ -74,23 +77,24 @@ def select(
         "cap": cap or (),
         "quota": quota or (),
     }
+    mask = None
     if from_ is not None:
-        if index or queries or against or decoder or by != "mean":
+        if index or queries or against or decoder or mask_tokens or by != "mean":
             raise ConfigError(
-                "--from selects by another rule from scores that are there: leave --index, --queries, --against, --by "
-                "and --decoder out."
+                "--from selects by another rule from scores that are there: leave --index, --queries, --against, --by, "
+                "--mask-tokens and --decoder out."
             )
         found = Selection.load(from_).rethreshold(**rule)
     elif index is None or not queries:
         raise ConfigError("what is selected from? Give --index and --queries, or --from with an earlier selection.")
+    elif mask_tokens and not decoder:
+        raise ConfigError("--mask-tokens takes real gradients: name the decoder that the encoder is of with --decoder.")
     else:
         opened, model = open_any_index(index, decoder, adapter)
-        found = verb.select(
-            opened,
-            reading.read(queries, "queries", output, model),
-            by=by,
-            against=reading.read(against, "against", output, model) if against else None,
-            decoder=model,
-            **rule,
-        )
-    finish("select", arguments, verb.write_selection(found, output.folder(arguments), format), output)
+        asked = reading.read(queries, "queries", output, model)
+        control = reading.read(against, "against", output, model) if against else None
+        found = verb.select(opened, asked, by=by, against=control, decoder=model, **rule)
+        if mask_tokens and model:
+            mask = verb.Mask(share(mask_tokens, "--mask-tokens") or 0, asked, control, model)
+    written = verb.write_selection(found, output.folder(arguments), format, mask=mask)
+    finish("select", arguments, written, output)

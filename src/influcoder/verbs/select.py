@@ -1,17 +1,25 @@
 """The verb `select`: which rows of a pool to keep, by their influence on some queries."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from influcoder.attribution.kept_rows import Format
 from influcoder.attribution.orders import By
 from influcoder.attribution.rule import Rule
 from influcoder.attribution.selection import Selection
 from influcoder.attribution.selection_folder import write_folder
+from influcoder.attribution.token_mask import token_masks
 from influcoder.data.columns import data_fingerprint
+from influcoder.data.examples import Example
+from influcoder.indexes.index import Index
+from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
+from influcoder.student.encoder_folder import teacher_of
 from influcoder.verbs.opening import AnyDecoder, AnyIndex, Rows, open_any_index, open_whole_index, read_rows
 
 
@@ -85,11 +93,51 @@ def select(
     return Selection.of(opened, opened.scores(vectors), rule, by, made_by)
 
 
-def write_selection(selection: Selection, folder: Folder, form: Format = "jsonl") -> dict[str, Any]:
-    """Leave a selection, the rows that it keeps and its numbers in a folder."""
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A loss mask of a selection's kept rows, by real gradients: `influcoder.attribution.token_mask`.
+
+    Attributes:
+        share: of their tokens that is masked at most.
+        queries, against: what the rows were selected by.
+        decoder: the one that the encoder was distilled from.
+    """
+
+    share: float
+    queries: Sequence[Example]
+    against: Sequence[Example] | None
+    decoder: Decoder
+
+    def of(self, selection: Selection, index: Index) -> list[list[int]]:
+        """A list for each kept row.
+
+        Raises:
+            StoreMismatch: it is another decoder.
+            ConfigError: the teacher's influence is no sum over tokens.
+        """
+        teacher = teacher_of(index.encoder, self.decoder)
+        wanted = teacher.features(self.queries, "query").refuse_rejected(self.queries).vectors.mean(axis=0)
+        if self.against is not None:
+            wanted = wanted - teacher.features(self.against, "query").refuse_rejected(self.against).vectors.mean(axis=0)
+        rows = [index.example(int(row)) for row in np.flatnonzero(selection.is_kept)]
+        rule = Rule.read(selection.made_by["rule"])
+        return token_masks(teacher, rows, wanted, self.share, unwanted=rule.keeps_lowest)
+
+
+def write_selection(
+    selection: Selection, folder: Folder, form: Format = "jsonl", *, mask: Mask | None = None
+) -> dict[str, Any]:
+    """Leave a selection, the rows that it keeps and its numbers in a folder.
+
+    Args:
+        mask: how the tokens of the kept rows are masked, if they are.
+    """
     index = selection.open_index()
     with folder.claim() as path:
-        write_folder(selection, index, path, form)
+        masks = None if mask is None else mask.of(selection, index)
+        write_folder(selection, index, path, form, masks=masks)
         metrics = selection.counts()
+        if masks is not None:
+            metrics["masked_tokens"] = {"masked": sum(one.count(0) for one in masks), "of": sum(map(len, masks))}
         write_json(path / "metrics.json", metrics)
     return metrics
