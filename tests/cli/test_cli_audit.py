@@ -136,6 +136,13 @@ def test_a_missing_part_is_named(run, audit, part):
     assert found["verdict"] == "incomplete"
 
 
+def test_the_config_of_the_run_may_name_the_decoder(chain, run, audit):
+    shutil.rmtree(run / "decoder")
+    (run / "config.toml").write_text(f'verb = "trace"\ndecoder = "{chain / "decoder"}"\n')
+    status, found = audit(run)
+    assert (status, found["verdict"]) == (0, "verified")
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "told"),
     [

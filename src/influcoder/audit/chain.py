@@ -20,12 +20,12 @@ SCHEMA = 1
 TRACE = "trace.json"
 
 
-def audit(run: Path, *, decoder: Path | None = None) -> dict[str, Any]:
+def audit(run: Path, *, decoder: Path | None = None, adapter: str | None = None) -> dict[str, Any]:
     """Check every part of a run and how they follow from each other.
 
     Args:
         run: a folder that holds the parts, or one of them.
-        decoder: the decoder, where the run does not say where it is.
+        decoder: the decoder, where the run does not say where it is; with its adapter, if it had one.
 
     Returns:
         `verdict` ("verified", "broken" or "incomplete"), `parts` with the SHA-256 of their files, `findings`, and what
@@ -34,7 +34,7 @@ def audit(run: Path, *, decoder: Path | None = None) -> dict[str, Any]:
     Raises:
         ConfigError: there is nothing to audit.
     """
-    parts = find_parts(run, decoder)
+    parts = find_parts(run, decoder, adapter)
     names = {part: _name(part, run) for part in parts}
     findings = Findings()
     opened: list[Opened] = []
@@ -56,7 +56,9 @@ def audit(run: Path, *, decoder: Path | None = None) -> dict[str, Any]:
             if sources:
                 findings.check(one.name, what, partial(refuse_others, one, sources))
             else:
-                findings.missing(one.name, what, f"no {kind} is in the run, and none is where config.toml names it")
+                remedy = "; name it with --decoder" if kind == "decoder" else ""
+                told = f"no {kind} is in the run, and none is where config.toml names it{remedy}"
+                findings.missing(one.name, what, told)
     can, cannot = conclusions(opened, findings)
     return {
         "schema": SCHEMA,

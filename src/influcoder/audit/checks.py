@@ -72,7 +72,8 @@ def check_part(part: Part, name: str, findings: Findings, max_length: int) -> Op
 
 def _decoder(opened: Opened, findings: Findings, max_length: int) -> None:
     def look() -> DecoderRecord:
-        return Decoder.load(opened.part.path, max_length=max_length, device="cpu").fingerprint
+        part = opened.part
+        return Decoder.load(part.path, adapter=part.adapter, max_length=max_length, device="cpu").fingerprint
 
     opened.decoder = findings.check(opened.name, "weights, config and tokenizer can be read", look)
 

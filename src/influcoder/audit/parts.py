@@ -26,18 +26,16 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_config
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A folder that a verb wrote, or a decoder."""
+    """A folder that a verb wrote, or a decoder, perhaps with its adapter."""
 
     kind: Kind
     path: Path
+    adapter: str | None = None
 
     @property
     def config(self) -> dict[str, Any]:
         """The config.toml that made it; empty where there is none."""
-        try:
-            return tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+        return read_config(self.path)
 
     def sources(self) -> Iterator["Part"]:
         """The folders that it says it was made from, those that are there."""
@@ -51,7 +49,15 @@ class Part:
             places["encoder"] = self.path / "encoder"  # the one that made it is kept with it
         for kind, place in places.items():
             if isinstance(place, str | Path) and kind_of(Path(place)) == kind:
-                yield Part(kind, Path(place))
+                yield Part(kind, Path(place), self.config.get("adapter") if kind == "decoder" else None)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.toml of a folder; empty where there is none that can be read."""
+    try:
+        return tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -75,18 +81,21 @@ def kind_of(path: Path) -> Kind | None:
     return "decoder" if has("config.json") and has(*_WEIGHTS) and not has("modules.json") else None
 
 
-def find_parts(run: Path, decoder: Path | None = None) -> list[Part]:
+def find_parts(run: Path, decoder: Path | None = None, adapter: str | None = None) -> list[Part]:
     """The parts in a folder, or the one that it is, and those that these were made from where they are elsewhere.
 
     Args:
-        decoder: a decoder that is not among them.
+        decoder: a decoder that is not among them, with its adapter; the one in the run's own config.toml when omitted.
 
     Raises:
         ConfigError: there are none.
     """
-    found = [Part("decoder", decoder)] if decoder else []
-    found += list(_within(run))
-    if not any(part.path != decoder for part in found):
+    made = read_config(run)
+    if decoder is None and kind_of(Path(str(made.get("decoder", "")))) == "decoder" and kind_of(run) is None:
+        decoder, adapter = Path(made["decoder"]), made.get("adapter")
+    given = [Part("decoder", decoder, adapter)] if decoder else []
+    found = given + [part for part in _within(run) if part.path != decoder]
+    if found == given:
         raise ConfigError(
             f"{run}: no features, encoder, index, selection or proof in it. Give a folder that influcoder wrote, or "
             "one that holds several."

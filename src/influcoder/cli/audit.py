@@ -11,6 +11,7 @@ def audit(
     run: Path,
     *,
     decoder: Path | None = None,
+    adapter: str | None = None,
     output_dir: Path | None = None,
     overwrite: Flag = False,
     sign: Path | None = None,
@@ -25,6 +26,7 @@ def audit(
         run: a folder that holds features, encoder, index, selection, proof; or one of them; or an earlier audit, whose
             files are then compared with those that are there now
         decoder: the decoder that the features were made with, where the run does not say where it is
+        adapter: its LoRA adapter, if it had one
         output_dir: write audit.json and audit.html there
         overwrite: empty that folder first
         sign: a private ed25519 key (PEM): sign audit.json
@@ -44,7 +46,7 @@ def audit(
     elif verify_key is not None:
         raise ConfigError(f"{run}: no {RECORD} in it, so there is nothing signed. Give the folder of an audit.")
     else:
-        found = _audit(run, decoder, output_dir, overwrite, sign)
+        found = _audit(run, decoder, adapter, output_dir, overwrite, sign)
     if json:
         print_json(found)
     else:
@@ -54,7 +56,12 @@ def audit(
 
 
 def _audit(
-    run: Path, decoder: Path | None, output_dir: Path | None, overwrite: bool, sign: Path | None
+    run: Path,
+    decoder: Path | None,
+    adapter: str | None,
+    output_dir: Path | None,
+    overwrite: bool,
+    sign: Path | None,
 ) -> dict[str, object]:
     from influcoder.audit.chain import audit as follow
     from influcoder.audit.parts import find_parts
@@ -64,10 +71,10 @@ def _audit(
 
     decoder = decoder or _packaged(run)
     if output_dir is None:
-        return follow(run, decoder=decoder)
-    read = tuple(part.path for part in find_parts(run, decoder))
+        return follow(run, decoder=decoder, adapter=adapter)
+    read = tuple(part.path for part in find_parts(run, decoder, adapter))
     with Folder(output_dir, overwrite=overwrite, inputs=read).claim():
-        found = follow(run, decoder=decoder)
+        found = follow(run, decoder=decoder, adapter=adapter)
         write_audit(found, output_dir, sign)
         write_page(found, output_dir)
     return found
@@ -89,12 +96,7 @@ def _again(folder: Path, verify_key: Path | None) -> dict[str, object]:
 
 def _packaged(run: Path) -> Path | None:
     """The decoder of the demo, which comes with this package."""
-    import tomllib
-
+    from influcoder.audit.parts import read_config
     from influcoder.demo.world import assets
 
-    try:
-        verb = tomllib.loads((run / "config.toml").read_text(encoding="utf-8")).get("verb")
-    except (OSError, ValueError):
-        return None
-    return assets() / "decoder" if verb == "demo" else None
+    return assets() / "decoder" if read_config(run).get("verb") == "demo" else None
