@@ -99,7 +99,7 @@ def test_verbs_are_those_of_the_command_line(verb):
     arguments = set(inspect.signature(getattr(influcoder, verb)).parameters)
     teaching = {one.name for one in fields(TeacherSettings)} if verb == "features" else set()
     saving = (
-        {"output_dir", "overwrite", "format", "from", "mask_tokens"} if verb == "select" else set()
+        {"output_dir", "overwrite", "format", "earlier", "mask_tokens"} if verb == "select" else set()
     )  # Selection.load and save
     assert flags - arguments - teaching - saving - SHELL == set()
 

@@ -17,6 +17,7 @@ from influcoder.audit.parts import Part
 from influcoder.errors import StoreCorrupt
 from influcoder.evaluation.proof import ALL, Proof, read_proof, summarise
 from influcoder.indexes.index import Index
+from influcoder.indexes.own_encoder import encoder_folder
 from influcoder.model.decoder import Decoder
 from influcoder.provenance import DecoderRecord, Provenance
 from influcoder.store.files import read_json
@@ -153,8 +154,11 @@ def _index(opened: Opened, findings: Findings) -> None:
     opened.encoder = findings.check(name, "the encoder in it is whole, and the one that made it", lambda: index.encoder)
     if opened.encoder is not None:
         opened.provenance = opened.encoder.provenance
+        made_by = opened.encoder.fingerprint
         findings.check(
-            name, "that encoder's weights give its fingerprint", lambda: refuse_other_print(path / "encoder")
+            name,
+            "that encoder's weights give its fingerprint",
+            lambda: refuse_other_print(encoder_folder(path, made_by)),
         )
     opened.metrics = _metrics(opened, findings)
     if "rows" in opened.metrics:
@@ -182,10 +186,10 @@ def _selection(opened: Opened, findings: Findings) -> None:
         there = {key: opened.metrics.get(key) for key in counts}
         findings.compare(name, "metrics.json counts these rows", there, counts)
     if "rule" in selection.made_by and (given := opened.part.config):
-        names = {each.name for each in fields(Rule)} | ({"against"} if "from" not in given else set())
+        names = {each.name for each in fields(Rule)} | ({"against"} if "earlier" not in given else set())
         named = {key: _number(value) for key, value in given.items() if key in names and value not in (None, False, [])}
         rule: dict[str, Any] = {key: _number(value) for key, value in selection.made_by["rule"].items()}
-        if "from" not in given:
+        if "earlier" not in given:
             named |= {"by": given.get("by"), "against": "against" in named}
             rule |= {"by": selection.made_by["by"], "against": "against" in selection.made_by}
         findings.compare(name, "config.toml names the rule that is recorded", named, rule)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from influcoder.attribution.selection import FILE, Selection
 from influcoder.errors import ConfigError, InflucoderError
+from influcoder.indexes.own_encoder import encoder_folder
+from influcoder.store.store import Store
 
 Kind = Literal["decoder", "features", "encoder", "index", "selection", "proof"]
 CHAIN: tuple[Kind, ...] = ("decoder", "features", "encoder", "index", "selection", "proof")
@@ -46,10 +48,18 @@ class Part:
             except InflucoderError:  # it is told where the selection itself is checked
                 return
         if self.kind == "index" and kind_of(Path(places["encoder"] or "")) != "encoder":
-            places["encoder"] = self.path / "encoder"  # the one that made it is kept with it
+            places["encoder"] = self._own_encoder()
         for kind, place in places.items():
             if isinstance(place, str | Path) and kind_of(Path(place)) == kind:
                 yield Part(kind, Path(place), self.config.get("adapter") if kind == "decoder" else None)
+
+    def _own_encoder(self) -> Path:
+        """The encoder that is kept with an index."""
+        try:
+            made_by = Store(self.path, lazily=True).provenance.encoder
+        except InflucoderError:  # it is told where the index itself is checked
+            made_by = None
+        return encoder_folder(self.path, made_by or "")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -76,7 +86,7 @@ def kind_of(path: Path) -> Kind | None:
         return "proof"
     if (has("queries") and has("pool")) and (list(path.glob("pool/*.safetensors")) or list(path.glob("pool/m*.json"))):
         return "features"
-    if has("encoder") and list(path.glob("shard-*")):
+    if list(path.glob("encoder*")) and list(path.glob("shard-*")):
         return "index"
     return "decoder" if has("config.json") and has(*_WEIGHTS) and not has("modules.json") else None
 

@@ -40,7 +40,7 @@ def write_config(folder: Path, verb: str, arguments: Mapping[str, Any]) -> None:
     lines = [f"verb = {json.dumps(verb)}"]
     for name, value in flat(arguments).items():
         if value is not None and name not in _NOT_REPLAYED:
-            lines.append(f"{name.removesuffix('_')} = {json.dumps(_absolute(name, value), ensure_ascii=False)}")
+            lines.append(f"{name} = {json.dumps(_absolute(name, value), ensure_ascii=False)}")
     atomic_write(folder / "config.toml", ("\n".join(lines) + "\n").encode())
 
 

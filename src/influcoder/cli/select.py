@@ -15,7 +15,7 @@ def select(
     output: Output,
     index: Path | None = None,
     queries: Files | None = None,
-    from_: Annotated[Path | None, Parameter(name="--from")] = None,
+    earlier: Annotated[Path | None, Parameter(name=["--earlier", "--from"])] = None,
     top: str | None = None,
     drop: str | None = None,
     threshold: float | None = None,
@@ -41,7 +41,7 @@ def select(
     Args:
         index: what `influcoder index` wrote
         queries: JSONL (.gz, .zst) or Parquet files, folders or globs: the behaviour that is wanted
-        from_: an earlier selection instead of index and queries: another rule on the same scores
+        earlier: an earlier selection instead of index and queries: another rule on the same scores
         top: keep this share of highest scores, as 5% or 0.05
         drop: leave this share of highest scores out: the queries show what is unwanted
         threshold: keep scores of at least this
@@ -78,13 +78,13 @@ def select(
         "quota": quota or (),
     }
     mask = None
-    if from_ is not None:
+    if earlier is not None:
         if index or queries or against or decoder or mask_tokens or by != "mean":
             raise ConfigError(
                 "--from selects by another rule from scores that are there: leave --index, --queries, --against, --by, "
                 "--mask-tokens and --decoder out."
             )
-        found = Selection.load(from_).rethreshold(**rule)
+        found = Selection.load(earlier).rethreshold(**rule)
     elif index is None or not queries:
         raise ConfigError("what is selected from? Give --index and --queries, or --from with an earlier selection.")
     elif mask_tokens and not decoder:

@@ -6,12 +6,12 @@ import tempfile
 from pathlib import Path
 
 from influcoder.indexes.index import Index
+from influcoder.indexes.own_encoder import encoder_in
 from influcoder.model.decoder import Decoder
 from influcoder.store import hub
 from influcoder.store.files import atomic_write
 from influcoder.store.hub import Destination
 from influcoder.student.card import CARD, card_of_encoder_parts, front_matter
-from influcoder.student.encoder_folder import load
 from influcoder.student.hub import evidence
 
 MADE_AGAIN = ("index.faiss", "index.json")
@@ -33,7 +33,7 @@ def open_pushed(
     index = Index(folder, decoder=decoder)
     index.verify()
     if decoder is not None:
-        load(folder / "encoder", decoder=decoder)  # refuses another decoder than its own
+        encoder_in(folder, index.encoder.fingerprint, decoder)  # refuses another decoder than its own
     return index
 
 

@@ -28,7 +28,8 @@ from influcoder.indexes import scan
 from influcoder.indexes.build import Choice, build
 from influcoder.indexes.faiss_index import SHORTLIST, Approximate
 from influcoder.indexes.filters import PREFIX, Condition, parse_filter
-from influcoder.indexes.kept_encoder import encoder_in
+from influcoder.indexes.on_hub import OnHub
+from influcoder.indexes.own_encoder import encoder_in
 from influcoder.indexes.scan import Block, Found, checked_queries
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
@@ -41,7 +42,7 @@ EXAMPLE = ("id", "prompt", "completion", "turns", "metadata")
 """the columns that hold an example"""
 
 
-class Index:
+class Index(OnHub):
     """A pool that has been embedded; open one with `Index(folder)`, make one with `influcoder.index`.
 
     Args:
@@ -140,38 +141,6 @@ class Index:
         from influcoder.indexes.change import change
 
         return change(self, remove=ids)[0]
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, *, decoder: Decoder | None = None, **where: Any) -> "Index":
-        """Open an index of the Hugging Face hub, or of a folder that somebody else wrote; every hash is checked first.
-
-        Args:
-            name: a hub id such as "owner/name", or a folder.
-            decoder: the one that its encoder was distilled from, if it is to be searched with exact gradients.
-            where: revision, token and cache_dir, as of `InfluenceEncoder.from_pretrained`.
-
-        Raises:
-            ModelError: neither folder nor hub has it, the decoder is another one, or a file might run code.
-            StoreError: not an index, of another format version, or damaged.
-        """
-        from influcoder.indexes import hub
-
-        return hub.open_pushed(name, decoder, **where)
-
-    def push_to_hub(
-        self, repo_id: str, *, commit_message: str = "Push an influence index", proof: Path | None = None, **more: Any
-    ) -> str:
-        """Upload it as a data set of the hub: texts, vectors and encoder, with a card; returns the commit's address.
-
-        Args:
-            proof, more: as of `InfluenceEncoder.push_to_hub`; license is that of the texts.
-
-        Raises:
-            ModelError: the hub refuses.
-        """
-        from influcoder.indexes import hub
-
-        return hub.push(self, repo_id, commit_message, proof=proof, **more)
 
     def reopened(self) -> "Index":
         """The index as its folder is now, with the encoder that this one has loaded, if it has."""
