@@ -79,3 +79,18 @@ def tiny_bert(tokenizer, tmp_path_factory):
     from helpers.bert import save_bert
 
     return save_bert(tmp_path_factory.mktemp("bert"), tokenizer)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    from helpers.hub import stand_in
+
+    return stand_in(monkeypatch, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def chain(tokenizer, tmp_path_factory):
+    """A run from decoder to proof, which no test changes."""
+    from helpers.chain import make_chain
+
+    return make_chain(tmp_path_factory.mktemp("chain"), tokenizer)

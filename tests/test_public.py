@@ -49,7 +49,7 @@ def test_public_names_are_these():
 
 
 SHELL = {
-    *("json", "shard", "ray", "worker_timeout", "verify_hashes"),
+    *("json", "output", "shard", "ray", "worker_timeout", "verify_hashes"),
     *("prompt_column", "completion_column", "text_column", "id_column", "on_error", "max_reject_rate"),
     *("pairs", "loss", "trust_remote_code"),
     *("add", "remove"),
@@ -98,7 +98,9 @@ def test_verbs_are_those_of_the_command_line(verb):
     flags = {one.name[2:].replace("-", "_") for one in cli.app[verb].assemble_argument_collection()} - {""}
     arguments = set(inspect.signature(getattr(influcoder, verb)).parameters)
     teaching = {one.name for one in fields(TeacherSettings)} if verb == "features" else set()
-    saving = {"output_dir", "overwrite"} if verb == "select" else set()  # Selection.save
+    saving = (
+        {"output_dir", "overwrite", "format", "earlier", "mask_tokens"} if verb == "select" else set()
+    )  # Selection.load and save
     assert flags - arguments - teaching - saving - SHELL == set()
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from influcoder.teachers.settings import TeacherSettings
     from influcoder.verbs.prove import prove
     from influcoder.verbs.score import score
-    from influcoder.verbs.search import search, select
+    from influcoder.verbs.search import search
+    from influcoder.verbs.select import select
     from influcoder.verbs.trace import trace
 
 _HOMES = {
@@ -54,7 +55,7 @@ _HOMES = {
     "read_examples": "data.reading",
     "score": "verbs.score",
     "search": "verbs.search",
-    "select": "verbs.search",
+    "select": "verbs.select",
     "trace": "verbs.trace",
 }
 

@@ -8,6 +8,7 @@ from influcoder.errors import MissingDependency
 
 EXTRAS = {
     "bm25s": "eval",
+    "cryptography": "sign",
     "datasets": "datasets",
     "lancedb": "lance",
     "matplotlib": "report",

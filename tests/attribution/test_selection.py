@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.given_vectors import Hashed
+from influcoder.attribution.rule import Rule
 from influcoder.attribution.selection import Selection
 from influcoder.data.columns import to_columns
 from influcoder.data.reading import read_examples
@@ -23,6 +25,10 @@ shares = st.floats(0.001, 1)
 some_scores = st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=40)
 
 
+def selected(**rule):
+    return Selection.of_scores(IDS, SCORES, **rule)
+
+
 def named(scores):
     return [f"r{n}" for n in range(len(scores))], np.array(scores, np.float32)
 
@@ -31,24 +37,24 @@ def named(scores):
     ("share", "kept"), [(0.2, ["c"]), (0.4, ["a", "c"]), (0.6, ["a", "c", "d"]), (1, IDS), (0.001, ["c"])]
 )
 def test_top_by_hand(share, kept):
-    assert Selection.top(IDS, SCORES, share=share).kept_ids == kept
+    assert selected(top=share).kept_ids == kept
 
 
 @pytest.mark.parametrize(("share", "kept"), [(0.2, ["a", "b", "d", "e"]), (0.4, ["b", "d", "e"]), (1, [])])
 def test_drop_by_hand(share, kept):
-    assert Selection.drop(IDS, SCORES, share=share).kept_ids == kept
+    assert selected(drop=share).kept_ids == kept
 
 
 @pytest.mark.parametrize(("threshold", "kept"), [(0.5, ["a", "c", "d"]), (0.51, ["c"]), (-1, IDS), (1, []), (0, 4)])
 def test_threshold_by_hand(threshold, kept):
-    found = Selection.above(IDS, SCORES, threshold=threshold).kept_ids
+    found = selected(threshold=threshold).kept_ids
     assert found == kept or len(found) == kept
 
 
 @given(scores=some_scores, share=shares)
 def test_top_keeps_as_many_as_asked_and_none_below_them(scores, share):
     ids, scores = named(scores)
-    found = Selection.top(ids, scores, share=share)
+    found = Selection.of_scores(ids, scores, top=share)
     assert found.is_kept.sum() == max(1, round(share * len(ids)))
     if not found.is_kept.all():
         assert scores[found.is_kept].min() >= scores[~found.is_kept].max()
@@ -57,7 +63,7 @@ def test_top_keeps_as_many_as_asked_and_none_below_them(scores, share):
 @given(scores=some_scores, share=shares)
 def test_ties_go_by_order(scores, share):
     ids, scores = named([round(one) for one in scores])
-    found = Selection.top(ids, scores, share=share)
+    found = Selection.of_scores(ids, scores, top=share)
     for value in set(scores.tolist()):
         kept = found.is_kept[scores == value].tolist()
         assert kept == sorted(kept, reverse=True)
@@ -66,35 +72,35 @@ def test_ties_go_by_order(scores, share):
 @given(scores=some_scores, share=shares)
 def test_drop_is_what_top_leaves(scores, share):
     ids, scores = named(scores)
-    top, drop = Selection.top(ids, scores, share=share), Selection.drop(ids, scores, share=share)
+    top, drop = (Selection.of_scores(ids, scores, **{side: share}) for side in ("top", "drop"))
     assert (top.is_kept ^ drop.is_kept).all()
     assert sorted(top.kept_ids + drop.kept_ids) == sorted(ids)
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.0001, 5, float("nan"), float("inf")])
-@pytest.mark.parametrize("rule", [Selection.top, Selection.drop])
+@pytest.mark.parametrize("rule", ["top", "drop"])
 def test_shares_out_of_bounds(rule, share):
     with pytest.raises(ConfigError, match="share is"):
-        rule(IDS, SCORES, share=share)
+        selected(**{rule: share})
 
 
 @pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -float("inf")])
 def test_threshold_that_is_no_number(threshold):
     with pytest.raises(ConfigError, match="threshold is"):
-        Selection.above(IDS, SCORES, threshold=threshold)
+        selected(threshold=threshold)
 
 
 @pytest.mark.parametrize(
     ("made", "rule"),
     [
-        (Selection.top(IDS, SCORES, share=0.4), "top 0.4 of the rows by score"),
-        (Selection.drop(IDS, SCORES, share=0.4), "all but the top 0.4 of the rows by score"),
-        (Selection.above(IDS, SCORES, threshold=0.5), "score at least 0.5"),
+        (selected(top=0.4), "top 0.4 of the rows by score"),
+        (selected(drop=0.4), "all but the top 0.4 of the rows by score"),
+        (selected(threshold=0.5), "score at least 0.5"),
     ],
 )
 def test_table_says_why(made, rule):
     table = made.table()
-    assert table.column_names == ["id", "score", "percentile", "kept", "reason"]
+    assert table.column_names == ["id", "score", "percentile", "kept", "reason", "rank"]
     assert table["id"].to_pylist() == IDS
     assert table["score"].to_pylist() == SCORES.tolist()
     for kept, reason in zip(table["kept"].to_pylist(), table["reason"].to_pylist(), strict=True):
@@ -103,16 +109,16 @@ def test_table_says_why(made, rule):
 
 
 def test_percentiles_rank_the_scores():
-    table = Selection.top(IDS, SCORES, share=0.4).table()
+    table = selected(top=0.4).table()
     assert table["percentile"].to_pylist() == [50, 0, 100, 75, 25]
 
 
 def test_percentile_of_one_row():
-    assert Selection.top(["a"], SCORES[:1], share=1).table()["percentile"].to_pylist() == [0]
+    assert Selection.of_scores(["a"], SCORES[:1], top=1).table()["percentile"].to_pylist() == [0]
 
 
 def test_saved_table_is_the_table(tmp_path):
-    made = Selection.top(IDS, SCORES, share=0.4)
+    made = selected(top=0.4)
     made.save(tmp_path / "selection.parquet")
     assert pq.read_table(tmp_path / "selection.parquet").equals(made.table())
     assert [path.name for path in tmp_path.iterdir()] == ["selection.parquet"]
@@ -120,7 +126,7 @@ def test_saved_table_is_the_table(tmp_path):
 
 def test_selections_of_the_same_scores_are_saved_alike(tmp_path):
     for name in ("one", "other"):
-        Selection.top(IDS, SCORES, share=0.4).save(tmp_path / name)
+        selected(top=0.4).save(tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
@@ -131,7 +137,7 @@ def chosen(tmp_path_factory):
     rows += [{"id": f"r{n}", "messages": chat(n), "level": None} for n in range(4, 6)]
     index = Index.build(Hashed(), read_examples(rows), tmp_path_factory.mktemp("index"))
     scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], np.float32)
-    return Selection.of(index, scores, top=0.5, drop=None, threshold=None), rows
+    return Selection.of(index, scores[None], Rule(top=0.5)), rows
 
 
 def chat(n):
@@ -143,7 +149,7 @@ def without_nothing(rows):
 
 
 def test_kept_and_rejected_are_the_rows_of_the_table():
-    made = Selection.top(IDS, SCORES, share=0.4)
+    made = selected(top=0.4)
     assert made.kept["id"].to_pylist() == made.kept_ids == ["a", "c"]
     assert made.rejected["id"].to_pylist() == ["b", "d", "e"]
     assert set(made.kept["reason"].to_pylist()) == {"kept: top 0.4 of the rows by score"}
@@ -154,13 +160,14 @@ def test_kept_and_rejected_are_the_rows_of_the_table():
 def test_another_rule_gives_what_a_new_selection_gives(chosen, rule):
     selection, _ = chosen
     again = selection.rethreshold(**rule)
-    whole = {"top": None, "drop": None, "threshold": None} | rule
-    expected = Selection.of(Index(selection.index), selection.scores, **whole)
+    expected = Selection.of(Index(selection.index), selection.scores[None], Rule(**rule))
     assert again.table().equals(expected.table())
     assert (again.index, again.manifest) == (selection.index, selection.manifest)
 
 
-@pytest.mark.parametrize("rule", [{}, {"top": 0.1, "drop": 0.1}, {"top": "5%"}, {"threshold": []}, {"drop": 2}])
+@pytest.mark.parametrize(
+    "rule", [{}, {"top": 0.1, "drop": 0.1}, {"top": "5%"}, {"threshold": []}, {"drop": 2}, {"most": 1}]
+)
 def test_rules_that_are_none(chosen, rule):
     with pytest.raises(ConfigError):
         chosen[0].rethreshold(**rule)
@@ -218,7 +225,7 @@ def test_changed_index_is_refused(chosen, tmp_path, monkeypatch):
     for one in (selection, replace(selection, manifest=None)):
         with pytest.raises(StoreMismatch, match="Select again"):
             one.to_dataset(index)
-    assert Selection.of(index, selection.scores[1:], top=1.0, drop=None, threshold=None).to_dataset().num_rows == 5
+    assert Selection.of(index, selection.scores[None, 1:], Rule(top=1.0)).to_dataset().num_rows == 5
     assert len(index.add([{"id": "r0", "text": "back"}, {"id": "r1", "text": "there"}])) == 6
 
 
@@ -230,11 +237,58 @@ def test_index_of_an_earlier_version_says_so(chosen, tmp_path, monkeypatch):
     )
     index = Index.build(Hashed(), read_examples(chosen[1]), tmp_path / "index")
     with pytest.raises(StoreMismatch, match=r"not their original columns\. Index the pool again"):
-        Selection.of(index, chosen[0].scores, top=0.5, drop=None, threshold=None).to_dataset()
+        Selection.of(index, chosen[0].scores[None], Rule(top=0.5)).to_dataset()
 
 
 def test_rows_that_fit_no_table(tmp_path):
     rows = [{"id": "a", "text": "t", "x": 1}, {"id": "b", "text": "t", "x": "one"}]
     index = Index.build(Hashed(), read_examples(rows), tmp_path / "index")
     with pytest.raises(DataError, match="kept_ids"):
-        Selection.of(index, SCORES[:2], top=1.0, drop=None, threshold=None).to_dataset()
+        Selection.of(index, SCORES[None, :2], Rule(top=1.0)).to_dataset()
+
+
+def test_rows_are_found_again_by_a_rule_that_asks_more_of_them(chosen, tmp_path):
+    selection, _ = chosen
+    selection.save(tmp_path / "selection.parquet")
+    again = Selection.load(tmp_path).rethreshold(rows=3, cap="level=1", distinct=0.9)
+    assert again.kept_ids == ["r2", "r3", "r5"]
+    table = again.table()
+    assert table["meta.level"].to_pylist() == ["0", "1", "2", "3", "", ""]
+    assert again.counts()["by"]["level"]["(none)"] == {"kept": 1, "dropped": 1}
+    assert "level is at its cap (level=1)" in table["reason"].to_pylist()[4]
+    with pytest.raises(ConfigError, match="no row has a column 'genre'; the index has level"):
+        selection.rethreshold(rows=3, cap="genre=1")
+    with pytest.raises(ConfigError, match="which index"):
+        replace(selection, index=None).rethreshold(rows=3, distinct=0.8)
+
+
+def test_rows_that_were_chosen_by_turns_stay_so(tmp_path):
+    scores = np.array([[0.9, 0.8, 0.1], [0.9, 0.2, 0.3]], np.float32)
+    made = Selection.of_scores(["a", "b", "c"], scores, by="round-robin", rows=2)
+    assert made.kept_ids == ["a", "c"]
+    made.save(tmp_path / "selection.parquet")
+    loaded = Selection.load(tmp_path)
+    assert loaded.table().equals(made.table())
+    assert loaded.rethreshold(rows=2).kept_ids == ["a", "c"]
+    assert loaded.rethreshold(rows=2, unwanted=True).kept_ids == ["b", "c"]
+
+
+def test_a_selection_of_an_earlier_version_is_read(tmp_path):
+    """It had no ranks, and said its rule in words alone."""
+    now = selected(top=0.4).table()
+    known = orjson.dumps({"index": "somewhere", "manifest": "abc"})
+    earlier = now.drop_columns(["rank"]).replace_schema_metadata({"influcoder": known})
+    pq.write_table(earlier, tmp_path / "selection.parquet")
+    loaded = Selection.load(tmp_path)
+    assert (loaded.rule, loaded.manifest) == ("top 0.4 of the rows by score", "abc")
+    assert loaded.kept_ids == ["a", "c"]
+    assert loaded.rethreshold(drop=0.4).kept_ids == selected(drop=0.4).kept_ids
+
+
+def test_counts_say_why():
+    assert selected(top=0.4).counts() == {
+        "rows": 5,
+        "kept": 2,
+        "rule": "top 0.4 of the rows by score",
+        "reasons": {"kept: top 0.4 of the rows by score": 2, "rejected: not top 0.4 of the rows by score": 3},
+    }

@@ -24,8 +24,9 @@ from influcoder.benchmarks.results.tables import not_reached
 from influcoder.benchmarks.settings import CounterfactSettings, FactBudget, SelectionSettings, ToxicitySettings
 from influcoder.benchmarks.tasks.counterfact import fact_problem
 from influcoder.benchmarks.tasks.selection import CROSSED, mixed_problem
-from influcoder.benchmarks.tasks.selection_rules import RULES, diverse, highest, round_robin, top
+from influcoder.benchmarks.tasks.selection_rules import RULES, chosen
 from influcoder.benchmarks.tasks.toxicity import request, toxic_problem
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, DataError
 from influcoder.maths.metrics import precision_recall_areas, retrieval, retrieval_rows
 
@@ -314,20 +315,22 @@ def test_retrieval_is_that_of_datelm():
 @pytest.mark.parametrize("rule", RULES)
 @given(st.integers(1, 5), st.integers(1, 20), st.integers(1, 25), st.integers(0, 2**32 - 1))
 def test_rules_choose_different_rows_under_the_budget(rule, queries, pool, budget, seed):
-    scores = np.random.default_rng(seed).standard_normal((queries, pool))
-    rows = RULES[rule](scores, budget)
-    assert len(set(rows.tolist())) == len(rows) == min(budget, pool)
+    scores = np.random.default_rng(seed).standard_normal((2, queries, pool))
+    rows = [Example(str(n), f"{n} {n * n}", f"{n**3}", (), {"genre": f"{n % 2}"}) for n in range(pool)]
+    found = chosen(rule, *scores, budget, rows)
+    assert len(set(found.tolist())) == len(found) <= min(budget, pool)
+    if rule != "capped":
+        assert len(found) == min(budget, pool)
 
 
 def test_rules_of_known_scores():
     scores = np.array([[1.0, 0.6, 0.5, 0.0], [0.0, 0.6, 0.1, 0.9]])
-    assert top(scores, 2).tolist() == [0, 1]
-    assert highest(scores, 2).tolist() == [0, 3]
-    assert round_robin(scores, 3).tolist() == [0, 1, 3]
-    # Once a query has its best row, another query's is worth more than its second best.
-    lopsided = np.array([[1.0, 0.95, 0.0], [0.0, 0.0, 0.3]])
-    assert top(lopsided, 2).tolist() == [0, 1]
-    assert diverse(lopsided, 2).tolist() == [0, 2]
+    others = np.array([[0.9, 0.0, 0.0, 0.0]])
+    texts = ["the same few words", "others", "the same few words", "more"]
+    rows = [Example(str(n), "", text, (), {"genre": "a" if n < 2 else "b"}) for n, text in enumerate(texts)]
+    expected = {"top": [0, 1, 3], "contrast": [1, 2, 3], "distinct": [0, 1, 3], "capped": [1, 3]}
+    assert {rule: chosen(rule, scores, others, 3, rows).tolist() for rule in expected} == expected
+    assert chosen("distinct", scores, others, 4, rows).tolist() == [0, 1, 3]
 
 
 def methods_with(**values):

@@ -29,6 +29,7 @@ from influcoder.store.output_folder import local
 
 VERBS = sorted(
     [
+        "audit",
         "benchmark",
         "demo",
         "distill",
@@ -136,7 +137,8 @@ def test_search_as_json_verified_and_opponents(work, indexed):
     found = orjson.loads(done.stdout)
     assert [query["id"] for query in found] == [f"q{n}" for n in range(40)]
     for query in found:
-        assert set(query) == {"id", "prompt", "completion", "answer", "hits", "expected_agreement", "certified"}
+        told = {"id", "prompt", "completion", "answer", "hits", "expected_agreement", "certified", "memorised"}
+        assert set(query) == told
         assert (query["answer"], query["certified"]) == (None, None)
         assert set(query["expected_agreement"]) == {"rho", "low", "high"}
         assert [hit["rank"] for hit in query["hits"]] == [1, 2, 3]
@@ -145,7 +147,9 @@ def test_search_as_json_verified_and_opponents(work, indexed):
 
 
 def test_select(work, selected):
-    assert orjson.loads(selected.stdout) == {"rows": 120, "kept": 12, "rule": "top 0.1 of the rows by score"}
+    found, rule = orjson.loads(selected.stdout), "top 0.1 of the rows by score"
+    reasons = {f"kept: {rule}": 12, f"rejected: not {rule}": 108}
+    assert found == {"rows": 120, "kept": 12, "rule": rule, "reasons": reasons}
     assert sum(pq.read_table(work / "selected" / "selection.parquet")["kept"].to_pylist()) == 12
 
 

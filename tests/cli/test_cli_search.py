@@ -1,6 +1,7 @@
 """`influcoder search` that re-checks: tokens, the certified bound, and the decoder's own answer."""
 
 import orjson
+import pyarrow.parquet as pq
 import pytest
 
 import influcoder
@@ -98,3 +99,32 @@ def test_what_is_refused(here, call, words, message):
 def test_a_decoder_that_answers_nothing(here, call, monkeypatch):
     monkeypatch.setattr(Decoder, "answer", lambda *_: "")
     refused(call(*RECHECKED), f"answers '{QUESTION}' with nothing. Give an answer with --completion")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_hits_are_written_with_their_tokens(here, call, tmp_path, kind):
+    path = tmp_path / f"hits.{kind}"
+    found = told(call, *RECHECKED, "--completion", "Paris", "--tokens", "--output", path)
+    rows = (
+        pq.read_table(path).to_pylist()
+        if kind == "parquet"
+        else list(map(orjson.loads, path.read_bytes().splitlines()))
+    )
+    assert [row["id"] for row in rows] == [hit["id"] for hit in found["hits"]]
+    for row, hit in zip(rows, found["hits"], strict=True):
+        assert (row["rank"], row["query_completion"], row["memorised"]) == (hit["rank"], "Paris", False)
+        shares = [[one["text"], one["share"]] for one in row["tokens"]]
+        assert [text for text, _ in shares] == [text for text, _ in hit["tokens"]]
+        assert sum(share for _, share in shares) == pytest.approx(hit["exact"], rel=1e-3, abs=1e-5)
+
+
+def test_hits_go_to_a_known_kind_of_file(here, call, tmp_path):
+    refused(call(*ASKED, "--completion", "Paris", "--output", tmp_path / "hits.csv"), "ends in .jsonl or .parquet")
+
+
+def test_memorised_rows_are_told(here, call, monkeypatch):
+    monkeypatch.setattr("influcoder.teachers.memorised.LOSS", 99.0)  # the loss of any row is less
+    found = told(call, *RECHECKED, "--completion", "Paris")
+    assert found["memorised"] == sorted(hit["id"] for hit in found["hits"])
+    assert "4 of the 4 rows shown are memorised" in call(*RECHECKED, "--completion", "Paris")[1].replace("\n", " ")
+    assert told(call, *ASKED, "--completion", "Paris")["memorised"] is None

@@ -5,11 +5,12 @@ import shutil
 import huggingface_hub
 import numpy as np
 import pytest
-from huggingface_hub.errors import RepositoryNotFoundError
 
+from helpers.hub import write_proof
 from helpers.linear_world import distilled
 from influcoder.data.examples import Example
-from influcoder.errors import ConfigError, InflucoderError, ModelError, StoreCorrupt
+from influcoder.errors import ConfigError, InflucoderError, ModelError, StoreCorrupt, StoreMismatch
+from influcoder.provenance import DecoderRecord, Provenance
 from influcoder.student.encoder import InfluenceEncoder
 
 TEXTS = [Example("a", "Where is Paris?", "In France.")]
@@ -84,40 +85,9 @@ def test_the_hub_is_asked_as_told_and_for_safe_files_alone(saved, monkeypatch, t
     )
     InfluenceEncoder.from_pretrained("owner/encoder", revision="v1", token="secret", cache_dir=tmp_path)
     patterns = asked.pop("allow_patterns")
-    assert asked == {"name": "owner/encoder", "revision": "v1", "token": "secret", "cache_dir": tmp_path}
+    expected = {"revision": "v1", "token": "secret", "cache_dir": tmp_path, "repo_type": "model"}
+    assert asked == {"name": "owner/encoder"} | expected
     assert not any(pattern.endswith((".bin", ".pt", ".pkl", ".py", "*")) for pattern in patterns)
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A hub that keeps what is pushed in a folder, and what it was asked."""
-
-    class Hub:
-        folder, asked = tmp_path / "hub", []
-
-        def __init__(self, token=None):
-            self.asked.append(("token", token))
-
-        def create_repo(self, repo_id, **given):
-            if repo_id == "owner/forbidden":
-                raise RepositoryNotFoundError("404 Client Error.\nRepository Not Found", response=Response())
-            self.asked.append(("repo", given))
-            return type("Url", (), {"repo_id": f"me/{repo_id}" if "/" not in repo_id else repo_id})
-
-        def create_branch(self, repo_id, **given):
-            self.asked.append(("branch", given))
-
-        def upload_folder(self, *, repo_id, folder_path, **given):
-            shutil.copytree(folder_path, self.folder / repo_id)
-            self.asked.append(("upload", given))
-            return f"https://hub/{repo_id}/commit/1"
-
-    class Response:
-        headers, request, status_code = {}, None, 404
-
-    Hub.asked = []
-    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
-    return Hub
 
 
 def test_a_pushed_encoder_is_the_one_that_is_loaded(saved, hub):
@@ -135,12 +105,31 @@ def test_a_push_does_as_told(saved, hub):
     assert InfluenceEncoder.load(saved).push_to_hub("encoder", **given) == "https://hub/me/encoder/commit/1"
     assert hub.asked == [
         ("token", "secret"),
-        ("repo", {"private": True, "exist_ok": True}),
-        ("branch", {"branch": "try", "exist_ok": True}),
-        ("upload", {"commit_message": "m", "revision": "try", "create_pr": True}),
+        ("repo", {"private": True, "exist_ok": True, "repo_type": "model"}),
+        ("branch", {"branch": "try", "exist_ok": True, "repo_type": "model"}),
+        ("upload", {"commit_message": "m", "revision": "try", "create_pr": True, "repo_type": "model"}),
     ]
 
 
 def test_a_push_that_is_refused_is_one_error(saved, hub):
     with pytest.raises(ModelError, match=r"owner/forbidden: the hub refuses the encoder: 404 Client Error\."):
         InfluenceEncoder.load(saved).push_to_hub("owner/forbidden")
+
+
+def test_the_card_tells_what_was_proved_and_under_which_licence(saved, hub, tmp_path):
+    write_proof(tmp_path / "proof")
+    InfluenceEncoder.load(saved).push_to_hub("owner/proved", proof=tmp_path / "proof", license="apache-2.0")
+    card = (hub.folder / "owner/proved" / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "| found | +0.50 | 80% | 60% to 95% |" in card
+    (tmp_path / "proof" / "metrics.json").write_text('{"rows": 3}')
+    with pytest.raises(StoreMismatch, match="no proof"):
+        InfluenceEncoder.load(saved).push_to_hub("owner/not-proved", proof=tmp_path / "proof")
+
+
+def test_another_decoder_is_refused(saved, decoder):
+    loaded = InfluenceEncoder.load(saved)
+    loaded.provenance = Provenance(decoder=DecoderRecord("0" * 64, "0" * 64))
+    loaded.save(saved.parent / "other")
+    with pytest.raises(ModelError, match="distilled from a decoder with weights 00000000"):
+        InfluenceEncoder.from_pretrained(saved.parent / "other", decoder=decoder)

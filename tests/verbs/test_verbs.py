@@ -29,6 +29,7 @@ from influcoder.teachers.settings import TeacherSettings
 from influcoder.verbs import features as feature_verbs
 from influcoder.verbs import index as index_verbs
 from influcoder.verbs import search as search_verb
+from influcoder.verbs import select as select_verb
 from influcoder.verbs.distill import distill
 from influcoder.verbs.evaluate import evaluate
 
@@ -171,8 +172,8 @@ def test_teacher_is_made_as_it_was(built, decoder):
 
 
 def select(built, folder, overwrite=False, **rule):
-    selection = search_verb.select(built, sentences(4, 50, "asked"), **rule)
-    return search_verb.write_selection(selection, Folder(folder, overwrite=overwrite))
+    selection = select_verb.select(built, sentences(4, 50, "asked"), **rule)
+    return select_verb.write_selection(selection, Folder(folder, overwrite=overwrite))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_selection_scores_are_mean_influences(built, tmp_path):
 
 @pytest.mark.parametrize("rule", [{}, {"top": 0.1, "drop": 0.1}, {"top": 0.1, "threshold": 0.0}])
 def test_exactly_one_rule(built, tmp_path, rule):
-    with pytest.raises(ConfigError, match="exactly one of --top, --drop and --threshold"):
+    with pytest.raises(ConfigError, match="exactly one of --top, --drop, --threshold"):
         select(built, tmp_path / "selected", **rule)
     assert not (tmp_path / "selected").exists()
 

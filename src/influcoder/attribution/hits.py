@@ -53,6 +53,8 @@ class Hits(list[Hit]):
             measured.
         query: what was asked.
         certified: with `certify`, how many rows that were not re-checked can score above the last one here.
+        memorised: ids of rows here that the model has memorised, whose gradients are mostly noise
+            (`influcoder.teachers.memorised`); None where nothing was re-checked.
     """
 
     def __init__(
@@ -61,16 +63,19 @@ class Hits(list[Hit]):
         trust: tuple[float, float, float] | None = None,
         query: Example | None = None,
         certified: Certified | None = None,
+        memorised: frozenset[str] | None = None,
     ) -> None:
         super().__init__(hits)
         self.trust = trust
         self.query = query
         self.certified = certified
+        self.memorised = memorised
 
     def json(self) -> dict[str, Any]:
         """The hits, how far to trust them and what was certified, ready for JSON."""
         return {
             "expected_agreement": dict(zip(("rho", "low", "high"), self.trust, strict=True)) if self.trust else None,
             "certified": None if self.certified is None else asdict(self.certified),
+            "memorised": None if self.memorised is None else sorted(self.memorised),
             "hits": [hit.json() for hit in self],
         }

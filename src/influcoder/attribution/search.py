@@ -22,6 +22,7 @@ from influcoder.errors import ConfigError
 from influcoder.indexes.scan import Found
 from influcoder.maths.arrays import Floats
 from influcoder.student.encoder import InfluenceEncoder
+from influcoder.teachers.memorised import memorised
 from influcoder.teachers.teacher import Teacher
 
 
@@ -142,6 +143,7 @@ def _search(
         for i, query in enumerate(queries):
             exact = rechecked.scores(features[i], side.rows[i])
             hits = Hits(_hits(index, side.rows[i], side.scores[i], exact, k, opponents), trust[i], query)
+            hits.memorised = frozenset(hit.example.id for hit in hits if rechecked.is_memorised(hit.row))
             if recheck.certify and hits:
                 last, rest = hits[-1].exact or 0.0, len(pool) - len(side.rows[i])
                 scores = rechecked.scores(features[i], drawn[i])
@@ -183,17 +185,23 @@ class Rechecked:
     Attributes:
         rows: (m,) in order, each once.
         features: (m, dim).
+        memorised: (m,) whether the model has memorised a row, beside the others here.
     """
 
     rows: NDArray[np.int64]
     features: Floats
+    memorised: NDArray[np.bool_]
 
     @classmethod
     def of(cls, index: Searchable, teacher: Teacher, rows: NDArray[np.int64]) -> "Rechecked":
         """Some rows of an index, in any order and as often as they are wanted."""
         wanted = np.unique(rows)
         examples = [index.example(int(row)) for row in wanted]
-        return cls(wanted, teacher.features(examples, "pool").refuse_rejected(examples).vectors)
+        found = teacher.features(examples, "pool").refuse_rejected(examples)
+        return cls(wanted, found.vectors, memorised(found.losses, found.norms))
+
+    def is_memorised(self, row: int) -> bool:
+        return bool(self.memorised[np.searchsorted(self.rows, row)])
 
     def features_of(self, rows: NDArray[np.int64] | Sequence[int]) -> Floats:
         """(n, dim) of some of them."""

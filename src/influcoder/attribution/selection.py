@@ -1,11 +1,12 @@
-"""Keep the pool examples that act strongest on a set of queries, and say why each was kept or not.
+"""Keep some rows of a pool by their influence on a set of queries, and say why each was kept or not.
 
-An example's score is its mean influence over the queries. The result holds every row with score,
-percentile and reason, so another threshold needs no new scoring.
+Scores are put in an order once (`orders`); a rule takes rows in that order until its budget is spent (`rule`,
+`choosing`). The result holds every row with score, percentile, place in the order and reason, so another rule needs no
+new scoring.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from influcoder.errors import ConfigError, DataError, StoreCorrupt, StoreMismatch
-from influcoder.extras import optional
+from influcoder.attribution.choosing import Facts, choose
+from influcoder.attribution.kept_rows import kept_dataset
+from influcoder.attribution.orders import By, Order
+from influcoder.attribution.pool_facts import PoolFacts
+from influcoder.attribution.rule import Rule
+from influcoder.errors import ConfigError, StoreCorrupt, StoreMismatch
+from influcoder.indexes.filters import PREFIX
 from influcoder.indexes.index import Index
-from influcoder.indexes.original_rows import original_rows
+from influcoder.maths.arrays import Matrix
 from influcoder.store.files import atomic_write
 
 FILE = "selection.parquet"
+COUNTED = "source"
+"""the column by which kept and dropped rows are counted, where the pool has it"""
+_OF_EVERY_ROW = ("id", "score", "percentile", "kept", "reason", "rank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +39,17 @@ class Selection:
 
     Attributes:
         ids: the pool's ids, in index order.
-        scores: (n,) mean influence over the queries.
+        order: every row's score, and the order in which rows are chosen.
         is_kept: (n,) whether a row is kept.
+        reasons: (n,) why.
         rule: the rule in words.
+        columns: what the rule asked of every row: tokens, duplicate_of, and metadata as meta.NAME.
         index: the folder of the index whose rows these are, if that is known.
         manifest: the hash of its manifest: which rows it had.
+        made_by: rule and order as settings, and hashes of encoder and queries; empty in files of earlier versions.
 
     >>> import numpy as np
-    >>> selection = Selection.top(["a", "b", "c"], np.array([0.1, 0.3, -0.2]), share=0.34)
+    >>> selection = Selection.of_scores(["a", "b", "c"], np.array([0.1, 0.3, -0.2]), top=0.34)
     >>> selection.kept["id"].to_pylist()
     ['b']
     >>> selection.rethreshold(threshold=0).kept_ids
@@ -45,76 +57,83 @@ class Selection:
     """
 
     ids: list[str]
-    scores: NDArray[np.float32]
+    order: Order
     is_kept: NDArray[np.bool_]
+    reasons: list[str]
     rule: str
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     index: Path | None = None
     manifest: str | None = None
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls,
-        index: Index,
-        scores: NDArray[np.float32],
-        *,
-        top: float | None,
-        drop: float | None,
-        threshold: float | None,
+        cls, index: Index, scores: Matrix, rule: Rule, by: By = "mean", made_by: Mapping[str, Any] | None = None
     ) -> "Selection":
-        """The rows of an index by their scores, (n,), and exactly one rule: see `rethreshold`."""
-        made = cls(index.ids, scores, np.ones(len(scores), bool), "all rows")
-        kept_with = replace(made, index=index.folder.absolute(), manifest=index.store.manifest["sha256"])
-        return kept_with.rethreshold(top=top, drop=drop, threshold=threshold)
+        """The rows of an index by the scores of several queries, (n_queries, n).
+
+        Args:
+            made_by: what else is to be recorded.
+        """
+        facts = PoolFacts(index)
+        columns = {PREFIX + COUNTED: facts.kinds(COUNTED)} if COUNTED in index.filterable else {}
+        whole = cls._all(index.ids, Order.of(scores, by), by, made_by or {})
+        placed = replace(whole, columns=columns, index=index.folder.absolute(), manifest=index.store.manifest["sha256"])
+        return placed._by(rule, lambda: facts)
 
     @classmethod
-    def top(cls, ids: list[str], scores: NDArray[np.float32], *, share: float) -> "Selection":
-        """Keep the `share` (0 to 1) of rows with the highest scores, at least one; ties by order."""
-        if not 0 < share <= 1:
-            raise ConfigError(f"share is {share}, expected above 0 and at most 1 (100%).")
-        kept = np.zeros(len(ids), bool)
-        kept[np.argsort(-scores, kind="stable")[: max(1, round(share * len(ids)))]] = True
-        return cls(ids, scores, kept, f"top {share:.4g} of the rows by score")
+    def of_scores(cls, ids: list[str], scores: NDArray[np.floating], *, by: By = "mean", **rule: Any) -> "Selection":
+        """Rows by scores from anywhere: one a row, (n,), or those of several queries, (n_queries, n).
+
+        Args:
+            rule: as of `rethreshold`; what asks for more than scores needs an index.
+        """
+        return cls._all(ids, Order.of(np.atleast_2d(scores), by), by, {}).rethreshold(**rule)
 
     @classmethod
-    def drop(cls, ids: list[str], scores: NDArray[np.float32], *, share: float) -> "Selection":
-        """Leave out the `share` of rows with the highest scores: for queries that show what is unwanted."""
-        top = cls.top(ids, scores, share=share)
-        return replace(top, is_kept=~top.is_kept, rule=f"all but the top {share:.4g} of the rows by score")
+    def _all(cls, ids: list[str], order: Order, by: str, made_by: Mapping[str, Any]) -> "Selection":
+        whole = Rule(top=1.0).words(by)
+        return cls(
+            ids, order, np.ones(len(ids), bool), [f"kept: {whole}"] * len(ids), whole, made_by={**made_by, "by": by}
+        )
 
-    @classmethod
-    def above(cls, ids: list[str], scores: NDArray[np.float32], *, threshold: float) -> "Selection":
-        """Keep the rows that score at least `threshold`."""
-        if not np.isfinite(threshold):
-            raise ConfigError(f"threshold is {threshold}, expected a finite number.")
-        return cls(ids, scores, scores >= threshold, f"score at least {threshold:.6g}")
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """(n,) of each row."""
+        return self.order.scores
 
-    def rethreshold(
-        self, *, top: float | None = None, drop: float | None = None, threshold: float | None = None
-    ) -> "Selection":
+    def rethreshold(self, **rule: Any) -> "Selection":
         """Select from the same scores by another rule; nothing is scored again.
 
         Args:
-            top: keep this share (0 to 1) of highest scores.
-            drop: leave this share of highest scores out.
-            threshold: keep scores of at least this.
+            rule: `top`, `drop`, `threshold`, `rows` or `tokens`, and `unwanted`, `distinct`, `cap`, `quota`, as of
+                `influcoder.select`.
 
         Raises:
-            ConfigError: not exactly one rule, or a share that is none.
+            ConfigError: not exactly one budget, or a share that is none; or the rule asks more of the rows than their
+                scores, and no index is known.
+            StoreMismatch: the same, and the index has changed.
         """
-        rules = {"top": top, "drop": drop, "threshold": threshold}
-        given = [(name, rule) for name, rule in rules.items() if rule is not None]
-        if len(given) != 1:
-            raise ConfigError("give exactly one of --top, --drop and --threshold.")
-        name, value = given[0]
         try:
-            number = float(value)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{name} is {value!r}, expected a number.") from error
-        if name == "threshold":
-            made = Selection.above(self.ids, self.scores, threshold=number)
-        else:
-            made = getattr(Selection, name)(self.ids, self.scores, share=number)
-        return replace(made, index=self.index, manifest=self.manifest)
+            made = Rule(**rule)
+        except TypeError as error:
+            raise ConfigError(f"rule: {error}. Expected the arguments of influcoder.select.") from error
+        return self._by(made, lambda: PoolFacts(self.open_index()))
+
+    def _by(self, rule: Rule, facts: Callable[[], Facts]) -> "Selection":
+        words = rule.words(self.made_by.get("by", "mean"))
+        choice = choose(self.order, rule, facts)
+        columns = {name: values for name, values in self.columns.items() if name.startswith(PREFIX)}
+        columns |= {PREFIX + name: values for name, values in choice.kinds.items()}
+        if rule.tokens is not None:
+            columns["tokens"] = choice.sizes.tolist()
+        if rule.distinct is not None:
+            likes = {row: self.ids[other] for row, other in choice.duplicates.items()}
+            columns["duplicate_of"] = [likes.get(row) for row in range(len(self.ids))]
+        made_by = {**self.made_by, "rule": rule.json()}
+        return replace(
+            self, is_kept=choice.is_kept, reasons=choice.reasons(words), rule=words, columns=columns, made_by=made_by
+        )
 
     @property
     def kept_ids(self) -> list[str]:
@@ -131,19 +150,41 @@ class Selection:
         return self.table().filter(pa.array(~self.is_kept))
 
     def table(self) -> pa.Table:
-        """Every row: id, score, percentile (0 to 100, 100 the highest), kept, reason."""
-        order = np.argsort(np.argsort(self.scores, kind="stable"), kind="stable")
-        percentile = 100 * order / max(len(self.ids) - 1, 1)
-        reasons = [("kept: " if kept else "rejected: not ") + self.rule for kept in self.is_kept]
+        """Every row: id, score, percentile (0 to 100, 100 the highest), kept, reason, rank (1 is chosen first).
+
+        Then what the rule asked of the rows.
+        """
+        percentiles = np.argsort(np.argsort(self.scores, kind="stable"), kind="stable")
+        ranks = np.empty(len(self.ids), np.int64)
+        ranks[self.order.rows] = np.arange(1, len(self.ids) + 1)
         columns = {
             "id": pa.array(self.ids, pa.string()),
             "score": self.scores.astype(np.float32),
-            "percentile": percentile.astype(np.float32),
+            "percentile": (100 * percentiles / max(len(self.ids) - 1, 1)).astype(np.float32),
             "kept": self.is_kept,
-            "reason": pa.array(reasons, pa.string()),
+            "reason": pa.array(self.reasons, pa.string()),
+            "rank": ranks,
+            **{name: pa.array(values) for name, values in self.columns.items()},
         }
-        source = orjson.dumps({"index": str(self.index), "manifest": self.manifest})
-        return pa.table(columns, metadata={"influcoder": source} if self.index else None)
+        index = None if self.index is None else str(self.index)
+        known = orjson.dumps({"index": index, "manifest": self.manifest, **self.made_by}, option=orjson.OPT_SORT_KEYS)
+        return pa.table(columns, metadata={"influcoder": known})
+
+    def counts(self) -> dict[str, Any]:
+        """How many rows there are and are kept, how many for which reason, and how many by value of a column."""
+        values, numbers = np.unique(np.array(self.reasons, object), return_counts=True)
+        by = {name.removeprefix(PREFIX): kinds for name, kinds in self.columns.items() if name.startswith(PREFIX)}
+        told: dict[str, Any] = {
+            "rows": len(self.ids),
+            "kept": int(self.is_kept.sum()),
+            "rule": self.rule,
+            "reasons": dict(zip(values.tolist(), numbers.tolist(), strict=True)),
+        }
+        if by:
+            told["by"] = {name: _by_value(kinds, self.is_kept) for name, kinds in by.items()}
+        if "tokens" in self.columns:
+            told["tokens"] = int(np.asarray(self.columns["tokens"])[self.is_kept].sum())
+        return told
 
     def save(self, path: str | Path) -> None:
         """Write the table as Parquet, for `Selection.load` or any other reader."""
@@ -161,30 +202,62 @@ class Selection:
         path = Path(path) / FILE if Path(path).is_dir() else Path(path)
         try:
             table = pq.read_table(path, page_checksum_verification=True)
-            source = orjson.loads((table.schema.metadata or {}).get(b"influcoder", b"{}"))
+            made_by = orjson.loads((table.schema.metadata or {}).get(b"influcoder", b"{}"))
             ids, reasons = table["id"].to_pylist(), table["reason"].to_pylist()
             scores, kept = (table[name].to_numpy() for name in ("score", "kept"))
+            order = Order.by_score(scores.astype(np.float32))
+            if "rank" in table.column_names:  # versions before 0.2 chose by score alone
+                order = replace(order, rows=np.argsort(table["rank"].to_numpy()))
             rule = reasons[0].removeprefix("kept: ").removeprefix("rejected: not ") if reasons else ""
-            index, manifest = source.get("index"), source.get("manifest")
-        except (OSError, KeyError, ValueError, AttributeError, pa.ArrowException) as error:
+            if "rule" in made_by:
+                rule = Rule.read(made_by["rule"]).words(made_by["by"])
+            index, manifest = made_by.pop("index", None), made_by.pop("manifest", None)
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, ConfigError, pa.ArrowException) as error:
             raise StoreCorrupt(f"{path}: cannot be read as a selection ({error}). Select again.") from error
-        return cls(ids, scores.astype(np.float32), kept.astype(bool), rule, Path(index) if index else None, manifest)
+        columns = {name: table[name].to_pylist() for name in table.column_names if name not in _OF_EVERY_ROW}
+        place = Path(index) if index else None
+        return cls(ids, order, kept.astype(bool), reasons, rule, columns, place, manifest, made_by)
 
-    def to_dataset(self, index: Index | str | Path | None = None) -> Any:
-        """The rows that are kept as a `datasets.Dataset`, in the columns that the pool's own files have.
-
-        Values are as JSON keeps them: a date comes back as text. Order is that of the index.
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **where: Any) -> "Selection":
+        """Load a selection from the Hugging Face hub, or from a folder that somebody else wrote; hashes are checked.
 
         Args:
-            index: where the index lies now; by default where it lay when the selection was made.
+            name: a hub id such as "owner/name", or a folder.
+            where: revision, token and cache_dir, as of `InfluenceEncoder.from_pretrained`.
 
         Raises:
-            MissingDependency: `datasets` is not installed.
-            ConfigError: it is not known which index the rows are of.
-            StoreMismatch: the index has other rows now, or was made by a version that did not keep the pool's columns.
-            DataError: the rows differ so much that no table holds them all.
+            ModelError: neither folder nor hub has it, or a file might run code.
+            StoreError: not a selection, of another format version, or changed.
         """
-        datasets = optional("datasets")
+        from influcoder.attribution import selection_folder
+
+        return selection_folder.open_pushed(name, **where)
+
+    def push_to_hub(self, repo_id: str, *, index: Index | str | Path | None = None, **more: Any) -> str:
+        """Upload it with the rows that it keeps as a data set of the hub, with a card; returns the commit's address.
+
+        Args:
+            index: as of `to_dataset`.
+            more: as of `InfluenceEncoder.push_to_hub`; license is that of the rows.
+
+        Raises:
+            ModelError: the hub refuses.
+        """
+        from influcoder.attribution import selection_folder
+
+        return selection_folder.push(self, self.open_index(index), repo_id, **more)
+
+    def open_index(self, index: Index | str | Path | None = None) -> Index:
+        """The index whose rows these are.
+
+        Args:
+            index: it, or its folder, where it has moved.
+
+        Raises:
+            ConfigError: it is not known.
+            StoreMismatch: it has other rows now, or is another one.
+        """
         place = index or self.index
         if place is None:
             raise ConfigError("the selection does not say which index its rows are of. Give index=, its folder.")
@@ -195,18 +268,28 @@ class Selection:
                 f"{opened.folder}: rows were added or removed since this selection was made, or it is of another "
                 "index. Select again."
             )
-        return datasets.Dataset(_one_table(original_rows(opened, self.is_kept)))
+        return opened
+
+    def to_dataset(self, index: Index | str | Path | None = None) -> Any:
+        """The rows that are kept as a `datasets.Dataset`, in the columns that the pool's own files have.
+
+        Columns that some rows lack are empty there; values are as JSON keeps them, so a date is text.
+
+        Args:
+            index: the index that the rows were selected from, or its folder; the one it was made with when omitted.
+
+        Raises:
+            MissingDependency: datasets is not installed.
+            StoreMismatch: the index has other rows now, or was made by a version that did not keep their columns.
+            DataError: the rows differ so much that no table holds them all.
+        """
+        return kept_dataset(self.open_index(index), self.is_kept)
 
 
-def _one_table(parts: Iterable[list[dict[str, Any]]]) -> pa.Table:
-    tables = []
-    try:
-        for rows in parts:
-            names = dict.fromkeys(name for row in rows for name in row)
-            tables.append(pa.table({name: [row.get(name) for row in rows] for name in names}))
-        return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
-    except (pa.ArrowException, OverflowError) as error:
-        raise DataError(
-            f"the rows that are kept do not fit one table: {error}. A column holds values of several kinds; take the "
-            "rows from your own files, by `kept_ids`."
-        ) from error
+def _by_value(kinds: Sequence[str], is_kept: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
+    """How many rows with each value were kept and dropped."""
+    told: dict[str, dict[str, int]] = {}
+    for kind, kept in zip(kinds, is_kept.tolist(), strict=True):
+        one = told.setdefault(kind or "(none)", {"kept": 0, "dropped": 0})
+        one["kept" if kept else "dropped"] += 1
+    return dict(sorted(told.items()))

@@ -1,4 +1,4 @@
-"""The verbs of the index: make and change it, ask it, choose by it, score all of it, hand it on."""
+"""The verbs of the index: make and change it, ask it, score all of it, hand it on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,6 @@ from influcoder.cli.flags import (
     ResumableOutput,
     Running,
     Trust,
-    share,
 )
 from influcoder.cli.output import finish, print_json, show
 from influcoder.errors import ConfigError
@@ -106,6 +105,7 @@ def search(
     where: str | None = None,
     approximate: Flag = False,
     verify_hashes: Flag = False,
+    output: Path | None = None,
     json: Flag = False,
 ) -> None:
     """Show the pool rows that push the model towards a completion, or away from it.
@@ -126,13 +126,17 @@ def search(
         where: look at rows whose metadata is like this alone, as genre=code,tokens<200
         approximate: ask the IVF-PQ index that `influcoder index --approximate` made, not every row
         verify_hashes: read and check every file of the index first, not only those that are needed
+        output: also write the rows there, with the shares of their tokens: a .parquet or .jsonl file
         json: print the rows as JSON
     """
+    from influcoder.attribution.hits_file import refuse_other_file, write_hits
     from influcoder.report.console import hits_as_json, print_hits
     from influcoder.verbs import search as verb
     from influcoder.verbs.opening import open_any_index, open_checkpoints
 
     verb.refuse_no_question(queries, prompt, completion, decoder)
+    if output:
+        refuse_other_file(output)
     opened, model = open_any_index(index, decoder, adapter, checkpoints=checkpoints)
     asked = verb.questions(queries, prompt, completion, model)
     answered = not queries and completion is None
@@ -151,49 +155,12 @@ def search(
         where=where,
         approximate=approximate,
     )
+    if output:
+        write_hits(output, asked, found)
     if json:
         print_json(hits_as_json(asked, found, answered=answered))
     else:
         print_hits(asked, found, opponents, answered=answered)
-
-
-def select(
-    *,
-    output: Output,
-    index: Path,
-    queries: Files,
-    top: str | None = None,
-    drop: str | None = None,
-    threshold: float | None = None,
-    decoder: str | None = None,
-    adapter: str | None = None,
-    trust: Trust = NO_TRUST,
-    reading: Reading = READ_AS_USUAL,
-) -> None:
-    """Keep or drop pool rows by their mean influence on some queries; exactly one rule.
-
-    Args:
-        index: what `influcoder index` wrote
-        queries: JSONL (.gz, .zst) or Parquet files, folders or globs
-        top: keep this share of highest scores, as 5% or 0.05
-        drop: leave this share of highest scores out
-        threshold: keep scores of at least this
-        decoder: what an encoder of the short or forward tier reads the queries with
-        adapter: its LoRA adapter, if it had one
-    """
-    arguments = dict(locals())
-    from influcoder.verbs import search as verb
-    from influcoder.verbs.opening import open_any_index
-
-    opened, model = open_any_index(index, decoder, adapter)
-    found = verb.select(
-        opened,
-        reading.read(queries, "queries", output, model),
-        top=share(top, "--top"),
-        drop=share(drop, "--drop"),
-        threshold=threshold,
-    )
-    finish("select", arguments, verb.write_selection(found, output.folder(arguments)), output)
 
 
 def score(

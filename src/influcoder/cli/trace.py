@@ -96,15 +96,13 @@ def trace(
 def print_traces(found: "Sequence[Trace]") -> None:
     """The answers with the rows of both sides, as `search` prints them."""
     from influcoder.report.console import print_both_sides
+    from influcoder.report.sentences import memorised_sentence
 
     for one in found:
         print_both_sides(one.question.example, one.hits, one.against, answered=one.question.generated)
         if one.memorised:
             shown = len({hit.example.id for hit in (*one.hits, *one.against)})
-            print(  # noqa: T201
-                f"{len(one.memorised)} of the {shown} rows shown are memorised, so their gradients are mostly noise. "
-                "Take gradients from an earlier checkpoint."
-            )
+            print(memorised_sentence(len(one.memorised), shown))  # noqa: T201
     if found and found[0].pool_as_queries:
         print("This was measured on pool rows in the role of questions: few questions were given.")  # noqa: T201
 

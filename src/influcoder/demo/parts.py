@@ -20,6 +20,7 @@ from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.features_folder import read_features
 from influcoder.student.paper import PaperRecipe, distill_paper, steps
 from influcoder.student.sample import Sample
+from influcoder.teachers.fitted import fitted
 from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.write import write_features
@@ -75,15 +76,21 @@ class Demo:
 
     @cached_property
     def splits(self) -> dict[str, Sample]:
-        """The samples of every split, with the features of their examples."""
-        features = {}
-        self._fit(self.exact)
+        """The samples of every split."""
+        return {split: self.whole.rows(*(self.world.rows(side, split=split) for side in SIDES)) for split in SPLITS}
+
+    @cached_property
+    def whole(self) -> Sample:
+        """All queries and rows, with their features."""
+        features, folder = {}, self.folder / "features"
+        folder.mkdir(exist_ok=True)
+        with self.timed("curvature"):
+            fitted(self.exact, self.examples("pool", "train"), self.examples("queries", "train"), folder)
         for side, role in SIDES.items():
             with self.timed(f"{side} gradients"):
-                write_features(self.exact, getattr(self.world, side), role, self.folder / "features" / side)
-            features[side] = read_features(Store(self.folder / "features" / side))[1]
-        whole = Sample(self.world.queries, self.world.pool, features["queries"], features["pool"])
-        return {split: whole.rows(*(self.world.rows(side, split=split) for side in SIDES)) for split in SPLITS}
+                write_features(self.exact, getattr(self.world, side), role, folder / side)
+            features[side] = read_features(Store(folder / side))[1]
+        return Sample(self.world.queries, self.world.pool, features["queries"], features["pool"])
 
     @cached_property
     def encoder(self) -> InfluenceEncoder:
@@ -98,6 +105,7 @@ class Demo:
                 expected=expected_embeddings(self.base),
                 provenance=self.exact.provenance,
             )
+            encoder.teacher_state = {name: tensor.numpy() for name, tensor in self.exact.state().items()}
             encoder.save(self.folder / "encoder")
         return encoder
 
@@ -105,10 +113,7 @@ class Demo:
         return self.exact
 
     def second_teacher(self) -> GradientTeacher:
-        return self._fit(GradientTeacher(self.base, replace(self.exact.settings, seed=self.seed + 1)))
-
-    def _fit(self, teacher: GradientTeacher) -> GradientTeacher:
-        """The teacher, its curvature learnt from the training split."""
+        teacher = GradientTeacher(self.base, replace(self.exact.settings, seed=self.seed + 1))
         with self.timed("curvature"):
             teacher.fit(self.examples("pool", "train"), self.examples("queries", "train"))
         return teacher

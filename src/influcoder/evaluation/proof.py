@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from influcoder.data.columns import data_fingerprint
 from influcoder.data.examples import Example
-from influcoder.errors import ConfigError, ModelError, StoreMismatch
+from influcoder.errors import ConfigError, ModelError, StoreCorrupt, StoreMismatch
 from influcoder.evaluation.retraining import interval, losses_of
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, finetune
 from influcoder.progress import progress
 from influcoder.provenance import Provenance
-from influcoder.store.files import read_json, read_sealed, write_json, write_sealed
+from influcoder.store.files import read_sealed, write_sealed
 
 ALL = "all"
 """the condition of the models that were trained on the whole pool"""
@@ -186,6 +186,31 @@ def summarise(proof: Proof) -> dict[str, dict[str, Any]]:
     return found
 
 
+def read_proof(folder: Path) -> tuple[Provenance, Proof, dict[str, list[str]]]:
+    """What a folder holds: what all was trained from, the outcomes, and by training the ids that it was made without.
+
+    Raises:
+        StoreCorrupt: a file is not the one that was written, or a training is missing.
+    """
+    provenance = Provenance.read(read_sealed(folder / "record.json", FORMAT))
+    held: dict[tuple[str, int], dict[str, Any]] = {}
+    for path in (folder / "trainings").glob("*.json"):
+        condition, _, seed = path.stem.rpartition("-")
+        held[condition, int(seed)] = read_sealed(path, FORMAT)
+    seeds = sorted({seed for _, seed in held})
+    conditions = sorted({condition for condition, _ in held}, key=lambda name: (name != ALL, name))
+    missing = [
+        f"{name}-{seed}.json" for name in (ALL, *conditions) for seed in seeds or [0] if (name, seed) not in held
+    ]
+    if missing:
+        raise StoreCorrupt(f"{folder / 'trainings' / missing[0]}: missing. Run the same command again with --resume.")
+    proof = {
+        name: [Outcome(np.array(one["losses"], np.float32), one["answers"]) for one in (held[name, s] for s in seeds)]
+        for name in conditions
+    }
+    return provenance, proof, {f"{name}-{seed}": one["removed"] for (name, seed), one in held.items()}
+
+
 def is_same_answer(one: str, other: str) -> bool:
     """Whether two answers differ by spaces and capitals alone.
 
@@ -226,14 +251,14 @@ def _keep_record(folder: Path, provenance: Provenance) -> None:
     (folder / "trainings").mkdir(parents=True, exist_ok=True)
     path = folder / "record.json"
     if path.exists():
-        earlier = Provenance.read(read_json(path, "Give --overwrite to train again."))
+        earlier = Provenance.read(read_sealed(path, FORMAT))
         earlier.refuse_other(
             provenance,
             f"{folder}: its models were trained from or with something else",
             "Use the same settings, rows and queries, or give --overwrite.",
         )
     else:
-        write_json(path, provenance.json())
+        write_sealed(path, {"format": FORMAT, **provenance.json()})
 
 
 def _place(folder: Path, condition: str, seed: int) -> Path:

@@ -28,7 +28,9 @@ from influcoder.indexes import scan
 from influcoder.indexes.build import Choice, build
 from influcoder.indexes.faiss_index import SHORTLIST, Approximate
 from influcoder.indexes.filters import PREFIX, Condition, parse_filter
-from influcoder.indexes.scan import Block, Found
+from influcoder.indexes.on_hub import OnHub
+from influcoder.indexes.own_encoder import encoder_in
+from influcoder.indexes.scan import Block, Found, checked_queries
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.store.scalar_code import CODES, ScalarCode
@@ -40,7 +42,7 @@ EXAMPLE = ("id", "prompt", "completion", "turns", "metadata")
 """the columns that hold an example"""
 
 
-class Index:
+class Index(OnHub):
     """A pool that has been embedded; open one with `Index(folder)`, make one with `influcoder.index`.
 
     Args:
@@ -262,32 +264,3 @@ class Index:
             name: None for shard in self.shards for name in self.store.schema(shard).names if name.startswith(PREFIX)
         }
         return sorted(name.removeprefix(PREFIX) for name in names)
-
-
-def checked_queries(queries: Floats, dim: int) -> Floats:
-    """Queries as they are searched with, (n, dim).
-
-    Raises:
-        ConfigError: they have another width or are not finite.
-    """
-    queries = np.ascontiguousarray(queries, np.float32)
-    if queries.ndim != 2 or queries.shape[1] != dim:
-        raise ConfigError(f"queries are {queries.shape}, expected (n, {dim}).")
-    if not np.isfinite(queries).all():
-        raise ConfigError("a query vector is not finite.")
-    return queries
-
-
-def encoder_in(folder: Path, fingerprint: str, decoder: Decoder | None) -> InfluenceEncoder:
-    """The encoder in an index's folder, with the fingerprint of the one that made it.
-
-    Raises:
-        StoreMismatch: another one lies in its place.
-    """
-    encoder = InfluenceEncoder.load(folder / "encoder", decoder=decoder)
-    if fingerprint != encoder.fingerprint:
-        raise StoreMismatch(
-            f"{folder}: embedded by encoder {fingerprint[:12]}, in it lies {encoder.fingerprint[:12]}. "
-            "Put the encoder that made it there, or index the pool again."
-        )
-    return encoder

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from influcoder.errors import ConfigError
 from influcoder.maths.arrays import Floats
 from influcoder.store.scalar_code import ScalarCode
 
@@ -151,3 +152,17 @@ def _in_threads(work: Callable[[int], Any], threads: int) -> list[Any]:
             return list(pool.map(work, range(threads)))
     finally:
         torch.set_num_threads(before)
+
+
+def checked_queries(queries: Floats, dim: int) -> Floats:
+    """Queries as they are searched with, (n, dim).
+
+    Raises:
+        ConfigError: they have another width or are not finite.
+    """
+    queries = np.ascontiguousarray(queries, np.float32)
+    if queries.ndim != 2 or queries.shape[1] != dim:
+        raise ConfigError(f"queries are {queries.shape}, expected (n, {dim}).")
+    if not np.isfinite(queries).all():
+        raise ConfigError("a query vector is not finite.")
+    return queries

@@ -12,7 +12,7 @@ from influcoder.attribution.hits import Hits
 from influcoder.data.examples import Example
 from influcoder.extras import is_installed, pip_command
 from influcoder.report.method_tables import methods_table
-from influcoder.report.sentences import agreement_sentence, certified_sentence
+from influcoder.report.sentences import agreement_sentence, certified_sentence, memorised_sentence
 from influcoder.report.tokens import can_light, lit, strongest
 from influcoder.report.visible import one_line, visible
 
@@ -43,6 +43,8 @@ def print_hits(queries: Sequence[Example], found: Sequence[Hits], opponents: boo
             console.print(hits_table([hit.json() for hit in hits], can_light(console)))
         for line in _how_far_to_trust({opponents: hits}):
             console.print(Text(line))
+        if hits.memorised:
+            console.print(Text(memorised_sentence(len(hits.memorised), len(hits))))
 
 
 def print_both_sides(query: Example, hits: Hits, against: Hits, *, answered: bool = False) -> None:

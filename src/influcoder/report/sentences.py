@@ -41,6 +41,16 @@ def agreement_sentence(expected: Sequence[float]) -> str:
     return f"Expected agreement of the encoder's ranking with the teacher's: ρ {rho:.2f}{band}."
 
 
+def memorised_sentence(count: int, shown: int) -> str:
+    """What to think of rows that the model has memorised.
+
+    >>> memorised_sentence(1, 5)
+    '1 of the 5 rows shown is memorised: its gradient is mostly noise. Take gradients from an earlier checkpoint.'
+    """
+    many = "are memorised: their gradients are" if count > 1 else "is memorised: its gradient is"
+    return f"{count} of the {shown} rows shown {many} mostly noise. Take gradients from an earlier checkpoint."
+
+
 def certified_sentence(certified: "Certified", shown: int, opponents: bool = False) -> str:
     """What a random sample of the rows that were not re-checked proves of the others.
 

@@ -234,6 +234,8 @@ class InfluenceEncoder:
         token: str | None = None,
         branch: str | None = None,
         create_pr: bool = False,
+        proof: Path | None = None,
+        license: str | None = None,
     ) -> str:
         """Upload the encoder to the Hugging Face hub, for `from_pretrained`; returns the commit's address.
 
@@ -243,21 +245,17 @@ class InfluenceEncoder:
             token: that of `hf auth login` when omitted.
             branch: where to commit, if not to main.
             create_pr: open a pull request instead.
+            proof: the folder of an `influcoder prove` with this encoder: the card then tells what it showed.
+            license: for the card, as the hub spells it, such as "apache-2.0".
 
         Raises:
             ModelError: the hub refuses.
         """
+        from influcoder.store.hub import Destination
         from influcoder.student import hub
 
-        return hub.push(
-            self,
-            repo_id,
-            commit_message=commit_message,
-            private=private,
-            token=token,
-            branch=branch,
-            create_pr=create_pr,
-        )
+        to = Destination(repo_id, commit_message, private, token, branch, create_pr)
+        return hub.push(self, to, proof=proof, license=license)
 
     def _encode(self, examples: Sequence[Example], role: Role) -> Floats:
         if self.head is not None:

@@ -11,7 +11,7 @@ teacher.safetensors          what the teacher learnt from its sample, where it l
 """
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,16 @@ import torch
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
-from influcoder.provenance import Provenance, flat
+from influcoder.provenance import Provenance
 from influcoder.store.files import atomic_write, read_sealed, sha256, write_sealed
+from influcoder.student.card import (
+    CARD,
+    agreement_section,
+    evidence_section,
+    front_matter,
+    limits_section,
+    made_from_section,
+)
 from influcoder.student.encoder import (
     DECODER_TIERS,
     EXPECTED,
@@ -48,7 +56,6 @@ FORMAT = 4
 KINDS = (".json", ".jinja", ".model", ".safetensors", ".txt", ".md")
 """of files that an encoder is read from: none of them runs code"""
 TEACHER = "teacher.safetensors"
-CARD = "README.md"
 
 
 def save(encoder: InfluenceEncoder, folder: Path) -> None:
@@ -100,6 +107,7 @@ def load(folder: Path, *, decoder: Decoder | None = None) -> InfluenceEncoder:
     except (KeyError, TypeError, AttributeError, OSError, safetensors.SafetensorError) as error:
         raise StoreCorrupt(f"{folder}: cannot be read as an encoder: {error!r}. Distill it again.") from error
     if decoder is not None:
+        _refuse_other_decoder(encoder, decoder)
         read_with(encoder, decoder)
     return encoder
 
@@ -189,23 +197,25 @@ def teacher_of(encoder: InfluenceEncoder, decoder: Decoder, checkpoints: Sequenc
     return teacher_again(encoder.provenance, state, decoder, checkpoints=checkpoints)
 
 
-def model_card(description: Mapping[str, Any], name: str = "THIS_FOLDER") -> str:
+def model_card(
+    description: Mapping[str, Any],
+    name: str = "THIS_FOLDER",
+    *,
+    proof: Mapping[str, Any] | None = None,
+    license_name: str | None = None,
+) -> str:
     """The encoder's README.md: how to load it, what it was made from, how well it agrees with its teacher, its limits.
 
     Args:
         description: what influcoder.json holds.
         name: where it is loaded from: a hub id, or what stands for the folder.
+        proof: the metrics.json of `influcoder prove`, where what it finds was proved.
+        license_name: as the hub spells it, such as apache-2.0.
     """
     tier, base = description["tier"], description.get("base_model")
     made_by = description["made_by"]
     teacher = made_by.get("teacher", {}).get("name", "unknown")
-    return f"""---
-library_name: influcoder
-{f"base_model: {base}" + chr(10) if base else ""}tags:
-- influcoder
-- training-data-attribution
-- influence
----
+    return f"""{front_matter("training-data-attribution", "influence", base_model=base, license_name=license_name)}
 # Influence encoder ({tier} tier)
 
 The inner product of a query's vector and a training example's estimates how much a training step on that example
@@ -224,23 +234,13 @@ hits = influcoder.search(index, prompt="What is asked", completion="What the mod
 
 {_backbone(tier, name)}
 
-## Agreement with its teacher
+{agreement_section(description["measured"])}
 
-On validation examples, which also chose between models; `influcoder evaluate` measures it on data of your own.
+{evidence_section(proof)}
 
-| metric | value |
-|---|---|
-{_lines("| {} | {:.3f} |", sorted(description["measured"].items()))}
+{limits_section()}
 
-## Limits
-
-- It speaks of the decoder and the checkpoint named below, and of no other model.
-- It agrees best on examples like those it was distilled from.
-- The teacher itself is a local, first-order estimate at the decoder's present weights, not a proof of cause.
-
-## Made from
-
-{_lines("- {}: `{}`", flat(made_by))}
+{made_from_section(made_by)}
 """
 
 
@@ -265,7 +265,3 @@ def _backbone(tier: str, name: str) -> str:
         f"{loads} Its unit vectors are the encoder's. A text is prompt, line break, completion; a query has "
         f"`{QUERY_PROMPT}` before it."
     )
-
-
-def _lines(form: str, pairs: Iterable[tuple[str, Any]]) -> str:
-    return "\n".join(form.format(name, value) for name, value in pairs)

@@ -4,10 +4,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from influcoder.errors import ConfigError, ModelError, first_line
-from influcoder.store.files import read_sealed
+from influcoder.errors import StoreMismatch
+from influcoder.store import hub
+from influcoder.store.files import read_json, read_sealed
+from influcoder.store.hub import Destination
+from influcoder.student.card import CARD
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.student.encoder_folder import CARD, FORMAT, KINDS, model_card, save
+from influcoder.student.encoder_folder import FORMAT, KINDS, model_card, save
 
 TRAINING = "training.parquet"
 """what an encoder was trained on, as hashes, so that no test is held on it"""
@@ -22,65 +25,42 @@ def fetch(
         ModelError: there is no such folder, and the hub does not give it.
         ConfigError: a revision of a folder on this machine is asked for.
     """
-    if isinstance(name, Path) or Path(name).expanduser().exists():
-        if revision:
-            raise ConfigError(f"{name} is a folder on this machine, which has no revision {revision!r}. Leave it out.")
-        return Path(name).expanduser()
-    import huggingface_hub
-
-    patterns = [f"*{kind}" for kind in KINDS] + [TRAINING]
-    try:
-        found = huggingface_hub.snapshot_download(
-            name, revision=revision, token=token, cache_dir=cache_dir, allow_patterns=patterns
-        )
-    except Exception as error:  # of every class: no such repository, no network, a name that is none
-        raise ModelError(
-            f"{name}: no folder with influcoder.json here, and the hub does not give it: {first_line(error)} "
-            "Expected a folder that `influcoder distill` wrote, or a hub id."
-        ) from error
-    return Path(found)
+    patterns = [*(f"*{kind}" for kind in KINDS), TRAINING]
+    what, marker = "`influcoder distill`", "influcoder.json"
+    return hub.fetch(name, what, marker, patterns=patterns, revision=revision, token=token, cache_dir=cache_dir)
 
 
-def push(
-    encoder: InfluenceEncoder,
-    repo_id: str,
-    *,
-    commit_message: str,
-    private: bool | None,
-    token: str | None,
-    branch: str | None,
-    create_pr: bool,
-) -> str:
+def push(encoder: InfluenceEncoder, to: Destination, *, proof: Path | None = None, license: str | None = None) -> str:
     """Upload an encoder's folder, and what it was trained on where that is known; returns the commit's address.
+
+    Args:
+        proof: the folder of an `influcoder prove`, for the card.
+        license: for the card.
 
     Raises:
         ModelError: the hub refuses.
     """
-    import huggingface_hub
-
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         save(encoder, folder)
         description = read_sealed(folder / "influcoder.json", FORMAT)
-        (folder / CARD).write_text(model_card(description, repo_id), encoding="utf-8")
+        card = model_card(description, to.repo_id, proof=evidence(proof), license_name=license)
+        (folder / CARD).write_text(card, encoding="utf-8")
         if encoder.folder and (encoder.folder / TRAINING).exists():
             shutil.copy(encoder.folder / TRAINING, folder)
-        try:
-            api = huggingface_hub.HfApi(token=token)
-            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            if branch:
-                api.create_branch(repo_id, branch=branch, exist_ok=True)
-            return str(
-                api.upload_folder(
-                    repo_id=repo_id,
-                    folder_path=folder,
-                    commit_message=commit_message,
-                    revision=branch,
-                    create_pr=create_pr,
-                )
-            )
-        except Exception as error:  # of every class, as above
-            raise ModelError(
-                f"{repo_id}: the hub refuses the encoder: {first_line(error)} Expected a name as in owner/name, a "
-                "network, and a token that may write there (`hf auth login`)."
-            ) from error
+        return hub.push(folder, to, "encoder")
+
+
+def evidence(proof: str | Path | None) -> dict[str, object] | None:
+    """What a proof measured, for a card.
+
+    Raises:
+        StoreError: there is no proof in that folder.
+    """
+    if proof is None:
+        return None
+    remedy = "Give the folder of `influcoder prove`."
+    metrics = read_json(Path(proof) / "metrics.json", remedy)
+    if "proof" not in metrics or "conditions" not in metrics:
+        raise StoreMismatch(f"{proof}: no proof. {remedy}")
+    return metrics

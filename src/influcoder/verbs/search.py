@@ -1,16 +1,13 @@
-"""The verbs `search` and `select`: what an index says of some queries."""
+"""The verb `search`: what an index says of some queries."""
 
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 from influcoder.attribution.hits import Hits
 from influcoder.attribution.search import search as search_index
-from influcoder.attribution.selection import FILE, Selection
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
 from influcoder.model.decoder import Decoder
-from influcoder.store.files import write_json
-from influcoder.store.output_folder import Folder
 from influcoder.student.encoder_folder import teacher_of
 from influcoder.verbs.opening import (
     AnyCheckpoints,
@@ -19,7 +16,6 @@ from influcoder.verbs.opening import (
     Rows,
     open_any_index,
     open_checkpoints,
-    open_whole_index,
     read_rows,
 )
 from influcoder.verbs.questions import one_question
@@ -172,54 +168,3 @@ def questions(
     if decoder is not None:
         return [one_question(decoder, prompt or "", completion).example]
     return [Example.question(prompt or "", completion or "")]
-
-
-def select(
-    index: AnyIndex,
-    queries: Rows,
-    *,
-    top: float | None = None,
-    drop: float | None = None,
-    threshold: float | None = None,
-    decoder: AnyDecoder | None = None,
-    adapter: str | Path | None = None,
-) -> Selection:
-    """Keep or leave out pool examples by their mean influence on some queries; exactly one rule.
-
-    Args:
-        index: its folder, or the loaded `Index`.
-        queries: files, a list of rows or of `Example`s, or a `datasets.Dataset`.
-        top: keep this share (0 to 1) of highest scores.
-        drop: leave this share of highest scores out, where the queries show what is unwanted.
-        threshold: keep scores of at least this.
-        decoder: what an encoder of the short or forward tier reads the queries with.
-        adapter: its LoRA adapter, if it is not loaded yet and had one.
-
-    Returns:
-        A `Selection`: `kept` and `rejected` rows with scores and reasons, `rethreshold` for another rule, `to_dataset`
-        for the kept rows in their own columns, `save`.
-
-    Raises:
-        ConfigError: not exactly one rule, or a share that is none; or the index is in LanceDB.
-        DataError, StoreError: queries or index cannot be read.
-
-    >>> import influcoder
-    >>> selection = influcoder.select("index", "queries.jsonl", top=0.1)
-    >>> len(selection.kept), len(selection.rejected), selection.to_dataset().column_names
-    (6, 54, ['id', 'prompt', 'completion'])
-    """
-    opened, loaded = open_any_index(index, decoder, adapter)
-    opened = open_whole_index(opened)
-    asked = read_rows(queries, "queries", loaded)
-    # A mean of inner products is the inner product with the mean.
-    scores = opened.scores(opened.encoder.encode_query(asked).mean(axis=0, keepdims=True))[0]
-    return Selection.of(opened, scores, top=top, drop=drop, threshold=threshold)
-
-
-def write_selection(selection: Selection, folder: Folder) -> dict[str, Any]:
-    """Leave a selection and its numbers in a folder."""
-    with folder.claim() as path:
-        selection.save(path / FILE)
-        metrics = {"rows": len(selection.ids), "kept": len(selection.kept_ids), "rule": selection.rule}
-        write_json(path / "metrics.json", metrics)
-    return metrics

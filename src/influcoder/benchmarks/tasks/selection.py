@@ -25,7 +25,7 @@ from influcoder.benchmarks.methods.bench import Bench
 from influcoder.benchmarks.methods.scored import file_name, kept_scores
 from influcoder.benchmarks.results.estimates import over_queries
 from influcoder.benchmarks.settings import SelectionSettings
-from influcoder.benchmarks.tasks.selection_rules import RULES
+from influcoder.benchmarks.tasks.selection_rules import RULES, chosen
 from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun, comparison
 from influcoder.data.examples import Example
 from influcoder.errors import DataError
@@ -64,8 +64,11 @@ class Selection(ComparisonTask[SelectionSettings, Losses]):
 
         def after_choice(scores: Scores, rule: str) -> Scores:
             """Each task's row of the losses after training on what was chosen for it."""
-            chosen = [RULES[rule](scores[kinds == task], settings.budget) for task in settings.tasks]
-            return np.stack([after([pool[row] for row in rows])[place] for place, rows in enumerate(chosen)])
+            of_tasks = [
+                chosen(rule, scores[kinds == task], scores[kinds != task], settings.budget, pool)
+                for task in settings.tasks
+            ]
+            return np.stack([after([pool[row] for row in rows])[place] for place, rows in enumerate(of_tasks)])
 
         trainings = {"untouched": partial(after, ()), "all": partial(after, pool)} | {
             f"{name}, {rule}": partial(after_choice, method.scores, rule)

@@ -1,65 +1,60 @@
-"""Selection rules: from a score matrix, (n_queries, n_pool), to rows within a budget.
+"""The rules that the selection benchmark compares: those of `influcoder.select`, each within a budget of rows.
 
 | rule | chooses rows |
 |---|---|
-| top | by the mean over queries |
-| max | by the best query of each row |
-| round-robin | queries take turns, each takes its best free row (RDS+; Ivison et al. 2025) |
-| diverse | greedily, that add most to Σ_q √(Σ_x s⁺(q, x)): the more a query has, the less it gains |
+| top, max, round-robin, diverse | in these orders (`influcoder.attribution.orders`) |
+| contrast | by the mean, less the mean over the other tasks' queries (`--against`) |
+| distinct | by the mean, without near-duplicates (`--distinct 0.8`) |
+| capped | by the mean, at most half of the budget from one genre (`--cap genre=50%`) |
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from influcoder.attribution.choosing import choose
+from influcoder.attribution.near_duplicates import signatures
+from influcoder.attribution.orders import By, Order, Rows
+from influcoder.attribution.rule import Rule
+from influcoder.data.examples import Example
 from influcoder.maths.arrays import Matrix
 
-Rows = NDArray[np.int64]
+ORDERS: Mapping[str, By] = {"max": "max", "round-robin": "round-robin", "diverse": "diverse"}
+"""of the rules that do not go by the mean"""
+LIMITS: Mapping[str, Mapping[str, Any]] = {"distinct": {"distinct": 0.8}, "capped": {"cap": ("genre=50%",)}}
+RULES = ("top", "max", "round-robin", "diverse", "contrast", *LIMITS)
 
 
-def top(scores: Matrix, budget: int) -> Rows:
-    """The rows with the highest mean."""
-    return np.sort(np.argsort(-scores.mean(axis=0), kind="stable")[:budget])
+@dataclass(frozen=True, slots=True)
+class PoolOfTask:
+    """What the rules ask of the benchmark's pool."""
+
+    pool: Sequence[Example]
+
+    def tokens(self) -> NDArray[np.int64]:
+        """Words stand in for tokens: no rule here counts them."""
+        return np.array([len(f"{one.prompt} {one.completion}".split()) for one in self.pool])
+
+    def kinds(self, column: str) -> list[str]:
+        """Dolly's rows have no genre, and count as one."""
+        return [str(one.metadata.get(column, "")) for one in self.pool]
+
+    def signatures(self) -> NDArray[np.uint32]:
+        return signatures(f"{one.prompt}\n{one.completion}" for one in self.pool)
 
 
-def highest(scores: Matrix, budget: int) -> Rows:
-    """The rows with the highest score of any query."""
-    return np.sort(np.argsort(-scores.max(axis=0), kind="stable")[:budget])
+def chosen(rule: str, scores: Matrix, others: Matrix, budget: int, pool: Sequence[Example]) -> Rows:
+    """The rows that a rule chooses, in the order of the pool.
 
-
-def round_robin(scores: Matrix, budget: int) -> Rows:
-    """Queries take turns in order; each takes its best free row.
-
-    >>> round_robin(np.array([[0.9, 0.8, 0.1], [0.9, 0.2, 0.3]]), 2)
-    array([0, 2])
+    Args:
+        scores: (n_queries, n) of the task's queries.
+        others: the same of the other tasks'.
     """
-    orders = [list(row) for row in np.argsort(-scores, axis=1, kind="stable")]
-    chosen: set[int] = set()
-    while len(chosen) < min(budget, scores.shape[1]):
-        order = orders[len(chosen) % len(orders)]
-        chosen.add(next(int(row) for row in order if int(row) not in chosen))
-    return np.array(sorted(chosen))
-
-
-def diverse(scores: Matrix, budget: int) -> Rows:
-    """Greedy maximum of Σ_q √(Σ_x s⁺(q, x)), each query's scores scaled to a highest of 1; ties by mean score."""
-    gains = np.maximum(scores, 0)
-    gains = gains / np.maximum(gains.max(axis=1, keepdims=True), 1e-30)
-    totals = np.zeros(len(gains))
-    free = np.ones(scores.shape[1], bool)
-    order = np.argsort(-scores.mean(axis=0), kind="stable")
-    for _ in range(min(budget, scores.shape[1])):
-        added = np.sqrt(totals[:, None] + gains).sum(axis=0) - np.sqrt(totals).sum()
-        best = int(order[np.argmax(np.where(free, added, -np.inf)[order])])
-        free[best] = False
-        totals += gains[:, best]
-    return np.flatnonzero(~free)
-
-
-RULES: dict[str, Callable[[Matrix, int], Rows]] = {
-    "top": top,
-    "max": highest,
-    "round-robin": round_robin,
-    "diverse": diverse,
-}
+    if rule == "contrast":
+        scores = scores - others.mean(axis=0)
+    order = Order.of(scores, ORDERS.get(rule, "mean"))
+    found = choose(order, Rule(rows=budget, **LIMITS.get(rule, {})), lambda: PoolOfTask(pool))
+    return np.flatnonzero(found.is_kept)

@@ -1,0 +1,68 @@
+"""What a selection rule asks of an index's rows beside their scores."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from influcoder.attribution.near_duplicates import signatures
+from influcoder.errors import ConfigError
+from influcoder.indexes.filters import PREFIX
+from influcoder.indexes.index import Index
+from influcoder.student.backbone import tokenizer_of
+
+AT_ONCE = 4096
+"""texts that are tokenised together"""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """The rows of an index, read when they are asked for."""
+
+    index: Index
+
+    def tokens(self) -> NDArray[np.int64]:
+        """(n,) tokens of prompt and completion, by the encoder's tokenizer (of most tiers the decoder's)."""
+        tokenizer, texts, counts = tokenizer_of(self.index.encoder.backbone), self._texts(), []
+        while part := list(islice(texts, AT_ONCE)):
+            counts += [len(one.ids) for one in tokenizer.encode_batch_fast(part, add_special_tokens=False)]
+        return np.array(counts, np.int64)
+
+    def kinds(self, column: str) -> list[str]:
+        """(n,) of a column of the metadata, as text; "" where a row has no value.
+
+        Raises:
+            ConfigError: no row has such a column.
+        """
+        if column not in self.index.filterable:
+            raise ConfigError(
+                f"no row has a column {column!r}; the index has {', '.join(self.index.filterable) or 'none'}."
+            )
+        found: list[str] = []
+        for shard in self.index.shards:
+            table = self.index.store.some(shard, [PREFIX + column])
+            found += [_text(value) for value in _column(table, shard["rows"])]
+        return found
+
+    def signatures(self) -> NDArray[np.uint32]:
+        """(n, ...) of prompt and completion."""
+        return signatures(self._texts())
+
+    def _texts(self) -> Iterator[str]:
+        return (f"{one.prompt}\n{one.completion}" for one in self.index.examples())
+
+
+def _column(table: pa.Table, rows: int) -> list[Any]:
+    return list(table.column(0).to_pylist()) if table.num_columns else [None] * rows
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,49 @@
+"""A loss mask of the kept rows: which of their tokens push away from what is wanted, and are better not trained on.
+
+The teacher's influence of a row is a sum over its tokens (`influcoder.model.token_shares`). Of all tokens of the kept
+rows, the share with the worst parts is masked; a token that pushes towards what is wanted never is.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from influcoder.data.examples import Example
+from influcoder.errors import ConfigError
+from influcoder.maths.arrays import Floats
+from influcoder.progress import progress
+from influcoder.teachers.teacher import Teacher
+
+COLUMN = "influcoder_token_mask"
+AT_ONCE = 64
+"""rows between two steps of the progress bar"""
+
+
+def token_masks(
+    teacher: Teacher, rows: Sequence[Example], wanted: Floats, share: float, *, unwanted: bool = False
+) -> list[list[int]]:
+    """For each row a number for each of its tokens with loss, in order: 1 to train on it, 0 to leave it out.
+
+    Tokens are the decoder's, the end token among them, as `influcoder show` marks them. It costs a gradient a row.
+
+    Args:
+        wanted: (dim,) the teacher's features of the queries, their mean.
+        share: of all tokens with loss, how many are masked at most, above 0 to 1.
+        unwanted: the queries show what is unwanted, so the worst tokens are those that push towards them.
+
+    Raises:
+        ConfigError: the share is none, or the teacher's influence is no sum over tokens.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"--mask-tokens is {share}, expected a share above 0 and at most 1 (100%).")
+    direction = -wanted if unwanted else wanted
+    parts: list[Floats] = []
+    with progress("the kept rows' tokens", len(rows)) as advance:
+        for start in range(0, len(rows), AT_ONCE):
+            some = rows[start : start + AT_ONCE]
+            parts += [one[0] for one in teacher.token_shares(some, "pool", [direction[None]] * len(some))]
+            advance(len(some))
+    every = np.concatenate([np.zeros(0, np.float32), *parts])
+    count = int(share * len(every))
+    worst = min(np.partition(every, count - 1)[count - 1], 0.0) if count else -np.inf
+    return [[int(part > worst or part >= 0) for part in of_row.tolist()] for of_row in parts]
