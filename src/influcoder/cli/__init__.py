@@ -9,10 +9,11 @@ import cyclopts
 
 from influcoder.cli.around import demo, env, report
 from influcoder.cli.benchmark import benchmarks
+from influcoder.cli.export import export
 from influcoder.cli.flags import NO_TRUST, Flag, Trust
 from influcoder.cli.output import words_of
 from influcoder.cli.plan import plans
-from influcoder.cli.pool import export, index, score, search, select
+from influcoder.cli.pool import index, score, search, select
 from influcoder.cli.prove import prove
 from influcoder.cli.rows import show
 from influcoder.cli.student import distill, evaluate

@@ -24,7 +24,7 @@ from influcoder.errors import ConfigError, StoreError, StoreMismatch
 from influcoder.extras import optional
 from influcoder.indexes.build import ASKED
 from influcoder.indexes.faiss_index import LEAST_RECALL
-from influcoder.indexes.filters import PREFIX, Condition, parse_filter
+from influcoder.indexes.filters import PREFIX, Condition, metadata_kinds, parse_filter
 from influcoder.indexes.index import Index, checked_queries, encoder_in
 from influcoder.indexes.scan import Found
 from influcoder.maths.arrays import Floats
@@ -225,15 +225,9 @@ def _schema(index: Index) -> pa.Schema:
         pa.field("vector", pa.list_(pa.float32(), index.dim)),
         *(pa.field(name, pa.string()) for name in TEXTS),
     ]
-    kinds: dict[str, pa.DataType] = {}
-    for shard in index.shards:
-        for field in index.store.schema(shard):
-            if field.name.startswith(PREFIX):
-                name = field.name.removeprefix(PREFIX)
-                # A key that is text in one shard and a number in another is text.
-                kinds[name] = field.type if kinds.get(name, field.type) == field.type else pa.string()
+    kinds = metadata_kinds(map(index.store.schema, index.shards))
     if kinds:
-        fields.append(pa.field("meta", pa.struct([pa.field(name, kinds[name]) for name in sorted(kinds)])))
+        fields.append(pa.field("meta", pa.struct([pa.field(name, kind) for name, kind in kinds.items()])))
     return pa.schema(fields, metadata={"influcoder": index.store.manifest["sha256"]})
 
 
