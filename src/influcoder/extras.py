@@ -9,11 +9,13 @@ from influcoder.errors import MissingDependency
 EXTRAS = {
     "bm25s": "eval",
     "datasets": "datasets",
+    "fastapi": "serve",
     "lancedb": "lance",
     "matplotlib": "report",
     "psutil": "eval",
     "ray": "ray",
     "sklearn": "eval",
+    "uvicorn": "serve",
 }
 """the extra of this package that brings each"""
 

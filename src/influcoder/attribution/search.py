@@ -91,13 +91,14 @@ def search_both_sides(
     k: int = 10,
     recheck: Recheck = Recheck(),  # noqa: B008 - frozen
     teacher: Teacher | None = None,
+    where: str | None = None,
 ) -> tuple[list[Hits], list[Hits]]:
     """Proponents and opponents of each query, as two calls of `search` find them; no gradient is taken twice.
 
     Raises:
         ConfigError: as of `search`.
     """
-    proponents, opponents = _search(index, queries, (False, True), k, recheck, teacher)
+    proponents, opponents = _search(index, queries, (False, True), k, recheck, teacher, where=where)
     return proponents, opponents
 
 

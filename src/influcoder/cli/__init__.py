@@ -16,6 +16,7 @@ from influcoder.cli.plan import plans
 from influcoder.cli.pool import index, score, search, select
 from influcoder.cli.prove import prove
 from influcoder.cli.rows import show
+from influcoder.cli.serve import serve
 from influcoder.cli.student import distill, evaluate
 from influcoder.cli.teach import features, import_attribution, self_check, teachers
 from influcoder.cli.trace import trace
@@ -47,6 +48,7 @@ for verb in (
     export,
     evaluate,
     prove,
+    serve,
     report,
     env,
 ):

@@ -121,6 +121,12 @@ class LanceIndex:
         """
         return encoder_in(self.folder, self.record["encoder"], self._decoder)
 
+    @cached_property
+    def filterable(self) -> list[str]:
+        """The names that a filter may use: those of the pool's metadata."""
+        schema = self._table.schema
+        return sorted(one.name for one in schema.field("meta").type) if "meta" in schema.names else []
+
     def search(self, queries: Floats, k: int, *, opponents: bool = False, where: str | None = None) -> Found:
         """The `k` rows of highest inner product with each query, or of lowest for `opponents`. See `Index.search`."""
         return self._search(queries, k, opponents, self._condition(where))

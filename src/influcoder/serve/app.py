@@ -1,0 +1,85 @@
+"""The app: which request is answered by what.
+
+Routes:
+
+    GET  /                      the page (page.py, templates/, static/)
+    GET  /static/...            static/, by name
+    GET  /login, POST /login    where the service needs a token: a browser gives it once (login.py)
+    GET  /healthz, /readyz      whether the process lives, and whether all is loaded (503 until then)
+    GET  /api/v1/openapi.json   the API's description
+    POST /api/v1/search         both sides of a question
+    GET  /api/v1/provenance     what is served, and what made it
+
+What a page handler gets: `request.app.state.explorer`, the `Explorer` (explorer.py). Its methods take and give the
+models of wire.py, so a page shows what the API sends: `await explorer.search(SearchRequest(prompt=..., k=10))` gives a
+`SearchAnswer`; `explorer.provenance()`, `explorer.questions`, `explorer.index`, `explorer.ready`. Errors are `Problem`
+(problems.py: status, kind, detail, headers) or an `InflucoderError`, which `Problem.of(error)` turns into one. Hidden
+characters of training text are written out by the template filter `visible`.
+
+Scripts and styles are files under /static/: the content policy (safety.py) allows nothing inline, neither scripts nor
+styles nor `on...` attributes. htmx needs `<meta name="htmx-config" content='{"includeIndicatorStyles": false,
+"allowEval": false}'>`. Requests that change something are refused without the browser's own Sec-Fetch-Site
+or Origin of this very service, so a form or htmx needs no token of its own.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from influcoder.serve import health, page
+from influcoder.serve.api import asking
+from influcoder.serve.explorer import Explorer
+from influcoder.serve.problems import answer_errors
+from influcoder.serve.safety import Safety
+from influcoder.serve.settings import ServeSettings
+from influcoder.version import __version__
+
+
+def make_app(settings: ServeSettings) -> FastAPI:
+    """The app over one index; `influcoder serve` runs it.
+
+    Raises:
+        StoreError: not an index, or a damaged one.
+    """
+    explorer = Explorer(settings)
+    app = FastAPI(
+        title="Influcoder",
+        version=__version__,
+        summary="Which training examples push a language model towards an output, and which push it away.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.explorer = explorer
+    app.include_router(health.router)
+    app.include_router(asking.router, prefix="/api/v1")
+    app.include_router(page.router)
+    app.mount("/static", StaticFiles(directory=page.HERE / "static"), name="static")
+    answer_errors(app)
+    app.add_middleware(Safety, settings=settings)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    explorer: Explorer = app.state.explorer
+    explorer.worker.start()
+    loading = asyncio.create_task(_load(explorer))
+    yield
+    loading.cancel()
+    await asyncio.to_thread(explorer.worker.stop)
+
+
+async def _load(explorer: Explorer) -> None:
+    """Load in the background; what cannot be loaded ends the service."""
+    try:
+        await explorer.worker.run(explorer.load)
+    except Exception as error:
+        explorer.failed = error
+        os.kill(os.getpid(), signal.SIGTERM)

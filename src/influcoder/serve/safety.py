@@ -1,0 +1,165 @@
+"""What stands between a request and the app: who may ask, how much, how long, and what a browser may do with answers.
+
+A web page of somebody else must not reach the service through its visitor's browser. DNS rebinding is met by the Host
+header, requests across sites by Sec-Fetch-Site and Origin, which browsers set and pages cannot. There is no CORS.
+docs/how-to/serve.md lists the attacks and the tests.
+"""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from influcoder.serve.problems import Problem
+from influcoder.serve.settings import MAX_BODY, SECONDS, ServeSettings
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/")
+"""what needs no token: whether the service is there, and the page that asks for the token"""
+COOKIE = "influcoder"
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": CONTENT_POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "cache-control": "no-store",
+}
+
+
+class Safety:
+    """Refuses what must not reach the app, and sets the headers of what leaves it."""
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
+        self.app, self.settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal began
+            if message["type"] == "http.response.start":
+                began = True
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._refuse(scope["method"], scope["path"], Headers(scope=scope))
+            body = _Body(receive)
+            if scope["path"].endswith("/events"):  # as long as the job takes
+                await self.app(scope, body, send_with_headers)
+                return
+            async with asyncio.timeout(SECONDS):
+                await self.app(scope, body, send_with_headers)
+        except (Problem, TimeoutError) as error:
+            if began:
+                raise
+            problem = error if isinstance(error, Problem) else _too_slow()
+            await problem.response()(scope, receive, send_with_headers)
+
+    def _refuse(self, method: str, path: str, headers: Headers) -> None:
+        """See that a request may be answered.
+
+        Raises:
+            Problem: it may not.
+        """
+        host = headers.get("host", "")
+        if len(headers.getlist("host")) != 1 or not self.settings.accepts(host):
+            raise Problem(
+                421,
+                "wrong_host",
+                "this service is not known by the name in the Host header. Name it with --allowed-host, or use the "
+                "address that the service prints.",
+            )
+        _refuse_other_sites(method, path, host, headers)
+        if self.settings.token is not None and not _is_open(path) and not self._knows_token(headers):
+            where = {"WWW-Authenticate": 'Bearer realm="influcoder"'}
+            if method == "GET" and "text/html" in headers.get("accept", ""):
+                raise Problem(303, "log_in", "log in first.", {"Location": "/login"})
+            raise Problem(401, "no_token", "send the token as `Authorization: Bearer TOKEN`.", where)
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > MAX_BODY:
+            raise _too_large()
+        if headers.get("content-encoding", "identity") != "identity":
+            raise Problem(415, "encoded", "send the body as it is, without Content-Encoding.")
+
+    def _knows_token(self, headers: Headers) -> bool:
+        token = self.settings.token or ""
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            return same_token(given.strip(), token)
+        return any(same_token(value, session_of(token)) for value in _cookies(headers))
+
+
+def same_token(given: str, token: str) -> bool:
+    """Whether they are equal, in a time that does not tell how much of them is."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
+
+
+def session_of(token: str) -> str:
+    """What a browser that has given the token keeps in its cookie: proof of it, and not the token itself."""
+    return hmac.new(token.encode(), b"influcoder session", hashlib.sha256).hexdigest()
+
+
+def _refuse_other_sites(method: str, path: str, host: str, headers: Headers) -> None:
+    """See that no page of another site makes a browser ask.
+
+    Following a link to the page is allowed; what it shows is out of that site's sight.
+    """
+    site = headers.get("sec-fetch-site", "none")
+    followed = headers.get("sec-fetch-mode") == "navigate" and method == "GET" and not path.startswith("/api/")
+    if site not in ("same-origin", "none") and not followed:
+        raise Problem(403, "other_site", "a page of another site must not ask this service.")
+    origin = headers.get("origin")
+    if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+        raise Problem(403, "other_site", "the Origin header names another site.")
+
+
+def _is_open(path: str) -> bool:
+    return any(path == one or (one.endswith("/") and path.startswith(one)) for one in OPEN_PATHS)
+
+
+def _cookies(headers: Headers) -> Iterable[str]:
+    try:
+        held = SimpleCookie(headers.get("cookie", ""))
+    except CookieError:
+        return []
+    return [morsel.value for name, morsel in held.items() if name == COOKIE]
+
+
+class _Body:
+    """A request's body, as far as it may go."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self._bytes = receive, 0
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > MAX_BODY:
+            raise _too_large()
+        return message
+
+
+def _too_large() -> Problem:
+    return Problem(413, "too_large", f"the body is longer than {MAX_BODY:,} bytes.")
+
+
+def _too_slow() -> Problem:
+    return Problem(503, "timeout", f"not answered within {SECONDS:g} s. Ask for less.", {"Retry-After": "10"})
