@@ -124,7 +124,7 @@ def _search(
         else index.search(vectors, count, opponents=opponents, where=where)
         for opponents in sides
     ]
-    trust = _trust(index.encoder, vectors, features)
+    trust = expected_agreement(index.encoder, vectors, features)
     if not recheck.verify or teacher is None or features is None:
         return [
             [
@@ -160,9 +160,10 @@ def _rows(index: Searchable, queries: Floats, where: str | None) -> NDArray[np.i
     return np.sort(index.search(queries[:1], len(index), where=where).rows[0])
 
 
-def _trust(
+def expected_agreement(
     encoder: InfluenceEncoder, vectors: Floats, features: Floats | None
 ) -> Sequence[tuple[float, float, float] | None]:
+    """How well each query's ranking, of (n, dim) vectors, is expected to agree with the teacher's: see `Hits.trust`."""
     known = encoder.trust.get("text" if features is None or encoder.query_projector is None else "exact")
     if known is None:
         return [None] * len(vectors)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from influcoder.report.numbers import number, numbers, pair
+from influcoder.report.numbers import number, numbers, pair, sign_of
 from influcoder.report.sentences import agreement_sentence, certified_sentence, trained_without
 from influcoder.report.tokens import END, level, strongest_share
 
@@ -109,7 +109,7 @@ def _hit(hit: dict[str, Any], band: tuple[float, float] | None) -> dict[str, Any
     """A row: the exact score says which way it pushes where there is one, otherwise the estimate."""
     score, exact = number(hit, "score"), number(hit, "exact")
     strength = score if exact is None else exact
-    sign = "zero" if not strength else "up" if strength > 0 else "down"
+    sign = sign_of(strength)
     inside = exact is None and score is not None and band is not None and band[0] <= score <= band[1]
     glyph = {"up": "▲", "down": "▼", "zero": "○"}[sign]
     told = {f"lit_{name}": _lit(hit.get(name) or []) for name in ("tokens", "answer_tokens")}

@@ -37,6 +37,7 @@ from influcoder.serve.explorer import Explorer
 from influcoder.serve.problems import answer_errors
 from influcoder.serve.safety import Safety
 from influcoder.serve.settings import ServeSettings
+from influcoder.serve.view.screen import Screen
 from influcoder.version import __version__
 
 
@@ -57,6 +58,7 @@ def make_app(settings: ServeSettings) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.explorer = explorer
+    app.state.screen = Screen(explorer)
     app.include_router(health.router)
     app.include_router(asking.router, prefix="/api/v1")
     app.include_router(page.router)
