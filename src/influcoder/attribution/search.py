@@ -6,7 +6,7 @@ token by token (`influcoder.attribution.tokens`), and a random sample of the res
 (`influcoder.attribution.certified`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -23,6 +23,11 @@ from influcoder.indexes.scan import Found
 from influcoder.maths.arrays import Floats
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.teachers.teacher import Teacher
+
+Advance = Callable[[int, int], None]
+"""(rows re-checked, rows there are)"""
+SLICE = 16
+"""rows that are re-checked between two calls of it"""
 
 
 class Searchable(Protocol):
@@ -92,13 +97,17 @@ def search_both_sides(
     recheck: Recheck = Recheck(),  # noqa: B008 - frozen
     teacher: Teacher | None = None,
     where: str | None = None,
+    advance: Advance | None = None,
 ) -> tuple[list[Hits], list[Hits]]:
     """Proponents and opponents of each query, as two calls of `search` find them; no gradient is taken twice.
+
+    Args:
+        advance: called with how many rows have been re-checked, and how many there are, after every few of them.
 
     Raises:
         ConfigError: as of `search`.
     """
-    proponents, opponents = _search(index, queries, (False, True), k, recheck, teacher, where=where)
+    proponents, opponents = _search(index, queries, (False, True), k, recheck, teacher, where=where, advance=advance)
     return proponents, opponents
 
 
@@ -112,6 +121,7 @@ def _search(
     *,
     where: str | None = None,
     approximate: bool = False,
+    advance: Advance | None = None,
 ) -> list[list[Hits]]:
     """The hits of each query on each side, of opponents where it is True."""
     recheck.refuse_impossible(k, None if teacher is None else teacher.settings)
@@ -136,7 +146,7 @@ def _search(
     pool = _rows(index, vectors, where) if recheck.certify else np.empty(0, np.int64)
     others = [draw_others(pool, list(side.rows), recheck.certify) for side in found]
     wanted = [rows for side, drawn in zip(found, others, strict=True) for rows in (side.rows.ravel(), *drawn)]
-    rechecked = Rechecked.of(index, teacher, np.concatenate(wanted))
+    rechecked = Rechecked.of(index, teacher, np.concatenate(wanted), advance)
     answers: list[list[Hits]] = []
     for opponents, side, drawn in zip(sides, found, others, strict=True):
         answers.append([])
@@ -191,11 +201,26 @@ class Rechecked:
     features: Floats
 
     @classmethod
-    def of(cls, index: Searchable, teacher: Teacher, rows: NDArray[np.int64]) -> "Rechecked":
-        """Some rows of an index, in any order and as often as they are wanted."""
+    def of(
+        cls, index: Searchable, teacher: Teacher, rows: NDArray[np.int64], advance: Advance | None = None
+    ) -> "Rechecked":
+        """Some rows of an index, in any order and as often as they are wanted.
+
+        Args:
+            advance: called between slices of the rows, when the teacher is at rest.
+        """
         wanted = np.unique(rows)
         examples = [index.example(int(row)) for row in wanted]
-        return cls(wanted, teacher.features(examples, "pool").refuse_rejected(examples).vectors)
+        slices = range(0, len(examples), SLICE) if advance else range(0, 1)
+        parts = []
+        for start in slices:
+            if advance:
+                advance(start, len(examples))
+            some = examples[start : start + SLICE] if advance else examples
+            parts.append(teacher.features(some, "pool").refuse_rejected(some).vectors)
+        if advance:
+            advance(len(examples), len(examples))
+        return cls(wanted, np.concatenate(parts))
 
     def features_of(self, rows: NDArray[np.int64] | Sequence[int]) -> Floats:
         """(n, dim) of some of them."""

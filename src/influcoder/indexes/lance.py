@@ -9,7 +9,7 @@ before, or none.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -129,7 +129,7 @@ class LanceIndex:
 
     def search(self, queries: Floats, k: int, *, opponents: bool = False, where: str | None = None) -> Found:
         """The `k` rows of highest inner product with each query, or of lowest for `opponents`. See `Index.search`."""
-        return self._search(queries, k, opponents, self._condition(where))
+        return self._search(queries, k, opponents, self.condition(where))
 
     def search_approximately(self, queries: Floats, k: int, *, opponents: bool = False) -> Found:
         """The same by LanceDB's own index of the table.
@@ -150,6 +150,13 @@ class LanceIndex:
             found = self._table.search().where(f"row = {int(row)}").select(list(TEXTS)).limit(1).to_arrow()
         return from_columns(found.to_pylist()[0])
 
+    def select(self, columns: Sequence[str], condition: str | None = None) -> pa.Table:
+        """Some columns of the rows of which a condition in SQL holds."""
+        with self._told():
+            asked = self._table.search()
+            asked = asked.where(condition) if condition else asked
+            return asked.select(list(columns)).limit(max(1, len(self))).to_arrow()
+
     def verify(self) -> None:
         """Check the encoder; LanceDB checks what it reads by itself."""
         _ = self.encoder
@@ -164,7 +171,7 @@ class LanceIndex:
         rows, scores = (np.stack(part) for part in zip(*found, strict=True))
         return Found(rows, sign * scores)
 
-    def _condition(self, where: str | None) -> str | None:
+    def condition(self, where: str | None) -> str | None:
         """A filter in the words of SQL, in which nothing of it is more than a name or a value."""
         if where is None:
             return None

@@ -7,19 +7,28 @@ Routes:
     GET  /login, POST /login    where the service needs a token: a browser gives it once (login.py)
     GET  /healthz, /readyz      whether the process lives, and whether all is loaded (503 until then)
     GET  /api/v1/openapi.json   the API's description
+    POST /api/v1/question       a question with its completion, and what the decoder reads of it
     POST /api/v1/search         both sides of a question
+    POST /api/v1/score          the scores of all rows: spread, of some rows, a page in their order
+    POST /api/v1/tokens         which tokens carry the influence of some rows
+    POST /api/v1/verify         start a re-check with real gradients: a job
+    GET  /api/v1/jobs[/ID]      jobs, with progress and result; DELETE stops one; /events are server-sent
+    GET  /api/v1/rows[/ROW]     a page of rows, by filter, text or id; one row; /original as it stood in its file
     GET  /api/v1/provenance     what is served, and what made it
 
 What a page handler gets: `request.app.state.explorer`, the `Explorer` (explorer.py). Its methods take and give the
 models of wire.py, so a page shows what the API sends: `await explorer.search(SearchRequest(prompt=..., k=10))` gives a
-`SearchAnswer`; `explorer.provenance()`, `explorer.questions`, `explorer.index`, `explorer.ready`. Errors are `Problem`
+`SearchAnswer`; in the same way `explorer.read`, `score`, `tokens`, `verify` (a `Job`: `.answer()`, `.id`),
+`provenance`. `await explorer.prepared(question)` has the question's vector, `await explorer.scores(question)` the
+(rows,) scores; `rows.page(explorer, ...)`, `rows.one`, `rows.original` the pool's rows. What takes long besides goes to
+`await explorer.worker.run(function)`, what reads files to a plain `def` handler. Errors are `Problem`
 (problems.py: status, kind, detail, headers) or an `InflucoderError`, which `Problem.of(error)` turns into one. Hidden
 characters of training text are written out by the template filter `visible`.
 
 Scripts and styles are files under /static/: the content policy (safety.py) allows nothing inline, neither scripts nor
 styles nor `on...` attributes. htmx needs `<meta name="htmx-config" content='{"includeIndicatorStyles": false,
-"allowEval": false}'>`. Requests that change something are refused without the browser's own Sec-Fetch-Site
-or Origin of this very service, so a form or htmx needs no token of its own.
+"allowEval": false}'>`. Requests that change something are refused where the browser's own Sec-Fetch-Site or Origin
+names another site, so a form or htmx needs no token of its own. `await form_of(request)` (forms.py) reads its fields.
 """
 
 import asyncio
@@ -31,8 +40,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from influcoder.serve import health, page
-from influcoder.serve.api import asking
+from influcoder.serve import health, login, page
+from influcoder.serve.api import asking, jobs, rows
+from influcoder.serve.api.served import PROBLEMS
 from influcoder.serve.explorer import Explorer
 from influcoder.serve.problems import answer_errors
 from influcoder.serve.safety import Safety
@@ -41,8 +51,8 @@ from influcoder.serve.view.screen import Screen
 from influcoder.version import __version__
 
 
-def make_app(settings: ServeSettings) -> FastAPI:
-    """The app over one index; `influcoder serve` runs it.
+def make_app(settings: ServeSettings) -> Safety:
+    """The app over one index, behind what keeps it safe; `influcoder serve` runs it.
 
     Raises:
         StoreError: not an index, or a damaged one.
@@ -60,12 +70,13 @@ def make_app(settings: ServeSettings) -> FastAPI:
     app.state.explorer = explorer
     app.state.screen = Screen(explorer)
     app.include_router(health.router)
-    app.include_router(asking.router, prefix="/api/v1")
+    for part in (asking, jobs, rows):
+        app.include_router(part.router, prefix="/api/v1", responses=PROBLEMS)
+    app.include_router(login.router)
     app.include_router(page.router)
     app.mount("/static", StaticFiles(directory=page.HERE / "static"), name="static")
     answer_errors(app)
-    app.add_middleware(Safety, settings=settings)
-    return app
+    return Safety(app, explorer)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -53,7 +54,7 @@ class Problem(Exception):
         status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
         return cls(status, type(error).__name__, str(error))
 
-    def json(self) -> dict[str, object]:
+    def json(self) -> dict[str, Any]:
         """The problem's members."""
         return {
             "type": f"urn:influcoder:problem:{self.kind}",

@@ -14,8 +14,9 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from influcoder.serve.explorer import Explorer
 from influcoder.serve.problems import Problem
-from influcoder.serve.settings import MAX_BODY, SECONDS, ServeSettings
+from influcoder.serve.settings import MAX_BODY, SECONDS
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/")
@@ -40,8 +41,8 @@ HEADERS = {
 class Safety:
     """Refuses what must not reach the app, and sets the headers of what leaves it."""
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
-        self.app, self.settings = app, settings
+    def __init__(self, app: ASGIApp, explorer: Explorer) -> None:
+        self.app, self.explorer, self.settings = app, explorer, explorer.settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -61,12 +62,11 @@ class Safety:
 
         try:
             self._refuse(scope["method"], scope["path"], Headers(scope=scope))
-            body = _Body(receive)
-            if scope["path"].endswith("/events"):  # as long as the job takes
-                await self.app(scope, body, send_with_headers)
-                return
-            async with asyncio.timeout(SECONDS):
-                await self.app(scope, body, send_with_headers)
+            async with asyncio.timeout(SECONDS) as limit:
+                body = await _read(receive)
+                if scope["path"].endswith("/events"):  # as long as the job takes
+                    limit.reschedule(None)
+                await self.app(scope, _again(body, receive), send_with_headers)
         except (Problem, TimeoutError) as error:
             if began:
                 raise
@@ -143,18 +143,32 @@ def _cookies(headers: Headers) -> Iterable[str]:
     return [morsel.value for name, morsel in held.items() if name == COOKIE]
 
 
-class _Body:
-    """A request's body, as far as it may go."""
+async def _read(receive: Receive) -> Message:
+    """A request's whole body as one message, or that its client is gone.
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive, self._bytes = receive, 0
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        self._bytes += len(message.get("body", b""))
-        if self._bytes > MAX_BODY:
+    Raises:
+        Problem: it is too large.
+    """
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return message
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), message.get("more_body", False)
+        if size > MAX_BODY:
             raise _too_large()
-        return message
+    return {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
+
+def _again(first: Message, receive: Receive) -> Receive:
+    """What gives a message that was received already, and then those that follow."""
+    waiting = [first]
+
+    async def give() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return give
 
 
 def _too_large() -> Problem:

@@ -76,7 +76,7 @@ def serve(settings: ServeSettings, tell: Callable[[str], None]) -> None:
     host, port = listening.getsockname()[:2]
     with listening:
         _Server(config, lambda: tell(f"http://{f'[{host}]' if ':' in host else host}:{port}")).run([listening])
-    failed = app.state.explorer.failed
+    failed = app.explorer.failed
     if failed is not None:
         raise failed if isinstance(failed, InflucoderError) else InflucoderError(first_line(failed))
 

@@ -16,6 +16,8 @@ MAX_K = 1000
 """hits of one side"""
 MAX_VERIFY = 2000
 """rows that one job re-checks, its random sample included"""
+MAX_TOKEN_ROWS = 50
+"""rows whose tokens one request may ask for"""
 MAX_PAGE = 500
 """rows of a page, or named in one request"""
 MAX_WAITING = 128

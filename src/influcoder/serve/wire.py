@@ -2,21 +2,26 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from influcoder.serve.settings import MAX_K, MAX_TEXT
+from influcoder.serve.settings import MAX_K, MAX_PAGE, MAX_TEXT, MAX_TOKEN_ROWS, MAX_VERIFY
 
-Text = Annotated[str, Field(max_length=MAX_TEXT)]
+PARIS = {"prompt": "What is the capital of France?", "completion": "Paris"}
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Where = Annotated[
     str | None,
     Field(
         max_length=2000,
         description="look only at rows whose metadata is like this, as `genre=code,tokens<200`: conditions on "
         "`filterable` columns, with = != < <= > >= and commas between them",
-        examples=["genre=code,tokens<200"],
     ),
 ]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Containing = Annotated[
+    str | None, Field(max_length=1000, description="only rows whose prompt or completion holds this, in any case")
+]
+RowNumber = Annotated[int, Field(ge=0, lt=2**62)]
+RowNumbers = Annotated[list[RowNumber], Field(max_length=MAX_PAGE)]
+JobStatus = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 
 class Body(BaseModel):
@@ -25,16 +30,22 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+def example(**body: Any) -> ConfigDict:
+    """A body's config, with an example for the API's description."""
+    return ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra={"examples": [body]})
+
+
 class Question(Body):
-    """What the model was asked and what it said; or the id of a question that is kept here."""
+    """What the model was asked and what it said; or the id of a saved question."""
 
     prompt: Text | None = Field(None, description="what the model is asked, as a user's turn")
     completion: Text | None = Field(
         None, description="what it says, whose cause is sought; the decoder's own answer if left out"
     )
-    query: Annotated[str, Field(max_length=512)] | None = Field(
+    query: Annotated[str, StringConstraints(max_length=512)] | None = Field(
         None, description="the id of a question from `GET /queries`, instead"
     )
+    model_config = example(**PARIS)
 
     @model_validator(mode="after")
     def _one_question(self) -> "Question":
@@ -50,12 +61,55 @@ class SearchRequest(Question):
 
     k: int = Field(10, ge=1, le=MAX_K, description="how many rows of each side")
     where: Where = None
+    model_config = example(**PARIS, k=5)
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"prompt": "What is the capital of France?", "completion": "Paris", "k": 5}],
-        }
-    )
+
+class VerifyRequest(SearchRequest):
+    """Find them, and let the decoder's real gradients score the best candidates of both sides again."""
+
+    verify: int = Field(50, ge=1, le=MAX_VERIFY, description="how many candidates of each side; at least k")
+    certify: int = Field(0, ge=0, le=MAX_VERIFY, description="how many random rows of the others, for the bound")
+    tokens: bool = Field(False, description="tell which tokens of each row, and of the answer, carry its influence")
+    model_config = example(**PARIS, k=5, verify=20, certify=100)
+
+
+class ScoreRequest(Question):
+    """Score every row: how the scores are spread, and those of some rows, or of a page of them in their order."""
+
+    rows: RowNumbers = Field([], description="rows whose scores and percentiles are wanted")
+    order: Literal["highest", "lowest"] | None = Field(None, description="list rows from this end")
+    offset: int = Field(0, ge=0, lt=2**62)
+    limit: int = Field(50, ge=1, le=MAX_PAGE)
+    where: Where = None
+    text: Containing = None
+    least: float | None = Field(None, description="list only rows that score at least this")
+    most: float | None = Field(None, description="list only rows that score at most this")
+    bins: int = Field(60, ge=1, le=200)
+    model_config = example(**PARIS, order="highest", limit=20)
+
+
+class TokensRequest(Question):
+    """Tell which tokens carry the influence of some rows, by the decoder's real gradients."""
+
+    rows: Annotated[list[RowNumber], Field(min_length=1, max_length=MAX_TOKEN_ROWS)]
+    model_config = example(**PARIS, rows=[0, 7])
+
+
+class Part(BaseModel):
+    """A piece of what the decoder reads."""
+
+    text: str
+    loss: float = Field(description="how much each of its tokens counts; 0 for none")
+
+
+class Read(BaseModel):
+    """What the decoder reads of a question: its chat template's text, and which tokens of it are attributed."""
+
+    parts: list[Part]
+    tokens: int
+    tokens_with_loss: int
+    cut: list[str] = Field(description="what was cut to the length that is read")
+    left_out: list[str] = Field(description="what the chat template leaves out")
 
 
 class Asked(BaseModel):
@@ -65,6 +119,7 @@ class Asked(BaseModel):
     prompt: str
     completion: str
     own_answer: bool = Field(description="whether the completion is the decoder's own answer")
+    read: Read | None = Field(None, description="what the decoder reads; null without one")
 
 
 class Row(BaseModel):
@@ -84,6 +139,8 @@ class Hit(Row):
     rank: int = Field(description="1 is the strongest of its side")
     score: float = Field(description="the encoder's estimate: above 0 raises the likelihood of the completion")
     exact: float | None = Field(None, description="the teacher's influence where it was re-checked")
+    tokens: list[tuple[str, float]] | None = Field(None, description="its tokens, and their shares in `exact`")
+    answer_tokens: list[tuple[str, float]] | None = Field(None, description="the same of the question's completion")
 
 
 class Agreement(BaseModel):
@@ -94,6 +151,16 @@ class Agreement(BaseModel):
     high: float
 
 
+class Bound(BaseModel):
+    """What a re-check proves of the rows that it left out."""
+
+    sampled: int = Field(description="random rows among them that the teacher scored")
+    above: int = Field(description="how many of these act more strongly than the last row shown")
+    others: int = Field(description="rows that were not re-checked")
+    at_most: float = Field(description="with this confidence, no larger share of the others acts more strongly")
+    confidence: float
+
+
 class SearchAnswer(BaseModel):
     """The rows that push towards a completion, strongest first, and those that push away from it."""
 
@@ -101,13 +168,86 @@ class SearchAnswer(BaseModel):
     proponents: list[Hit]
     opponents: list[Hit]
     expected_agreement: Agreement | None
+    certified: Bound | None = Field(None, description="of the proponents")
+    certified_opponents: Bound | None = None
 
 
-class Column(BaseModel):
-    """What `where` can filter by."""
+class Scored(BaseModel):
+    """A row's score."""
 
-    name: str
-    kind: Literal["text", "number", "boolean"]
+    row: int
+    score: float
+    percentile: float = Field(description="the share of rows that score lower, from 0 to 100")
+
+
+class ScoredRow(Row, Scored):
+    """A row with its score."""
+
+
+class Histogram(BaseModel):
+    """How many rows score between two edges."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+class ScoreAnswer(BaseModel):
+    """The scores of all rows."""
+
+    question: Asked
+    count: int
+    mean: float
+    positive: float = Field(description="the share of rows that score above 0")
+    histogram: Histogram
+    rows: list[Scored]
+    listed: list[ScoredRow] = Field(description="the page that `order` asks for")
+    matching: int = Field(description="rows that could be listed")
+
+
+class RowTokens(BaseModel):
+    """Which tokens carry a row's influence on a question: shares, above 0 for what pushes towards the completion."""
+
+    row: int
+    exact: float
+    tokens: list[tuple[str, float]]
+    answer_tokens: list[tuple[str, float]]
+
+
+class TokensAnswer(BaseModel):
+    """The tokens of some rows."""
+
+    question: Asked
+    rows: list[RowTokens]
+
+
+class RowsAnswer(BaseModel):
+    """A page of rows."""
+
+    count: int
+    matching: int
+    offset: int
+    rows: list[Row]
+
+
+class ProblemBody(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class JobAnswer(BaseModel):
+    """Long work: how far it is, and what it found."""
+
+    id: str
+    status: JobStatus
+    done: int = Field(description="rows that are re-checked")
+    total: int = Field(description="rows to re-check; 0 until that is known")
+    seconds_left: float | None
+    result: SearchAnswer | None
+    problem: ProblemBody | None
 
 
 class Provenance(BaseModel):

@@ -1,22 +1,27 @@
-"""Questions: search, and what is known of the service."""
+"""Questions: what pushes the model towards an answer, how strongly every row does, and which tokens carry it."""
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Depends, Request
+from influcoder.serve.api.served import Served
+from influcoder.serve.wire import (
+    Asked,
+    Provenance,
+    Question,
+    ScoreAnswer,
+    ScoreRequest,
+    SearchAnswer,
+    SearchRequest,
+    TokensAnswer,
+    TokensRequest,
+)
 
-from influcoder.serve.explorer import Explorer
-from influcoder.serve.wire import Provenance, SearchAnswer, SearchRequest
-
-router = APIRouter()
+router = APIRouter(tags=["questions"])
 
 
-def explorer_of(request: Request) -> Explorer:
-    """What is served."""
-    explorer: Explorer = request.app.state.explorer
-    return explorer
-
-
-Served = Annotated[Explorer, Depends(explorer_of)]
+@router.post("/question")
+async def question(asked: Question, explorer: Served) -> Asked:
+    """The question with its completion, the decoder's own where it has none, and what the decoder reads of it."""
+    return await explorer.read(asked)
 
 
 @router.post("/search")
@@ -25,8 +30,19 @@ async def search(asked: SearchRequest, explorer: Served) -> SearchAnswer:
     return await explorer.search(asked)
 
 
+@router.post("/score")
+async def score(asked: ScoreRequest, explorer: Served) -> ScoreAnswer:
+    """Score every row: how the scores are spread, those of some rows, and a page of rows in their order."""
+    return await explorer.score(asked)
+
+
+@router.post("/tokens")
+async def tokens(asked: TokensRequest, explorer: Served) -> TokensAnswer:
+    """Which tokens of some rows, and of the question's completion, carry the rows' influence."""
+    return await explorer.tokens(asked)
+
+
 @router.get("/provenance")
 def provenance(explorer: Served) -> Provenance:
     """What is served, and what made it."""
-    explorer.refuse_unready()
     return explorer.provenance()
