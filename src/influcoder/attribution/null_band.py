@@ -1,23 +1,42 @@
 """What scores an unrelated question would give: the band within which a score says nothing."""
 
+from collections.abc import Callable
+
 import numpy as np
 
+from influcoder.attribution.search import query_vectors
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
+from influcoder.teachers.teacher import Teacher
 
 REFERENCES = 32
 """random pool rows that stand for unrelated questions"""
+TOGETHER = 4
+"""of them that are read at once"""
 COVERED = 0.95
 SCORED = 20_000
 """rows whose scores make the band, at most"""
 
 
-def reference_directions(index: Index, *, seed: int = 0) -> Floats:
-    """(m, dim) unit vectors of random pool rows, read as questions; made once for an index."""
+def reference_directions(
+    index: Index, teacher: Teacher | None = None, *, seed: int = 0, pause: Callable[[], None] = lambda: None
+) -> Floats:
+    """(m, dim) unit vectors of random pool rows, read as questions are; made once for an index.
+
+    Args:
+        teacher: takes the questions' own gradients, where it does so for those that are asked.
+        pause: called between a few rows and the next.
+    """
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(len(index), min(REFERENCES, len(index)), replace=False))
-    vectors = index.encoder.encode_query([_asked(index.example(int(row))) for row in rows])
+    parts = []
+    for start in range(0, len(rows), TOGETHER):
+        examples = [_asked(index.example(int(row))) for row in rows[start : start + TOGETHER]]
+        features = None if teacher is None else teacher.features(examples, "query").refuse_rejected(examples).vectors
+        parts.append(query_vectors(index, examples, features))
+        pause()
+    vectors = np.concatenate(parts)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
 
 

@@ -23,24 +23,23 @@ def words_of(text: str) -> list[str]:
 def telling_words(groups: Sequence[Iterable[str]], count: int = 3) -> list[list[str]]:
     """The words that tell each group of texts from the others, most telling first.
 
-    A word's weight in a group is its share of the group's words times log(1 + A / f), where f is how often it stands in
-    all groups and A the mean number of words of a group (class-based TF-IDF: Grootendorst, 2022). Every text counts a
-    word once, so one long text cannot name a group.
+    A word's weight in a group is p log(p / q), where p is the share of the group's texts that have it and q that of all
+    texts: TF-IDF with the other groups as its documents (Tomokiyo and Hurst, 2003). A long text counts no more than a
+    short one.
 
     >>> telling_words([["a cat sat", "the cat ran"], ["the dog sat", "dog food"]], 1)
     [['cat'], ['dog']]
     """
-    counts = [Counter(word for text in texts for word in set(words_of(text))) for texts in groups]
-    everywhere = sum(counts, Counter[str]())
-    average = everywhere.total() / max(len(counts), 1)
+    sets = [[set(words_of(text)) for text in texts] for texts in groups]
+    counts = [Counter(word for words in texts for word in words) for texts in sets]
+    everywhere, total = sum(counts, Counter[str]()), max(sum(map(len, sets)), 1)
     found = []
-    for group in counts:
-        total = max(group.total(), 1)
-        weights = {
-            word: times / total * math.log1p(average / everywhere[word])
-            for word, times in group.items()
-            if len(word) >= LEAST_LETTERS and not word.isdecimal()
-        }
+    for group, texts in zip(counts, sets, strict=True):
+        weights = {}
+        for word, times in group.items():
+            if len(word) >= LEAST_LETTERS and not word.isdecimal():
+                inside, outside = times / len(texts), everywhere[word] / total
+                weights[word] = inside * math.log(inside / outside)
         found.append(sorted(weights, key=lambda word: (-weights[word], word))[:count])
     return found
 

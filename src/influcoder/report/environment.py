@@ -8,6 +8,8 @@ from influcoder.report.visible import visible
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from influcoder.report.tokens import Lit
+
 FOLD_CHARACTERS = 320
 FOLD_LINES = 6
 _START = 140
@@ -27,6 +29,7 @@ def environment(*packages: str) -> "Environment":
         "plain": plain,
         "fold": fold,
         "visible": visible,
+        "shown": _shown,
     }
     return made
 
@@ -36,3 +39,8 @@ def fold(text: str) -> str:
     if len(text) <= FOLD_CHARACTERS and text.count("\n") < FOLD_LINES:
         return ""
     return " ".join(text[:_START].split())
+
+
+def _shown(tokens: "list[Lit]") -> "list[Lit]":
+    """Lit tokens whose texts hide nothing."""
+    return [(visible(text), kind, share) for text, kind, share in tokens]

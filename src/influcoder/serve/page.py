@@ -1,53 +1,71 @@
 """The page: what a person sees of the explorer. The URL says all of what is shown; without a script it shows as much.
 
-GET /                      the page of a question, in one of its views (view/address.py)
-GET /spread                its right-hand side alone, for pools whose rows take long to score
-GET /map.json              the points of the map
+GET  /              the page of a question, in one of its views (view/address.py)
+POST /recheck       start a re-check with real gradients, and show how far it is
+GET  /spread        the right-hand side alone, for pools whose rows take long to score
+GET  /map.json      the points of the map
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.templating import Jinja2Templates
+from starlette.datastructures import QueryParams
 
 from influcoder import report
 from influcoder.errors import InflucoderError
 from influcoder.report.environment import environment
+from influcoder.serve.forms import form_of
+from influcoder.serve.jobs import Job
 from influcoder.serve.problems import Problem
 from influcoder.serve.view.address import Address
+from influcoder.serve.view.answers import Answer
 from influcoder.serve.view.screen import Screen
+from influcoder.serve.wire import TokensRequest, VerifyRequest
 
 HERE = Path(__file__).parent
 COMPONENTS = Path(report.__file__).parent / "templates" / "components.css"
+TEMPLATES = Jinja2Templates(env=environment("influcoder.serve", "influcoder.report"))
 POINTS = 20_000
 """of the map, at most"""
-TEMPLATES = environment("influcoder.serve", "influcoder.report")
+VERIFY, CERTIFY = 50, 200
+"""rows of each side that a re-check scores, and random others"""
 router = APIRouter(include_in_schema=False)
+Show = Callable[[Screen, Address, Answer | None], dict[str, Any]]
 
 
 @router.get("/", response_class=HTMLResponse)
 async def page(request: Request) -> Response:
     """A question, and the rows behind its answer."""
-    return await _written(request, "page.html", lambda screen, address: screen.shown(address))
+    return await _written(request, "page.html", Screen.shown)
 
 
 @router.get("/spread", response_class=HTMLResponse)
 async def spread(request: Request) -> Response:
     """How the scores of all rows are spread."""
-    return await _written(request, "parts/spread.html", lambda screen, address: screen.spread_alone(address))
+    return await _written(request, "parts/spread.html", Screen.spread_alone)
 
 
 @router.get("/map.json")
 async def points(request: Request) -> Response:
     """Places, scores and regions of the rows, or of 20,000 random ones."""
     screen, address = _screen(request), Address.of(request.query_params)
-    try:
-        found = await screen.explorer.worker.run(lambda: screen.points(address, POINTS))
-    except (Problem, InflucoderError) as error:
-        return _problem(error).response()
+    found = await _asked(screen, address, lambda screen, address, answer: screen.points(address, answer, POINTS))
     return JSONResponse({name: np.round(one, 4).tolist() for name, one in found.items()})
+
+
+@router.post("/recheck")
+async def recheck(request: Request) -> Response:
+    """Start a re-check of the question that the form holds, and go to where its progress is shown."""
+    address = Address.of(QueryParams(list((await form_of(request)).items())))
+    asked = address.question().model_dump()
+    rows = len(_screen(request).explorer.index)
+    job = _screen(request).explorer.verify(VerifyRequest(**asked, k=min(10, rows), verify=VERIFY, certify=CERTIFY))
+    return RedirectResponse(address.url(view="methods", job=job.id), 303)
 
 
 @router.get("/static/components.css")
@@ -56,26 +74,33 @@ def components() -> FileResponse:
     return FileResponse(COMPONENTS, media_type="text/css")
 
 
-async def _written(request: Request, template: str, show: Any) -> Response:
-    """A template filled with what the worker finds; an error is shown on the page that it is of."""
+async def _written(request: Request, template: str, show: Show) -> Response:
+    """A template filled with what is found; an error is shown on the page that it is of."""
     screen, address = _screen(request), Address.of(request.query_params)
-    status, held = 200, screen.frame(address)
-    try:
-        if not screen.explorer.ready:
-            status = 503
-        else:
-            held |= await screen.explorer.worker.run(lambda: show(screen, address))
-    except (Problem, InflucoderError) as error:
-        problem = _problem(error)
-        status, held = problem.status, held | {"problem": problem.detail}
+    job = screen.job(address)
+    status, held = 200, screen.frame(address) | {"job": job}
+    if not screen.explorer.ready:
+        status = 503
+    else:
+        try:
+            held |= await _asked(screen, address, show, job)
+        except (Problem, InflucoderError) as error:
+            problem = error if isinstance(error, Problem) else Problem.of(error)
+            status, held = problem.status, held | {"problem": problem.detail}
     text = TEMPLATES.get_template(template).render(held)
     return HTMLResponse(text, status, {"Retry-After": "2"} if status == 503 else None)
+
+
+async def _asked(screen: Screen, address: Address, show: Show, job: Job | None = None) -> dict[str, Any]:
+    """What is to be shown of the question that a URL asks, if it asks one."""
+    explorer, told = screen.explorer, None
+    prepared = await explorer.prepared(address.question()) if address.asks else None
+    if prepared is not None and address.lit and explorer.teacher is not None:
+        rows = [int(row) for row in address.lit]
+        told = await explorer.tokens(TokensRequest(**address.question().model_dump(), rows=rows))
+    return await explorer.worker.run(lambda: show(screen, address, screen.answered(prepared, told, job)))
 
 
 def _screen(request: Request) -> Screen:
     screen: Screen = request.app.state.screen
     return screen
-
-
-def _problem(error: Problem | InflucoderError) -> Problem:
-    return error if isinstance(error, Problem) else Problem.of(error)

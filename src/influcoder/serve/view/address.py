@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 
 from influcoder.attribution.row_filter import MOST
-from influcoder.serve.settings import MAX_TEXT
+from influcoder.serve.settings import MAX_TEXT, MAX_TOKEN_ROWS
+from influcoder.serve.wire import Question
 
 VIEWS = {
     "sides": "For and against",
@@ -33,6 +34,8 @@ class Address:
         where: filters, in the order in which they were added.
         sort, page: of the table of all rows.
         shown: rows of each side.
+        lit: rows whose tokens are lit.
+        job: the re-check whose results are shown.
         by: how a question set is summed up: mean or max.
         budget: the share of rows that a question set keeps.
     """
@@ -45,6 +48,8 @@ class Address:
     sort: str = "-score"
     page: int = 1
     shown: int = 10
+    lit: tuple[str, ...] = ()
+    job: str = ""
     by: str = "mean"
     budget: float = 0.05
 
@@ -65,6 +70,8 @@ class Address:
             sort=sort if sort in SORTS else "-score",
             page=max(1, int(_number(given.get("page"), 1))),
             shown=min(MOST_SHOWN, max(1, int(_number(given.get("shown"), 10)))),
+            lit=tuple(dict.fromkeys(one for one in given.getlist("lit") if _is_row(one)))[:MAX_TOKEN_ROWS],
+            job=given.get("job", "")[:64],
             by=by if by in ("mean", "max") else "mean",
             budget=min(1.0, max(0.0, _number(given.get("budget"), 0.05))),
         )
@@ -74,10 +81,29 @@ class Address:
         """Whether there is a question."""
         return bool(self.query or self.prompt.strip() or self.completion.strip())
 
+    def question(self) -> Question:
+        """The question, as the API takes it."""
+        if self.query:
+            return Question(query=self.query)
+        return Question(prompt=self.prompt, completion=self.completion if self.completion.strip() else None)
+
     def fields(self) -> list[tuple[str, str]]:
         """What differs from the first page, as names and values."""
         found: list[tuple[str, str]] = []
-        for name in ("query", "prompt", "completion", "view", "where", "sort", "page", "shown", "by", "budget"):
+        for name in (
+            "query",
+            "prompt",
+            "completion",
+            "view",
+            "where",
+            "sort",
+            "page",
+            "shown",
+            "lit",
+            "job",
+            "by",
+            "budget",
+        ):
             value: Any = getattr(self, name)
             if value == Address.__dataclass_fields__[name].default:
                 continue
@@ -94,7 +120,14 @@ class Address:
 
     def asking(self, query: str) -> str:
         """The URL of a saved question."""
-        return self.url(query=query, prompt="", completion="")
+        return self.url(
+            query=query, prompt="", completion="", lit=(), job="", view="sides" if self.view == "set" else self.view
+        )
+
+    def lighting(self, row: int) -> str:
+        """The URL with the tokens of a row lit, or without if they are."""
+        held = [one for one in self.lit if one != str(row)]
+        return self.url(lit=tuple(held if len(held) < len(self.lit) else [*held, str(row)]), page=self.page)
 
     def also(self, *conditions: str) -> str:
         """The URL with more filters, in a view where they are of use."""
@@ -104,6 +137,10 @@ class Address:
     def without(self, conditions: Sequence[str]) -> str:
         """The URL without some filters."""
         return self.url(where=tuple(one for one in self.where if one not in conditions))
+
+
+def _is_row(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 18
 
 
 def _number(text: str | None, otherwise: float) -> float:

@@ -1,6 +1,5 @@
 """Answers: a question as it was attributed, and what every row of the pool scores for it; the last few are kept."""
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,19 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influcoder.attribution.null_band import null_band
-from influcoder.attribution.search import expected_agreement, query_vectors
-from influcoder.data.examples import Example
-from influcoder.errors import DataError
-from influcoder.indexes.index import Index
+from influcoder.attribution.search import expected_agreement
 from influcoder.maths.arrays import Floats
-from influcoder.serve.explorer import Explorer
-from influcoder.serve.view.address import Address
+from influcoder.report.tokens import Lit, lit_tokens
+from influcoder.serve.explorer import Explorer, Prepared
+from influcoder.serve.recent import Recent
 from influcoder.serve.view.pool import PoolPicture
-from influcoder.serve.wire import Question
-from influcoder.verbs.show import show
+from influcoder.serve.wire import Bound, Read, RowTokens, SearchAnswer
 
 KEPT = 16
-"""answers, each 8 bytes a row"""
+"""answers, each 20 bytes a row"""
 
 
 @dataclass
@@ -29,28 +25,37 @@ class Answer:
     """A question, its vector, and what follows from it.
 
     Attributes:
-        example: as it was attributed.
+        prompt, completion: as they were attributed.
         own: whether the completion is the decoder's own answer.
+        read: what the decoder reads, if there is one.
         vector: (dim,) what the index was asked with.
-        features: (width,) the teacher's, with a decoder.
         trust: the expected agreement of its ranking with the teacher's, and the band of it.
-        parts: what the decoder reads, and of each part whether it is attributed.
         exact: what real gradients say of some rows, by row number.
+        lit: of rows whose tokens were asked for, those of the row and those of the answer.
     """
 
     index: Any
-    example: Example
+    prompt: str
+    completion: str
     own: bool
+    read: Read | None
     vector: Floats
-    features: Floats | None
     trust: tuple[float, float, float] | None
-    parts: list[tuple[str, bool]]
     exact: dict[int, float] = field(default_factory=dict)
+    lit: dict[int, tuple[list[Lit], list[Lit]]] = field(default_factory=dict)
+    bounds: tuple[Bound | None, Bound | None] | None = None
 
     @property
     def text(self) -> str:
         """Prompt and completion."""
-        return f"{self.example.prompt} {self.example.completion}"
+        return f"{self.prompt} {self.completion}"
+
+    @property
+    def parts(self) -> list[tuple[str, bool]]:
+        """What is read, and of each part whether it is attributed; without a decoder the texts as they are."""
+        if self.read is None:
+            return [(f"{self.prompt}\n" if self.prompt else "", False), (self.completion, True)]
+        return [(part.text, part.loss > 0) for part in self.read.parts]
 
     @cached_property
     def scores(self) -> Floats:
@@ -76,58 +81,37 @@ class Answer:
             return None
         return null_band(pool.sample, self.vector, pool.references)
 
+    def learn(self, checked: SearchAnswer) -> None:
+        """Keep what a re-check found."""
+        for hit in (*checked.proponents, *checked.opponents):
+            if hit.exact is not None:
+                self.exact[hit.row] = hit.exact
+        self.bounds = checked.certified, checked.certified_opponents
+
+    def light(self, told: list[RowTokens]) -> None:
+        """Keep the shares of some rows' tokens."""
+        for one in told:
+            self.exact[one.row] = one.exact
+            self.lit[one.row] = lit_tokens(one.tokens), lit_tokens(one.answer_tokens)
+
 
 class Answers:
-    """The last questions that were asked; made and kept by the worker."""
+    """The last questions that were asked; used by the worker."""
 
     def __init__(self, explorer: Explorer) -> None:
-        self.explorer = explorer
-        self._kept: OrderedDict[tuple[str, str, str], Answer] = OrderedDict()
+        self._explorer = explorer
+        self._kept: Recent[Answer] = Recent(KEPT)
 
-    def of(self, address: Address) -> Answer:
-        """The answer to what a URL asks, worked out if it is not kept. In the worker.
+    def of(self, prepared: Prepared) -> Answer:
+        """The answer to a question, worked out if it is not kept."""
+        asked = prepared.asked
+        return self._kept.get((asked.id, asked.prompt, asked.completion), lambda: self._made(prepared))
 
-        Raises:
-            Problem: there is no such saved question, or no completion and no decoder that could give one.
-            DataError: the decoder cannot read it.
-        """
-        key = (address.query, address.prompt, address.completion)
-        if key not in self._kept:
-            self._kept[key] = self._made(address)
-        self._kept.move_to_end(key)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[key]
-
-    def _made(self, address: Address) -> Answer:
-        explorer, index = self.explorer, self.explorer.index
-        if address.query:
-            asked = Question(query=address.query)
-        else:
-            asked = Question(
-                prompt=address.prompt, completion=(address.completion.strip() and address.completion) or None
-            )
-        found = explorer.question(asked)
-        example = explorer.questions.get(address.query) if address.query else None
-        example = example or Example.question(found.prompt, found.completion, id=found.id)
-        if not example.completion.strip():
-            raise DataError("the completion is empty, so there is nothing whose likelihood a row could raise.")
-        teacher, features = explorer.teacher, None
-        if teacher is not None:
-            features = teacher.features([example], "query").refuse_rejected([example]).vectors
-        vectors = query_vectors(index, [example], features)
-        trust = expected_agreement(index.encoder, vectors, features)[0]
-        own_features = None if features is None else features[0]
-        return Answer(index, example, found.own_answer, vectors[0], own_features, trust, self._parts(example))
-
-    def _parts(self, example: Example) -> list[tuple[str, bool]]:
-        """What the decoder reads; without one, the texts as they are."""
-        if self.explorer.decoder is None:
-            return [(f"{example.prompt}\n" if example.prompt else "", False), (example.completion, True)]
-        (found,) = show(self.explorer.decoder, [example])
-        return [(part["text"], part["loss"] > 0) for part in found["parts"]]
-
-
-def whole(index: Any) -> bool:
-    """Whether all rows of an index are at hand, so that every one can be scored."""
-    return isinstance(index, Index)
+    def _made(self, prepared: Prepared) -> Answer:
+        explorer, asked = self._explorer, prepared.asked
+        vectors = prepared.vector[None]
+        exactly = None if explorer.teacher is None else vectors
+        trust = expected_agreement(explorer.index.encoder, vectors, exactly)[0]
+        return Answer(
+            explorer.index, asked.prompt, asked.completion, asked.own_answer, asked.read, prepared.vector, trust
+        )

@@ -14,6 +14,7 @@ from influcoder.data.examples import Example
 from influcoder.errors import InflucoderError
 from influcoder.model.decoder import Decoder
 from influcoder.report.numbers import sign_of
+from influcoder.report.tokens import Lit
 from influcoder.serve.view.answers import Answer
 from influcoder.serve.view.pool import PoolPicture
 
@@ -46,6 +47,8 @@ class Card:
         prompt, completion: their texts in segments.
         code: whether the text is code.
         alike: near duplicates that are folded into it.
+        lit: its completion's tokens, and those of the answer, where they were asked for.
+        mark: what was decided of it.
     """
 
     number: int
@@ -65,6 +68,7 @@ class Card:
     metadata: dict[str, Any]
     turns: list[tuple[str, str]]
     alike: "list[Card]"
+    lit: tuple[list[Lit], list[Lit]] | None = None
     mark: str = ""
 
 
@@ -133,6 +137,7 @@ class Cards:
             metadata=metadata,
             turns=list(example.turns[:-1]),
             alike=[],
+            lit=self.answer.lit.get(row) if self.answer else None,
             mark=self.marks.get(row, ""),
         )
 

@@ -15,6 +15,7 @@ from influcoder.attribution.words import Rarity
 from influcoder.errors import InflucoderError, first_line
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
+from influcoder.serve.explorer import Explorer
 
 LOGGER = logging.getLogger("influcoder.serve")
 READ_FOR_WORDS = 5_000
@@ -44,9 +45,10 @@ class PoolPicture:
         self._began = time.monotonic()
         self._thread: threading.Thread | None = None
 
-    def begin(self) -> None:
+    def begin(self, explorer: Explorer) -> None:
         """Find all of it in the background, if that was not begun."""
         if self._thread is None:
+            explorer.worker.add_job(lambda: self._ask_unrelated(explorer))
             self._began = time.monotonic()
             self._thread = threading.Thread(target=self._find, name="influcoder-pool", daemon=True)
             self._thread.start()
@@ -78,6 +80,13 @@ class PoolPicture:
         found["length"] = Groups(lengths, tuple(_between(LENGTHS)))
         return found
 
+    def _ask_unrelated(self, explorer: Explorer) -> None:
+        """In the worker, which owns the decoder; who waits is served in between."""
+        try:
+            self.references = reference_directions(self.index, explorer.teacher, pause=explorer.worker.give_way)
+        except InflucoderError as error:
+            self.failed = first_line(error)
+
     def _find(self) -> None:
         rng = np.random.default_rng(0)
         try:
@@ -85,9 +94,7 @@ class PoolPicture:
             rows = np.sort(rng.choice(len(self.index), min(READ_FOR_WORDS, len(self.index)), replace=False))
             examples = (self.index.example(int(row)) for row in rows)
             self.rarity = Rarity.of(f"{one.prompt} {one.completion}" for one in examples)
-            self.doing = "asking unrelated questions"
             self.sample = sample_vectors(self.index, SCORED, rng)
-            self.references = reference_directions(self.index)
             self.doing = "finding regions"
             self.regions = find_regions(self.index)
             self.doing = "drawing the map"

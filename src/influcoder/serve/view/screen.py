@@ -6,18 +6,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from influcoder.attribution.certified import Certified
 from influcoder.errors import ConfigError
 from influcoder.indexes.index import Index
-from influcoder.report.sentences import agreement_sentence
-from influcoder.serve.explorer import Explorer
+from influcoder.report.sentences import agreement_sentence, certified_sentence
+from influcoder.serve.explorer import Explorer, Prepared
+from influcoder.serve.jobs import Job
+from influcoder.serve.problems import Problem
 from influcoder.serve.view import methods, rows, spread
 from influcoder.serve.view.address import SORTS, VIEWS, Address
 from influcoder.serve.view.answers import Answer, Answers
 from influcoder.serve.view.cards import FETCHED, Cards
 from influcoder.serve.view.frame import Freshness, flat, held_out, measured
-from influcoder.serve.view.methods import Words
+from influcoder.serve.view.methods import SHOWN, Words
 from influcoder.serve.view.pool import PoolPicture
 from influcoder.serve.view.question_set import MOST_QUESTIONS, QuestionSet, budget_of
+from influcoder.serve.wire import TokensAnswer
 
 AT_ONCE = 50_000
 """rows of a pool that is scored whole before the page is shown; of a larger one the ends of the ranking come first"""
@@ -65,7 +69,7 @@ class Screen:
         if ready:
             provenance = explorer.provenance()
             held |= {
-                "decoder": explorer.decoder.name if explorer.decoder else None,
+                "decoder": explorer.decoder.name.rstrip("/").rpartition("/")[2] if explorer.decoder else None,
                 "provenance": provenance,
                 "provenance_rows": list(flat(provenance.made_by)),
                 "agreement": held_out(explorer),
@@ -74,34 +78,51 @@ class Screen:
             }
         return held
 
-    def shown(self, address: Address) -> dict[str, Any]:
-        """What the view of a URL shows."""
-        if self.pool is not None:
-            self.pool.begin()
-            self.pool.wait(WAITS)
-        return {"expected": self._expected()} | self._view(address)
+    def job(self, address: Address) -> Job | None:
+        """The re-check that a URL names; None where it is not known any more."""
+        try:
+            return self.explorer.jobs.get(address.job) if address.job else None
+        except Problem:
+            return None
 
-    def _view(self, address: Address) -> dict[str, Any]:
-        if address.view == "set" and self.explorer.questions and self.pool is not None:
-            return self._question_set(address, self.pool)
-        answer = self.answers.of(address) if address.asks else None
-        found: dict[str, Any] = {"answer": answer}
+    def answered(self, prepared: Prepared | None, told: TokensAnswer | None, job: Job | None) -> Answer | None:
+        """The answer to the question, with what was asked of real gradients meanwhile."""
+        if prepared is None:
+            return None
+        answer = self.answers.of(prepared)
+        if told is not None:
+            answer.light(told.rows)
+        if job is not None and job.result is not None:
+            asked = job.result.question
+            if (asked.prompt, asked.completion) == (answer.prompt, answer.completion):
+                answer.learn(job.result)
+        return answer
+
+    def shown(self, address: Address, answer: Answer | None) -> dict[str, Any]:
+        """What the view of a URL shows."""
+        found: dict[str, Any] = {"answer": answer, "expected": self._expected()}
         if answer is not None and answer.trust is not None:
             found["trust"] = agreement_sentence(answer.trust)
+        if answer is not None and answer.bounds is not None:
+            found["bounds"] = _bounds(answer)
         if self.pool is None:
-            return found | self._sides_of_lance(answer, address)
-        at_once = len(self.pool.index) <= AT_ONCE or bool(address.where) or address.view != "sides"
+            return found | ({} if answer is None else self._sides_of_lance(answer, address))
+        self.pool.begin(self.explorer)
+        self.pool.wait(WAITS)
+        if address.view == "set" and self.explorer.questions:
+            return found | self._question_set(address, self.pool)
         if answer is None and address.view in ("sides", "methods"):
             return found
-        if answer is not None and not at_once:
+        large = len(self.pool.index) > AT_ONCE and not address.where and address.view == "sides"
+        if answer is not None and large and "scores" not in vars(answer):
             return found | self._sides_of_large(answer, self.pool, address) | {"spread_later": True}
         left = rows.filtered(address, answer, self.pool, {})
         found |= {"left": left}
         match address.view:
             case "sides" if answer is not None:
-                found |= self._sides(answer, self.pool, left, address.shown)
+                found |= self._sides(answer, left, address.shown)
             case "methods" if answer is not None and self.words is not None:
-                found |= self._methods(answer, self.pool)
+                found |= self._methods(answer, self.words)
             case "map" if self.pool.regions is not None:
                 found |= {"region_rows": spread.region_rows(self.pool.regions, answer)}
             case "rows":
@@ -110,18 +131,18 @@ class Screen:
                 found |= {"cards": cards, "pages": pages, "current": min(address.page, pages)}
         if answer is not None:
             shown = [card.score for name in ("proponents", "opponents", "cards") for card in found.get(name, [])]
-            found |= self._spread(answer, self.pool, shown)
+            found |= self._spread(answer.scores, answer.band(self.pool), self.pool, shown)
         return found
 
-    def spread_alone(self, address: Address) -> dict[str, Any]:
+    def spread_alone(self, address: Address, answer: Answer | None) -> dict[str, Any]:
         """The right-hand side of a question."""
-        if self.pool is None or not address.asks:
+        if self.pool is None or answer is None:
             return {}
-        answer = self.answers.of(address)
         ends = [*answer.order[: address.shown], *answer.order[::-1][: address.shown]]
-        return {"answer": answer} | self._spread(answer, self.pool, [float(answer.scores[row]) for row in ends])
+        shown = [float(answer.scores[row]) for row in ends]
+        return {"answer": answer} | self._spread(answer.scores, answer.band(self.pool), self.pool, shown)
 
-    def points(self, address: Address, most: int) -> dict[str, NDArray[Any]]:
+    def points(self, address: Address, answer: Answer | None, most: int) -> dict[str, NDArray[Any]]:
         """The map: row, x, y, region and score of each point, those that act most strongly among them.
 
         Raises:
@@ -130,7 +151,6 @@ class Screen:
         pool = self.pool
         if pool is None or pool.places is None or pool.regions is None:
             raise ConfigError("the map is not drawn yet. Ask again in a few seconds.")
-        answer = self.answers.of(address) if address.asks else None
         left = rows.filtered(address, answer, pool, {})
         chosen = np.arange(len(pool.index)) if left.mask is None else np.flatnonzero(left.mask)
         if len(chosen) > most:
@@ -141,7 +161,7 @@ class Screen:
         x, y = pool.places[chosen].T
         return {"row": chosen, "x": x, "y": y, "region": pool.regions.of_row[chosen], "score": scores}
 
-    def _sides(self, answer: Answer, pool: PoolPicture, left: rows.Left, shown: int) -> dict[str, Any]:
+    def _sides(self, answer: Answer, left: rows.Left, shown: int) -> dict[str, Any]:
         cards, found = self._cards(answer), {}
         # A row stands on one side alone, also where few are left.
         towards = int((answer.scores > 0).sum() if left.mask is None else (answer.scores[left.mask] > 0).sum())
@@ -165,10 +185,8 @@ class Screen:
             found[side] = cards.folded(hits.rows[0], hits.scores[0], ranks, address.shown)
         return found
 
-    def _sides_of_lance(self, answer: Answer | None, address: Address) -> dict[str, Any]:
+    def _sides_of_lance(self, answer: Answer, address: Address) -> dict[str, Any]:
         """The same of rows in LanceDB; filters are of metadata alone there."""
-        if answer is None:
-            return {}
         index, found = self.explorer.index, {}
         where = ",".join(address.where) or None
         for side, opponents in (("proponents", False), ("opponents", True)):
@@ -179,9 +197,8 @@ class Screen:
         pills = [rows.Pill(one, one, None) for one in address.where]
         return found | {"left": rows.Left(pills, None, len(index))}
 
-    def _methods(self, answer: Answer, pool: PoolPicture) -> dict[str, Any]:
-        assert self.words is not None
-        columns, pairs = methods.compare(answer, self.words)
+    def _methods(self, answer: Answer, words: Words) -> dict[str, Any]:
+        columns, pairs = methods.compare(answer, words)
         numbers = np.array(sorted({row for column in columns for row in column.rows}), np.int64)
         cards = self._cards(answer).of(numbers, *rows.scores_of(answer, numbers))
         return {"columns": columns, "pairs": pairs, "by_row": {card.number: card for card in cards}}
@@ -207,12 +224,9 @@ class Screen:
             "pages": pages,
             "current": min(address.page, pages),
             "left": left,
-        } | self._spread_of(summed, None, pool, [card.score for card in cards])
+        } | self._spread(summed, None, pool, [card.score for card in cards])
 
-    def _spread(self, answer: Answer, pool: PoolPicture, shown: list[float]) -> dict[str, Any]:
-        return self._spread_of(answer.scores, answer.band(pool), pool, shown)
-
-    def _spread_of(
+    def _spread(
         self, scores: Any, band: tuple[float, float] | None, pool: PoolPicture, shown: list[float]
     ) -> dict[str, Any]:
         found: dict[str, Any] = {"histogram": spread.histogram(scores, band, shown), "curve": spread.curve(scores)}
@@ -233,3 +247,11 @@ class Screen:
             expected = known.expect(self.explorer.index.encoder.encode_query(asked))[:, 0]
             self._trust = {one.id: float(rho) for one, rho in zip(asked, expected, strict=True)}
         return self._trust
+
+
+def _bounds(answer: Answer) -> list[str]:
+    """What the re-check proves of the rows that it left out, of both sides in sentences."""
+    sides = zip(answer.bounds or (), (False, True), strict=False)
+    return [
+        certified_sentence(Certified(**bound.model_dump()), SHOWN, opponents) for bound, opponents in sides if bound
+    ]
