@@ -60,12 +60,34 @@ async def points(request: Request) -> Response:
 
 @router.post("/recheck")
 async def recheck(request: Request) -> Response:
-    """Start a re-check of the question that the form holds, and go to where its progress is shown."""
-    address = Address.of(QueryParams(list((await form_of(request)).items())))
-    asked = address.question().model_dump()
-    rows = len(_screen(request).explorer.index)
-    job = _screen(request).explorer.verify(VerifyRequest(**asked, k=min(10, rows), verify=VERIFY, certify=CERTIFY))
+    """Start a re-check of the question, and go to where its progress is shown."""
+    screen, (address, _) = _screen(request), await _sent(request)
+    asked, k = address.question().model_dump(), min(10, len(screen.explorer.index))
+    job = screen.explorer.verify(VerifyRequest(**asked, k=k, verify=VERIFY, certify=CERTIFY))
     return RedirectResponse(address.url(view="methods", job=job.id), 303)
+
+
+@router.post("/mark")
+async def mark(request: Request) -> Response:
+    """Mark a row, or all that the filters leave, in the selection of the URL, or in a new one."""
+    screen, (address, form) = _screen(request), await _sent(request)
+    prepared = await screen.explorer.prepared(address.question()) if address.asks else None
+    selection = await screen.marking.mark(address, form, prepared)
+    return RedirectResponse(address.url(selection=selection, page=address.page), 303)
+
+
+@router.post("/undo")
+async def undo(request: Request) -> Response:
+    """Take the last mark back."""
+    screen, (address, _) = _screen(request), await _sent(request)
+    screen.explorer.selections.undo(address.selection)
+    return RedirectResponse(address.url(), 303)
+
+
+async def _sent(request: Request) -> tuple[Address, dict[str, str]]:
+    """What a form sends: where it was sent from, and its fields."""
+    form = await form_of(request)
+    return Address.of(QueryParams(form.get("back", ""))), form
 
 
 @router.get("/static/components.css")

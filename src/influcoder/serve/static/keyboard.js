@@ -1,5 +1,6 @@
 // j and k walk through the rows, x, a and l decide, u takes back, o opens, / asks, ? tells.
 let here = null;
+let walking = false;  // rows are walked through by key: the focus stays on one when the page is shown again
 
 export function keyboard() {
   document.addEventListener("keydown", (event) => {
@@ -7,10 +8,18 @@ export function keyboard() {
     if (typing && event.key === "Enter" && (event.ctrlKey || event.metaKey)) typing.form?.requestSubmit();
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     const act = KEYS[event.key];
+    walking = true;
     if (act && act() !== false) event.preventDefault();
   });
+  document.addEventListener("pointerdown", () => { walking = false; });
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-help]")) help();
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    const card = current();
+    if (!card || !walking) return;
+    stand(card);
+    card.focus({ preventScroll: true });
   });
   document.addEventListener("focusin", (event) => {
     const card = event.target.closest(".card");

@@ -36,6 +36,7 @@ class Address:
         shown: rows of each side.
         lit: rows whose tokens are lit.
         job: the re-check whose results are shown.
+        selection: the id of the one that rows are marked in.
         by: how a question set is summed up: mean or max.
         budget: the share of rows that a question set keeps.
     """
@@ -50,6 +51,7 @@ class Address:
     shown: int = 10
     lit: tuple[str, ...] = ()
     job: str = ""
+    selection: str = ""
     by: str = "mean"
     budget: float = 0.05
 
@@ -72,6 +74,7 @@ class Address:
             shown=min(MOST_SHOWN, max(1, int(_number(given.get("shown"), 10)))),
             lit=tuple(dict.fromkeys(one for one in given.getlist("lit") if _is_row(one)))[:MAX_TOKEN_ROWS],
             job=given.get("job", "")[:64],
+            selection=given.get("selection", "")[:64],
             by=by if by in ("mean", "max") else "mean",
             budget=min(1.0, max(0.0, _number(given.get("budget"), 0.05))),
         )
@@ -86,6 +89,11 @@ class Address:
         if self.query:
             return Question(query=self.query)
         return Question(prompt=self.prompt, completion=self.completion if self.completion.strip() else None)
+
+    @property
+    def text(self) -> str:
+        """The part of the URL after the question mark: what a form sends back, so that the same is shown again."""
+        return urlencode(self.fields())
 
     def fields(self) -> list[tuple[str, str]]:
         """What differs from the first page, as names and values."""

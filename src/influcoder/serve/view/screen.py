@@ -13,14 +13,17 @@ from influcoder.report.sentences import agreement_sentence, certified_sentence
 from influcoder.serve.explorer import Explorer, Prepared
 from influcoder.serve.jobs import Job
 from influcoder.serve.problems import Problem
+from influcoder.serve.recent import Recent
 from influcoder.serve.view import methods, rows, spread
 from influcoder.serve.view.address import SORTS, VIEWS, Address
 from influcoder.serve.view.answers import Answer, Answers
-from influcoder.serve.view.cards import FETCHED, Cards
+from influcoder.serve.view.cards import Cards
 from influcoder.serve.view.frame import Freshness, flat, held_out, measured
+from influcoder.serve.view.marking import Marking, prove_command
 from influcoder.serve.view.methods import SHOWN, Words
 from influcoder.serve.view.pool import PoolPicture
 from influcoder.serve.view.question_set import MOST_QUESTIONS, QuestionSet, budget_of
+from influcoder.serve.view.sides import sides_of_scores, sides_of_search
 from influcoder.serve.wire import TokensAnswer
 
 AT_ONCE = 50_000
@@ -42,8 +45,9 @@ class Screen:
         index = explorer.index
         self.pool = PoolPicture(index) if isinstance(index, Index) else None
         self.words = Words(index) if isinstance(index, Index) else None
-        self._set: QuestionSet | None = None
-        self._trust: dict[str, float] | None = None
+        self.marking = Marking(explorer, self._left)
+        self._sets: Recent[QuestionSet] = Recent(1)
+        self._trust: dict[str, float] = {}
         self._freshness = Freshness(explorer)
         self._began = time.monotonic()
 
@@ -64,7 +68,7 @@ class Screen:
             "wants_decoder": explorer.settings.decoder is not None,
             "pool": self.pool,
             "sorts": SORTS,
-            "expected": self._trust or {},
+            "expected": self._trust,
         }
         if ready:
             provenance = explorer.provenance()
@@ -85,6 +89,13 @@ class Screen:
         except Problem:
             return None
 
+    def _left(self, address: Address, prepared: Prepared | None) -> rows.Left:
+        """What the filters of a URL leave, for marking all of it."""
+        if self.pool is None:
+            raise ConfigError("the rows are in LanceDB: mark them one by one.")
+        marks = self.marking.told(address)[1]
+        return rows.filtered(address, self.answered(prepared, None, None), self.pool, marks)
+
     def answered(self, prepared: Prepared | None, told: TokensAnswer | None, job: Job | None) -> Answer | None:
         """The answer to the question, with what was asked of real gradients meanwhile."""
         if prepared is None:
@@ -101,37 +112,45 @@ class Screen:
     def shown(self, address: Address, answer: Answer | None) -> dict[str, Any]:
         """What the view of a URL shows."""
         found: dict[str, Any] = {"answer": answer, "expected": self._expected()}
+        found["selection"], marks = self.marking.told(address)
+        if found["selection"] is not None:
+            found["prove"] = prove_command(self.explorer, found["selection"])
+        else:
+            found["selections"] = self.marking.others()
         if answer is not None and answer.trust is not None:
             found["trust"] = agreement_sentence(answer.trust)
         if answer is not None and answer.bounds is not None:
             found["bounds"] = _bounds(answer)
+        cards = Cards(answer, self.explorer.index, self.pool, self.explorer.decoder, marks)
         if self.pool is None:
-            return found | ({} if answer is None else self._sides_of_lance(answer, address))
+            return found | self._of_lance(cards, answer, address)
         self.pool.begin(self.explorer)
         self.pool.wait(WAITS)
         if address.view == "set" and self.explorer.questions:
-            return found | self._question_set(address, self.pool)
+            return found | self._question_set(Cards(None, self.pool.index, None, None, marks), address, self.pool)
         if answer is None and address.view in ("sides", "methods"):
             return found
         large = len(self.pool.index) > AT_ONCE and not address.where and address.view == "sides"
         if answer is not None and large and "scores" not in vars(answer):
-            return found | self._sides_of_large(answer, self.pool, address) | {"spread_later": True}
-        left = rows.filtered(address, answer, self.pool, {})
+            none = rows.Left([], None, len(self.pool.index))
+            sides = sides_of_search(cards, answer, self.pool.index, address.shown)
+            return found | sides | {"left": none, "spread_later": True}
+        left = rows.filtered(address, answer, self.pool, marks)
         found |= {"left": left}
         match address.view:
             case "sides" if answer is not None:
-                found |= self._sides(answer, left, address.shown)
+                found |= sides_of_scores(cards, answer, left, address.shown)
             case "methods" if answer is not None and self.words is not None:
-                found |= self._methods(answer, self.words)
+                found |= self._methods(cards, answer, self.words)
             case "map" if self.pool.regions is not None:
                 found |= {"region_rows": spread.region_rows(self.pool.regions, answer)}
             case "rows":
                 numbers, pages = rows.page_of(address, answer, left, self.pool)
-                cards = self._cards(answer).of(numbers, *rows.scores_of(answer, numbers))
-                found |= {"cards": cards, "pages": pages, "current": min(address.page, pages)}
+                shown = cards.of(numbers, *rows.scores_of(answer, numbers))
+                found |= {"cards": shown, "pages": pages, "current": min(address.page, pages)}
         if answer is not None:
-            shown = [card.score for name in ("proponents", "opponents", "cards") for card in found.get(name, [])]
-            found |= self._spread(answer.scores, answer.band(self.pool), self.pool, shown)
+            scores = [card.score for name in ("proponents", "opponents", "cards") for card in found.get(name, [])]
+            found |= self._spread(answer.scores, answer.band(self.pool), self.pool, scores)
         return found
 
     def spread_alone(self, address: Address, answer: Answer | None) -> dict[str, Any]:
@@ -161,70 +180,42 @@ class Screen:
         x, y = pool.places[chosen].T
         return {"row": chosen, "x": x, "y": y, "region": pool.regions.of_row[chosen], "score": scores}
 
-    def _sides(self, answer: Answer, left: rows.Left, shown: int) -> dict[str, Any]:
-        cards, found = self._cards(answer), {}
-        # A row stands on one side alone, also where few are left.
-        towards = int((answer.scores > 0).sum() if left.mask is None else (answer.scores[left.mask] > 0).sum())
-        limits = {"proponents": max(towards, left.count - left.count // 2), "opponents": left.count}
-        seen: set[int] = set()
-        for side, numbers in zip(limits, rows.ends(answer, left, FETCHED * shown), strict=True):
-            wanted = [int(row) for row in numbers[: limits[side]] if int(row) not in seen]
-            seen.update(wanted[:shown])
-            chosen = np.array(wanted, np.int64)
-            found[side] = cards.folded(chosen, answer.scores[chosen], answer.ranks[chosen], shown)
-        return found
-
-    def _sides_of_large(self, answer: Answer, pool: PoolPicture, address: Address) -> dict[str, Any]:
-        """The ends of the ranking of a large pool, by the index's own search."""
-        cards, count, rows_all = self._cards(answer), FETCHED * address.shown, len(pool.index)
-        found: dict[str, Any] = {"left": rows.filtered(address, answer, pool, {})}
-        for side, opponents in (("proponents", False), ("opponents", True)):
-            hits = pool.index.search(answer.vector[None], count, opponents=opponents)
-            ranks = np.arange(1, len(hits.rows[0]) + 1)
-            ranks = rows_all + 1 - ranks if opponents else ranks
-            found[side] = cards.folded(hits.rows[0], hits.scores[0], ranks, address.shown)
-        return found
-
-    def _sides_of_lance(self, answer: Answer, address: Address) -> dict[str, Any]:
-        """The same of rows in LanceDB; filters are of metadata alone there."""
-        index, found = self.explorer.index, {}
-        where = ",".join(address.where) or None
-        for side, opponents in (("proponents", False), ("opponents", True)):
-            hits = index.search(answer.vector[None], FETCHED * address.shown, opponents=opponents, where=where)
-            ranks = np.arange(1, len(hits.rows[0]) + 1)
-            ranks = len(index) + 1 - ranks if opponents else ranks
-            found[side] = self._cards(answer).folded(hits.rows[0], hits.scores[0], ranks, address.shown)
+    def _of_lance(self, cards: Cards, answer: Answer | None, address: Address) -> dict[str, Any]:
+        """What is shown of rows in LanceDB: filters are of metadata alone there, and no score is known of all rows."""
+        if answer is None:
+            return {}
         pills = [rows.Pill(one, one, None) for one in address.where]
-        return found | {"left": rows.Left(pills, None, len(index))}
+        left = rows.Left(pills, None, len(self.explorer.index))
+        where = ",".join(address.where) or None
+        return {"left": left} | sides_of_search(cards, answer, self.explorer.index, address.shown, where)
 
-    def _methods(self, answer: Answer, words: Words) -> dict[str, Any]:
+    def _methods(self, cards: Cards, answer: Answer, words: Words) -> dict[str, Any]:
         columns, pairs = methods.compare(answer, words)
         numbers = np.array(sorted({row for column in columns for row in column.rows}), np.int64)
-        cards = self._cards(answer).of(numbers, *rows.scores_of(answer, numbers))
-        return {"columns": columns, "pairs": pairs, "by_row": {card.number: card for card in cards}}
+        shown = cards.of(numbers, *rows.scores_of(answer, numbers))
+        return {"columns": columns, "pairs": pairs, "by_row": {card.number: card for card in shown}}
 
-    def _question_set(self, address: Address, pool: PoolPicture) -> dict[str, Any]:
-        if self._set is None:
-            self._set = QuestionSet.of(pool.index, list(self.explorer.questions.values()))
-        found = self._set
+    def _question_set(self, cards: Cards, address: Address, pool: PoolPicture) -> dict[str, Any]:
+        asked = list(self.explorer.questions.values())
+        found = self._sets.get(tuple(self.explorer.questions), lambda: QuestionSet.of(pool.index, asked))
         budget = budget_of(found, address.by, address.budget, pool)
-        left = rows.filtered(address, None, pool, {})
+        left = rows.filtered(address, None, pool, cards.marks)
         order = found.orders[address.by]
         order = order if left.mask is None else order[left.mask[order]]
         pages = max(1, -(-len(order) // rows.PAGE))
         start = (min(address.page, pages) - 1) * rows.PAGE
         numbers = order[start : start + rows.PAGE]
         summed = found.scores(address.by)
-        cards = self._cards(None).of(numbers, summed[numbers], np.arange(start + 1, start + 1 + len(numbers)))
+        shown = cards.of(numbers, summed[numbers], np.arange(start + 1, start + 1 + len(numbers)))
         return {
             "question_set": found,
             "budget": budget,
-            "cards": cards,
+            "cards": shown,
             "by_question": found.of_rows(pool.index, numbers).T.tolist() if len(numbers) else [],
             "pages": pages,
             "current": min(address.page, pages),
             "left": left,
-        } | self._spread(summed, None, pool, [card.score for card in cards])
+        } | self._spread(summed, None, pool, [card.score for card in shown])
 
     def _spread(
         self, scores: Any, band: tuple[float, float] | None, pool: PoolPicture, shown: list[float]
@@ -234,16 +225,13 @@ class Screen:
             found["slices"] = spread.slices(pool.slices(), scores)
         return found
 
-    def _cards(self, answer: Answer | None) -> Cards:
-        return Cards(answer, self.explorer.index, self.pool, self.explorer.decoder)
-
     def _expected(self) -> dict[str, float]:
         """The expected agreement of each saved question with the teacher, by its id, where the encoder knows it."""
         known = self.explorer.index.encoder.trust.get("text")
         if known is None or not self.explorer.questions:
             return {}
-        if self._trust is None:
-            asked = list(self.explorer.questions.values())[:MOST_QUESTIONS]
+        asked = list(self.explorer.questions.values())[:MOST_QUESTIONS]
+        if self._trust.keys() != {one.id for one in asked}:
             expected = known.expect(self.explorer.index.encoder.encode_query(asked))[:, 0]
             self._trust = {one.id: float(rho) for one, rho in zip(asked, expected, strict=True)}
         return self._trust
