@@ -132,13 +132,11 @@ class Selection:
 
     def table(self) -> pa.Table:
         """Every row: id, score, percentile (0 to 100, 100 the highest), kept, reason."""
-        order = np.argsort(np.argsort(self.scores, kind="stable"), kind="stable")
-        percentile = 100 * order / max(len(self.ids) - 1, 1)
         reasons = [("kept: " if kept else "rejected: not ") + self.rule for kept in self.is_kept]
         columns = {
             "id": pa.array(self.ids, pa.string()),
             "score": self.scores.astype(np.float32),
-            "percentile": percentile.astype(np.float32),
+            "percentile": percentiles(self.scores),
             "kept": self.is_kept,
             "reason": pa.array(reasons, pa.string()),
         }
@@ -195,10 +193,25 @@ class Selection:
                 f"{opened.folder}: rows were added or removed since this selection was made, or it is of another "
                 "index. Select again."
             )
-        return datasets.Dataset(_one_table(original_rows(opened, self.is_kept)))
+        return datasets.Dataset(one_table(original_rows(opened, self.is_kept)))
 
 
-def _one_table(parts: Iterable[list[dict[str, Any]]]) -> pa.Table:
+def percentiles(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n,) where each score stands among all, from 0 to 100 for the highest; ties by order.
+
+    >>> percentiles(np.float32([0.1, 0.3, -0.2])).tolist()
+    [50.0, 100.0, 0.0]
+    """
+    order = np.argsort(np.argsort(scores, kind="stable"), kind="stable")
+    return (100 * order / max(len(scores) - 1, 1)).astype(np.float32)
+
+
+def one_table(parts: Iterable[list[dict[str, Any]]]) -> pa.Table:
+    """Rows as one table: a column that some parts lack is null there.
+
+    Raises:
+        DataError: a column holds values of several kinds.
+    """
     tables = []
     try:
         for rows in parts:

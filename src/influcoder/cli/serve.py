@@ -20,6 +20,7 @@ def serve(
     port: int = 8765,
     token_file: Path | None = None,
     allowed_host: Annotated[list[str] | None, Parameter(negative="")] = None,
+    request_timeout: float = 60.0,
     state_dir: Path | None = None,
 ) -> None:
     """Open an index in the browser, and to programs: a page and a REST API, until it is stopped.
@@ -34,6 +35,7 @@ def serve(
         port: 0 takes any that is free
         token_file: a file with a secret that every request must carry
         allowed_host: a name that the service is reached by, beside this machine's own
+        request_timeout: seconds that a request may take; a re-check is a job and takes as long as it takes
         state_dir: where selections are kept; INDEX-explorer beside the index if left out
     """
     from influcoder.extras import require
@@ -52,6 +54,7 @@ def serve(
         port,
         None if token_file is None else read_token(token_file),
         tuple(allowed_host or ()),
+        request_timeout,
         state_dir,
     )
     run(settings, lambda url: print(f"The explorer is at {url} (Ctrl+C stops it)", flush=True))  # noqa: T201

@@ -14,14 +14,18 @@ Routes:
     POST /api/v1/verify         start a re-check with real gradients: a job
     GET  /api/v1/jobs[/ID]      jobs, with progress and result; DELETE stops one; /events are server-sent
     GET  /api/v1/rows[/ROW]     a page of rows, by filter, text or id; one row; /original as it stood in its file
+    GET  /api/v1/queries        saved questions; POST saves one, DELETE /queries/ID forgets it
+    GET  /api/v1/selections     every selection; POST makes one; /ID tells it, DELETE forgets it
+         .../selections/ID/...  POST marks, POST undo, PUT rule, GET rows, recipe, questions, export
     GET  /api/v1/provenance     what is served, and what made it
 
 What a page handler gets: `request.app.state.explorer`, the `Explorer` (explorer.py). Its methods take and give the
 models of wire.py, so a page shows what the API sends: `await explorer.search(SearchRequest(prompt=..., k=10))` gives a
 `SearchAnswer`; in the same way `explorer.read`, `score`, `tokens`, `verify` (a `Job`: `.answer()`, `.id`),
 `provenance`. `await explorer.prepared(question)` has the question's vector, `await explorer.scores(question)` the
-(rows,) scores; `rows.page(explorer, ...)`, `rows.one`, `rows.original` the pool's rows. What takes long besides goes to
-`await explorer.worker.run(function)`, what reads files to a plain `def` handler. Errors are `Problem`
+(rows,) scores; `explorer.selections` makes, marks, undoes and tells selections; `rows.page(explorer, ...)`, `rows.one`
+and `rows.original` the pool's rows. What takes long besides goes to `await explorer.worker.run(function)`, what reads
+files to a plain `def` handler. Errors are `Problem`
 (problems.py: status, kind, detail, headers) or an `InflucoderError`, which `Problem.of(error)` turns into one. Hidden
 characters of training text are written out by the template filter `visible`.
 
@@ -32,8 +36,6 @@ names another site, so a form or htmx needs no token of its own. `await form_of(
 """
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -41,7 +43,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from influcoder.serve import health, login, page
-from influcoder.serve.api import asking, jobs, rows
+from influcoder.serve.api import asking, jobs, questions, rows, selections
 from influcoder.serve.api.served import PROBLEMS
 from influcoder.serve.explorer import Explorer
 from influcoder.serve.problems import answer_errors
@@ -70,7 +72,7 @@ def make_app(settings: ServeSettings) -> Safety:
     app.state.explorer = explorer
     app.state.screen = Screen(explorer)
     app.include_router(health.router)
-    for part in (asking, jobs, rows):
+    for part in (asking, questions, jobs, rows, selections):
         app.include_router(part.router, prefix="/api/v1", responses=PROBLEMS)
     app.include_router(login.router)
     app.include_router(page.router)
@@ -87,6 +89,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     loading.cancel()
     await asyncio.to_thread(explorer.worker.stop)
+    explorer.journal.close()
 
 
 async def _load(explorer: Explorer) -> None:
@@ -95,4 +98,3 @@ async def _load(explorer: Explorer) -> None:
         await explorer.worker.run(explorer.load)
     except Exception as error:
         explorer.failed = error
-        os.kill(os.getpid(), signal.SIGTERM)

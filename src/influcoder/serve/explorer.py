@@ -18,8 +18,10 @@ from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.serve import answers
 from influcoder.serve.jobs import Job, Jobs
+from influcoder.serve.journal import Journal
 from influcoder.serve.problems import Problem, busy, not_found
 from influcoder.serve.recent import Recent
+from influcoder.serve.selections import Selections
 from influcoder.serve.settings import ServeSettings
 from influcoder.serve.wire import (
     Asked,
@@ -59,6 +61,7 @@ class Explorer:
         index: whose rows these are.
         decoder, teacher: None where no decoder was given.
         questions: the saved ones, by id.
+        journal, selections: what is made here and kept.
         worker: the thread that computes.
         jobs: long work.
         ready: whether all is loaded.
@@ -73,7 +76,10 @@ class Explorer:
         self.index: Index | LanceIndex = open_any_index(settings.index)[0]
         self.decoder: Decoder | None = None
         self.teacher: Teacher | None = None
+        self.journal = Journal(settings.state)
+        self.selections = Selections(self, self.journal)
         self.questions = {one.id: one for file in settings.queries for one in read_rows(file, "queries")}
+        self.questions |= {id: Example.question(*told, id=id) for id, *told in self.journal.questions()}
         self.worker = Worker()
         self.jobs = Jobs(self.worker)
         self.ready = False

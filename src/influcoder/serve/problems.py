@@ -108,7 +108,8 @@ def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
     kind = HTTPStatus(status).phrase.lower().replace(" ", "_")
-    return Problem(status, kind, str(error.detail), dict(error.headers or {})).response()
+    detail = "the body cannot be read as JSON." if status == 400 else str(error.detail)
+    return Problem(status, kind, detail, dict(error.headers or {})).response()
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

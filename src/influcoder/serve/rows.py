@@ -3,7 +3,7 @@
 import numpy as np
 import orjson
 
-from influcoder.indexes.original_rows import original_rows
+from influcoder.indexes.original_rows import original_row
 from influcoder.indexes.rows import examples_of, matching, row_of_id
 from influcoder.serve import answers
 from influcoder.serve.explorer import Explorer
@@ -43,7 +43,4 @@ def original(explorer: Explorer, row: int) -> bytes:
         ConfigError: the index is in LanceDB.
         StoreMismatch: it was indexed by a version that did not keep its columns.
     """
-    index = open_whole_index(explorer.index)
-    kept = np.zeros(len(index), bool)
-    kept[explorer.existing([row])] = True
-    return orjson.dumps(next(original_rows(index, kept))[0])
+    return orjson.dumps(original_row(open_whole_index(explorer.index), *explorer.existing([row])))

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from influcoder.serve.explorer import Explorer
 from influcoder.serve.problems import Problem
-from influcoder.serve.settings import MAX_BODY, SECONDS
+from influcoder.serve.settings import MAX_BODY, MAX_HEADERS
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/")
@@ -49,7 +49,7 @@ class Safety:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began = False
+        began = arrived = False
 
         async def send_with_headers(message: Message) -> None:
             nonlocal began
@@ -61,16 +61,19 @@ class Safety:
             await send(message)
 
         try:
+            if len(scope["raw_path"]) + sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADERS:
+                raise Problem(431, "long_headers", f"address and headers are longer than {MAX_HEADERS:,} bytes.")
             self._refuse(scope["method"], scope["path"], Headers(scope=scope))
-            async with asyncio.timeout(SECONDS) as limit:
+            async with asyncio.timeout(self.settings.request_timeout) as limit:
                 body = await _read(receive)
+                arrived = True
                 if scope["path"].endswith("/events"):  # as long as the job takes
                     limit.reschedule(None)
                 await self.app(scope, _again(body, receive), send_with_headers)
         except (Problem, TimeoutError) as error:
             if began:
                 raise
-            problem = error if isinstance(error, Problem) else _too_slow()
+            problem = error if isinstance(error, Problem) else self._too_slow(arrived)
             await problem.response()(scope, receive, send_with_headers)
 
     def _refuse(self, method: str, path: str, headers: Headers) -> None:
@@ -96,8 +99,17 @@ class Safety:
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > MAX_BODY:
             raise _too_large()
+        if "content-length" in headers and "transfer-encoding" in headers:
+            raise Problem(400, "two_lengths", "send Content-Length or Transfer-Encoding, not both.")
         if headers.get("content-encoding", "identity") != "identity":
             raise Problem(415, "encoded", "send the body as it is, without Content-Encoding.")
+
+    def _too_slow(self, arrived: bool) -> Problem:
+        seconds = f"{self.settings.request_timeout:g} s"
+        if not arrived:
+            return Problem(408, "slow_body", f"the body did not arrive within {seconds}.", {"Connection": "close"})
+        detail = f"not answered within {seconds}. Ask for less, or start the service with a longer --request-timeout."
+        return Problem(503, "timeout", detail, {"Retry-After": "10"})
 
     def _knows_token(self, headers: Headers) -> bool:
         token = self.settings.token or ""
@@ -173,7 +185,3 @@ def _again(first: Message, receive: Receive) -> Receive:
 
 def _too_large() -> Problem:
     return Problem(413, "too_large", f"the body is longer than {MAX_BODY:,} bytes.")
-
-
-def _too_slow() -> Problem:
-    return Problem(503, "timeout", f"not answered within {SECONDS:g} s. Ask for less.", {"Retry-After": "10"})

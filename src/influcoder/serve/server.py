@@ -12,10 +12,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from influcoder.errors import ConfigError, InflucoderError, first_line
 from influcoder.serve.app import make_app
-from influcoder.serve.settings import MAX_WAITING, ServeSettings
+from influcoder.serve.explorer import Explorer
+from influcoder.serve.settings import MAX_HEADERS, MAX_WAITING, ServeSettings
 
-HEADER_BYTES = 16 * 1024
-HEADER_SECONDS = 10.0
+HEADER_SECONDS = 5.0
 """that a request's headers may take to arrive, from the first connection or byte on"""
 CONNECTIONS = 4 * MAX_WAITING
 STOP_SECONDS = 10
@@ -33,7 +33,7 @@ class ImpatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE:
+        if self.conn.their_state is h11.IDLE or self.conn.our_state is h11.DONE:  # answered before its body was there
             self._expect_headers()
         elif self._deadline is not None:
             self._deadline.cancel()
@@ -60,35 +60,45 @@ def serve(settings: ServeSettings, tell: Callable[[str], None]) -> None:
         InflucoderError: index, encoder or decoder cannot be opened.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    listening = _listen(settings)
-    app = make_app(settings)
-    config = uvicorn.Config(
-        app,
-        http=ImpatientProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        h11_max_incomplete_event_size=HEADER_BYTES,
-        limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=STOP_SECONDS,
-    )
-    host, port = listening.getsockname()[:2]
-    with listening:
-        _Server(config, lambda: tell(f"http://{f'[{host}]' if ':' in host else host}:{port}")).run([listening])
+    with _listen(settings) as listening:
+        app = make_app(settings)
+        config = uvicorn.Config(
+            app,
+            http=ImpatientProtocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            h11_max_incomplete_event_size=MAX_HEADERS,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+        _Server(config, app.explorer, lambda: tell(address_of(listening))).run([listening])
     failed = app.explorer.failed
     if failed is not None:
         raise failed if isinstance(failed, InflucoderError) else InflucoderError(first_line(failed))
 
 
+def address_of(listening: socket.socket) -> str:
+    """Where a browser finds what listens; what hears every address is found at this machine's own."""
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+    """Tells where it listens, and ends when what it serves cannot be loaded."""
+
+    def __init__(self, config: uvicorn.Config, explorer: Explorer, listening: Callable[[], None]) -> None:
         super().__init__(config)
-        self._listening = listening
+        self._explorer, self._listening = explorer, listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._listening()
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._explorer.failed is not None
 
 
 def _listen(settings: ServeSettings) -> socket.socket:

@@ -20,12 +20,16 @@ MAX_TOKEN_ROWS = 50
 """rows whose tokens one request may ask for"""
 MAX_PAGE = 500
 """rows of a page, or named in one request"""
+MAX_BATCH = 64
+"""questions of one request"""
+MAX_MARKS = 10_000
+"""actions that a selection is made with"""
 MAX_WAITING = 128
 """requests that wait for the worker"""
 MAX_JOBS = 8
 """jobs that wait for it"""
-SECONDS = 60.0
-"""that a request may take, its body's arrival included; jobs take as long as they take"""
+MAX_HEADERS = 16 * 1024
+"""bytes of a request's address and headers"""
 LEAST_TOKEN = 16
 """characters of a token that cannot be guessed"""
 
@@ -44,6 +48,7 @@ class ServeSettings:
         port: 0 for any that is free.
         token: what every request must carry; needed where others than this machine can reach the service.
         allowed_hosts: names that the service is reached by, beside this machine's own.
+        request_timeout: seconds that a request may take, its body's arrival included; jobs take as long as they take.
         state_dir: where selections and saved questions are kept; a folder beside the index by default.
 
     Raises:
@@ -59,11 +64,14 @@ class ServeSettings:
     port: int = 8765
     token: str | None = field(default=None, repr=False)
     allowed_hosts: tuple[str, ...] = ()
+    request_timeout: float = 60.0
     state_dir: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
             raise ConfigError(f"--port is {self.port}, expected 1 to 65535, or 0 for any that is free.")
+        if not 0 < self.request_timeout < float("inf"):
+            raise ConfigError(f"--request-timeout is {self.request_timeout}, expected seconds, as 60.")
         if self.token is None and not is_loopback(self.host):
             raise ConfigError(
                 f"--host {self.host}: others can reach this machine there. Give --token-file, a file with a secret of "
