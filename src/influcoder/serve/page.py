@@ -6,7 +6,7 @@ GET  /spread        the right-hand side alone, for pools whose rows take long to
 GET  /map.json      the points of the map
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from starlette.datastructures import QueryParams
 from influcoder import report
 from influcoder.errors import InflucoderError
 from influcoder.report.environment import environment
+from influcoder.serve.api.questions import save
 from influcoder.serve.forms import form_of
 from influcoder.serve.jobs import Job
 from influcoder.serve.problems import Problem
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.answers import Answer
 from influcoder.serve.view.screen import Screen
-from influcoder.serve.wire import TokensRequest, VerifyRequest
+from influcoder.serve.wire import Question, TokensRequest, VerifyRequest
 
 HERE = Path(__file__).parent
 COMPONENTS = Path(report.__file__).parent / "templates" / "components.css"
@@ -36,6 +37,8 @@ VERIFY, CERTIFY = 50, 200
 """rows of each side that a re-check scores, and random others"""
 router = APIRouter(include_in_schema=False)
 Show = Callable[[Screen, Address, Answer | None], dict[str, Any]]
+Act = Callable[[Screen, Address, dict[str, str]], Awaitable[str]]
+"""what a form asks for; gives the address to go on to"""
 
 
 @router.get("/", response_class=HTMLResponse)
@@ -61,33 +64,59 @@ async def points(request: Request) -> Response:
 @router.post("/recheck")
 async def recheck(request: Request) -> Response:
     """Start a re-check of the question, and go to where its progress is shown."""
-    screen, (address, _) = _screen(request), await _sent(request)
-    asked, k = address.question().model_dump(), min(10, len(screen.explorer.index))
-    job = screen.explorer.verify(VerifyRequest(**asked, k=k, verify=VERIFY, certify=CERTIFY))
-    return RedirectResponse(address.url(view="methods", job=job.id), 303)
+
+    async def start(screen: Screen, address: Address, _: dict[str, str]) -> str:
+        asked, k = address.question().model_dump(), min(10, len(screen.explorer.index))
+        job = screen.explorer.verify(VerifyRequest(**asked, k=k, verify=VERIFY, certify=CERTIFY))
+        return address.url(view="methods", job=job.id)
+
+    return await _done(request, start)
 
 
 @router.post("/mark")
 async def mark(request: Request) -> Response:
     """Mark a row, or all that the filters leave, in the selection of the URL, or in a new one."""
-    screen, (address, form) = _screen(request), await _sent(request)
-    prepared = await screen.explorer.prepared(address.question()) if address.asks else None
-    selection = await screen.marking.mark(address, form, prepared)
-    return RedirectResponse(address.url(selection=selection, page=address.page), 303)
+
+    async def decide(screen: Screen, address: Address, form: dict[str, str]) -> str:
+        prepared = await screen.explorer.prepared(address.question()) if address.asks else None
+        selection = await screen.marking.mark(address, form, prepared)
+        return address.url(selection=selection, page=address.page)
+
+    return await _done(request, decide)
 
 
 @router.post("/undo")
 async def undo(request: Request) -> Response:
     """Take the last mark back."""
-    screen, (address, _) = _screen(request), await _sent(request)
-    screen.explorer.selections.undo(address.selection)
-    return RedirectResponse(address.url(), 303)
+
+    async def back(screen: Screen, address: Address, _: dict[str, str]) -> str:
+        screen.explorer.selections.undo(address.selection)
+        return address.url()
+
+    return await _done(request, back)
 
 
-async def _sent(request: Request) -> tuple[Address, dict[str, str]]:
-    """What a form sends: where it was sent from, and its fields."""
+@router.post("/ask")
+async def ask(request: Request) -> Response:
+    """Keep a question, also one that is too long for a URL, and go to where it is answered."""
+
+    async def keep(screen: Screen, address: Address, form: dict[str, str]) -> str:
+        completion = form.get("completion", "")
+        asked = Question(prompt=form.get("prompt", ""), completion=completion if completion.strip() else None)
+        saved = await save(asked, screen.explorer)
+        return address.asking(saved.id)
+
+    return await _done(request, keep)
+
+
+async def _done(request: Request, act: Act) -> Response:
+    """Do what a form asks for and go on to the address that it gives; where that fails, say so on the page."""
     form = await form_of(request)
-    return Address.of(QueryParams(form.get("back", ""))), form
+    address = Address.of(QueryParams(form.get("back", "")))
+    try:
+        return RedirectResponse(await act(_screen(request), address, form), 303)
+    except (Problem, InflucoderError) as error:
+        return _page_of(_screen(request), "page.html", address, error)
 
 
 @router.get("/static/components.css")
@@ -99,16 +128,27 @@ def components() -> FileResponse:
 async def _written(request: Request, template: str, show: Show) -> Response:
     """A template filled with what is found; an error is shown on the page that it is of."""
     screen, address = _screen(request), Address.of(request.query_params)
-    job = screen.job(address)
-    status, held = 200, screen.frame(address) | {"job": job}
     if not screen.explorer.ready:
-        status = 503
-    else:
-        try:
-            held |= await _asked(screen, address, show, job)
-        except (Problem, InflucoderError) as error:
-            problem = error if isinstance(error, Problem) else Problem.of(error)
-            status, held = problem.status, held | {"problem": problem.detail}
+        return _page_of(screen, template, address, None, status=503)
+    try:
+        found = await _asked(screen, address, show, screen.job(address))
+    except (Problem, InflucoderError) as error:
+        return _page_of(screen, template, address, error)
+    return _page_of(screen, template, address, None, **found)
+
+
+def _page_of(
+    screen: Screen,
+    template: str,
+    address: Address,
+    error: Problem | InflucoderError | None,
+    status: int = 200,
+    **found: Any,
+) -> Response:
+    held = screen.frame(address) | {"job": screen.job(address)} | found
+    if error is not None:
+        problem = error if isinstance(error, Problem) else Problem.of(error)
+        status, held = problem.status, held | {"problem": problem.detail}
     text = TEMPLATES.get_template(template).render(held)
     return HTMLResponse(text, status, {"Retry-After": "2"} if status == 503 else None)
 

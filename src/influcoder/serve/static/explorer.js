@@ -1,4 +1,5 @@
 // What the page does beyond links and forms. Each module is one concept; all are told when something new is shown.
+import { asking } from "./asking.js";
 import { copying } from "./copying.js";
 import { keyboard } from "./keyboard.js";
 import { highlighting } from "./highlighting.js";
@@ -14,6 +15,7 @@ function shown(root) {
   if (recheck) watchRecheck(recheck);
 }
 
+asking();
 copying();
 keyboard();
 highlighting();

@@ -98,22 +98,9 @@ class Address:
     def fields(self) -> list[tuple[str, str]]:
         """What differs from the first page, as names and values."""
         found: list[tuple[str, str]] = []
-        for name in (
-            "query",
-            "prompt",
-            "completion",
-            "view",
-            "where",
-            "sort",
-            "page",
-            "shown",
-            "lit",
-            "job",
-            "by",
-            "budget",
-        ):
+        for name, field in Address.__dataclass_fields__.items():
             value: Any = getattr(self, name)
-            if value == Address.__dataclass_fields__[name].default:
+            if value == field.default:
                 continue
             found += [(name, str(one)) for one in (value if isinstance(value, tuple) else (value,))]
         return found
@@ -128,9 +115,8 @@ class Address:
 
     def asking(self, query: str) -> str:
         """The URL of a saved question."""
-        return self.url(
-            query=query, prompt="", completion="", lit=(), job="", view="sides" if self.view == "set" else self.view
-        )
+        view = "sides" if self.view == "set" else self.view
+        return self.url(query=query, prompt="", completion="", lit=(), job="", view=view)
 
     def lighting(self, row: int) -> str:
         """The URL with the tokens of a row lit, or without if they are."""
