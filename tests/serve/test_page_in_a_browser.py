@@ -184,8 +184,9 @@ def test_the_estimate_is_checked_by_real_gradients_on_demand(visit, site):
     assert [columns.nth(number).locator("li").count() for number in range(3)] == [10, 0, 10]
     follow(page, lambda: page.click("text=Re-check the best 50"))
     page.wait_for_selector(".three section:nth-child(2) li", timeout=60_000)
-    words = columns.nth(1).inner_text()
-    assert "confidence" in words or "re-checked" in words
+    words = page.inner_text(".rechecking")
+    assert "Rows for it:" in words
+    assert "re-checked" in words or "confidence" in words
     agreement = page.locator(".agree tbody").inner_text()
     assert agreement.count("of 10") == 3
     assert "encoder and exact" in agreement

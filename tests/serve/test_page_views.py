@@ -161,7 +161,7 @@ def test_a_question_set_sums_up_and_a_budget_takes_the_best(index):
     scores = unit @ index.vectors.T
     np.testing.assert_allclose(found.mean, scores.mean(axis=0), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.highest, scores.max(axis=0), rtol=1e-4, atol=1e-4)
-    rows = [9, 2, 30]
+    rows = np.array([9, 2, 30])
     np.testing.assert_allclose(found.of_rows(index, rows), scores[:, rows], rtol=1e-4, atol=1e-4)
     pool = SimpleNamespace(regions=None, columns=PoolColumns(index))
     few, all_ = (budget_of(found, "mean", share, pool) for share in (0.1, 1.0))

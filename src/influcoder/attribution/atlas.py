@@ -19,7 +19,7 @@ from influcoder.attribution.plane import places
 from influcoder.attribution.regions import find_regions
 from influcoder.indexes.filters import PREFIX, metadata_kinds
 from influcoder.indexes.index import Index
-from influcoder.maths.arrays import Floats
+from influcoder.maths.arrays import Floats, unit_rows
 from influcoder.progress import progress
 from influcoder.store.files import atomic_file
 
@@ -89,19 +89,19 @@ class _Neighbours:
         kind = f"IVF{lists},SQfp16" if lists else "SQfp16"
         self.search = faiss.index_factory(index.dim, kind, faiss.METRIC_INNER_PRODUCT)
         if lists:
-            self.search.nprobe = max(1, lists // 64)
+            faiss.ParameterSpace().set_index_parameter(self.search, "nprobe", max(1, lists // 64))
         parts = list(index.parts())
         if parts:
-            self.search.train(_unit(np.concatenate(parts)[: 64 * max(lists, 1024)]))
+            self.search.train(unit_rows(np.concatenate(parts)[: 64 * max(lists, 1024)]))
         for part in parts:
-            self.search.add(_unit(part))
+            self.search.add(unit_rows(part))
 
     def of(self, vectors: Floats, rows: slice) -> pa.Array:
         """A {ids, distances} for each of some rows, whose vectors are given; a distance is 1 - cosine."""
         kind = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
         if not len(vectors):
             return pa.array([], kind)
-        cosines, found = self.search.search(_unit(vectors), self.count + 1)
+        cosines, found = self.search.search(unit_rows(vectors), self.count + 1)
         return pa.array(self._without_itself(cosines, found, rows), kind)
 
     def _without_itself(self, cosines: Floats, found: Any, rows: slice) -> Iterator[dict[str, list[float]]]:
@@ -109,10 +109,6 @@ class _Neighbours:
             others = [(int(i), 1 - float(c)) for i, c in zip(near, close, strict=True) if i not in (row, -1)]
             others = others[: self.count]
             yield {"ids": [i for i, _ in others], "distances": [max(0.0, d) for _, d in others]}
-
-
-def _unit(vectors: Floats) -> Floats:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
 
 
 def _texts(table: pa.Table) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from influcoder.attribution.search import query_vectors
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
-from influcoder.maths.arrays import Floats
+from influcoder.maths.arrays import Floats, unit_rows
 from influcoder.teachers.teacher import Teacher
 
 REFERENCES = 32
@@ -36,8 +36,7 @@ def reference_directions(
         features = None if teacher is None else teacher.features(examples, "query").refuse_rejected(examples).vectors
         parts.append(query_vectors(index, examples, features))
         pause()
-    vectors = np.concatenate(parts)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    return unit_rows(np.concatenate(parts))
 
 
 def null_band(pool: Floats, vector: Floats, references: Floats) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from influcoder.attribution.words import telling_words
 from influcoder.indexes.index import Index
-from influcoder.maths.arrays import Floats
+from influcoder.maths.arrays import Floats, unit_rows
 from influcoder.maths.clusters import cluster_centres, nearest_centre
 from influcoder.maths.concentration import GroupInfluence, influence_of_groups
 
@@ -51,8 +51,8 @@ def find_regions(index: Index, count: int | None = None, *, seed: int = 0) -> Re
         return Regions(np.empty(0, np.int32), (), ())
     count = min(rows, count or min(MOST, max(2, rows // LEAST_ROWS)))
     rng = np.random.default_rng(seed)
-    centres = cluster_centres(_unit(sample_vectors(index, FITTED, rng)), count, seed=seed)
-    labels = np.concatenate([nearest_centre(_unit(part), centres) for part in index.parts() if len(part)])
+    centres = cluster_centres(unit_rows(sample_vectors(index, FITTED, rng)), count, seed=seed)
+    labels = np.concatenate([nearest_centre(unit_rows(part), centres) for part in index.parts() if len(part)])
     sizes = np.bincount(labels, minlength=count)
     order = [number for number in np.argsort(-sizes, kind="stable") if sizes[number]]
     renumbered = np.zeros(count, np.int32)
@@ -70,10 +70,6 @@ def sample_vectors(index: Index, most: int, rng: np.random.Generator) -> Floats:
         wanted = round(share * len(part))
         parts.append(part if share == 1 else part[np.sort(rng.choice(len(part), wanted, replace=False))])
     return np.concatenate(parts)
-
-
-def _unit(vectors: Floats) -> Floats:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
 
 
 def _texts(index: Index, rows: NDArray[np.int64], rng: np.random.Generator) -> list[str]:

@@ -13,6 +13,7 @@ Nothing is ever evaluated as code.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,7 @@ LONGEST = 500
 MOST = 16
 """filters in a chain"""
 _FORM = re.compile(r"\s*([^=!<>~\s][^=!<>~]*?)\s*(!=|<=|>=|!~|=|<|>|~)\s*(.*?)\s*\Z", re.DOTALL)
-_ORDER: Mapping[str, Callable[[NDArray[np.generic], float], Mask]] = {
+_ORDER: Mapping[str, Callable[[NDArray[Any], float], Mask]] = {
     "=": lambda values, number: values == number,
     "!=": lambda values, number: values != number,
     "<": lambda values, number: values < number,
@@ -152,7 +153,7 @@ class Rows:
             raise ConfigError(f"{one}: not a regular expression that can be used ({error}).") from error
         return found if one.comparison == "~" else ~found
 
-    def _values(self, one: Filter) -> NDArray[np.generic]:
+    def _values(self, one: Filter) -> NDArray[Any]:
         if one.name == "length":
             return self.columns.lengths
         if one.name == "region":
@@ -183,7 +184,7 @@ class Rows:
         return found if one.comparison == "=" else ~found
 
     @staticmethod
-    def _number(one: Filter, values: NDArray[np.generic]) -> Mask:
+    def _number(one: Filter, values: NDArray[Any]) -> Mask:
         if one.comparison not in _ORDER:
             raise ConfigError(f"{one}: {one.name} is a number; use = != < <= > or >=.")
         try:

@@ -66,13 +66,13 @@ class Rarity:
         return math.log1p(self.texts / max(self.frequencies[word], 1))
 
     def shared(self, one: str, other: str, count: int = 5) -> list[str]:
-        """The words that stand in both texts, rarest first; words of half of all texts are left out.
+        """The words that stand in both texts, rarest first; words of more than a fifth of all texts are left out.
 
         >>> Rarity.of(["the cat", "the dog", "the cow"]).shared("The cat and the dog.", "Feed the cat")
         ['cat']
         """
         both = {word for word in set(words_of(one)) & set(words_of(other)) if len(word) >= LEAST_LETTERS}
-        rare = [word for word in both if self.frequencies[word] * 2 <= max(self.texts, 2)]
+        rare = [word for word in both if self.frequencies[word] <= max(self.texts / 5, 1)]
         return sorted(rare, key=lambda word: (-self.weight(word), word))[:count]
 
 

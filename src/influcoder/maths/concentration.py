@@ -57,7 +57,7 @@ def influence_of_groups(groups: NDArray[np.integer], scores: Floats, count: int)
     rows = np.bincount(known, minlength=count)
 
     def summed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(known, weights=values[inside], minlength=count)
+        return np.asarray(np.bincount(known, weights=values[inside], minlength=count), np.float64)
 
     above, below = np.maximum(exact, 0), np.maximum(-exact, 0)
     positive, negative = summed(above) / (above.sum() or 1), summed(below) / (below.sum() or 1)

@@ -26,7 +26,7 @@ from influcoder.serve.problems import Problem
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.answers import Answer
 from influcoder.serve.view.screen import Screen
-from influcoder.serve.wire import Question, TokensRequest, VerifyRequest
+from influcoder.serve.wire import TokensRequest, VerifyRequest
 
 HERE = Path(__file__).parent
 COMPONENTS = Path(report.__file__).parent / "templates" / "components.css"
@@ -101,8 +101,7 @@ async def ask(request: Request) -> Response:
     """Keep a question, also one that is too long for a URL, and go to where it is answered."""
 
     async def keep(screen: Screen, address: Address, form: dict[str, str]) -> str:
-        completion = form.get("completion", "")
-        asked = Question(prompt=form.get("prompt", ""), completion=completion if completion.strip() else None)
+        asked = Address(prompt=form.get("prompt", ""), completion=form.get("completion", "")).question()
         saved = await save(asked, screen.explorer)
         return address.asking(saved.id)
 

@@ -87,8 +87,9 @@ class Address:
     def question(self) -> Question:
         """The question, as the API takes it."""
         if self.query:
-            return Question(query=self.query)
-        return Question(prompt=self.prompt, completion=self.completion if self.completion.strip() else None)
+            return Question.model_validate({"query": self.query})
+        completion = self.completion if self.completion.strip() else None
+        return Question.model_validate({"prompt": self.prompt, "completion": completion})
 
     @property
     def text(self) -> str:

@@ -12,6 +12,7 @@ from influcoder.attribution.near_duplicates import fold_alike
 from influcoder.attribution.words import shared_phrases
 from influcoder.data.examples import Example
 from influcoder.errors import InflucoderError
+from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.report.numbers import sign_of
 from influcoder.report.tokens import Lit
@@ -26,6 +27,7 @@ _CODE = re.compile(
     r"```|^\s*(?:def |class |import |from \w+ import|#include|function |const |let |var |public )|[;{}]\s*$",
     re.MULTILINE,
 )
+Rows = NDArray[np.integer[Any]]
 Segment = tuple[str, str]
 """(text, kind): a "phrase" that stands in the question too, a "word" of the chips, or ""."""
 
@@ -92,7 +94,7 @@ class Cards:
         self.marks = marks or {}
         self.band = answer.band(pool) if answer and pool else None
 
-    def of(self, rows: Sequence[int], scores: Sequence[float], ranks: Sequence[int]) -> list[Card]:
+    def of(self, rows: Rows, scores: Floats, ranks: Rows) -> list[Card]:
         """The cards of some rows, in their order."""
         examples = [self.index.example(int(row)) for row in rows]
         sizes = self._sizes(examples)
@@ -101,7 +103,7 @@ class Cards:
             for row, example, score, rank, size in zip(rows, examples, scores, ranks, sizes, strict=True)
         ]
 
-    def folded(self, rows: NDArray[np.int64], scores: Sequence[float], ranks: Sequence[int], shown: int) -> list[Card]:
+    def folded(self, rows: Rows, scores: Floats, ranks: Rows, shown: int) -> list[Card]:
         """The same with near duplicates in the first of them, `shown` at most."""
         cards = self.of(rows, scores, ranks)
         texts = ["".join(text for text, _ in (*card.prompt, ("\n", ""), *card.completion)) for card in cards]

@@ -10,7 +10,6 @@ from influcoder.serve.problems import Problem
 from influcoder.serve.selections import NAMES
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.rows import Left
-from influcoder.serve.wire import Question
 from influcoder.serve.wire_selections import Mark, MarkRequest, SelectionAnswer, SelectRequest
 
 Filtered = Callable[[Address, Prepared | None], Left]
@@ -42,7 +41,7 @@ class Marking:
             raise Problem(422, "no_rows", "no rows to mark: no filter holds, or none passes it.")
         if len(rows) > MOST:
             raise Problem(422, "too_many_rows", f"{len(rows):,} rows pass the filters; at most {MOST:,} at once.")
-        request = MarkRequest(mark=kind, rows=self._explorer.existing(rows), note=note[:2000])
+        request = MarkRequest.model_validate({"mark": kind, "rows": self._explorer.existing(rows), "note": note[:2000]})
         selection = address.selection or await self._new(prepared)
         self._explorer.selections.mark(selection, request)
         return selection
@@ -51,8 +50,10 @@ class Marking:
         """A selection for this question: rows that nobody marks are kept."""
         asked = prepared.asked if prepared is not None else None
         name = asked.prompt[:80].strip() or asked.completion[:80].strip() if asked is not None else "rows"
-        questions = [] if asked is None else [Question(prompt=asked.prompt, completion=asked.completion)]
-        made = await self._explorer.selections.make(SelectRequest(name=name, questions=questions))
+        questions = [] if asked is None else [{"prompt": asked.prompt, "completion": asked.completion}]
+        made = await self._explorer.selections.make(
+            SelectRequest.model_validate({"name": name, "questions": questions})
+        )
         return made.id
 
     def told(self, address: Address) -> tuple[SelectionAnswer | None, dict[int, str]]:

@@ -1,7 +1,8 @@
 """Three ways to rank the same rows for one question: the encoder, real gradients on a shortlist, and shared words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class Words:
 
     def __init__(self, index: Index) -> None:
         self.index = index
-        self._made: object = None
+        self._made: Any = None
 
     @property
     def missing(self) -> str:
@@ -75,7 +76,7 @@ class Words:
         (asked,) = bm25s.tokenize([text], stopwords=None, return_ids=False, show_progress=False)
         if not self._made or not asked:
             return np.zeros(len(self.index), np.float32)
-        return np.asarray(self._made.get_scores(list(asked)), np.float32)  # type: ignore[attr-defined]
+        return np.asarray(self._made.get_scores(list(asked)), np.float32)
 
 
 def compare(answer: Answer, words: Words) -> tuple[list[Column], list[Pair]]:
@@ -119,7 +120,7 @@ def _first(rows: NDArray[np.int64], scores: Floats) -> list[int]:
 def _pair(
     one: tuple[str, NDArray[np.int64], Floats],
     other: tuple[str, NDArray[np.int64], Floats],
-    first: dict[str, Sequence[int]],
+    first: Mapping[str, Sequence[int]],
 ) -> Pair:
     (name, rows, scores), (other_name, other_rows, other_scores) = one, other
     both = np.intersect1d(rows, other_rows)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
-from influcoder.maths.arrays import Floats
+from influcoder.maths.arrays import Floats, unit_rows
 from influcoder.serve.view.pool import PoolPicture
 
 MOST_QUESTIONS = 200
@@ -36,8 +36,7 @@ class QuestionSet:
     def of(cls, index: Index, questions: Sequence[Example]) -> "QuestionSet":
         """Score every row for every question, a shard at a time. In the worker."""
         asked = list(questions)[:MOST_QUESTIONS]
-        vectors = index.encoder.encode_query(asked)
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+        vectors = unit_rows(index.encoder.encode_query(asked))
         parts = [scores for _, scores in index.iter_scores(vectors)]
         mean = np.concatenate([part.mean(axis=0) for part in parts])
         highest = np.concatenate([part.max(axis=0) for part in parts])
@@ -53,12 +52,12 @@ class QuestionSet:
         """Row numbers, best first, by "mean" and by "max"."""
         return {by: np.argsort(-self.scores(by), kind="stable") for by in ("mean", "max")}
 
-    def of_rows(self, index: Index, rows: Sequence[int]) -> Floats:
+    def of_rows(self, index: Index, rows: NDArray[np.int64]) -> Floats:
         """(questions, rows) the scores of some rows for each question."""
-        found = index.best_of(self.vectors, np.tile(np.array(rows, np.int64), (len(self.vectors), 1)), len(rows))
+        found = index.best_of(self.vectors, np.tile(rows, (len(self.vectors), 1)), len(rows))
         order = np.argsort(found.rows, axis=1)
         ranked = np.take_along_axis(found.scores, order, axis=1)
-        return ranked[:, np.argsort(np.argsort(np.array(rows)))]
+        return ranked[:, np.argsort(np.argsort(rows))]
 
 
 @dataclass(frozen=True, slots=True)
