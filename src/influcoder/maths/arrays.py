@@ -17,5 +17,5 @@ def unit_rows(vectors: Floats) -> Floats:
     >>> unit_rows(np.float32([[3, 4], [0, 0]])).round(2).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.float32(1e-12)), np.float32)
+    vectors = np.asarray(vectors, np.float32)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
