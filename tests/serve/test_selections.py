@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import influcoder
-from helpers.served import HOSTILE, serving
+from helpers.served import HOSTILE
 from influcoder.serve.journal import Journal
 
 ASKED = {"prompt": "What is the capital of France?", "completion": "Paris"}
@@ -148,24 +148,6 @@ def test_marks_that_are_none_are_refused_and_change_nothing(served, made_selecti
     _, place = made_selection
     assert served.post(f"{place}/marks", body).status_code in (404, 422)
     assert served.get(place).json()["actions"] == 0
-
-
-def test_what_was_marked_survives_sigkill_and_restart(made, tmp_path):
-    """The last mark is answered and the process is killed at once; the next one finds it."""
-    words = ("--index", made / "index", "--state-dir", tmp_path)
-    with serving(*words) as running:
-        selection = running.post("selections", {"name": "by hand", "rest": "keep"}).json()
-        place = f"selections/{selection['id']}"
-        for row in range(20):
-            assert running.post(f"{place}/marks", {"mark": "drop", "rows": [row]}).status_code == 200
-        saved = running.post("queries", ASKED).json()
-        running.process.kill()
-        running.process.wait()
-    with serving(*words) as running:
-        assert running.get(place).json()["counts"]["drop"] == 20
-        assert saved in running.get("queries").json()
-        assert running.post("search", {"query": saved["id"], "k": 1}).json()["question"]["completion"] == "Paris"
-        assert running.post(f"{place}/undo", {}).json()["counts"]["drop"] == 19
 
 
 def test_a_write_is_whole_or_not_there(tmp_path):

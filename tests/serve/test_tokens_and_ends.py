@@ -4,12 +4,11 @@ import signal
 import socket
 import time
 
-import httpx2
 import pytest
 
 from helpers.commands import refused
 from helpers.sentences import write_jsonl
-from helpers.served import serving, start, stop
+from helpers.served import serving
 from influcoder.errors import ConfigError
 from influcoder.serve.settings import ServeSettings
 
@@ -32,16 +31,8 @@ def guarded(made, tmp_path_factory):
         "--state-dir",
         folder / "state",
     )
-    process, url = start(*words, *more)
-    with httpx2.Client(base_url=url, timeout=60, trust_env=False) as http:
-        end = time.monotonic() + 60
-        while http.get("/readyz").status_code != 200:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        yield process, http
-    status, err = stop(process)
-    assert status == 143
-    assert err.splitlines()[-1] == "error: stopped. Run the same command again."
+    with serving(*words, *more) as running:
+        yield running.process, running.http
 
 
 def bearer(token):
@@ -135,33 +126,43 @@ def test_what_is_no_index_is_told(call, tmp_path):
     refused(call("serve", "--index", tmp_path, "--port", 0), "not a store")
 
 
-def test_it_says_that_it_loads_and_ends_when_the_decoder_cannot_be_loaded(made, tmp_path):
-    """The service listens at once: what asks before all is loaded is told to come again."""
-    process, url = start("--index", made / "index", "--decoder", tmp_path, "--state-dir", tmp_path / "state")
-    with httpx2.Client(base_url=url, timeout=30, trust_env=False) as http:
-        seen = set()
-        try:
-            while True:
-                answer = http.post("/api/v1/search", json=ASKED)
-                seen.add(answer.status_code)
-                assert answer.headers["retry-after"]
-        except httpx2.TransportError:
-            pass
-    _, err = process.communicate(timeout=60)
-    assert seen <= {503}
-    assert process.returncode == 1
-    assert err.splitlines()[-1].startswith("error: ")
-    assert str(tmp_path) in err.splitlines()[-1]
+def test_a_decoder_that_cannot_be_loaded_ends_it(call, made, tmp_path):
+    (tmp_path / "empty").mkdir()
+    words = ("--decoder", tmp_path / "empty", "--port", 0, "--state-dir", tmp_path / "state")
+    status, out, err = call("serve", "--index", made / "index", *words)
+    assert status == 1
+    assert out.startswith("The explorer is at http://127.0.0.1:")
+    assert str(tmp_path / "empty") in err.splitlines()[-1]
 
 
-def test_a_request_under_way_is_finished_when_it_is_told_to_stop(made, tmp_path):
-    with serving("--index", made / "index", "--decoder", made / "decoder", "--state-dir", tmp_path) as running:
-        job = running.post("verify", ASKED | {"verify": 30, "certify": 30}).json()
-        with running.http.stream("GET", f"/api/v1/jobs/{job['id']}/events") as stream:
-            lines = stream.iter_lines()
-            next(lines)
-            running.process.send_signal(signal.SIGTERM)
-            assert list(lines)
-        _, err = running.process.communicate(timeout=30)
-        assert running.process.returncode == 143
-        assert "Traceback" not in err
+def test_what_was_marked_survives_sigkill_and_restart(guarded, made):
+    """A mark is answered and the process is killed at once; the next one finds it, and is then told to stop."""
+    killed, http = guarded
+    http.headers.update(bearer(TOKEN))
+    selection = http.post("/api/v1/selections", json={"name": "by hand"}).json()
+    place = f"/api/v1/selections/{selection['id']}"
+    for row in range(20):
+        assert http.post(f"{place}/marks", json={"mark": "drop", "rows": [row]}).status_code == 200
+    saved = http.post("/api/v1/queries", json=ASKED).json()
+    killed.kill()
+    killed.communicate()
+    state = killed.args[killed.args.index("--state-dir") + 1]
+    with serving("--index", made / "index", "--decoder", made / "decoder", "--state-dir", state) as running:
+        assert running.http.get(place).json()["counts"]["drop"] == 20
+        assert saved in running.get("queries").json()
+        assert running.post("search", {"query": saved["id"], "k": 1}).json()["question"]["completion"] == "Paris"
+        assert running.http.post(f"{place}/undo").json()["counts"]["drop"] == 19
+        finishes_what_is_under_way(running)
+
+
+def finishes_what_is_under_way(running):
+    job = running.post("verify", ASKED | {"verify": 30, "certify": 30}).json()
+    with running.http.stream("GET", f"/api/v1/jobs/{job['id']}/events") as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        running.process.send_signal(signal.SIGTERM)
+        assert list(lines)
+    _, err = running.process.communicate(timeout=60)
+    assert running.process.returncode == 143
+    assert err.splitlines()[-1] == "error: stopped. Run the same command again."
+    assert "Traceback" not in err

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
 from influcoder.serve.settings import MAX_K, MAX_PAGE, MAX_TEXT, MAX_TOKEN_ROWS, MAX_VERIFY
 
@@ -21,6 +21,11 @@ Containing = Annotated[
 ]
 RowNumber = Annotated[int, Field(ge=0, lt=2**62)]
 RowNumbers = Annotated[list[RowNumber], Field(max_length=MAX_PAGE)]
+_PAIR = {"type": "array", "minItems": 2, "maxItems": 2}
+TokenShare = Annotated[tuple[str, float], WithJsonSchema({**_PAIR, "items": {"type": ["string", "number"]}})]
+"""a token's text and its share"""
+Turn = Annotated[tuple[str, str], WithJsonSchema({**_PAIR, "items": {"type": "string"}})]
+"""a role and what it says"""
 JobStatus = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 
@@ -129,7 +134,7 @@ class Row(BaseModel):
     id: str
     prompt: str
     completion: str
-    turns: list[tuple[str, str]] = Field(description="the (role, content) pairs of a chat before its completion")
+    turns: list[Turn] = Field(description="the (role, content) pairs of a chat before its completion")
     metadata: dict[str, Any]
 
 
@@ -139,8 +144,8 @@ class Hit(Row):
     rank: int = Field(description="1 is the strongest of its side")
     score: float = Field(description="the encoder's estimate: above 0 raises the likelihood of the completion")
     exact: float | None = Field(None, description="the teacher's influence where it was re-checked")
-    tokens: list[tuple[str, float]] | None = Field(None, description="its tokens, and their shares in `exact`")
-    answer_tokens: list[tuple[str, float]] | None = Field(None, description="the same of the question's completion")
+    tokens: list[TokenShare] | None = Field(None, description="its tokens, and their shares in `exact`")
+    answer_tokens: list[TokenShare] | None = Field(None, description="the same of the question's completion")
 
 
 class Agreement(BaseModel):
@@ -209,8 +214,8 @@ class RowTokens(BaseModel):
 
     row: int
     exact: float
-    tokens: list[tuple[str, float]]
-    answer_tokens: list[tuple[str, float]]
+    tokens: list[TokenShare]
+    answer_tokens: list[TokenShare]
 
 
 class TokensAnswer(BaseModel):
