@@ -1,5 +1,6 @@
 """What the page shows, without a browser: addresses, figures, methods, question sets."""
 
+import asyncio
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,14 +14,19 @@ from influcoder.indexes import build as indexing
 from influcoder.indexes.index import Index
 from influcoder.report.page import write_report
 from influcoder.serve import page
-from influcoder.serve.view import spread
+from influcoder.serve.explorer import Prepared
+from influcoder.serve.problems import Problem
+from influcoder.serve.view import concentration, spread
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.cards import segments
 from influcoder.serve.view.frame import Freshness
+from influcoder.serve.view.marking import Marking
 from influcoder.serve.view.methods import Words, compare
 from influcoder.serve.view.question_set import QuestionSet, budget_of
 from influcoder.serve.view.rows import Left
+from influcoder.serve.view.screen import Screen
 from influcoder.serve.view.sides import sides_of_scores
+from influcoder.serve.wire import Asked
 
 ROWS = 40
 
@@ -31,7 +37,7 @@ class Asking(Fixed):
     trust, query_projector = {}, None
 
     def encode_query(self, examples):
-        return self.vectors[[int(one.prompt) for one in examples]]
+        return self.vectors[[int(one.prompt.split()[-1]) for one in examples]]
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +94,10 @@ def test_the_histogram_counts_every_row_and_always_has_zero():
 
 
 def test_the_curve_is_drawn_from_the_first_row_to_all():
-    drawn = spread.curve(np.array([6, 3, 1, 0], np.float32))
+    drawn = concentration.curve(np.array([6, 3, 1, 0], np.float32))
     assert drawn.points[0] == (0.25, pytest.approx(0.6))
     assert drawn.points[-1] == (1.0, pytest.approx(1))
-    assert drawn.line.endswith(f"{spread.WIDTH},{0.0}") or drawn.line.endswith(f"{float(spread.WIDTH)},0.0")
+    assert drawn.line.endswith("300.0,0.0")
 
 
 def test_many_groups_are_the_first_few_and_the_others():
@@ -148,6 +154,66 @@ def test_where_few_rows_are_left_each_stands_on_one_side(index):
     cards = SimpleNamespace(folded=lambda rows, scores, ranks, shown: list(rows[:shown]))
     seen = sides_of_scores(cards, answer, Left([], mask, 3), 10)
     assert sorted([*seen["proponents"], *seen["opponents"]]) == [1, 5, 9]
+
+
+# Large pools
+
+
+async def at_once(work):
+    return work()
+
+
+@pytest.fixture
+def served(index):
+    """A screen over the index, without a service."""
+    explorer = SimpleNamespace(
+        index=index,
+        teacher=None,
+        decoder=None,
+        ready=True,
+        questions={},
+        settings=SimpleNamespace(decoder=None),
+        worker=SimpleNamespace(add_job=lambda job: job(), give_way=lambda: None, run=at_once),
+        selections=SimpleNamespace(all=list),
+        provenance=lambda: SimpleNamespace(tier="static", encoder="e" * 64, manifest="m", version="0", made_by={}),
+    )
+    index.encoder.measured = {}
+    return Screen(explorer)
+
+
+def asking(screen, row):
+    vector = screen.explorer.index.encoder.vectors[row]
+    asked = Asked(id="query", prompt=str(row), completion="said", own_answer=False, read=None)
+    return screen.answered(Prepared(asked, Example("query", str(row), "said"), vector), None, None)
+
+
+def test_of_a_large_pool_the_ends_come_first_and_are_the_same(served, monkeypatch):
+    address = Address(prompt="3", completion="said", shown=5)
+    whole = served.shown(address, asking(served, 3))
+    monkeypatch.setattr("influcoder.serve.view.screen.AT_ONCE", ROWS - 1)
+    other = Screen(served.explorer)
+    large = other.shown(address, asking(other, 3))
+    assert large["spread_later"]
+    assert "histogram" not in large
+    for side in ("proponents", "opponents"):
+        assert [card.score for card in large[side]] == pytest.approx([card.score for card in whole[side]])
+        assert [card.percentile for card in large[side]] == pytest.approx([card.percentile for card in whole[side]])
+    text = page.TEMPLATES.get_template("page.html").render(other.frame(address) | {"job": None} | large)
+    assert 'hx-get="/spread?prompt=3' in text
+    later = other.spread_alone(address, asking(other, 3))
+    assert later["histogram"].most == whole["histogram"].most
+    assert "spread_later" not in other.shown(address, asking(other, 3))  # its scores are known now
+
+
+def test_marks_that_cannot_be_made_are_refused(served):
+    marking = Marking(served.explorer, lambda *_: Left([], None, ROWS))
+
+    def mark(words):
+        return asyncio.run(marking.mark(Address(), {"set": words}, None))
+
+    for words in ("", "keep", "throw 3", "keep x", "keep all", "drop -1"):
+        with pytest.raises(Problem, match=r"expected one of|no rows to mark"):
+            mark(words)
 
 
 # Question sets

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from influcoder.attribution.words import telling_words
 from influcoder.indexes.index import Index
+from influcoder.indexes.rows import examples_of
 from influcoder.maths.arrays import Floats, unit_rows
 from influcoder.maths.clusters import cluster_centres, nearest_centre
 from influcoder.maths.concentration import GroupInfluence, influence_of_groups
@@ -18,6 +19,8 @@ FITTED = 50_000
 """rows that the centres are fitted to, at most"""
 NAMED_BY = 200
 """rows of a region that are read for its name, at most"""
+RUN = 20
+"""of them that are neighbours in the region"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,9 @@ def find_regions(index: Index, count: int | None = None, *, seed: int = 0) -> Re
     renumbered = np.zeros(count, np.int32)
     renumbered[order] = np.arange(len(order))
     labels = renumbered[labels]
-    names = _names([_texts(index, np.flatnonzero(labels == number), rng) for number in range(len(order))])
+    names = _names(
+        [some_texts(index, np.flatnonzero(labels == number), NAMED_BY, RUN, rng) for number in range(len(order))]
+    )
     return Regions(labels, tuple(names), tuple(int(sizes[number]) for number in order))
 
 
@@ -72,9 +77,11 @@ def sample_vectors(index: Index, most: int, rng: np.random.Generator) -> Floats:
     return np.concatenate(parts)
 
 
-def _texts(index: Index, rows: NDArray[np.int64], rng: np.random.Generator) -> list[str]:
-    some = np.sort(rng.choice(rows, min(len(rows), NAMED_BY), replace=False))
-    return [f"{one.prompt} {one.completion}" for one in (index.example(int(row)) for row in some)]
+def some_texts(index: Index, rows: NDArray[np.int64], count: int, run: int, rng: np.random.Generator) -> list[str]:
+    """The texts of about `count` of some rows, in runs of `run` neighbours: what lies together is read together."""
+    starts = rng.choice(-(-len(rows) // run), min(-(-len(rows) // run), -(-count // run)), replace=False)
+    some = np.concatenate([rows[start * run : (start + 1) * run] for start in np.sort(starts)])
+    return [f"{one.prompt} {one.completion}" for one in examples_of(index, some)]
 
 
 def _names(texts: Sequence[Sequence[str]]) -> list[str]:

@@ -13,6 +13,7 @@ from influcoder.maths.arrays import Floats
 from influcoder.report.tokens import Lit, lit_tokens
 from influcoder.serve.explorer import Explorer, Prepared
 from influcoder.serve.recent import Recent
+from influcoder.serve.view.concentration import Curve, curve
 from influcoder.serve.view.pool import PoolPicture
 from influcoder.serve.wire import Bound, Read, RowTokens, SearchAnswer
 
@@ -32,6 +33,7 @@ class Answer:
         trust: the expected agreement of its ranking with the teacher's, and the band of it.
         exact: what real gradients say of some rows, by row number.
         lit: of rows whose tokens were asked for, those of the row and those of the answer.
+        bounds: what a re-check proves of the rows it left out, of those for it and of those against it.
     """
 
     index: Any
@@ -44,6 +46,7 @@ class Answer:
     exact: dict[int, float] = field(default_factory=dict)
     lit: dict[int, tuple[list[Lit], list[Lit]]] = field(default_factory=dict)
     bounds: tuple[Bound | None, Bound | None] | None = None
+    _band: tuple[float, float] | None = None
 
     @property
     def text(self) -> str:
@@ -77,9 +80,14 @@ class Answer:
 
     def band(self, pool: PoolPicture) -> tuple[float, float] | None:
         """The band of unrelated questions; None until the pool's picture is there."""
-        if pool.sample is None or pool.references is None:
-            return None
-        return null_band(pool.sample, self.vector, pool.references)
+        if self._band is None and pool.sample is not None and pool.references is not None:
+            self._band = null_band(pool.sample, self.vector, pool.references)
+        return self._band
+
+    @cached_property
+    def curve(self) -> Curve:
+        """In how few rows its positive influence lies."""
+        return curve(self.scores)
 
     def learn(self, checked: SearchAnswer) -> None:
         """Keep what a re-check found."""

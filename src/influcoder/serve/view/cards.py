@@ -12,6 +12,7 @@ from influcoder.attribution.near_duplicates import fold_alike
 from influcoder.attribution.words import shared_phrases
 from influcoder.data.examples import Example
 from influcoder.errors import InflucoderError
+from influcoder.indexes.rows import examples_of
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.report.numbers import sign_of
@@ -96,7 +97,7 @@ class Cards:
 
     def of(self, rows: Rows, scores: Floats, ranks: Rows) -> list[Card]:
         """The cards of some rows, in their order."""
-        examples = [self.index.example(int(row)) for row in rows]
+        examples = examples_of(self.index, rows.tolist())
         sizes = self._sizes(examples)
         return [
             self._card(int(row), example, float(score), int(rank), size)

@@ -6,20 +6,24 @@ import time
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from influcoder.attribution.null_band import SCORED, reference_directions
 from influcoder.attribution.plane import places
 from influcoder.attribution.pool_columns import Groups, PoolColumns
-from influcoder.attribution.regions import Regions, find_regions, sample_vectors
+from influcoder.attribution.regions import Regions, find_regions, sample_vectors, some_texts
 from influcoder.attribution.words import Rarity
 from influcoder.errors import InflucoderError, first_line
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
 from influcoder.serve.explorer import Explorer
+from influcoder.serve.recent import Recent
 
 LOGGER = logging.getLogger("influcoder.serve")
-READ_FOR_WORDS = 5_000
-"""rows whose words are counted, at most"""
+READ_FOR_WORDS, READ_TOGETHER = 5_000, 500
+"""rows whose words are counted, and how many of them are neighbours"""
+KEPT_MASKS = 32
+"""of filters, a byte a row each"""
 LENGTHS = (100, 300, 1_000, 3_000, 10_000)
 """characters at which lengths are parted into groups"""
 
@@ -29,6 +33,9 @@ class PoolPicture:
 
     Attributes:
         columns: of the rows.
+        sample: vectors of some rows, for the band.
+        slices: the rows in groups, by what they are grouped by.
+        masks: which rows filters leave, by the filter and what was asked; used by the worker.
         doing: what is being found; "" once all is.
     """
 
@@ -40,6 +47,8 @@ class PoolPicture:
         self.rarity: Rarity | None = None
         self.regions: Regions | None = None
         self.places: Floats | None = None
+        self.slices: dict[str, Groups] | None = None
+        self.masks: Recent[NDArray[np.bool_]] = Recent(KEPT_MASKS)
         self.doing = "waiting for the encoder"
         self.failed = ""
         self._began = time.monotonic()
@@ -63,7 +72,7 @@ class PoolPicture:
         """How long it has been at it."""
         return round(time.monotonic() - self._began)
 
-    def slices(self) -> dict[str, Groups]:
+    def _slices(self) -> dict[str, Groups]:
         """Rows by region, who speaks, length, and by columns of their metadata that have few values."""
         found: dict[str, Groups] = {}
         if self.regions is not None:
@@ -91,16 +100,16 @@ class PoolPicture:
         rng = np.random.default_rng(0)
         try:
             self.doing = "reading words"
-            rows = np.sort(rng.choice(len(self.index), min(READ_FOR_WORDS, len(self.index)), replace=False))
-            examples = (self.index.example(int(row)) for row in rows)
-            self.rarity = Rarity.of(f"{one.prompt} {one.completion}" for one in examples)
+            rows = np.arange(len(self.index))
+            self.rarity = Rarity.of(some_texts(self.index, rows, READ_FOR_WORDS, READ_TOGETHER, rng))
             self.sample = sample_vectors(self.index, SCORED, rng)
             self.doing = "finding regions"
             self.regions = find_regions(self.index)
             self.doing = "drawing the map"
             self.places = places(self.index)
             self.doing = "reading columns"
-            self.slices()
+            self.slices = self._slices()
+            _ = self.columns.twins
         except InflucoderError as error:
             self.failed = first_line(error)
         except Exception as error:  # the page says so, and goes on without

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,11 +60,12 @@ def filtered(address: Address, answer: Answer | None, pool: PoolPicture, marks: 
         pool.places,
         marks,
     )
+    asked = None if answer is None else (answer.prompt, answer.completion)
     left, pills = np.ones(len(pool.index), bool), []
     for text in address.where:
         try:
             one = Filter.parse(text)
-            left &= rows.holds(one)
+            left &= rows.holds(one) if one.name == "mark" else pool.masks.get((text, asked), partial(rows.holds, one))
             pills.append(Pill(text, _read(one, pool), int(left.sum())))
         except ConfigError as error:
             pills.append(Pill(text, text, None, str(error)))

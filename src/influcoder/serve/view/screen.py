@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from influcoder.attribution.certified import Certified
 from influcoder.errors import ConfigError
 from influcoder.indexes.index import Index
+from influcoder.maths.arrays import Floats
 from influcoder.report.sentences import agreement_sentence, certified_sentence
 from influcoder.serve.explorer import Explorer, Prepared
 from influcoder.serve.jobs import Job
@@ -18,6 +19,7 @@ from influcoder.serve.view import methods, rows, spread
 from influcoder.serve.view.address import SORTS, VIEWS, Address
 from influcoder.serve.view.answers import Answer, Answers
 from influcoder.serve.view.cards import Cards
+from influcoder.serve.view.concentration import Curve, curve
 from influcoder.serve.view.frame import Freshness, flat, held_out, measured
 from influcoder.serve.view.marking import Marking, prove_command
 from influcoder.serve.view.methods import SHOWN, Words
@@ -150,7 +152,7 @@ class Screen:
                 found |= {"cards": shown, "pages": pages, "current": min(address.page, pages)}
         if answer is not None:
             scores = [card.score for name in ("proponents", "opponents", "cards") for card in found.get(name, [])]
-            found |= self._spread(answer.scores, answer.band(self.pool), self.pool, scores)
+            found |= self._spread(answer.scores, answer.curve, answer.band(self.pool), self.pool, scores)
         return found
 
     def spread_alone(self, address: Address, answer: Answer | None) -> dict[str, Any]:
@@ -159,7 +161,7 @@ class Screen:
             return {}
         ends = [*answer.order[: address.shown], *answer.order[::-1][: address.shown]]
         shown = [float(answer.scores[row]) for row in ends]
-        return {"answer": answer} | self._spread(answer.scores, answer.band(self.pool), self.pool, shown)
+        return {"answer": answer} | self._spread(answer.scores, answer.curve, answer.band(self.pool), self.pool, shown)
 
     def points(self, address: Address, answer: Answer | None, most: int) -> dict[str, NDArray[Any]]:
         """The map: row, x, y, region and score of each point, those that act most strongly among them.
@@ -215,14 +217,14 @@ class Screen:
             "pages": pages,
             "current": min(address.page, pages),
             "left": left,
-        } | self._spread(summed, None, pool, [card.score for card in shown])
+        } | self._spread(summed, curve(summed), None, pool, [card.score for card in shown])
 
     def _spread(
-        self, scores: Any, band: tuple[float, float] | None, pool: PoolPicture, shown: list[float]
+        self, scores: Floats, drawn: Curve, band: tuple[float, float] | None, pool: PoolPicture, shown: list[float]
     ) -> dict[str, Any]:
-        found: dict[str, Any] = {"histogram": spread.histogram(scores, band, shown), "curve": spread.curve(scores)}
-        if not pool.doing:
-            found["slices"] = spread.slices(pool.slices(), scores)
+        found: dict[str, Any] = {"histogram": spread.histogram(scores, band, shown), "curve": drawn}
+        if pool.slices is not None:
+            found["slices"] = spread.slices(pool.slices, scores)
         return found
 
     def _expected(self) -> dict[str, float]:
