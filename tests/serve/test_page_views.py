@@ -122,18 +122,18 @@ def test_segments_give_the_text_back():
 # Methods
 
 
-def answer_of(index, row, exact):
+def answer_of(index, row):
     scores = index.scores(index.encoder.vectors[row][None])[0]
     order = np.argsort(-scores, kind="stable")
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(1, len(order) + 1)
-    return SimpleNamespace(scores=scores, order=order, ranks=ranks, exact=exact, text="word3 said")
+    return SimpleNamespace(scores=scores, order=order, ranks=ranks, text="word3 said")
 
 
 def test_methods_are_compared_on_the_rows_that_both_know(index):
-    scores = answer_of(index, 0, {}).scores
+    scores = answer_of(index, 0).scores
     exact = {row: -float(scores[row]) for row in range(12)}
-    columns, pairs = compare(answer_of(index, 0, exact), Words(index))
+    columns, pairs = compare(answer_of(index, 0), exact, Words(index))
     encoder, checked, words = columns
     assert checked.rows == sorted(exact, key=lambda row: (-exact[row], row))[:10]
     assert encoder.scores == sorted(encoder.scores, reverse=True)
@@ -147,7 +147,7 @@ def test_methods_are_compared_on_the_rows_that_both_know(index):
 
 
 def test_where_few_rows_are_left_each_stands_on_one_side(index):
-    answer = answer_of(index, 0, {})
+    answer = answer_of(index, 0)
     mask = np.zeros(ROWS, bool)
     mask[[1, 5, 9]] = True
     seen = {}
@@ -184,7 +184,7 @@ def served(index):
 def asking(screen, row):
     vector = screen.explorer.index.encoder.vectors[row]
     asked = Asked(id="query", prompt=str(row), completion="said", own_answer=False, read=None)
-    return screen.answered(Prepared(asked, Example("query", str(row), "said"), vector), None, None)
+    return screen.answers.of(Prepared(asked, Example("query", str(row), "said"), vector))
 
 
 def test_of_a_large_pool_the_ends_come_first_and_are_the_same(served, monkeypatch):

@@ -21,7 +21,6 @@ from influcoder.errors import InflucoderError
 from influcoder.report.environment import environment
 from influcoder.serve.api.questions import save
 from influcoder.serve.forms import form_of
-from influcoder.serve.jobs import Job
 from influcoder.serve.problems import Problem
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.answers import Answer
@@ -130,7 +129,7 @@ async def _written(request: Request, template: str, show: Show) -> Response:
     if not screen.explorer.ready:
         return _page_of(screen, template, address, None, status=503)
     try:
-        found = await _asked(screen, address, show, screen.job(address))
+        found = await _asked(screen, address, show)
     except (Problem, InflucoderError) as error:
         return _page_of(screen, template, address, error)
     return _page_of(screen, template, address, None, **found)
@@ -152,14 +151,18 @@ def _page_of(
     return HTMLResponse(text, status, {"Retry-After": "2"} if status == 503 else None)
 
 
-async def _asked(screen: Screen, address: Address, show: Show, job: Job | None = None) -> dict[str, Any]:
+async def _asked(screen: Screen, address: Address, show: Show) -> dict[str, Any]:
     """What is to be shown of the question that a URL asks, if it asks one."""
-    explorer, told = screen.explorer, None
-    prepared = await explorer.prepared(address.question()) if address.asks else None
-    if prepared is not None and address.lit and explorer.teacher is not None:
-        rows = [int(row) for row in address.lit]
-        told = await explorer.tokens(TokensRequest(**address.question().model_dump(), rows=rows))
-    return await explorer.worker.run(lambda: show(screen, address, screen.answered(prepared, told, job)))
+    explorer, answer = screen.explorer, None
+    if address.asks:
+        prepared = await explorer.prepared(address.question())
+        answer = await explorer.worker.run(lambda: screen.answers.of(prepared))
+        dark = [int(row) for row in address.lit if int(row) not in answer.tokens]
+        if dark and explorer.teacher is not None:
+            asked = address.question().model_dump() | {"rows": dark}
+            told = await explorer.tokens(TokensRequest.model_validate(asked))
+            answer.tokens |= {one.row: one for one in told.rows}
+    return await explorer.worker.run(lambda: show(screen, address, answer))
 
 
 def _screen(request: Request) -> Screen:

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from influcoder.attribution.null_band import null_band
 from influcoder.attribution.search import expected_agreement
 from influcoder.maths.arrays import Floats
-from influcoder.report.tokens import Lit, lit_tokens
 from influcoder.serve.explorer import Explorer, Prepared
 from influcoder.serve.recent import Recent
 from influcoder.serve.view.concentration import Curve, curve
 from influcoder.serve.view.pool import PoolPicture
-from influcoder.serve.wire import Bound, Read, RowTokens, SearchAnswer
+from influcoder.serve.wire import Read, RowTokens
 
 KEPT = 16
 """answers, each 20 bytes a row"""
@@ -31,9 +30,7 @@ class Answer:
         read: what the decoder reads, if there is one.
         vector: (dim,) what the index was asked with.
         trust: the expected agreement of its ranking with the teacher's, and the band of it.
-        exact: what real gradients say of some rows, by row number.
-        lit: of rows whose tokens were asked for, those of the row and those of the answer.
-        bounds: what a re-check proves of the rows it left out, of those for it and of those against it.
+        tokens: of rows whose tokens were asked for, by row number.
     """
 
     index: Any
@@ -43,9 +40,7 @@ class Answer:
     read: Read | None
     vector: Floats
     trust: tuple[float, float, float] | None
-    exact: dict[int, float] = field(default_factory=dict)
-    lit: dict[int, tuple[list[Lit], list[Lit]]] = field(default_factory=dict)
-    bounds: tuple[Bound | None, Bound | None] | None = None
+    tokens: dict[int, RowTokens] = field(default_factory=dict)
     _band: tuple[float, float] | None = None
 
     @property
@@ -88,19 +83,6 @@ class Answer:
     def curve(self) -> Curve:
         """In how few rows its positive influence lies."""
         return curve(self.scores)
-
-    def learn(self, checked: SearchAnswer) -> None:
-        """Keep what a re-check found."""
-        for hit in (*checked.proponents, *checked.opponents):
-            if hit.exact is not None:
-                self.exact[hit.row] = hit.exact
-        self.bounds = checked.certified, checked.certified_opponents
-
-    def light(self, told: list[RowTokens]) -> None:
-        """Keep the shares of some rows' tokens."""
-        for one in told:
-            self.exact[one.row] = one.exact
-            self.lit[one.row] = lit_tokens(one.tokens), lit_tokens(one.answer_tokens)
 
 
 class Answers:

@@ -18,6 +18,7 @@ from influcoder.model.decoder import Decoder
 from influcoder.report.numbers import sign_of
 from influcoder.report.tokens import Lit
 from influcoder.serve.view.answers import Answer
+from influcoder.serve.view.exact import Exact
 from influcoder.serve.view.pool import PoolPicture
 
 SOURCES = ("source", "dataset", "origin", "url", "file", "kind", "genre")
@@ -81,6 +82,7 @@ class Cards:
     Args:
         pool: None where the rows are in LanceDB.
         marks: what was decided of rows, by row number.
+        exact: what real gradients say.
     """
 
     def __init__(
@@ -90,9 +92,11 @@ class Cards:
         pool: PoolPicture | None,
         decoder: Decoder | None,
         marks: dict[int, str] | None = None,
+        exact: Exact | None = None,
     ) -> None:
         self.answer, self.index, self.pool, self.decoder = answer, index, pool, decoder
         self.marks = marks or {}
+        self.exact = exact or Exact()
         self.band = answer.band(pool) if answer and pool else None
 
     def of(self, rows: Rows, scores: Floats, ranks: Rows) -> list[Card]:
@@ -118,7 +122,7 @@ class Cards:
         text = f"{example.prompt} {example.completion}"
         rarity = self.pool.rarity if self.pool else None
         chips = rarity.shared(asked, text) if rarity and asked else []
-        exact = self.answer.exact.get(row) if self.answer else None
+        exact = self.exact.scores.get(row)
         metadata = dict(example.metadata)
         source = next((str(metadata[name]) for name in SOURCES if isinstance(metadata.get(name), str)), "")
         last = max(len(self.index) - 1, 1)
@@ -140,7 +144,7 @@ class Cards:
             metadata=metadata,
             turns=list(example.turns[:-1]),
             alike=[],
-            lit=self.answer.lit.get(row) if self.answer else None,
+            lit=self.exact.lit.get(row),
             mark=self.marks.get(row, ""),
         )
 

@@ -79,15 +79,19 @@ class Words:
         return np.asarray(self._made.get_scores(list(asked)), np.float32)
 
 
-def compare(answer: Answer, words: Words) -> tuple[list[Column], list[Pair]]:
-    """The methods' first rows, and how far each two agree. In the worker."""
+def compare(answer: Answer, exactly: Mapping[int, float], words: Words) -> tuple[list[Column], list[Pair]]:
+    """The methods' first rows, and how far each two agree. In the worker.
+
+    Args:
+        exactly: what real gradients say of some rows.
+    """
     every = np.arange(len(answer.scores))
     known: list[tuple[str, str, NDArray[np.int64], Floats, str]] = [
         ("encoder", "estimate from the text", every, answer.scores, ""),
     ]
-    checked = np.array(sorted(answer.exact), np.int64)
-    exact = np.array([answer.exact[int(row)] for row in checked], np.float32)
-    known.append(("exact", "real gradients, of the rows that were re-checked", checked, exact, ""))
+    checked = np.array(sorted(exactly), np.int64)
+    exact = np.array([exactly[int(row)] for row in checked], np.float32)
+    known.append(("exact", "real gradients, where re-checked", checked, exact, ""))
     missing = words.missing
     lexical = np.zeros(0, np.float32) if missing else words.scores(answer.text)
     known.append(("BM25", "shared words", every[: len(lexical)], lexical, missing))

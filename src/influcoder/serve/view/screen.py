@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from influcoder.attribution.certified import Certified
 from influcoder.errors import ConfigError
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
-from influcoder.report.sentences import agreement_sentence, certified_sentence
+from influcoder.report.sentences import agreement_sentence
 from influcoder.serve.explorer import Explorer, Prepared
 from influcoder.serve.jobs import Job
 from influcoder.serve.problems import Problem
@@ -20,13 +19,13 @@ from influcoder.serve.view.address import SORTS, VIEWS, Address
 from influcoder.serve.view.answers import Answer, Answers
 from influcoder.serve.view.cards import Cards
 from influcoder.serve.view.concentration import Curve, curve
+from influcoder.serve.view.exact import Exact
 from influcoder.serve.view.frame import Freshness, flat, held_out, measured
 from influcoder.serve.view.marking import Marking, prove_command
-from influcoder.serve.view.methods import SHOWN, Words
+from influcoder.serve.view.methods import Words
 from influcoder.serve.view.pool import PoolPicture
 from influcoder.serve.view.question_set import MOST_QUESTIONS, QuestionSet, budget_of
 from influcoder.serve.view.sides import sides_of_scores, sides_of_search
-from influcoder.serve.wire import TokensAnswer
 
 AT_ONCE = 50_000
 """rows of a pool that is scored whole before the page is shown; of a larger one the ends of the ranking come first"""
@@ -96,20 +95,7 @@ class Screen:
         if self.pool is None:
             raise ConfigError("the rows are in LanceDB: mark them one by one.")
         marks = self.marking.told(address)[1]
-        return rows.filtered(address, self.answered(prepared, None, None), self.pool, marks)
-
-    def answered(self, prepared: Prepared | None, told: TokensAnswer | None, job: Job | None) -> Answer | None:
-        """The answer to the question, with what was asked of real gradients meanwhile."""
-        if prepared is None:
-            return None
-        answer = self.answers.of(prepared)
-        if told is not None:
-            answer.light(told.rows)
-        if job is not None and job.result is not None:
-            asked = job.result.question
-            if (asked.prompt, asked.completion) == (answer.prompt, answer.completion):
-                answer.learn(job.result)
-        return answer
+        return rows.filtered(address, None if prepared is None else self.answers.of(prepared), self.pool, marks)
 
     def shown(self, address: Address, answer: Answer | None) -> dict[str, Any]:
         """What the view of a URL shows."""
@@ -121,9 +107,9 @@ class Screen:
             found["selections"] = self.marking.others()
         if answer is not None and answer.trust is not None:
             found["trust"] = agreement_sentence(answer.trust)
-        if answer is not None and answer.bounds is not None:
-            found["bounds"] = _bounds(answer)
-        cards = Cards(answer, self.explorer.index, self.pool, self.explorer.decoder, marks)
+        exact = Exact() if answer is None else Exact.of(address, answer, self.job(address))
+        found["bounds"] = exact.bounds
+        cards = Cards(answer, self.explorer.index, self.pool, self.explorer.decoder, marks, exact)
         if self.pool is None:
             return found | self._of_lance(cards, answer, address)
         self.pool.begin(self.explorer)
@@ -192,7 +178,7 @@ class Screen:
         return {"left": left} | sides_of_search(cards, answer, self.explorer.index, address.shown, where)
 
     def _methods(self, cards: Cards, answer: Answer, words: Words) -> dict[str, Any]:
-        columns, pairs = methods.compare(answer, words)
+        columns, pairs = methods.compare(answer, cards.exact.scores, words)
         numbers = np.array(sorted({row for column in columns for row in column.rows}), np.int64)
         shown = cards.of(numbers, *rows.scores_of(answer, numbers))
         return {"columns": columns, "pairs": pairs, "by_row": {card.number: card for card in shown}}
@@ -237,11 +223,3 @@ class Screen:
             expected = known.expect(self.explorer.index.encoder.encode_query(asked))[:, 0]
             self._trust = {one.id: float(rho) for one, rho in zip(asked, expected, strict=True)}
         return self._trust
-
-
-def _bounds(answer: Answer) -> list[str]:
-    """What the re-check proves of the rows that it left out, of both sides in sentences."""
-    sides = zip(answer.bounds or (), (False, True), strict=False)
-    return [
-        certified_sentence(Certified(**bound.model_dump()), SHOWN, opponents) for bound, opponents in sides if bound
-    ]
