@@ -12,6 +12,7 @@ from influcoder.attribution.pool_columns import Groups, PoolColumns
 from influcoder.data.examples import Example
 from influcoder.indexes import build as indexing
 from influcoder.indexes.index import Index
+from influcoder.indexes.lance import LanceIndex, export
 from influcoder.report.page import write_report
 from influcoder.serve import page
 from influcoder.serve.explorer import Prepared
@@ -27,6 +28,7 @@ from influcoder.serve.view.rows import Left
 from influcoder.serve.view.screen import Screen
 from influcoder.serve.view.sides import sides_of_scores
 from influcoder.serve.wire import Asked
+from influcoder.store.output_folder import Folder
 
 ROWS = 40
 
@@ -84,13 +86,13 @@ def test_another_view_begins_at_the_first_page():
 
 def test_the_histogram_counts_every_row_and_always_has_zero():
     scores = np.random.default_rng(0).normal(5, 1, 500).astype(np.float32)
-    drawn = spread.histogram(scores, (4.0, 6.0), [7.0])
+    drawn = spread.histogram(scores, (4.0, 6.0)).marked([7.0])
     assert sum(int(bar.told.split()[0]) for bar in drawn.bars) == 500
     assert drawn.zero == 0
     assert drawn.marks[0][1] == "up"
     inside = ((scores >= 4) & (scores <= 6)).sum()
     assert drawn.outside == (500 - inside, pytest.approx(1 - inside / 500))
-    assert spread.histogram(np.zeros(3, np.float32), None, []).most == 3
+    assert spread.histogram(np.zeros(3, np.float32), None).most == 3
 
 
 def test_the_curve_is_drawn_from_the_first_row_to_all():
@@ -163,9 +165,8 @@ async def at_once(work):
     return work()
 
 
-@pytest.fixture
-def served(index):
-    """A screen over the index, without a service."""
+def screen_over(index):
+    """A screen over an index, without a service."""
     explorer = SimpleNamespace(
         index=index,
         teacher=None,
@@ -179,6 +180,11 @@ def served(index):
     )
     index.encoder.measured = {}
     return Screen(explorer)
+
+
+@pytest.fixture
+def served(index):
+    return screen_over(index)
 
 
 def asking(screen, row):
@@ -203,6 +209,20 @@ def test_of_a_large_pool_the_ends_come_first_and_are_the_same(served, monkeypatc
     later = other.spread_alone(address, asking(other, 3))
     assert later["histogram"].most == whole["histogram"].most
     assert "spread_later" not in other.shown(address, asking(other, 3))  # its scores are known now
+
+
+def test_rows_in_lancedb_have_both_sides_and_no_more(index, served, tmp_path):
+    export(index, str(tmp_path / "db"), Folder(tmp_path / "out"))
+    lance = LanceIndex(tmp_path / "out")
+    lance.encoder = index.encoder
+    screen, address = screen_over(lance), Address(prompt="3", completion="said", shown=5)
+    found = screen.shown(address, asking(screen, 3))
+    whole = served.shown(address, asking(served, 3))
+    assert [card.number for card in found["proponents"]] == [card.number for card in whole["proponents"]]
+    text = page.TEMPLATES.get_template("page.html").render(screen.frame(address) | {"job": None} | found)
+    assert "Against it" in text
+    assert "All rows" not in text
+    assert "How to read the scores" in text
 
 
 def test_marks_that_cannot_be_made_are_refused(served):

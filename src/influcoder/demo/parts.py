@@ -98,6 +98,7 @@ class Demo:
                 expected=expected_embeddings(self.base),
                 provenance=self.exact.provenance,
             )
+            encoder.teacher_state = {name: tensor.numpy() for name, tensor in self.exact.state().items()}
             encoder.save(self.folder / "encoder")
         return encoder
 

@@ -12,7 +12,6 @@ from influcoder.attribution.search import expected_agreement
 from influcoder.maths.arrays import Floats
 from influcoder.serve.explorer import Explorer, Prepared
 from influcoder.serve.recent import Recent
-from influcoder.serve.view.concentration import Curve, curve
 from influcoder.serve.view.pool import PoolPicture
 from influcoder.serve.wire import Read, RowTokens
 
@@ -78,11 +77,6 @@ class Answer:
         if self._band is None and pool.sample is not None and pool.references is not None:
             self._band = null_band(pool.sample, self.vector, pool.references)
         return self._band
-
-    @cached_property
-    def curve(self) -> Curve:
-        """In how few rows its positive influence lies."""
-        return curve(self.scores)
 
 
 class Answers:

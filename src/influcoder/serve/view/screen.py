@@ -1,6 +1,7 @@
 """The whole screen: what each view of a question shows. All but `frame` is worked out by the worker."""
 
 import time
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from influcoder.serve.problems import Problem
 from influcoder.serve.recent import Recent
 from influcoder.serve.view import methods, rows, spread
 from influcoder.serve.view.address import SORTS, VIEWS, Address
-from influcoder.serve.view.answers import Answer, Answers
+from influcoder.serve.view.answers import KEPT, Answer, Answers
 from influcoder.serve.view.cards import Cards
-from influcoder.serve.view.concentration import Curve, curve
+from influcoder.serve.view.concentration import curve
 from influcoder.serve.view.exact import Exact
 from influcoder.serve.view.frame import Freshness, flat, held_out, measured
 from influcoder.serve.view.marking import Marking, prove_command
@@ -48,6 +49,7 @@ class Screen:
         self.words = Words(index) if isinstance(index, Index) else None
         self.marking = Marking(explorer, self._left)
         self._sets: Recent[QuestionSet] = Recent(1)
+        self._drawn: Recent[dict[str, Any]] = Recent(KEPT)
         self._trust: dict[str, float] = {}
         self._freshness = Freshness(explorer)
         self._began = time.monotonic()
@@ -138,7 +140,7 @@ class Screen:
                 found |= {"cards": shown, "pages": pages, "current": min(address.page, pages)}
         if answer is not None:
             scores = [card.score for name in ("proponents", "opponents", "cards") for card in found.get(name, [])]
-            found |= self._spread(answer.scores, answer.curve, answer.band(self.pool), self.pool, scores)
+            found |= self._spread_of(answer, self.pool, scores)
         return found
 
     def spread_alone(self, address: Address, answer: Answer | None) -> dict[str, Any]:
@@ -147,7 +149,7 @@ class Screen:
             return {}
         ends = [*answer.order[: address.shown], *answer.order[::-1][: address.shown]]
         shown = [float(answer.scores[row]) for row in ends]
-        return {"answer": answer} | self._spread(answer.scores, answer.curve, answer.band(self.pool), self.pool, shown)
+        return {"answer": answer} | self._spread_of(answer, self.pool, shown)
 
     def points(self, address: Address, answer: Answer | None, most: int) -> dict[str, NDArray[Any]]:
         """The map: row, x, y, region and score of each point, those that act most strongly among them.
@@ -203,15 +205,22 @@ class Screen:
             "pages": pages,
             "current": min(address.page, pages),
             "left": left,
-        } | self._spread(summed, curve(summed), None, pool, [card.score for card in shown])
+        } | self._spread((address.by, *self.explorer.questions), summed, None, pool, [card.score for card in shown])
+
+    def _spread_of(self, answer: Answer, pool: PoolPicture, shown: list[float]) -> dict[str, Any]:
+        return self._spread((answer.prompt, answer.completion), answer.scores, answer.band(pool), pool, shown)
 
     def _spread(
-        self, scores: Floats, drawn: Curve, band: tuple[float, float] | None, pool: PoolPicture, shown: list[float]
+        self, asked: Hashable, scores: Floats, band: tuple[float, float] | None, pool: PoolPicture, shown: list[float]
     ) -> dict[str, Any]:
-        found: dict[str, Any] = {"histogram": spread.histogram(scores, band, shown), "curve": drawn}
-        if pool.slices is not None:
-            found["slices"] = spread.slices(pool.slices, scores)
-        return found
+        """How scores are spread; all but the marks of the rows shown is worked out once for what was asked."""
+
+        def drawn() -> dict[str, Any]:
+            found: dict[str, Any] = {"histogram": spread.histogram(scores, band), "curve": curve(scores)}
+            return found if pool.slices is None else found | {"slices": spread.slices(pool.slices, scores)}
+
+        found = self._drawn.get((asked, band, pool.slices is None), drawn)
+        return found | {"histogram": found["histogram"].marked(shown)}
 
     def _expected(self) -> dict[str, float]:
         """The expected agreement of each saved question with the teacher, by its id, where the encoder knows it."""

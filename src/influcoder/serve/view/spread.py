@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from influcoder.attribution.pool_columns import Groups
 from influcoder.attribution.regions import Regions
 from influcoder.maths.arrays import Floats
 from influcoder.maths.concentration import influence_of_groups
+from influcoder.report.numbers import sign_of
 from influcoder.serve.view.answers import Answer
 from influcoder.serve.view.concentration import HEIGHT, WIDTH
 from influcoder.serve.view.pool import length_filters
@@ -54,11 +55,15 @@ class Histogram:
     most: int
     outside: tuple[int, float] | None
 
+    def marked(self, shown: Sequence[float]) -> "Histogram":
+        """The same with marks at some scores."""
+        return replace(self, marks=[(_place(score, self.low, self.high), sign_of(score)) for score in shown])
 
-def histogram(scores: Floats, band: tuple[float, float] | None, shown: Sequence[float]) -> Histogram:
+
+def histogram(scores: Floats, band: tuple[float, float] | None) -> Histogram:
     """The histogram of scores, (n,), zero always in it.
 
-    >>> drawn = histogram(np.float32([-1, 0.5, 1, 1]), (-0.1, 0.7), [1.0])
+    >>> drawn = histogram(np.float32([-1, 0.5, 1, 1]), (-0.1, 0.7)).marked([1.0])
     >>> drawn.zero, drawn.marks, drawn.most, drawn.outside
     (150.0, [(300.0, 'up')], 2, (3, 0.75))
     """
@@ -66,7 +71,7 @@ def histogram(scores: Floats, band: tuple[float, float] | None, shown: Sequence[
     wide = (high - low) or 1.0
 
     def place(score: float) -> float:
-        return round(min(max((score - low) / wide, 0.0), 1.0) * WIDTH, 2)
+        return _place(score, low, high)
 
     counts, edges = np.histogram(scores, bins=BINS, range=(low, low + wide))
     top = math.log1p(max(int(counts.max()), 1))
@@ -82,9 +87,12 @@ def histogram(scores: Floats, band: tuple[float, float] | None, shown: Sequence[
     if band is not None:
         beyond = int(((scores < band[0]) | (scores > band[1])).sum())
         outside = (beyond, beyond / max(len(scores), 1))
-    marks = [(place(score), "up" if score > 0 else "down") for score in shown]
     ends = None if band is None else (place(band[0]), place(band[1]))
-    return Histogram(bars, place(0), ends, marks, low, high, int(counts.max()), outside)
+    return Histogram(bars, place(0), ends, [], low, high, int(counts.max()), outside)
+
+
+def _place(score: float, low: float, high: float) -> float:
+    return round(min(max((score - low) / ((high - low) or 1.0), 0.0), 1.0) * WIDTH, 2)
 
 
 @dataclass(frozen=True, slots=True)
