@@ -4,10 +4,10 @@
 
 The index is made here: its encoder, of 64 spectral numbers, is distilled from sentences of a few words, its vectors
 are those of some thousand such sentences, drawn again with noise, and every row has texts and metadata of its own, so
-files and scan are those of a real pool of that size. `influcoder serve` runs in a process of its own. First one client asks after the other, then
-CLIENTS at once, each a new question as soon as its last is answered, with pages of rows, filtered searches and scores
-among them. Memory of the service is sampled every second; it is flat if its slope is small against its size.
-Figures go to metrics.json.
+files and scan are those of a real pool of that size. `influcoder serve` runs in a process of its own. First one client
+asks after the other, then CLIENTS at once, each a new question as soon as its last is answered, with pages of rows,
+filtered searches and scores among them. Memory of the service is sampled every second; it is flat if its slope is
+small against its size. Figures go to metrics.json.
 """
 
 import argparse

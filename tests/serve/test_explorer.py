@@ -1,6 +1,7 @@
 """The explorer in this process: while it loads, with an index in LanceDB, and when too many ask."""
 
 import asyncio
+import shutil
 import threading
 
 import httpx2
@@ -14,7 +15,8 @@ from influcoder.serve.app import make_app
 from influcoder.serve.explorer import Explorer
 from influcoder.serve.problems import Problem
 from influcoder.serve.settings import MAX_WAITING, ServeSettings
-from influcoder.serve.wire import ScoreRequest, SearchRequest
+from influcoder.serve.wire import ScoreRequest, SearchRequest, VerifyRequest
+from influcoder.serve.wire_selections import MarkRequest, SelectRequest
 from influcoder.serve.worker import Worker
 from influcoder.store.output_folder import Folder
 
@@ -36,6 +38,7 @@ def explorer(made, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(made, tmp_path_factory):
     opened = Explorer(ServeSettings(made / "index", state_dir=tmp_path_factory.mktemp("state")))
+    opened.ready = True
     yield opened
     opened.journal.close()
 
@@ -113,14 +116,20 @@ def test_a_fault_is_a_problem_and_tells_nothing_of_itself(made, tmp_path, monkey
 
 
 def test_more_than_may_wait_are_told_to_come_again():
-    worker, hold = Worker(), threading.Event()
+    worker, began, hold = Worker(), threading.Event(), threading.Event()
     worker.start()
 
+    def first():
+        began.set()
+        return hold.wait(10)
+
     async def ask():
-        waiting = [asyncio.ensure_future(worker.run(hold.wait)) for _ in range(MAX_WAITING + 1)]
-        await asyncio.sleep(0.2)
+        waiting = [asyncio.ensure_future(worker.run(first))]
+        assert await asyncio.to_thread(began.wait, 10)
+        waiting += [asyncio.ensure_future(worker.run(hold.wait)) for _ in range(MAX_WAITING)]
+        await asyncio.sleep(0)
         with pytest.raises(Problem) as refused:
-            await asyncio.gather(*(worker.run(hold.wait) for _ in range(2)))
+            await worker.run(hold.wait)
         hold.set()
         assert all(await asyncio.gather(*waiting))
         return refused.value
@@ -175,3 +184,21 @@ def test_those_who_wait_are_served_between_the_steps_of_a_job():
     assert ended.wait(10)
     worker.stop()
     assert told == ["step", "answer", "step"]
+
+
+def test_an_index_that_is_changed_meanwhile_is_not_asked(made, tmp_path):
+    shutil.copytree(made / "index", tmp_path / "index")
+    opened = Explorer(ServeSettings(tmp_path / "index"))
+    opened.ready = True
+    selection = asyncio.run(opened.selections.make(SelectRequest(name="by hand")))
+    assert rows.one(opened, 0).row == 0
+    influcoder.Index(tmp_path / "index").add([{"id": "new", **ASKED}])
+    for ask in (lambda: rows.one(opened, 0), lambda: opened.verify(VerifyRequest(**ASKED)), opened.provenance):
+        with pytest.raises(Problem, match="Start the service again"):
+            ask()
+    opened.journal.close()
+    again = Explorer(ServeSettings(tmp_path / "index"))
+    assert again.selections.told(selection.id).counts is None
+    with pytest.raises(Problem, match="Select again"):
+        again.selections.mark(selection.id, MarkRequest(mark="drop", rows=[0]))
+    again.journal.close()

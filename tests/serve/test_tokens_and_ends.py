@@ -65,7 +65,8 @@ def test_a_browser_logs_in_once(guarded):
     wrong = http.post("/login", data={"token": "wrong"})
     assert wrong.status_code == 401
     assert not http.cookies
-    right = http.post("/login", data={"token": TOKEN})
+    form = {"origin": "null", "sec-fetch-site": "same-origin", "sec-fetch-mode": "navigate"}
+    right = http.post("/login", data={"token": TOKEN}, headers=form)
     assert right.status_code == 303
     kept = right.headers["set-cookie"]
     assert all(part in kept for part in ("HttpOnly", "SameSite=strict"))

@@ -12,7 +12,7 @@ from influcoder.attribution.search import query_vectors, search_both_sides
 from influcoder.attribution.tokens import tokens_of_rows
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
-from influcoder.indexes.lance import LanceIndex
+from influcoder.indexes.lance import RECORD, LanceIndex
 from influcoder.indexes.rows import examples_of
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
@@ -74,6 +74,7 @@ class Explorer:
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
         self.index: Index | LanceIndex = open_any_index(settings.index)[0]
+        self._as_opened = self._on_disk()
         self.decoder: Decoder | None = None
         self.teacher: Teacher | None = None
         self.journal = Journal(settings.state)
@@ -100,14 +101,28 @@ class Explorer:
         self.index.encoder.encode_query([Example.question("a first question", "loads what is loaded late")])
         self.ready = True
 
+    @property
+    def changed(self) -> bool:
+        """Whether the index has been changed on the disk since it was opened."""
+        return self._on_disk() != self._as_opened
+
+    def _on_disk(self) -> tuple[int, int] | None:
+        try:
+            found = (self.index.folder / (RECORD if isinstance(self.index, LanceIndex) else "manifest.json")).stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino
+
     def refuse_unready(self) -> None:
-        """Answer that the model is being loaded, as long as it is.
+        """See that the index can be asked.
 
         Raises:
-            Problem: it is.
+            Problem: it is still being loaded, or was changed on the disk.
         """
         if not self.ready:
             raise busy("the encoder or the decoder is still being loaded.", 2, 503)
+        if self.changed:
+            raise Problem(503, "index_changed", "rows were added to the index or removed. Start the service again.")
 
     async def read(self, question: Question) -> Asked:
         """The question with its completion, the decoder's own where it has none, and what the decoder reads of it."""
@@ -130,8 +145,13 @@ class Explorer:
 
     async def score(self, request: ScoreRequest) -> ScoreAnswer:
         """How the scores of all rows are spread, and those of some."""
-        asked, scores = (await self.prepared(request)).asked, await self.scores(request)
-        return await self.worker.run(lambda: answers.score(self.index, asked, scores, request))
+        self.refuse_unready()
+
+        def scored() -> ScoreAnswer:
+            scores = self._score(request)
+            return answers.score(self.index, self._prepare(request).asked, scores, request)
+
+        return await self.worker.run(scored)
 
     async def tokens(self, request: TokensRequest) -> TokensAnswer:
         """Which tokens carry the influence of some rows."""

@@ -11,7 +11,7 @@ router = APIRouter(tags=["health"])
 class Health(BaseModel):
     """How the service is."""
 
-    status: Literal["alive", "ready", "loading"]
+    status: Literal["alive", "ready", "loading", "changed"]
 
 
 @router.get("/healthz")
@@ -20,10 +20,13 @@ async def alive() -> Health:
     return Health(status="alive")
 
 
-@router.get("/readyz", responses={503: {"model": Health, "description": "still loading"}})
+@router.get(
+    "/readyz", responses={503: {"model": Health, "description": "still loading, or the index was changed on the disk"}}
+)
 async def ready(request: Request, response: Response) -> Health:
-    """Whether encoder and decoder are loaded."""
-    if request.app.state.explorer.ready:
+    """Whether encoder and decoder are loaded, and the index is as it was when they were."""
+    explorer = request.app.state.explorer
+    if explorer.ready and not explorer.changed:
         return Health(status="ready")
     response.status_code, response.headers["Retry-After"] = 503, "2"
-    return Health(status="loading")
+    return Health(status="changed" if explorer.ready else "loading")

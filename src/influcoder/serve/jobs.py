@@ -13,7 +13,7 @@ from influcoder.serve.settings import MAX_JOBS
 from influcoder.serve.wire import JobAnswer, JobStatus, ProblemBody, SearchAnswer
 from influcoder.serve.worker import Worker
 
-KEPT = 64
+KEPT = 16
 """jobs that are remembered once they have ended"""
 TICK = 0.2
 """seconds between two looks at a job"""

@@ -15,7 +15,7 @@ DAY = 24 * 3600
 @router.get("/login", response_class=HTMLResponse)
 def ask(request: Request) -> Response:
     """The form that asks for the token."""
-    return TEMPLATES.TemplateResponse(request, "login.html", {"wrong": False})
+    return _form(request, wrong=False)
 
 
 @router.post("/login", response_class=HTMLResponse)
@@ -24,7 +24,13 @@ async def give(request: Request) -> Response:
     explorer: Explorer = request.app.state.explorer
     expected, given = explorer.settings.token or "", (await form_of(request)).get("token", "")
     if not expected or not same_token(given.strip(), expected):
-        return TEMPLATES.TemplateResponse(request, "login.html", {"wrong": True}, status_code=401)
+        return _form(request, wrong=True)
     answer = RedirectResponse("/", 303)
     answer.set_cookie(COOKIE, session_of(expected), max_age=DAY, httponly=True, samesite="strict", path="/")
     return answer
+
+
+def _form(request: Request, *, wrong: bool) -> Response:
+    # Its own address as referrer: without one a browser sends the form with the Origin "null".
+    headers = {"Referrer-Policy": "same-origin"}
+    return TEMPLATES.TemplateResponse(request, "login.html", {"wrong": wrong}, 401 if wrong else 200, headers)

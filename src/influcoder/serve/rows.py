@@ -15,6 +15,7 @@ def page(
     explorer: Explorer, *, where: str | None, text: str | None, name: str | None, offset: int, limit: int
 ) -> RowsAnswer:
     """Rows in the order of the pool: all, or those like `where` that hold `text`, or the one with an id."""
+    explorer.refuse_unready()
     index = explorer.index
     if name is not None:
         row = row_of_id(index, name)
@@ -32,6 +33,7 @@ def one(explorer: Explorer, row: int) -> Row:
     Raises:
         Problem: it is not there.
     """
+    explorer.refuse_unready()
     return answers.row(row, explorer.index.example(*explorer.existing([row])))
 
 
@@ -43,4 +45,5 @@ def original(explorer: Explorer, row: int) -> bytes:
         ConfigError: the index is in LanceDB.
         StoreMismatch: it was indexed by a version that did not keep its columns.
     """
+    explorer.refuse_unready()
     return orjson.dumps(original_row(open_whole_index(explorer.index), *explorer.existing([row])))

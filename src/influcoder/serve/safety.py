@@ -49,6 +49,7 @@ class Safety:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        seconds, lasts = self.settings.request_timeout, scope["path"].endswith("/events")
         began = arrived = False
 
         async def send_with_headers(message: Message) -> None:
@@ -58,23 +59,24 @@ class Safety:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-            await send(message)
+            async with asyncio.timeout(seconds):  # a client may not read
+                await send(message)
+            # What has begun may go on as long as it moves; the events of a job as long as the job.
+            limit.reschedule(None if lasts else asyncio.get_running_loop().time() + seconds)
 
+        limit = asyncio.timeout(seconds)
         try:
             if len(scope["raw_path"]) + sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADERS:
                 raise Problem(431, "long_headers", f"address and headers are longer than {MAX_HEADERS:,} bytes.")
             self._refuse(scope["method"], scope["path"], Headers(scope=scope))
-            async with asyncio.timeout(self.settings.request_timeout) as limit:
+            async with limit:
                 body = await _read(receive)
                 arrived = True
-                if scope["path"].endswith("/events"):  # as long as the job takes
-                    limit.reschedule(None)
                 await self.app(scope, _again(body, receive), send_with_headers)
         except (Problem, TimeoutError) as error:
-            if began:
-                raise
-            problem = error if isinstance(error, Problem) else self._too_slow(arrived)
-            await problem.response()(scope, receive, send_with_headers)
+            if not began:
+                problem = error if isinstance(error, Problem) else self._too_slow(arrived)
+                await _answer(problem, scope, receive, send)
 
     def _refuse(self, method: str, path: str, headers: Headers) -> None:
         """See that a request may be answered.
@@ -139,8 +141,17 @@ def _refuse_other_sites(method: str, path: str, host: str, headers: Headers) -> 
     if site not in ("same-origin", "none") and not followed:
         raise Problem(403, "other_site", "a page of another site must not ask this service.")
     origin = headers.get("origin")
+    if origin == "null" and site == "same-origin":  # a form of our own page, which names no referrer
+        return
     if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
         raise Problem(403, "other_site", "the Origin header names another site.")
+
+
+async def _answer(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    response = problem.response()
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    await response(scope, receive, send)
 
 
 def _is_open(path: str) -> bool:
