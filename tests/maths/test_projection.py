@@ -8,7 +8,7 @@ import pytest
 
 from influcoder.maths import projection
 from influcoder.maths.clusters import cluster_centres, nearest_centre
-from influcoder.maths.projection import principal_plane, umap_plane
+from influcoder.maths.projection import principal_plane, umap_places
 
 
 def test_the_plane_is_that_of_the_singular_vectors():
@@ -31,18 +31,16 @@ def test_umap_is_used_where_it_is_installed(monkeypatch):
         def __init__(self, **settings):
             asked.update(settings)
 
-        def fit(self, vectors):
+        def fit_transform(self, vectors):
             asked["rows"] = len(vectors)
-
-        def transform(self, vectors):
             return vectors[:, :2].astype(np.float64)
 
     vectors = np.arange(30, dtype=np.float32).reshape(10, 3)
     monkeypatch.setattr(projection, "is_installed", lambda _: False)
-    assert umap_plane(vectors) is None
+    assert umap_places(vectors) is None
     monkeypatch.setattr(projection, "is_installed", lambda name: name == "umap")
     monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Umap))
-    np.testing.assert_array_equal(umap_plane(vectors, seed=3)(vectors), vectors[:, :2])
+    np.testing.assert_array_equal(umap_places(vectors, seed=3), vectors[:, :2])
     assert (asked["random_state"], asked["rows"], asked["n_neighbors"]) == (3, 10, 9)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from influcoder.attribution.regions import FITTED, sample_vectors
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
-from influcoder.maths.projection import principal_plane, umap_plane
+from influcoder.maths.projection import principal_plane, umap_places
 
 UMAP_ROWS = 20_000
 """rows that UMAP places in minutes, at most; larger pools lie along their principal directions"""
@@ -20,6 +20,7 @@ def places(index: Index, *, seed: int = 0) -> Floats:
     if len(index) == 0:
         return np.empty((0, 2), np.float32)
     vectors = sample_vectors(index, FITTED, np.random.default_rng(seed))
-    place = umap_plane(vectors, seed=seed) if len(index) <= UMAP_ROWS else None
-    place = place or principal_plane(vectors)
+    if len(index) <= UMAP_ROWS and (found := umap_places(vectors, seed=seed)) is not None:
+        return found
+    place = principal_plane(vectors)
     return np.concatenate([place(part) for part in index.parts() if len(part)])

@@ -31,14 +31,13 @@ def principal_plane(vectors: Floats) -> Projection:
     return lambda others: np.asarray((others - middle.astype(np.float32)) @ directions, np.float32)
 
 
-def umap_plane(vectors: Floats, *, seed: int = 0) -> Projection | None:
-    """The same by UMAP (McInnes, Healy and Melville, 2018), which keeps neighbours together; None where it is missing.
+def umap_places(vectors: Floats, *, seed: int = 0) -> Floats | None:
+    """(n, 2) places by UMAP (McInnes, Healy and Melville, 2018), which keeps neighbours together; None without it.
 
     It is of the package `umap-learn`.
     """
     if not is_installed("umap") or len(vectors) < 4:
         return None
     neighbours = min(15, len(vectors) - 1)
-    fitted = importlib.import_module("umap").UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed)
-    fitted.fit(vectors)
-    return lambda others: np.asarray(fitted.transform(others), np.float32)
+    settings = {"n_neighbors": neighbours, "metric": "cosine", "random_state": seed, "n_jobs": 1}
+    return np.asarray(importlib.import_module("umap").UMAP(**settings).fit_transform(vectors), np.float32)
