@@ -29,7 +29,7 @@ from reliability import table as reliability_table  # noqa: E402
 
 HEAD = """# Results
 
-Written by `make results`. Every table comes from a recorded run, whose numbers and settings are in [runs](runs).
+Written by `make results`. Every table comes from a recorded run, whose numbers and settings are in `docs/runs`.
 Intervals are 95 % bootstrap intervals over queries unless stated otherwise. Absolute speeds were measured on a shared
 virtual machine with two cores and bf16 instructions: compare ratios.
 """

@@ -57,7 +57,7 @@ def test_there_is_a_difference_wherever_something_differs(made, other):
 def changed(settings):
     """Every setting of a teacher, and a value that it does not have."""
     other = {"name": "tracin", "source": "weights", "curvature": "fisher", "similarity": "dot", "modules": "*.mlp.*"}
-    other |= {"precision": "bf16"}
+    other |= {"precision": "bf16", "reduction": "sum"}
     for name, value in asdict(settings).items():
         yield name, other[name] if name in other else not value if isinstance(value, bool) else 2 * value + 1
 
@@ -93,6 +93,7 @@ def encoder(tmp_path_factory, decoder):
         ({"similarity": "dot"}, "similarity: 'cosine' there, 'dot' now"),
         ({"modules": "*.mlp.*"}, r"modules: None there, '\*\.mlp\.\*' now"),
         ({"margin": True}, "margin: False there, True now"),
+        ({"reduction": "sum"}, "reduction: None there, 'sum' now"),
     ],
 )
 def test_encoder_is_not_judged_by_another_influence(encoder, decoder, tmp_path, changes, difference):

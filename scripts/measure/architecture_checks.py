@@ -25,6 +25,7 @@ from influcoder.teachers.settings import TeacherSettings
 from tiny_models import tiny_model, tiny_tokenizer
 
 TOLERANCE = 1e-4
+DIFFERENCES = ("difference", "layer_difference", "batch_difference")
 MAX_LENGTH = 64
 PAIRS = [
     ("What is the capital of France? ", "Paris"),
@@ -76,10 +77,30 @@ def _measured(folder: Path, modules: str | None) -> dict[str, Any]:
         "bf16_cosine": _in_bf16(decoder, views, tokens, truth),
         "adapter": _with_adapter(folder, views, modules),
     }
-    numbers = [found[key] for key in ("difference", "layer_difference", "batch_difference")]
+    if any(found[key] > TOLERANCE for key in DIFFERENCES):
+        found |= _in_float64(decoder, views, tokens, truth)
+    numbers = [found[key] for key in DIFFERENCES]
     numbers += [one for one in found["adapter"].values() if isinstance(one, float)]
     right = all(number <= TOLERANCE for number in numbers)
     return {"outcome": ("verified" if modules is None else "verified with --modules") if right else "wrong"} | found
+
+
+def _in_float64(decoder: Decoder, views: list[View], tokens: Sequence[Tokens], truth: Tensor) -> dict[str, Any]:
+    """The same differences by the same engine in float64, which tells a mistake from what float32 rounds."""
+    try:
+        decoder.model.double()
+        together, _ = gradients(decoder, views, tokens)
+        alone, _ = gradients(decoder, views, tokens, budget=1)
+    except Exception:  # float32 is written into its code
+        return {"float64": False}
+    finally:
+        decoder.model.float()
+    return {
+        "float64": True,
+        "difference": difference(together, truth),
+        "layer_difference": layer_difference(together, truth, [view.length for view in views]),
+        "batch_difference": difference(together, alone),
+    }
 
 
 def gradients(decoder: Decoder, views: list[View], tokens: Sequence[Tokens], **how: Any) -> tuple[Tensor, bool]:

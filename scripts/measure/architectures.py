@@ -88,7 +88,8 @@ def page(record: dict[str, Any]) -> str:
         "`python scripts/measure/architectures.py` builds a tiny random model of every type that",
         "`AutoModelForCausalLM` knows, with every kind of layer that its default config has, and compares its features",
         "with one-by-one autograd of the weights. *Verified* is a relative difference of at most 1e-4 of every example",
-        "and of every layer, alone and in padded batches, and of a LoRA adapter's gradients once it is merged.",
+        "and of every layer, alone and in padded batches, and of a LoRA adapter's gradients once it is merged; in",
+        "float64 (*64*) where float32 rounds more than that. [Cases](cases.md) lists what was reported wrong before.",
         "",
         f"transformers {record['versions']['transformers']}, torch {record['versions']['torch']}, "
         f"peft {record['versions']['peft']}: {len(models)} types, {built} can be built from their config.",
@@ -140,7 +141,8 @@ def _row(name: str, found: dict[str, Any]) -> str:
     merged = f"{max(adapter['difference'], adapter['merged_logits']):.0e}" if "difference" in adapter else "refused"
     return (
         f"| {name} | {found['class']} | {found['outcome'].split(' with')[0]}{modules} "
-        f"| {max(found['difference'], found['layer_difference'], found['batch_difference']):.0e} | {looked} "
+        f"| {max(found['difference'], found['layer_difference'], found['batch_difference']):.0e}"
+        f"{' *64*' if found.get('float64') else ''} | {looked} "
         f"| {'yes' if found['batched'] else 'one at a time'} | {'none to adapt' if 'peft' in adapter else merged} "
         f"| {f'{bf16:.3f}' if isinstance(bf16, float) else 'no'} |"
     )

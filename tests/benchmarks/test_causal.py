@@ -25,7 +25,7 @@ from influcoder.errors import ConfigError, ModelError
 from influcoder.evaluation.evaluate import count_overlap
 from influcoder.teachers.settings import TEACHERS
 
-BASELINES = {"tfidf", "bm25", "random", "proxy", "randomised"}
+BASELINES = {"tfidf", "bm25", "length", "row-loss", "random", "proxy", "randomised"}
 LEARNERS = {name for name in MODEL_METHODS if "training" in METHODS[name].needs}
 QUICK = ["--decoder", "decoder", "--pool", "pool.jsonl", "--queries", "queries.jsonl", "--max-length", "96", "--quick"]
 

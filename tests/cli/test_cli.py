@@ -365,6 +365,18 @@ def test_every_verb_is_known_to_these_tests():
     assert sorted(name for name in cli.app if not name.startswith("-")) == VERBS
 
 
+def commands(app):
+    for name in (name for name in app if not name.startswith("-")):
+        yield from [app[name]] if app[name].default_command else commands(app[name])
+
+
+def test_every_verb_that_loads_a_decoder_can_be_told_to_run_its_code():
+    flags = [{name for one in verb.assemble_argument_collection() for name in one.names} for verb in commands(cli.app)]
+    loading = [names for names in flags if "--decoder" in names]
+    assert len(loading) > 15
+    assert all("--trust-remote-code" in names for names in loading)
+
+
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("benchmark", "plan")])
 def test_every_flag_is_explained(verb):
     arguments = cli.app[verb].assemble_argument_collection(parse_docstring=True)

@@ -2,12 +2,11 @@
 
 import shlex
 import tomllib
+from typing import Any
 
 import numpy as np
 import orjson
 import pytest
-import torch
-from torch import nn
 
 from helpers.teacher_oracles import facts
 from helpers.tiny import save_decoder, tiny_model
@@ -112,18 +111,6 @@ def test_reports_say_that_code_was_run(call, own, rows, tmp_path):
     assert f"was run (--trust-remote-code), SHA-256 {code}" in (report / "report.html").read_text()
 
 
-class LeftHanded(nn.Module):
-    """As Mamba's dt_proj: its weight is used, and it is never called."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.dt_proj = nn.Linear(32, 64)
-        self.inner = inner
-
-    def forward(self, x):
-        return self.inner(x) + (self.dt_proj.weight @ x.transpose(1, 2)).transpose(1, 2)
-
-
 MODELING_LEFT = """
 import torch
 from torch import nn
@@ -135,6 +122,7 @@ class OwnConfig(LlamaConfig):
 
 
 class LeftHanded(nn.Module):
+    # As Mamba's dt_proj: its weight is used, and it is never called.
     def __init__(self, inner):
         super().__init__()
         self.dt_proj = nn.Linear(32, 64)
@@ -158,10 +146,9 @@ class OwnForCausalLM(LlamaForCausalLM):
 def mamba_like(own, tokenizer):
     """The same with a layer in it that is never called."""
     (own / "modeling_own.py").write_text(MODELING_LEFT)
-    model = tiny_model("llama")
-    torch.manual_seed(0)
-    for layer in model.model.layers:
-        layer.mlp.up_proj = LeftHanded(layer.mlp.up_proj)
+    code: dict[str, Any] = {"__name__": "own"}
+    exec(MODELING_LEFT, code)
+    model = code["OwnForCausalLM"](tiny_model("llama").config)
     from safetensors.torch import save_model
 
     save_model(model, own / "model.safetensors", metadata={"format": "pt"})

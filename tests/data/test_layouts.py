@@ -1,10 +1,12 @@
 """Layouts beyond prompt and completion: tools, parts, pairs, loss by turn, token ids, and prompts that stand twice."""
 
+import json
 import logging
 import math
 from collections import Counter
 
 import datasets
+import numpy as np
 import pytest
 
 from influcoder.data.examples import example_from_row, examples_from_row
@@ -481,3 +483,72 @@ def test_token_ids_that_cannot_be_read(code, row):
     with pytest.raises(RowError) as caught:
         example_from_row(row)
     assert caught.value.code == code
+
+
+# The same in other forms: as pandas, NumPy and older exports have them
+
+CHAT = [USER, ASSISTANT, USER, ASSISTANT]
+FORMS = {
+    "array of messages": {"messages": np.array(CHAT, dtype=object)},
+    "tuple": {"messages": tuple(CHAT)},
+    "messages in JSON, each": {"messages": [json.dumps(one) for one in CHAT]},
+    "columns": {"messages": {name: [one[name] for one in CHAT] for name in ("role", "content")}},
+    "ShareGPT's roles": {
+        "messages": [one | {"role": {"user": "human", "assistant": "gpt"}[one["role"]]} for one in CHAT]
+    },
+}
+
+
+@pytest.mark.parametrize("row", FORMS.values(), ids=FORMS)
+def test_messages_in_other_forms(row):
+    assert read(row) == read({"messages": CHAT})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"train_on": np.array([0, 1, 0, 1])},
+        {"train_on": (0, 1, 0, 1)},
+        {"train_on": "[0, 1, 0, 1]"},
+        {"train_on": "gpt"},
+        {"train_on": ["gpt"]},
+        {"weights": np.array([0, 1.0, 0, 1])},
+        {"weight": [False, np.bool_(True), False, np.float32(1)]},
+    ],
+    ids=str,
+)
+def test_loss_by_turn_in_other_forms(more):
+    assert read({"messages": CHAT} | more).given == read({"messages": CHAT, "train_on": "assistant"}).given
+
+
+@pytest.mark.parametrize("value", ["all", "last", 0, False, {"assistant": 1}, ["1", "0", "1", "0"], [1e-300] * 4])
+def test_loss_by_turn_that_is_not_understood_is_refused(value):
+    with pytest.raises(RowError) as caught:
+        read({"messages": CHAT, "train_on": value})
+    assert caught.value.code == "bad_weight"
+
+
+def test_contexts_are_part_of_the_question():
+    assert read({"question": "q", "context": "c", "answer": "a"}).prompt == "q\n\nc"
+    assert read({"instruction": "q", "context": "c", "input": "i", "output": "a"}).prompt == "q\n\nc\n\ni"
+
+
+def test_tool_calls_in_other_forms():
+    call = {"name": "add", "arguments": {"x": 1}}
+    expected = read({"messages": [USER, {"role": "assistant", "tool_calls": [call]}]})
+    for value in (call, json.dumps(call), json.dumps([call]), [json.dumps(call)]):
+        assert read({"messages": [USER, {"role": "assistant", "tool_calls": value}]}) == expected
+    assert read({"messages": [USER, ASSISTANT | {"tool_calls": ""}]}) == read({"messages": [USER, ASSISTANT]})
+    with pytest.raises(RowError, match="tool_calls is 5"):
+        read({"messages": [USER, {"role": "assistant", "tool_calls": 5}]})
+
+
+def test_masks_of_truth_values_and_of_other_names():
+    expected = read({"input_ids": [1, 2, 3], "completion_mask": [0, 0, 1]}).given
+    for name in ("completion_mask", "loss_mask", "assistant_mask", "assistant_masks"):
+        assert read({"input_ids": [1, 2, 3], name: [False, False, True]}).given == expected
+
+
+def test_a_pair_whose_prompt_is_not_a_number():
+    row = {"prompt": float("nan"), "chosen": CHAT[:2], "rejected": [USER, ASSISTANT | {"content": "b"}]}
+    assert examples_from_row(row, Columns(pairs="chosen"))[0].turns

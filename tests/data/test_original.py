@@ -6,7 +6,7 @@ import pytest
 
 from influcoder.data.columns import from_columns, to_columns
 from influcoder.data.examples import Columns, Example, example_from_row
-from influcoder.data.original import origin_of, row_again
+from influcoder.data.original import origin_of, row_again, row_of
 from influcoder.data.reading import read_examples
 
 USER = {"role": "user", "content": "Where?"}
@@ -77,6 +77,28 @@ def test_examples_made_by_hand_have_a_row_that_reads_as_they_do(example):
     read = read_examples([again(example)])[0]
     assert read == example
     assert read.metadata == example.metadata
+
+
+CALL = {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": {"x": 1}}}]}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [USER, CALL], "tools": [{"name": "add"}], "chat_template_kwargs": {"thinking": False}},
+        {"messages": [USER, ANSWER, USER, {**ANSWER, "weight": 0.5}]},
+        {"prompt": [USER], "completion": [CALL, {"role": "tool", "content": "1"}, ANSWER]},
+        {"prompt": [USER], "chosen": [ANSWER], "rejected": [CALL]},
+        {"messages": [ANSWER]},
+        {"input_ids": [1, 2, 3], "labels": [-100, -100, 3]},
+    ],
+    ids=str,
+)
+def test_what_the_decoder_reads_is_in_the_usual_columns(row):
+    columns = Columns(pairs="rejected" if "rejected" in row else None)
+    example = example_from_row({"id": "x"} | row, columns)
+    assert example.given is not None
+    assert example_from_row(row_of(example)).given == example.given
 
 
 def test_rows_of_one_layout_share_their_origin():

@@ -180,7 +180,7 @@ def test_what_a_tool_returns(kind, tool):
 REPAIRED = {
     "content where there is none": (
         "{{ m.role + ':' + m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %};",
-        CALL,
+        {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": {}}}]},
         "assistant:add;",
     ),
     "arguments as an object": (
@@ -244,6 +244,23 @@ def test_a_call_that_a_template_drops_is_refused():
         read(PLAIN, chat(USER, CALL, tools=TOOLS))
     with pytest.raises(RowError, match="the tool call 'add' does not stand"):
         read(PLAIN, chat(USER, CALL | {"content": "calling"}))
+
+
+def test_arguments_of_a_call_that_a_template_drops_are_refused_and_named_in_the_prompt():
+    template = PLAIN.replace("{{ m.content }}", "{{ m.content or m.tool_calls[0].function.name }}")
+    with pytest.raises(RowError, match="the argument of a tool call '2' does not stand in what the chat template"):
+        read(template, chat(USER, CALL | {"content": ""}))
+    _, _, lost = read(template, chat(USER, CALL | {"content": ""}, RESULT, ASSISTANT))
+    assert lost == ("arguments of a tool call of the assistant's turn",)
+
+
+def test_older_names_of_tools_and_calls():
+    call = {"role": "assistant", "content": None, "function_call": {"name": "add", "arguments": '{"x": "2"}'}}
+    row = {"messages": [USER, call]}
+    expected = read(unmarked(QWEN), chat(USER, CALL, tools=TOOLS))
+    assert read(unmarked(QWEN), row | {"functions": [TOOLS[0]["function"]]}) == expected
+    own = "{% for m in messages %}{{ m.content or (m.function_call.name ~ m.function_call.arguments) }};{% endfor %}"
+    assert read(own, row)[1] == 'add{"x": "2"};'
 
 
 def test_thoughts_in_the_completion_that_a_template_takes_out():
@@ -421,11 +438,64 @@ def test_a_message_that_is_rendered_already_is_refused(kind, text):
         {"question": text, "answer": "Four"},
         chat(USER | {"content": text}, ASSISTANT),
     ):
-        with pytest.raises(RowError, match=r"message 0 begins with '<.*rendered already"):
+        with pytest.raises(RowError, match=r"message 0 holds '<.*rendered already"):
             read(template, row, kind)
     asked, answered, _ = read(template, {"prompt": text.strip(), "completion": "Four"}, kind)
     assert (asked.count("<bos>") + asked.count("<|begin_of_text|>"), asked.count("user")) == (kind != "qwen", 1)
     assert answered.startswith("Four")
+
+
+OPENED_BY_WORDS = {
+    "vicuna": "{% for m in messages %}{{ m.role | upper }}: {{ m.content }} {% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}",
+    "alpaca": "{% for m in messages %}### {{ m.role }}:\n{{ m.content }}\n\n{% endfor %}"
+    "{% if add_generation_prompt %}### assistant:\n{% endif %}",
+    "mistral": "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    "{% else %}{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("template", OPENED_BY_WORDS.values(), ids=OPENED_BY_WORDS)
+def test_prompts_rendered_by_templates_without_special_tokens_are_refused(template):
+    reader = tokeniser(template, "gemma")
+    rendered = reader.text(Example.question("Two?", "Four")).prompt.removeprefix("<bos>")
+    for row in ({"question": rendered, "answer": "Four"}, {"prompt": rendered, "completion": [ASSISTANT]}):
+        with pytest.raises(RowError, match=r"message 0 holds .*rendered already"):
+            read(template, row, "gemma")
+    for question in ("USER: is it? ASSISTANT: is it so", "What does [INST] mean?", "### user: I", "the user:"):
+        assert read(template, {"question": question, "answer": "Four"}, "gemma")[1].strip().startswith("Four")
+
+
+@pytest.mark.parametrize("kind", ["qwen", "llama", "gemma"])
+def test_an_end_token_that_an_answer_has_is_not_written_twice(kind):
+    end = KINDS[kind][1][-1]
+    plain, ended = (chat(USER, ASSISTANT | {"content": f"Four.{more}"}) for more in ("", end + "\n"))
+    template = unmarked(KINDS[kind][0])
+    assert read(template, ended, kind) == read(template, plain, kind)
+
+
+def test_a_template_that_does_not_say_where_an_answer_begins_is_told_of_once(caplog):
+    silent = PLAIN.partition("{% if add")[0]
+    reader = tokeniser(silent)
+    with caplog.at_level(logging.WARNING, logger="influcoder"):
+        for _ in range(2):
+            reader.tokens([Example.question("Two?", "Four")])
+    assert [record.getMessage() for record in caplog.records] == [
+        "tiny: the chat template writes '<|assistant|>' before an answer, and not where one is asked for "
+        "(add_generation_prompt), so it carries loss."
+    ]
+    caplog.clear()
+    for template in (PLAIN, PARTS, QWEN, unmarked(QWEN), PLAIN.replace("m.content", "m.content | upper")):
+        tokeniser(template).tokens([Example.question("Two?", "Four")])
+    assert "before an answer" not in caplog.text
+
+
+@pytest.mark.parametrize("printed", ["m.items", "m['role'].upper", "range", "messages[0].get"])
+def test_a_template_that_prints_a_place_in_memory_is_refused(printed):
+    with pytest.raises(RowError, match=r"writes '<.* at 0x[0-9a-f]+>', which is another text every time"):
+        read(PLAIN.replace("m.content", f"m.content ~ {printed}"), chat(USER, ASSISTANT))
+    said = "It shows <function f at 0x7f00>."
+    assert said in read(PLAIN, chat(USER, ASSISTANT | {"content": said}))[1]
 
 
 def test_a_message_may_speak_of_special_tokens_and_begin_with_others():
@@ -453,6 +523,28 @@ def test_loss_of_turns_that_are_written_differently_when_more_follow():
     assert read(unmarked(QWEN), chat(USER, thought, AGAIN, LAST), loss="assistant")[1].startswith(
         "Four.<|im_end|><think>"
     )
+
+
+@pytest.mark.parametrize("kind", ["qwen", "llama"])
+def test_loss_of_every_answer_with_tool_calls_with_marks_and_without(kind):
+    template = KINDS[kind][0]
+    row = chat(USER, CALL, RESULT, ASSISTANT, tools=TOOLS)
+    marked, plain = (read(one, row, kind, loss="assistant")[1] for one in (template, unmarked(template)))
+    assert plain.rstrip() == marked
+    assert '"x": "2"' in marked
+    assert "4" not in marked.replace("Four", "")
+    assert marked.count(KINDS[kind][1][-1]) == 2
+
+
+def test_loss_of_a_call_that_is_escaped_cannot_be_told():
+    call = CALL | {"tool_calls": [{"function": {"name": "add", "arguments": {"x": 'a "b"'}}}]}
+    with pytest.raises(RowError, match=r"turn 1 differently .*mark the assistant's words"):
+        read(unmarked(QWEN), chat(USER, call, RESULT, ASSISTANT, tools=TOOLS), loss="assistant")
+
+
+def test_an_answer_alone_is_a_chat():
+    asked, answered, _ = read(PLAIN, chat(ASSISTANT))
+    assert asked + answered == "<|assistant|>Four it is.<|im_end|>"
 
 
 def test_weights_of_turns_are_kept():

@@ -1,3 +1,4 @@
+import copy
 import json
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from helpers import oracles
 from helpers.tiny import some_examples, tiny_decoder
 from influcoder.errors import ConfigError, DataError, ModelError, StoreError
+from influcoder.model import finetune as finetuning
 from influcoder.model.batches import make_batches
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, batches_of, completion_losses, finetune, measure_losses
@@ -26,6 +28,29 @@ def same(one, other):
 
 def losses(decoder, examples):
     return measure_losses(decoder.model, batches_of(decoder, decoder.tokenise(examples), 128), len(examples))
+
+
+def test_a_step_takes_the_mean_over_examples_or_over_tokens(decoder):
+    tokens = decoder.tokenise(some_examples())
+    assert len({one.targets for one in tokens}) > 1
+    batches = batches_of(decoder, tokens, 40)
+    assert len(batches) > 1
+    for reduction, counts in (("mean", [1] * len(tokens)), ("sum", [one.targets for one in tokens])):
+        model = copy.deepcopy(decoder.model).requires_grad_(True)
+        expected = sum(oracles.loss(model, one) * count for one, count in zip(tokens, counts, strict=True)) / sum(
+            counts
+        )
+        expected.backward()
+        wanted = {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+        model.zero_grad()
+        assert finetuning._backward(model, batches, reduction, bf16=False) == pytest.approx(
+            float(expected.detach()), rel=1e-5
+        )
+        for name, one in model.named_parameters():
+            if name in wanted:
+                torch.testing.assert_close(
+                    one.grad, wanted[name], rtol=1e-4, atol=1e-6 * float(wanted[name].abs().max())
+                )
 
 
 @pytest.mark.parametrize("family", ["llama", "llama-tied", "gpt2", "gpt-neox", "qwen3"])
@@ -189,6 +214,7 @@ def test_a_folder_that_cannot_be_written_is_named(decoder, tmp_path):
     [
         ({"epochs": 0}, "epochs is 0"),
         ({"rows_a_step": 0}, "rows_a_step is 0"),
+        ({"reduction": "total"}, "reduction is 'total', expected one of mean, sum"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"precision": "fp8"}, "'fp8', expected one of auto, bf16, fp32"),

@@ -230,3 +230,15 @@ def test_loss_that_ends_within_a_character_is_no_other_text():
     (example,) = examples_from_row({"messages": messages})
     (tokens,) = Tokeniser(tokenizer, name="tiny", rows=len(tokenizer), max_length=99).tokens([example])
     assert tokens.targets
+
+
+def test_padding_without_a_mask_is_refused():
+    tokenizer = chat_tokenizer_of("qwen")
+    reader = Tokeniser(tokenizer, name="tiny", rows=400, max_length=64)
+    pad = tokenizer.pad_token_id
+    row = {"input_ids": [60, 70, 80, pad, pad]}
+    with pytest.raises(RowError, match=r"it ends in padding, tokens '<\|endoftext\|>'"):
+        reader.tokens(examples_from_row(row))
+    (tokens,) = reader.tokens(examples_from_row(row | {"labels": [60, 70, 80, -100, -100]}))
+    assert tokens.targets == 2
+    assert len(reader.tokens(examples_from_row({"input_ids": [60, 70, pad]}))[0].ids) == 3

@@ -10,6 +10,8 @@ from transformers import ProphetNetConfig, ProphetNetForCausalLM
 
 from helpers.teacher_oracles import facts, trained_checkpoints
 from helpers.tiny import some_examples, tiny_decoder
+from influcoder.data.examples import Example, examples_from_row
+from influcoder.data.parts import Columns
 from influcoder.errors import ModelError
 from influcoder.model import gradients
 from influcoder.model.decoder import Decoder
@@ -68,6 +70,33 @@ def test_the_two_examples_are_of_different_lengths(decoder, monkeypatch):
     self_check(decoder, [EXAMPLES[0], replace(EXAMPLES[0], id="again"), EXAMPLES[2]], SETTINGS)
     assert [batch.lengths.tolist() for batch in seen] == [sorted(seen[0].lengths.tolist(), reverse=True)]
     assert len(set(seen[0].lengths.tolist())) == 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("loss", ["assistant", "weights", "labels"])
+def test_rows_that_weigh_their_tokens_pass(chat_decoder, loss, precision):
+    turns = [{"role": role, "content": f"{role} {n}"} for n in range(2) for role in ("user", "assistant")]
+    row = {"messages": turns}
+    if loss == "weights":
+        row["weights"] = [0, 0.25, 3, 1]
+    elif loss == "labels":
+        row = {"input_ids": list(range(60, 80)), "labels": [-100] * 5 + [65, 66] + [-100] * 8 + list(range(75, 80))}
+    rows = examples_from_row(row, Columns(loss="assistant" if loss == "assistant" else "completion"))
+    assert chat_decoder.tokenise(rows)[0].weights is not None
+    found = self_check(chat_decoder, [*rows, EXAMPLES[2]], replace(SETTINGS, precision=precision))
+    assert found["error"] < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_check_costs_no_more_than_eight_gradients(decoder, precision):
+    """Counted in tokens that go through the model; whatever goes back went through it first."""
+    rows = [Example(f"{n}", "two plus two " * 7, "is four, and " * 9 + "so" * n) for n in range(2)]
+    seen = []
+    decoder.model.get_input_embeddings().register_forward_pre_hook(lambda _, given: seen.append(given[0].numel()))
+    self_check(decoder, rows, replace(SETTINGS, precision=precision))
+    longest = max(len(tokens.ids) for tokens in decoder.tokenise(rows))
+    assert longest > 80
+    assert 2 * longest < sum(seen) <= 8 * longest
 
 
 def test_one_example_is_enough(decoder):

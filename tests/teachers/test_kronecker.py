@@ -12,7 +12,7 @@ from helpers.teacher_oracles import facts, influence, linear_weights, mean_loss,
 from helpers.tiny import some_examples, tiny_decoder
 from influcoder.errors import ConfigError
 from influcoder.model.batches import make_batches
-from influcoder.model.layers import two_sided, weights
+from influcoder.model.layers import lora_b, two_sided, weights
 from influcoder.model.loss import Sampled
 from influcoder.teachers import kronecker as learnt
 from influcoder.teachers.gradient import GradientTeacher
@@ -141,6 +141,33 @@ def test_ekfac_products_are_those_of_the_explicit_inverse(decoder, modules, rank
     assert relative_error(influence(teacher, QUERIES, POOL), sides[0] @ inverse @ sides[1].T) < 1e-3
 
 
+@pytest.mark.parametrize("name", ["kfac", "kfac-cosine"])
+@pytest.mark.parametrize("rank", [3, 40])  # fewer, and more, rows than a text has tokens
+def test_kfac_is_the_explicit_inverse_of_both_factors(decoder, name, rank, monkeypatch):
+    monkeypatch.setattr(learnt, "Sampled", ArgmaxTarget)
+    layer = "model.layers.1.mlp.down_proj"
+    settings = TeacherSettings.named(name, width=0, rank=rank, modules=layer, precision="fp32", token_budget=60)
+    teacher = GradientTeacher(decoder, settings)
+    teacher.fit(POOL, QUERIES)
+
+    (view,) = lora_b(decoder, rank=rank, seed=0, modules=layer)
+    projection = view.right.double()
+    inputs, errors = second_moments(decoder, POOL, argmax_loss)[layer]
+    tokens = sum(len(one.ids) for one in decoder.tokenise(POOL))
+    factors = [projection @ (inputs / tokens) @ projection.T, errors / tokens]
+    kronecker = torch.kron(*factors)
+    damped = kronecker + settings.damping * kronecker.diagonal().mean() * torch.eye(len(kronecker))
+    sides = [
+        view.scale * (projection @ weight_gradients(decoder, side)[layer].double()).flatten(1)
+        for side in (QUERIES, POOL)
+    ]
+    expected = sides[0] @ torch.linalg.solve(damped, sides[1].T)
+    if name == "kfac-cosine":
+        lengths = [(side * torch.linalg.solve(damped, side.T).T).sum(dim=1).sqrt() for side in sides]
+        expected = expected / torch.outer(*lengths)
+    assert relative_error(influence(teacher, QUERIES, POOL), expected) < 1e-3
+
+
 def test_ekfac_is_not_the_plain_product(decoder):
     settings = TeacherSettings.named("ekfac", width=0, rank=1000, precision="fp32", token_budget=60)
     teacher = GradientTeacher(decoder, settings)
@@ -204,7 +231,7 @@ def test_trackstars_views_are_the_top_eigenvectors_after_the_correction(tokenize
             same_directions(rows, root[:, None] * moment * root, 3)
 
 
-@pytest.mark.parametrize("name", ["ekfac", "logra", "trackstar"])
+@pytest.mark.parametrize("name", ["ekfac", "kfac", "logra", "trackstar"])
 def test_state_gives_the_views_back(decoder, name):
     settings = TeacherSettings.named(name, rank=3, precision="fp32", token_budget=60, width=0)
     teacher = GradientTeacher(decoder, settings)
@@ -215,7 +242,7 @@ def test_state_gives_the_views_back(decoder, name):
         assert (one.name, one.scale, one.shape) == (other.name, other.scale, other.shape)
         torch.testing.assert_close(one.right, other.right, rtol=0, atol=0)
         torch.testing.assert_close(one.left, other.left, rtol=0, atol=0)
-    assert (again.factors is None) == (fitted.factors is None) == (name != "ekfac")
+    assert (again.factors is None) == (fitted.factors is None) == (name not in ("ekfac", "kfac"))
 
 
 def test_padding_has_no_part_in_the_factors(decoder):

@@ -16,7 +16,7 @@ from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
 
 SMALL = {"rank": 4, "precision": "fp32", "kept": 6}
-LEARNT = ("logra", "lorif", "trackstar", "rrinf", "gist", "datainf", "ekfac")
+LEARNT = ("logra", "lorif", "trackstar", "rrinf", "gist", "datainf", "ekfac", "kfac", "kfac-cosine")
 NAMES = ("gradient-dot", "gradient-cosine", "layer-cosine", "logra-raw", *LEARNT)
 SUMMED = ("tracin", "gradient-cosine", "layer-cosine")
 
@@ -138,6 +138,6 @@ def test_every_text_has_its_own_queries(teacher_named, rows):
 @pytest.mark.parametrize("name", ["forward", "repsim", "rds+", "trak"])
 def test_teachers_whose_influence_is_no_sum_over_tokens(base, rows, name):
     teacher = make_teacher(base, TeacherSettings.named(name, precision="fp32"))
-    told = f"by {re.escape(name)} is no sum over a row's tokens.*: gradient-cosine, layer-cosine, .*, ekfac"
+    told = f"by {re.escape(name)} is no sum over a row's tokens.*: gradient-cosine, .*, ekfac, kfac, kfac-cosine"
     with pytest.raises(ConfigError, match=told):
         teacher.token_shares(rows[:1], "pool", [np.zeros((1, 4), np.float32)])

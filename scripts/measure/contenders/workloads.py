@@ -39,6 +39,14 @@ SHAPES = {
         "num_key_value_heads": 3,
         "vocab_size": 49152,
     },
+    "llama-1.7b": {  # SmolLM2-1.7B's
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "vocab_size": 49152,
+    },
 }
 NAMES = ("demo", *SHAPES)
 

@@ -4,7 +4,7 @@ The command line flattens these classes into flags; `Fixed` fields are sizes of 
 """
 
 from dataclasses import asdict, dataclass, is_dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_type_hints
 
 from cyclopts import Parameter
 
@@ -104,14 +104,19 @@ class CausalSettings(ComparisonSettings):
 
     max_length: int = 512
     subsets: int = 60
-    "random halves of the pool to retrain on; a third of them twice, for the ceiling"
-    stepped: Fixed[int] = 48
+    "random halves of the pool to retrain on; a fifth of them twice, for the ceiling"
+    stepped: int = 48
     "pool rows that a single step is taken on"
+    reduction: Literal["mean", "sum"] = "mean"
+    "of a row's loss in training: mean over its tokens (rows weigh alike), or sum (tokens do), as Trainer has it"
     small_demo: Fixed[bool] = False
-    "take a small part of the demo's examples"
+    "take a small part of the examples"
 
     def __post_init__(self) -> None:
         self.refuse_below(seeds=1, subsets=2, stepped=1)
+
+    def tuning(self, seed: int) -> "FinetuneSettings":
+        return replace(super().tuning(seed), reduction=self.reduction)
 
     def quick(self) -> Self:
         return replace(super().quick(), subsets=4, stepped=4, small_demo=True)

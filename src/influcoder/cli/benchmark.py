@@ -14,7 +14,7 @@ from influcoder.benchmarks.settings import (
     SelectionSettings,
     ToxicitySettings,
 )
-from influcoder.cli.flags import Files, Flag, ResumableOutput
+from influcoder.cli.flags import NO_TRUST, Files, Flag, ResumableOutput, Trust
 from influcoder.cli.output import finish
 
 benchmarks = cyclopts.App(
@@ -39,19 +39,30 @@ def causal(
     run: Run,
     pool: Files | None = None,
     queries: Files | None = None,
+    data: str | None = None,
     settings: CausalSettings = CausalSettings(),  # noqa: B008 - frozen
+    trust: Trust = NO_TRUST,
 ) -> None:
     """Compare every method with what training does: retrained subsets (LDS) and single steps.
 
+    Without --pool, --queries and --data it is measured on facts and tasks that come with the package.
+
     Args:
-        pool: training examples; the demo's, with false facts among them, when omitted
-        queries: what is asked; the demo's facts and tasks when omitted
+        pool: training examples
+        queries: what is asked
+        data: in place of both, the folder of the corpora bbh, dolly, benign_chat and counterfact: a mixed pool of them
     """
-    _run("causal", run, settings, pool=pool, queries=queries)
+    _run("causal", run, settings, pool=pool, queries=queries, data=data)
 
 
 @benchmarks.command
-def fidelity(*, run: Run, data: str, settings: FidelitySettings = FidelitySettings()) -> None:  # noqa: B008 - frozen
+def fidelity(
+    *,
+    run: Run,
+    data: str,
+    settings: FidelitySettings = FidelitySettings(),  # noqa: B008 - frozen
+    trust: Trust = NO_TRUST,
+) -> None:
     """Compare every student and rival with the exact teacher, on tasks and facts that none has seen.
 
     Args:
@@ -61,7 +72,13 @@ def fidelity(*, run: Run, data: str, settings: FidelitySettings = FidelitySettin
 
 
 @benchmarks.command
-def toxicity(*, run: Run, data: str, settings: ToxicitySettings = ToxicitySettings()) -> None:  # noqa: B008 - frozen
+def toxicity(
+    *,
+    run: Run,
+    data: str,
+    settings: ToxicitySettings = ToxicitySettings(),  # noqa: B008 - frozen
+    trust: Trust = NO_TRUST,
+) -> None:
     """Find the few unsafe examples that a decoder was fine-tuned on, from unsafe references of another source.
 
     Args:
@@ -71,7 +88,13 @@ def toxicity(*, run: Run, data: str, settings: ToxicitySettings = ToxicitySettin
 
 
 @benchmarks.command
-def counterfact(*, run: Run, data: str, settings: CounterfactSettings = CounterfactSettings()) -> None:  # noqa: B008 - frozen
+def counterfact(
+    *,
+    run: Run,
+    data: str,
+    settings: CounterfactSettings = CounterfactSettings(),  # noqa: B008 - frozen
+    trust: Trust = NO_TRUST,
+) -> None:
     """Find the rows that taught a decoder false facts, among look-alikes that share their words.
 
     Args:
@@ -81,7 +104,13 @@ def counterfact(*, run: Run, data: str, settings: CounterfactSettings = Counterf
 
 
 @benchmarks.command
-def selection(*, run: Run, data: str, settings: SelectionSettings = SelectionSettings()) -> None:  # noqa: B008 - frozen
+def selection(
+    *,
+    run: Run,
+    data: str,
+    settings: SelectionSettings = SelectionSettings(),  # noqa: B008 - frozen
+    trust: Trust = NO_TRUST,
+) -> None:
     """Choose 5 % of a mixed pool for a task, fine-tune on it, and measure the task's test loss.
 
     Args:
@@ -91,7 +120,7 @@ def selection(*, run: Run, data: str, settings: SelectionSettings = SelectionSet
 
 
 @benchmarks.command
-def paper(*, run: Run, data: str, settings: PaperSettings) -> None:
+def paper(*, run: Run, data: str, settings: PaperSettings, trust: Trust = NO_TRUST) -> None:
     """Repeat the paper's experiment: students of BIG-Bench Hard on Dolly, beside ours, at the paper's sizes.
 
     Args:

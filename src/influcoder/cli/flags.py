@@ -198,6 +198,8 @@ class Teaching:
     "patterns of the layers to look at, as `*.mlp.*`, or leave out, as `!*.gate`; all linear ones but the head if none"
     normalise_modules: Flag = False
     "scale each layer's part to unit length"
+    reduction: Literal["mean", "sum"] | None = None
+    "of a pool row's loss: mean over its tokens, or sum, as trainers count that take the mean over a batch's tokens"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     "of the products: auto is bf16 where the processor has it"
     token_budget: int = 1024

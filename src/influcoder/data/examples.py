@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from influcoder.data.layouts import parts_of
-from influcoder.data.messages import Chat, RowError, shown
+from influcoder.data.messages import Chat, RowError
 from influcoder.data.parts import Columns
 from influcoder.data.token_ids import TokenIds
+from influcoder.data.values import as_lists, shown
 
 SIDE = "preference"
 """the metadata column that says which side of a preference pair an example is: chosen or rejected"""
@@ -68,7 +69,7 @@ def examples_from_row(row: object, columns: Columns | None = None, notes: Counte
     if not isinstance(row, Mapping):
         raise RowError("not_an_object", f"expected an object with columns, got {type(row).__name__}")
     found = []
-    for parts in parts_of(row, columns, Counter() if notes is None else notes):
+    for parts in parts_of(_plain(row), columns, Counter() if notes is None else notes):
         used = parts.used | {columns.id or "id"}
         metadata = {name: value for name, value in row.items() if name not in used}
         name = _row_id(row, columns)
@@ -76,6 +77,14 @@ def examples_from_row(row: object, columns: Columns | None = None, notes: Counte
             name, metadata = f"{name}-{parts.side}" if name else "", metadata | {SIDE: parts.side}
         found.append(checked(Example(name, parts.prompt, parts.completion, parts.turns, metadata, parts.given, row)))
     return found
+
+
+def _plain(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with lists where it has arrays."""
+    try:
+        return {name: as_lists(value) for name, value in row.items()}
+    except RecursionError:  # a value that holds itself, which is refused where it is used
+        return row
 
 
 def example_from_row(row: object, columns: Columns | None = None) -> Example:

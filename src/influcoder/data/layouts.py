@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from influcoder.data.messages import Message, RowError, from_json, is_given, read_messages
+from influcoder.data.messages import Message, RowError, read_messages
 from influcoder.data.parts import (
     Columns,
     Parts,
@@ -17,6 +17,7 @@ from influcoder.data.parts import (
     without_text,
 )
 from influcoder.data.token_ids import TOKEN_COLUMNS, read_token_ids
+from influcoder.data.values import from_json, is_given
 
 _CONTEXTS = ("context", "input")
 _RESPONSES = ("completion", "output", "response")
@@ -75,11 +76,11 @@ def _preferences(row: Mapping[str, Any], columns: Columns, notes: Counter[str]) 
         )
     used = {"chosen", "rejected"}
     asked: str | list[Message] | None = None
-    if row.get("prompt") is not None:
+    if is_given(row.get("prompt")):
         asked, used = text_or_messages(row, "prompt"), used | {"prompt"}
-    elif name := next((name for name in _CHATS if row.get(name) is not None), None):
+    elif name := next((name for name in _CHATS if is_given(row.get(name))), None):
         asked, used = read_messages(row[name], name), used | {name}
-    elif name := next((name for name in ("instruction", "question") if row.get(name) is not None), None):
+    elif name := next((name for name in ("instruction", "question") if is_given(row.get(name))), None):
         asked, more = _instruction(row, name)
         used |= more
     sides = {name: text_or_messages(row, name) for name in ("chosen", "rejected")}
@@ -119,10 +120,9 @@ def _common(one: Sequence[Any], other: Sequence[Any]) -> int:
 def _instruction(row: Mapping[str, Any], column: str) -> tuple[list[Message], set[str]]:
     """The turns before the answer of a row with an instruction or a question, and the columns they come from."""
     parts, used = [text_in(row, column)], {column}
-    if column == "instruction":
-        used |= set(_CONTEXTS)
-        context = next((name for name in _CONTEXTS if is_given(row.get(name)) and row[name] != ""), None)
-        parts += [text_in(row, context)] if context else []
+    contexts = _CONTEXTS if column == "instruction" else _CONTEXTS[:1]
+    used |= set(contexts)
+    parts += [text_in(row, name) for name in contexts if is_given(row.get(name)) and row[name] != ""]
     turns: list[Message] = _system(row)
     used |= set(_SYSTEMS) if turns else set()
     history = from_json(row.get("history"), list)

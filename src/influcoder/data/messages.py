@@ -1,10 +1,11 @@
 """The messages of a chat: how rows write them, what they say in plain text, and which of them carry loss."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from influcoder.data.values import from_json, is_given, shown
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython", "observation"})
 SHAREGPT = {
@@ -23,6 +24,8 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 """keys of what the assistant thought before it answered"""
 SWITCHES = ("train", "training", "train_on", "loss")
 """keys of a message that say whether it counts in the loss, where they hold true or false; `weight` says how much"""
+LEAST, MOST = 1e-6, 1e6
+"""weights of messages that are not 0"""
 PLAIN = frozenset({"role", "content"})
 Message = Mapping[str, Any]
 
@@ -56,7 +59,7 @@ class Chat:
     def is_plain(self) -> bool:
         """Whether (role, content) pairs and one last answer say it all."""
         return (
-            self.prompt == len(self.messages) - 1
+            self.prompt == len(self.messages) - 1 > 0
             and not self.weights
             and not self.variables
             and all(set(one) == PLAIN and isinstance(one["content"], str) for one in self.messages)
@@ -77,26 +80,37 @@ def read_messages(value: object, column: str) -> list[Message]:
         RowError: it is not such a list, a role is unknown, or a content is no text.
     """
     value = from_json(value, list)
+    value = _of_columns(value) if isinstance(value, Mapping) else value
     if not isinstance(value, list) or not value:
         raise RowError("no_messages", f"{column}: expected a non-empty list of messages, got {shown(value)}")
     return [_message(one, f"{column}[{number}]") for number, one in enumerate(value)]
 
 
+def _of_columns(value: Mapping[str, Any]) -> list[Any]:
+    """A single message; or, of lists of roles and contents, as `datasets` keeps a sequence of objects, each."""
+    if not all(isinstance(one, list) for one in value.values()) or len({len(one) for one in value.values()}) != 1:
+        return [value]
+    return [dict(zip(value, one, strict=True)) for one in zip(*value.values(), strict=True)]
+
+
 def _message(value: object, where: str) -> Message:
+    value = from_json(value, dict)
     if isinstance(value, Mapping) and "role" not in value and "from" in value:
-        role = value["from"]
-        named = {"role": SHAREGPT.get(role, role) if isinstance(role, str) else role, "content": value.get("value")}
+        named = {"role": value["from"], "content": value.get("value")}
         value = named | {key: item for key, item in value.items() if key not in ("from", "value")}
     if not isinstance(value, Mapping) or "role" not in value:
         raise RowError("bad_message", f"{where}: expected an object with role and content")
     role = value["role"]
+    role = SHAREGPT.get(role, role) if isinstance(role, str) else role
     if not isinstance(role, str) or role not in ROLES:
         raise RowError("unknown_role", f"{where}: role {shown(role)} is none of {sorted(ROLES)}")
     message = {"role": role, "content": _content(value, where)}
     message |= {key: item for key, item in value.items() if key not in PLAIN}
     message = {key: item for key, item in message.items() if item is not None}
-    if "tool_calls" in message:
-        message["tool_calls"] = _tool_calls(message["tool_calls"], where)
+    if calls := _tool_calls(message.pop("tool_calls", None), where):
+        message["tool_calls"] = calls
+    if calls := _tool_calls(message.pop("function_call", None), where):
+        message["function_call"] = calls[0]
     return message if set(message) <= PLAIN and isinstance(message.get("content"), str) else plain(message, where)
 
 
@@ -132,8 +146,9 @@ def _text_of_part(part: str | Mapping[str, Any], where: str) -> str:
 
 
 def _tool_calls(value: object, where: str) -> list[Any]:
-    calls = from_json(value, list)
-    if not isinstance(calls, list) or not all(isinstance(one, Mapping) and _called(one)[0] for one in calls):
+    calls = from_json(from_json(value, list), dict) or []
+    calls = [from_json(one, dict) for one in (calls if isinstance(calls, list) else [calls])]
+    if not all(isinstance(one, Mapping) and _called(one)[0] for one in calls):
         raise RowError(
             "bad_tool_calls", f"{where}: tool_calls is {shown(value)}, expected objects that name a function"
         )
@@ -193,13 +208,11 @@ def turn_weights(messages: Sequence[Message], row: Mapping[str, Any]) -> tuple[f
     Raises:
         RowError: a weight is no number or truth value, or is negative; there are not as many as messages; all are 0.
     """
+    column, given = _said_by_row(row)
     said = [_said(one) for one in messages]
-    roles = row.get("train_on")
-    roles = [roles] if isinstance(roles, str) else roles
-    if isinstance(roles, list) and roles and all(isinstance(one, str) and one in ROLES for one in roles):
-        said = [float(one["role"] in roles) if own is None else own for one, own in zip(messages, said, strict=True)]
-    elif column := next((name for name in ("train_on", "weights", "weight") if isinstance(row.get(name), list)), None):
-        given = row[column]
+    if isinstance(given, frozenset):
+        said = [float(one["role"] in given) if own is None else own for one, own in zip(messages, said, strict=True)]
+    elif given is not None:
         if len(given) != len(messages):
             raise RowError("bad_weight", f"column {column!r} holds {len(given)} values for {len(messages)} messages")
         said = [
@@ -216,6 +229,22 @@ def turn_weights(messages: Sequence[Message], row: Mapping[str, Any]) -> tuple[f
     return weights
 
 
+def _said_by_row(row: Mapping[str, Any]) -> tuple[str, list[Any] | frozenset[str] | None]:
+    """(the column, what it holds: a value a message, or the roles that count; None where no column says it)."""
+    given = from_json(row.get("train_on"), list)
+    if is_given(given) and given is not True:
+        named = [given] if isinstance(given, str) else given
+        roles = [SHAREGPT.get(one, one) for one in named if isinstance(one, str)] if isinstance(named, list) else []
+        if roles and len(roles) == len(named) and set(roles) <= ROLES:
+            return "train_on", frozenset(roles)
+        if not isinstance(given, list):
+            expected = "expected roles, or a list with a value a message"
+            raise RowError("bad_weight", f"column 'train_on' is {shown(given)}, {expected}")
+        return "train_on", given
+    values = {name: from_json(row.get(name), list) for name in ("weights", "weight")}
+    return next(((name, one) for name, one in values.items() if isinstance(one, list)), ("", None))
+
+
 def _said(message: Message) -> float | None:
     if "weight" in message:
         return _weight(message["weight"])
@@ -223,8 +252,11 @@ def _said(message: Message) -> float | None:
 
 
 def _weight(value: object) -> float:
-    if not isinstance(value, bool | int | float) or not math.isfinite(value) or value < 0:
-        raise RowError("bad_weight", f"the weight of a message is {shown(value)}, expected a number of at least 0")
+    if not isinstance(value, bool | int | float) or (value != 0 and not LEAST <= value <= MOST):
+        raise RowError(
+            "bad_weight",
+            f"the weight of a message is {shown(value)}, expected 0 or a number from {LEAST:g} to {MOST:g}",
+        )
     return float(value)
 
 
@@ -257,25 +289,3 @@ def plain(value: Any, where: str) -> Any:
         return json.loads(json.dumps(value, default=str))
     except (ValueError, RecursionError, TypeError) as error:
         raise RowError("bad_value", f"{where}: cannot be written as JSON: {error}") from error
-
-
-def from_json(value: Any, kind: type) -> Any:
-    """What a text says in JSON, if it says something of this kind; anything else as it is."""
-    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
-        return value
-    try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-    return found if isinstance(found, kind) else value
-
-
-def is_given(value: object) -> bool:
-    """Whether there is a value; what pandas writes where there is none is not a number."""
-    return value is not None and not (isinstance(value, float) and math.isnan(value))
-
-
-def shown(value: object) -> str:
-    """The beginning of what a value looks like."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

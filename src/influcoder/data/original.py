@@ -12,13 +12,14 @@ held of these, a list with an entry for each column, in the order of the row:
 Rows of one layout have the same or nearly the same origin, which costs a column of a Parquet file next to nothing.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from influcoder.data.columns import to_json
 from influcoder.data.examples import Example
+from influcoder.data.messages import Chat
+from influcoder.data.token_ids import IGNORED, TokenIds
 
 
 def origin_of(example: Example) -> str:
@@ -28,7 +29,7 @@ def origin_of(example: Example) -> str:
     >>> origin_of(example_from_row({"question": "2 + 2?", "answer": "4", "level": 1}))
     '[["question","prompt"],["answer","completion"],"level"]'
     """
-    row = example.row if example.row is not None else _row_for(example)
+    row = example.row if example.row is not None else row_of(example) | dict(example.metadata)
     return to_json([_entry(str(name), value, example) for name, value in row.items()]).decode()
 
 
@@ -47,14 +48,33 @@ def row_again(example: Example, origin: str) -> dict[str, Any]:
     return row
 
 
-def _row_for(example: Example) -> Mapping[str, Any]:
-    """The row of an example that was made by hand: one that is read as this example."""
-    said = (
-        {"messages": _chat(example)["messages"]}
-        if example.turns
-        else {"prompt": example.prompt, "completion": example.completion}
-    )
-    return {"id": example.id} | said | dict(example.metadata)
+def row_of(example: Example) -> dict[str, Any]:
+    """A row of the usual columns that is read as this example, whatever columns it was read from.
+
+    >>> row_of(Example.question("2 + 2?", "4"))["messages"][1]
+    {'role': 'assistant', 'content': '4'}
+    """
+    match example.given:
+        case TokenIds(ids, weights):
+            said: dict[str, Any] = {
+                "input_ids": list(ids),
+                "labels": [one if weight else IGNORED for one, weight in zip(ids, weights, strict=True)],
+            }
+        case Chat() as chat:
+            messages = list(chat.messages)
+            apart = not chat.weights and 0 < chat.prompt < len(messages)
+            said = (
+                {"prompt": messages[: chat.prompt], "completion": messages[chat.prompt :]}
+                if apart
+                else {"messages": messages}
+            )
+            said |= {"weights": list(chat.weights)} if chat.weights else {}
+            said |= {"chat_template_kwargs": dict(chat.variables)} if chat.variables else {}
+        case _ if example.turns:
+            said = {"messages": _chat(example)["messages"]}
+        case _:
+            said = {"prompt": example.prompt, "completion": example.completion}
+    return {"id": example.id} | said
 
 
 def _entry(name: str, value: Any, example: Example) -> Any:

@@ -9,20 +9,19 @@ from influcoder.data.messages import (
     Chat,
     Message,
     RowError,
-    from_json,
-    is_given,
     plain,
     read_messages,
-    shown,
     text_of,
     turn_weights,
     without_prompt,
     words_of,
 )
 from influcoder.data.token_ids import TokenIds
+from influcoder.data.values import from_json, is_given, shown
 
 Loss = Literal["completion", "assistant", "all"]
 Pairs = Literal["chosen", "rejected", "both"]
+_VARIABLES = ("tools", "functions", "documents", "chat_template_kwargs")
 _REPEATED_WORDS = 3
 """of a prompt that a completion's text must begin with to be taken without it"""
 
@@ -156,9 +155,13 @@ def _variables(row: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
             raise RowError(f"bad_{name}", f"column {name!r} is {shown(value)}, expected a list of objects, or its JSON")
         found[name] = plain(value, name)
     more = from_json(row.get("chat_template_kwargs"), dict)
+    if isinstance(row.get("functions"), list) and "tools" not in found:  # OpenAI's older name for them
+        known = [from_json(one, dict) for one in row["functions"]]
+        if known and all(isinstance(one, Mapping) and isinstance(one.get("name"), str) for one in known):
+            found["tools"] = plain([{"type": "function", "function": one} for one in known], "functions")
     if isinstance(more, Mapping):
         found |= {key: item for key, item in plain(more, "chat_template_kwargs").items() if item is not None}
-    return found, {name for name in ("tools", "documents", "chat_template_kwargs") if name in row} if found else set()
+    return found, {name for name in _VARIABLES if name in row} if found else set()
 
 
 def text_or_messages(row: Mapping[str, Any], column: str) -> str | list[Message]:
@@ -168,9 +171,7 @@ def text_or_messages(row: Mapping[str, Any], column: str) -> str | list[Message]
         RowError: neither.
     """
     value = row.get(column)
-    if isinstance(value, list):
-        return read_messages(value, column)
-    return read_messages([value], column) if isinstance(value, Mapping) else text_in(row, column)
+    return read_messages(value, column) if isinstance(value, list | Mapping) else text_in(row, column)
 
 
 def text_in(row: Mapping[str, Any], column: str) -> str:

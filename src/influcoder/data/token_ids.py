@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from influcoder.data.messages import RowError, is_given, shown
+from influcoder.data.messages import RowError
+from influcoder.data.values import is_given, shown
 
-_MASKS = ("completion_mask", "assistant_masks", "attention_mask")
+_MASKS = ("completion_mask", "assistant_masks", "assistant_mask", "loss_mask", "attention_mask")
 TOKEN_COLUMNS = frozenset({"input_ids", "labels", *_MASKS, "token_type_ids", "position_ids"})
 IGNORED = -100
 """the label of a token without loss"""
@@ -47,10 +48,11 @@ def read_token_ids(row: Mapping[str, Any]) -> TokenIds:
 
 def _numbers(row: Mapping[str, Any], column: str) -> list[int]:
     values = row[column]
-    values = values.tolist() if hasattr(values, "tolist") else values
-    if not isinstance(values, list | tuple) or not all(type(one) is int and abs(one) < 2**31 for one in values):
+    if column in _MASKS and isinstance(values, list):
+        values = [int(one) if isinstance(one, bool) else one for one in values]
+    if not isinstance(values, list) or not all(type(one) is int and abs(one) < 2**31 for one in values):
         raise RowError("bad_tokens", f"column {column!r} is {shown(values)}, expected a list of whole numbers")
     if column != "input_ids" and len(values) != len(row["input_ids"]):
         wanted = len(row["input_ids"])
         raise RowError("bad_tokens", f"column {column!r} holds {len(values)} values for {wanted} input_ids")
-    return list(values)
+    return values

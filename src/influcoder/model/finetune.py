@@ -1,8 +1,9 @@
 """Fine-tune a decoder on some examples, with checkpoints that hold the optimizer's moments.
 
 Every parameter of a copy is trained by AdamW (Loshchilov & Hutter 2019) on the loss that this package
-attributes: the mean over examples of each example's mean completion cross-entropy. No dropout. The
-learning rate warms up linearly, then decays linearly to 0.
+attributes: the mean over examples of each example's mean completion cross-entropy; or, with reduction "sum", the
+mean over the completion tokens of a step, as `transformers.Trainer` and TRL do. No dropout. The learning rate
+warms up linearly, then decays linearly to 0.
 
     checkpoint-60/            after each epoch, a plain Hugging Face folder in float32
         optimizer.safetensors {name}.exp_avg and {name}.exp_avg_sq of every parameter, float32
@@ -29,6 +30,7 @@ from influcoder.errors import ConfigError, DataError, ModelError, StoreError
 from influcoder.model.attention import fast_attention
 from influcoder.model.batches import Batch, Tokens, make_batches
 from influcoder.model.decoder import Decoder
+from influcoder.model.loss import Reduction
 from influcoder.model.precision import Precision, use_bf16
 from influcoder.store.files import write_json
 
@@ -50,6 +52,7 @@ class FinetuneSettings:
         seed: draws the order of the examples.
         precision: "bf16" runs the products in bfloat16; "auto" does so where the processor has it.
         token_budget: padded tokens that go through the model together. On a CPU few, for padding costs most.
+        reduction: "mean" takes the mean over a step's examples, "sum" over all its completion tokens, as Trainer does.
     """
 
     epochs: int = 2
@@ -58,6 +61,7 @@ class FinetuneSettings:
     seed: int = 0
     precision: Precision = "auto"
     token_budget: int = 512
+    reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "rows_a_step", "token_budget"):
@@ -65,8 +69,9 @@ class FinetuneSettings:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1.")
         if not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"learning_rate is {self.learning_rate}, expected a number above 0.")
-        if self.precision not in get_args(Precision):
-            raise ConfigError(f"precision is {self.precision!r}, expected one of {', '.join(get_args(Precision))}.")
+        for name, choices in (("precision", get_args(Precision)), ("reduction", get_args(Reduction))):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}.")
 
     def resolved(self, device: torch.device) -> dict[str, Any]:
         """Everything that changes the numbers on this device: "auto" is replaced by what it means there."""
@@ -117,7 +122,7 @@ def finetune(
                 continue
             optimizer.param_groups[0]["lr"] = float(rate)
             batches = batches_of(decoder, step_rows, settings.token_budget)
-            if not np.isfinite(_backward(model, batches, len(step_rows), bf16)):
+            if not np.isfinite(_backward(model, batches, settings.reduction, bf16)):
                 raise ModelError(
                     f"{decoder.name}: the loss of fine-tuning step {step - 1} is not finite. "
                     "Lower the learning rate or use precision fp32."
@@ -192,15 +197,23 @@ def _shape(steps: int) -> NDArray[np.float64]:
     return np.minimum(place / warm_up, (steps + 1 - place) / (steps + 1 - warm_up))
 
 
-def _backward(model: Any, batches: Sequence[Batch], rows: int, bf16: bool) -> float:
-    """Add the gradient of the mean loss of a step's `rows` examples; returns that loss."""
+def _backward(model: Any, batches: Sequence[Batch], reduction: Reduction, bf16: bool) -> float:
+    """Add the gradient of the mean loss of a step's examples, or tokens; returns that loss."""
+    weights = [_tokens_of(batch) if reduction == "sum" else torch.ones(len(batch.places)) for batch in batches]
+    whole = float(sum(each.sum() for each in weights))
     total = 0.0
-    for batch in batches:
+    for batch, weight in zip(batches, weights, strict=True):
         with torch.enable_grad():
-            loss = completion_losses(model, batch, bf16=bf16).sum() / rows
+            losses = completion_losses(model, batch, bf16=bf16)
+            loss = losses @ weight.to(losses.device) / whole
             loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total
+
+
+def _tokens_of(batch: Batch) -> Tensor:
+    """(n,) how many tokens of each example carry loss."""
+    return torch.bincount(batch.rows.cpu(), minlength=len(batch.places)).float()
 
 
 def _save_checkpoint(

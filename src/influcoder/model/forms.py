@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from influcoder.data.messages import Message, from_json, words_of
+from influcoder.data.messages import Message, words_of
+from influcoder.data.values import from_json
 from influcoder.model.template import ChatTemplate
 
 

@@ -254,7 +254,7 @@ class LayerGradients:
         def see(layer: int, kept: list[Tensor], delta: Tensor) -> None:
             waiting[layer] -= 1
             for number, low in zip(self._of_layer[layer], kept, strict=True):
-                found = _product(low, delta, self.views[number])
+                found = self.views[number].product(low, delta)
                 if number in partial:
                     found += partial.pop(number)
                 if waiting[layer]:
@@ -268,14 +268,6 @@ class LayerGradients:
             rest = partial.pop(number, None)
             receive(number, losses.new_zeros(len(losses), self.views[number].length) if rest is None else rest)
         return losses
-
-
-def _product(low: Tensor, delta: Tensor, view: View) -> Tensor:
-    if view.left is not None:
-        delta = delta @ view.left.T.to(delta.dtype)
-    # (n, k_in, T) @ (n, T, k_out): several times faster than its transpose on a CPU.
-    product = torch.bmm(low.transpose(1, 2).to(delta.dtype), delta)
-    return product.flatten(1).float() * view.scale
 
 
 def _bf16_weights(layers: Sequence[Layer]) -> dict[Weight, Tensor]:

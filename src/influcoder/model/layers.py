@@ -60,6 +60,17 @@ class View:
         """How many numbers it has."""
         return self.shape[0] * self.shape[1]
 
+    def product(self, low: Tensor, delta: Tensor) -> Tensor:
+        """The view of (n, T, k_in) inputs, seen through `right`, and of (n, T, outputs) δ: (n, length) float32."""
+        late = self.left is not None and low.shape[2] < low.shape[1]  # turning k_in rows is less work than T
+        if self.left is not None and not late:
+            delta = delta @ self.left.T.to(delta.dtype)
+        # (n, k_in, T) @ (n, T, k_out): several times faster than its transpose on a CPU.
+        product = torch.bmm(low.transpose(1, 2).to(delta.dtype), delta).float()
+        if self.left is not None and late:
+            product = product @ self.left.T
+        return product.flatten(1) * self.scale
+
     @property
     def device(self) -> torch.device:
         """Where its layer is."""

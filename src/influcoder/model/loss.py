@@ -1,9 +1,13 @@
 """What is differentiated: a completion token's loss, and its gradient at the logits."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Reduction = Literal["mean", "sum"]
+"""an example's loss: the mean over its completion tokens (examples weigh alike) or their sum (tokens weigh alike)"""
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """((K, V) logits, (K,) targets) -> (K,) losses, (K, V) and (K,) whose product is the gradient at the logits"""

@@ -5,15 +5,15 @@ looked for in the text. Where some of the completion are missing, the chat is re
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from influcoder.data.examples import Example
-from influcoder.data.messages import REASONING, SWITCHES, Chat, Message, RowError, calls_of, reasoning_of, words_of
+from influcoder.data.messages import REASONING, SWITCHES, Chat, Message, RowError, reasoning_of, words_of
 from influcoder.model.forms import forms_of
 from influcoder.model.template import ChatTemplate, special_tokens
 from influcoder.model.turns import Span, spans_of, spans_of_answer, stands_before
-from influcoder.model.words import common_length, excerpt, pieces_of, says, without_thoughts
+from influcoder.model.words import called_words, common_length, excerpt, pieces_of, says, without_thoughts
 
 _TOLD_ELSEWHERE = frozenset(
     {"role", "content", "tool_calls", "function_call", "tool_call_id", "weight", *REASONING, *SWITCHES}
@@ -67,27 +67,29 @@ class Renderer:
         Raises:
             RowError: the template refuses it, or does not render the completion; it is rendered already.
         """
-        chat = chat_of(example)
+        chat = self._as_read(chat_of(example))
         variables = self.template.variables(chat.variables, example.metadata)
         self._refuse_rendered(chat)
-        found: list[tuple[int, Text]] = []
+        readings: list[tuple[int, Text]] = []
         refused: list[RowError] = []
         for messages in forms_of(chat.messages, self.template):
             try:
-                found.append(self._rendered(chat, messages, variables))
+                readings.append(self._rendered(chat, messages, variables))
             except RowError as error:
                 refused.append(error)
             else:
-                if not found[-1][0]:
+                if not readings[-1][0]:
                     break
-        if not found:
-            raise next((one for one in refused if one.code != "template_refused"), refused[0])
-        return min(found, key=lambda one: one[0])[1]
+        if not readings:
+            raise next((error for error in refused if error.code != "template_refused"), refused[0])
+        return min(readings, key=lambda reading: reading[0])[1]
 
     def prompt(self, example: Example) -> str:
         """The text of a chat up to where the assistant is to speak."""
-        chat = chat_of(example)
-        answers = [n for n, one in enumerate(chat.messages) if one["role"] == "assistant" and chat.carries_loss(n)]
+        chat = self._as_read(chat_of(example))
+        answers = [
+            n for n, message in enumerate(chat.messages) if message["role"] == "assistant" and chat.carries_loss(n)
+        ]
         asked = chat.messages[: chat.prompt or (answers[-1] if answers else 0)]
         variables = self.template.variables(chat.variables, example.metadata)
         refused: list[RowError] = []
@@ -100,6 +102,24 @@ class Renderer:
             raise refused[0]
         return ""
 
+    def _as_read(self, chat: Chat) -> Chat:
+        """The chat with an older `function_call` as the tool call that the template reads, and each end token once."""
+        names = self.template.source(chat.variables).names
+        return replace(chat, messages=tuple(self._message_as_read(message, names) for message in chat.messages))
+
+    def _message_as_read(self, message: Message, names: frozenset[str]) -> Message:
+        words, end = message.get("content"), self.template.end
+        if message["role"] != "assistant":
+            return message
+        if "function_call" in message and "function_call" not in names and "tool_calls" in names:
+            call = {"type": "function", "function": message["function_call"]}
+            message = {**message, "tool_calls": [*message.get("tool_calls", ()), call]}
+            message = {key: value for key, value in message.items() if key != "function_call"}
+        if end and isinstance(words, str) and words.rstrip().endswith(end):
+            kept = words.rstrip().removesuffix(end)
+            message = {**message, "content": kept} if kept.strip() else message
+        return message
+
     def _rendered(self, chat: Chat, messages: list[Message], variables: Mapping[str, Any]) -> tuple[int, Text]:
         """(how many turns before the completion it leaves out, the text)."""
         whole = self.template.render(messages, variables)
@@ -111,22 +131,22 @@ class Renderer:
         elif prompt and not stands_before(chat.messages[chat.prompt - 1], whole, after):
             spans = spans_of_answer(self.template, chat, messages, variables, whole)
         if spans is not None:
-            told, after = self._blank(" ".join(whole[start:stop] for start, stop, _ in spans)), -1
+            text_with_loss, after = self._blank(" ".join(whole[start:stop] for start, stop, _ in spans)), -1
         else:
-            told = shown
+            text_with_loss = shown
         said: list[str] = []
         lost: list[str] = []
         asked = missing = 0
         for number, message in enumerate(chat.messages):
             pieces = pieces_of(message)
             if chat.carries_loss(number):
-                kept = self._kept(message, told, after, whole)
+                kept = self._kept(message, text_with_loss, after, whole)
                 said += kept
                 lost += ["thoughts in the completion"] if kept[: len(pieces)] != pieces else []
                 continue
             counts = message["role"] not in ("system", "developer") and bool(pieces)
             asked += counts
-            if not all(self._says(shown, one) or self._says(shown, without_thoughts(one)) for one in pieces):
+            if not all(self._says(shown, piece) or self._says(shown, without_thoughts(piece)) for piece in pieces):
                 missing += counts
                 lost.append(f"content of the {message['role']}'s turn")
         if asked and asked == missing:
@@ -138,23 +158,25 @@ class Renderer:
         lost += self._lost_fields(chat, variables, shown)
         return missing, Text(prompt, whole, True, tuple(said), spans, tuple(dict.fromkeys(lost)))
 
-    def _kept(self, message: Message, told: str, after: int, whole: str) -> list[str]:
+    def _kept(self, message: Message, text_with_loss: str, after: int, whole: str) -> list[str]:
         """The words of a message with loss that are in the text: all, or those that follow the thoughts in them.
 
         Raises:
             RowError: some are not.
         """
-        names = [name for name, _ in calls_of(message) if name]
+        names, values = called_words(message)
         pieces = pieces_of(message)
-        without = [without_thoughts(one) for one in pieces]
-        for some in [pieces, without] if any(one.strip() for one in without) else [pieces]:
-            if all(self._says(told, one, after) for one in (*some, *names)):
+        without = [without_thoughts(piece) for piece in pieces]
+        for some in [pieces, without] if any(words.strip() for words in without) else [pieces]:
+            if all(self._says(text_with_loss, words, after) for words in (*some, *names, *values)):
                 return [*some, *names]
-        lost = next((one for one in (*pieces, *names) if not self._says(told, one, after)), "")
+        searched = (*pieces, *names, *values)
+        lost = next((words for words in searched if not self._says(text_with_loss, words, after)), "")
+        what = "tool call" if lost in names else "completion" if lost in pieces else "argument of a tool call"
         raise RowError(
             "completion_not_rendered",
-            f"the {'tool call' if lost in names else 'completion'} {excerpt(lost)} does not stand in what the chat "
-            f"template renders for it, {excerpt(whole[max(after, 0) :] if after >= 0 else told)}",
+            f"the {what} {excerpt(lost)} does not stand in what the chat "
+            f"template renders for it, {excerpt(whole[max(after, 0) :] if after >= 0 else text_with_loss)}",
         )
 
     def _lost_fields(self, chat: Chat, variables: Mapping[str, Any], shown: str) -> Iterator[str]:
@@ -163,9 +185,13 @@ class Renderer:
         yield from (name for name in chat.variables if name not in names)
         for message in chat.messages:
             whose = f"of the {message['role']}'s turn"
-            calls = [name for name, _ in calls_of(message)]
-            if calls and not ({"tool_calls", "function_call"} & names and any(self._says(shown, one) for one in calls)):
+            calls, values = called_words(message)
+            if calls and not (
+                {"tool_calls", "function_call"} & names and any(self._says(shown, name) for name in calls)
+            ):
                 yield f"tool_calls {whose}"
+            elif not all(self._says(shown, value) for value in values):
+                yield f"arguments of a tool call {whose}"
             if (thoughts := reasoning_of(message)) and not self._says(shown, thoughts):
                 yield f"reasoning {whose}"
             for key, value in message.items():
@@ -174,12 +200,15 @@ class Renderer:
 
     def _refuse_rendered(self, chat: Chat) -> None:
         for number, message in enumerate(chat.messages):
-            words = words_of(message).lstrip()
-            token = next((one for one in self.template.openers if words.startswith(one)), None)
+            words = words_of(message).strip()
+            token = next((opener for opener in self.template.openers if words.startswith(opener)), None)
+            opener, closer = self.template.around_question
+            if token is None and opener and words.endswith(closer) and opener in words[: -len(closer)]:
+                token = opener
             if token is not None:
                 raise RowError(
                     "rendered_already",
-                    f"message {number} begins with {token!r}, which the chat template writes itself, so its text is "
+                    f"message {number} holds {token!r}, which the chat template writes itself, so its text is "
                     "rendered already and would be again; give it as text, or as prompt and completion in text",
                 )
 
@@ -188,4 +217,4 @@ class Renderer:
 
     def _blank(self, text: str) -> str:
         """The text with spaces in the place of special tokens, which are not a row's words."""
-        return self._special.sub(lambda found: " " * len(found[0]), text) if self._special else text
+        return self._special.sub(lambda match: " " * len(match[0]), text) if self._special else text

@@ -26,6 +26,8 @@ CLOCK = datetime.datetime(2024, 7, 26)
 """what `strftime_now` tells every template: the date that Llama 3's have where there is no clock"""
 ASKED, SAID = "quartzfen", "bluevixen"
 """words of a chat by which it is seen what a template does with contents"""
+_OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
+_THOUGHTS = re.compile(r"<(think|thinking|reasoning|thought)>.*</\1>", re.DOTALL)
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -146,12 +148,22 @@ class ChatTemplate:
         """The text of a chat; with `ask`, up to where the assistant begins to speak.
 
         Raises:
-            RowError: the template refuses it, in its own words.
+            RowError: the template refuses it, in its own words, or writes where in memory something lies.
         """
-        text = self._applied(
-            self.tokenizer.apply_chat_template, messages, variables, tokenize=False, add_generation_prompt=ask
+        text = str(
+            self._applied(
+                self.tokenizer.apply_chat_template, messages, variables, tokenize=False, add_generation_prompt=ask
+            )
         )
-        return str(text)
+        if (found := _OBJECT.search(text)) and found[0] not in json.dumps(
+            [*messages, variables], ensure_ascii=False, default=str
+        ):
+            raise RowError(
+                "template_prints_object",
+                f"the chat template writes {found[0]!r}, which is another text every time: it reads a name that every "
+                "object has, as {{ x.items }} in place of {{ x['items'] }}. Mend it",
+            )
+        return text
 
     def marked(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> list[tuple[int, int]]:
         """Where in the text of a chat the parts stand that `{% generation %}` marks as the assistant's."""
@@ -202,13 +214,42 @@ class ChatTemplate:
     @cached_property
     def openers(self) -> frozenset[str]:
         """The special tokens with which it begins a user's turn: no text of a row should begin with one."""
-        content = [{"type": "text", "text": ASKED}] if self.part_forms[0][0] else ASKED
-        try:
-            text = self.render([{"role": "user", "content": content}], {}, ask=True)
-        except (ModelError, RowError):
-            return frozenset()
         special = special_tokens(self.tokenizer)
-        return frozenset(special.findall(text[: max(text.find(ASKED), 0)])) if special else frozenset()
+        return frozenset(special.findall(self._probe()[0].rpartition(ASKED)[0])) if special else frozenset()
+
+    @cached_property
+    def around_question(self) -> tuple[str, str]:
+        """The last word that it writes before what a user asks, and all that it writes behind it; ("", "") of none."""
+        before, _, behind = self._probe()[0].rpartition(ASKED)
+        special = special_tokens(self.tokenizer)
+        before = special.sub(" ", before) if special else before
+        return (before.split()[-1], behind.strip()) if before.strip() and behind.strip() else ("", "")
+
+    @cached_property
+    def end(self) -> str:
+        """The special token that it writes right behind an answer; "" of none."""
+        special = special_tokens(self.tokenizer)
+        found = special.match(self._probe()[1].rpartition(SAID)[2].lstrip()) if special else None
+        return found[0] if found else ""
+
+    @cached_property
+    def header_with_loss(self) -> str:
+        """What it writes before an answer, thoughts apart, without writing it where one is asked for; "" of nothing."""
+        asked, whole = self._probe()
+        before, said, _ = whole[len(asked) :].partition(SAID) if whole.startswith(asked) else ("", "", "")
+        return _THOUGHTS.sub("", before).strip() if said else ""
+
+    def _probe(self) -> tuple[str, str]:
+        """A question's text up to where it is to be answered, and its text with the answer; ("", "") where it fails."""
+        contents = [
+            [{"type": "text", "text": word}] if parts else word
+            for word, parts in zip((ASKED, SAID), self.part_forms[0], strict=True)
+        ]
+        turns = [{"role": role, "content": one} for role, one in zip(("user", "assistant"), contents, strict=True)]
+        try:
+            return self.render(turns[:1], {}, ask=True), self.render(turns, {})
+        except (ModelError, RowError):
+            return "", ""
 
 
 def template_date(tokenizer: PreTrainedTokenizerBase) -> str | None:

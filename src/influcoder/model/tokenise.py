@@ -144,6 +144,13 @@ class Tokeniser:
 
     def _of_ids(self, given: TokenIds) -> Tokens:
         self._refuse_beyond(given.ids)
+        pad = self.tokenizer.pad_token_id
+        if pad is not None and given.ids[-2:] == (pad, pad) and all(given.weights[-2:]):
+            raise RowError(
+                "padded",
+                f"it ends in padding, tokens {self.tokenizer.pad_token!r}, which would carry loss; give "
+                "attention_mask, or labels of -100",
+            )
         weights = np.asarray(given.weights, np.float32)
         return self._cut(list(given.ids), 0, weights)
 
@@ -244,6 +251,15 @@ class Tokeniser:
         return ids[size:] if size and ids[:size] == ids[size : 2 * size] == self._start else ids
 
     def _warn(self, examples: Sequence[Example], tokens: Sequence[Tokens]) -> None:
+        if "header" not in self._warned and any(self._has_template(example) for example in examples):
+            self._warned.add("header")
+            if header := self._renderer.template.header_with_loss:
+                logger.warning(
+                    "%s: the chat template writes %r before an answer, and not where one is asked for "
+                    "(add_generation_prompt), so it carries loss.",
+                    self.name,
+                    header,
+                )
         moved = sum(one.boundary_moved for one in tokens)
         if moved and "moved" not in self._warned:
             self._warned.add("moved")

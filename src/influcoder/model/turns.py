@@ -6,7 +6,7 @@ from typing import Any
 
 from influcoder.data.messages import Chat, Message, RowError, calls_of, reasoning_of
 from influcoder.model.template import ChatTemplate, special_tokens
-from influcoder.model.words import common_length, pieces_of, says, without_thoughts
+from influcoder.model.words import called_words, common_length, pieces_of, says, without_thoughts
 
 Span = tuple[int, int, float]
 """first character, the one after the last, and the weight of what lies between"""
@@ -49,12 +49,25 @@ def _turn(
     before = template.render(messages[:number], variables, ask=message["role"] == "assistant") if number else ""
     until = template.render(messages[: number + 1], variables) if number + 1 < len(messages) else whole
     start, stop = common_length(before, whole), common_length(until, whole)
-    pieces = pieces_of(message)
+    pieces, (names, values) = pieces_of(message), called_words(message)
     if start < stop and (not number or stands_before(messages[number - 1], whole, start)):
         for some in (pieces, [without_thoughts(one) for one in pieces]):
-            if all(says(whole[:stop], one, start) for one in some):
+            if all(says(whole[:stop], one, start) for one in (*some, *names, *values)):
                 return start, stop
+    if names:
+        return _turn_with_calls(template, number, message, whole, start)
     return _marked_turn(template, number, messages, variables, whole)
+
+
+def _turn_with_calls(template: ChatTemplate, number: int, message: Message, whole: str, start: int) -> tuple[int, int]:
+    """Where a message with tool calls stands: up to the end token behind the last of its words."""
+    words = [one for each in (pieces_of(message), *called_words(message)) for one in each]
+    places = [whole.find(one.strip(), start) for one in words]
+    last = max(place + len(one.strip()) for place, one in zip(places, words, strict=True))
+    stop = whole.find(template.end, last) if template.end else -1
+    if min(places) < 0 or stop < 0 or any(one in whole[last:stop] for one in template.openers):
+        raise _not_found(number, message)
+    return start, stop + len(template.end)
 
 
 def stands_before(message: Message, whole: str, place: int) -> bool:
@@ -91,11 +104,7 @@ def _marked_turn(
     This tells turns that are written differently when more follow, as those of templates that forget thoughts.
     """
     message = messages[number]
-    refused = RowError(
-        "turn_not_found",
-        f"the chat template writes the {message['role']}'s turn {number} differently when more turns follow, so its "
-        "tokens cannot be told; mark the assistant's words by {% generation %} in the template",
-    )
+    refused = _not_found(number, message)
     content = message.get("content")
     words = content[0].get("text") if isinstance(content, list) and len(content) == 1 else content
     thoughts = reasoning_of(message) or (words.removesuffix(without_thoughts(words)) if isinstance(words, str) else "")
@@ -117,3 +126,11 @@ def _marked_turn(
     ends = special_tokens(template.tokenizer)
     end = re.compile(rf"\s*(?:{ends.pattern})").match(whole, stop) if ends else None
     return start, end.end() if end else stop
+
+
+def _not_found(number: int, message: Message) -> RowError:
+    return RowError(
+        "turn_not_found",
+        f"the chat template writes the {message['role']}'s turn {number} differently when more turns follow, so its "
+        "tokens cannot be told; mark the assistant's words by {% generation %} in the template",
+    )

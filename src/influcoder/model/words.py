@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from influcoder.data.messages import Message
+from influcoder.data.messages import Message, calls_of
 
 _THOUGHTS = re.compile(r"^.*</(think|thinking|reasoning|thought)>", re.DOTALL)
 
@@ -56,6 +56,12 @@ def without_thoughts(words: str) -> str:
 def pieces_of(message: Message) -> list[str]:
     """The texts of which the content of a message is made: one, its parts, or what a tool's JSON value holds."""
     return [one for one in _leaves(message.get("content")) if one.strip()]
+
+
+def called_words(message: Message) -> tuple[list[str], list[str]]:
+    """The names of the functions that a message calls, and the texts and numbers that they are called with."""
+    calls = calls_of(message)
+    return [name for name, _ in calls if name], [one for _, values in calls for one in _leaves(values) if one.strip()]
 
 
 def _leaves(value: Any) -> Iterator[str]:

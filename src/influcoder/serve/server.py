@@ -17,6 +17,7 @@ from influcoder.serve.settings import MAX_HEADERS, MAX_WAITING, ServeSettings
 
 HEADER_SECONDS = 5.0
 """that a request's headers may take to arrive, from the first connection or byte on"""
+KEEP_ALIVE_SECONDS = 30
 CONNECTIONS = 4 * MAX_WAITING
 STOP_SECONDS = 10
 """that answers may take once the service is told to stop"""
@@ -71,6 +72,7 @@ def serve(settings: ServeSettings, tell: Callable[[str], None]) -> None:
             server_header=False,
             h11_max_incomplete_event_size=MAX_HEADERS,
             limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=STOP_SECONDS,
         )
         _Server(config, app.explorer, lambda: tell(address_of(listening))).run([listening])

@@ -22,7 +22,7 @@ from influcoder.model.tokenizer_loading import differences, tokenizer_hash
 from influcoder.provenance import Provenance
 from influcoder.store.codes import Plain, VectorCode
 from influcoder.teachers.checkpoints import AdamMoments, Checkpoint
-from influcoder.teachers.kronecker import FittedViews, fit_kronecker, fit_normalised, fit_principal
+from influcoder.teachers.kronecker import FittedViews, fit_kronecker, fit_normalised, fit_principal, fit_whitened
 from influcoder.teachers.raw import RawFeatures, plain_views
 from influcoder.teachers.settings import FITTED, TeacherSettings, refuse_no_token_shares
 from influcoder.teachers.teacher import Advance, Features
@@ -105,9 +105,10 @@ class GradientTeacher:
             "bf16": self.bf16,
             "token_budget": self.settings.token_budget,
         }
-        if self.settings.source == "kronecker":
+        if self.settings.source in ("kronecker", "whitened"):
+            fit_factors = fit_kronecker if self.settings.source == "kronecker" else fit_whitened
             more: Any = {"damping": self.settings.damping, "seed": self.settings.seed}
-            self._fitted = fit_kronecker(self.decoder, plain, pool, **more, **learnt)
+            self._fitted = fit_factors(self.decoder, plain, pool, **more, **learnt)
         if self.settings.source == "principal":
             self._fitted = fit_principal(self.decoder, plain, pool, **learnt)
         if self.settings.source == "normalised":
@@ -206,7 +207,7 @@ class GradientTeacher:
                 raw = model.of_gradient(gradient, role)
                 if self._preconditioner is not None and power:
                     raw, vectors = self._preconditioner(raw, power), self._preconditioner.back(vectors, power)
-                weight = share**0.5 / (float(raw.norm().clamp_min(1e-30)) if cosine else 1.0)
+                weight = share**0.5 * (1 / float(raw.norm().clamp_min(1e-30)) if cosine else model.counted(one, role))
                 features[place] += weight * raw[0]
                 total[place] += weight * model.token_shares(one, gradient, vectors, role)
         lengths = features.norm(dim=1).clamp_min(1e-30) if cosine else torch.ones(len(examples))

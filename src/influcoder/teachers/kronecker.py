@@ -1,4 +1,4 @@
-"""Layers seen through their own second moments: EK-FAC, LoGra's principal directions, TrackStar's correction.
+"""Layers seen through their own second moments: EK-FAC, K-FAC, LoGra's principal directions, TrackStar's correction.
 
 EK-FAC (George et al. 2018; for language models Grosse et al. 2023, arXiv 2308.03296) takes a layer's Fisher as
 Q (Λ + λI) Qᵀ, where Q is the Kronecker product of the eigenvectors of A = E[x xᵀ] and S = E[δ δᵀ] over tokens,
@@ -101,6 +101,40 @@ def fit_kronecker(
     squares = _sums(decoder, examples[half:], gradients.budget(token_budget), run)
     means = [squares[number] / (len(examples) - half) for number in range(len(views))]
     return FittedViews(views, [(one + damping * one.mean() + 1e-30).rsqrt() for one in means])
+
+
+def fit_whitened(
+    decoder: Decoder,
+    plain: Sequence[View],
+    examples: Sequence[Example],
+    *,
+    rank: int,
+    damping: float,
+    seed: int,
+    bf16: bool,
+    token_budget: int,
+) -> FittedViews:
+    """K-FAC of what the views of `plain` see of each layer: divided by √(α βᵀ + λ) in the eigenbases of both factors.
+
+    α and β are the eigenvalues of A = E[x xᵀ], seen through a view's `right`, and of S = E[δ δᵀ] (Martens and Grosse
+    2015, arXiv 1503.05671); λ is `damping` times the mean of their products. Nothing is cut before it is divided:
+    a gradient that is projected first and whitened then has lost what whitening is for.
+    """
+    moments = _moments(decoder, plain, examples, Sampled(seed, decoder.device), bf16, token_budget)
+    tokens = sum(len(one.ids) for one in decoder.tokenise(examples))
+    views, factors = [], []
+    for number, view in enumerate(plain):
+        sides = []
+        for side, projection in enumerate((view.right, view.left)):
+            moment = moments[number, side] / tokens
+            before = torch.eye(len(moment), device=moment.device) if projection is None else projection
+            values, vectors = torch.linalg.eigh(before @ moment @ before.T)
+            sides.append((values.clamp_min(0), vectors.T @ before))
+        (alpha, right), (beta, left) = sides
+        products = torch.outer(alpha, beta)
+        views.append(replace(view, right=right, left=left))
+        factors.append((products + damping * products.mean() + 1e-30).rsqrt().flatten())
+    return FittedViews(views, factors)
 
 
 def fit_normalised(

@@ -35,16 +35,16 @@ def plain_gradients(model: Any, views: Sequence[View], tokens: Tokens) -> list[T
             found[number] = view.scale * gradient.flatten()
         parameter.grad = None  # one at a time is in memory
 
-    ids = torch.from_numpy(tokens.ids).to(model.get_input_embeddings().weight.device)
-    first = max(tokens.start, 1)
+    device = model.get_input_embeddings().weight.device
+    ids, places, shares = (torch.from_numpy(one).to(device) for one in (tokens.ids, tokens.places, tokens.shares))
     hooks = []
     try:
         for parameter in by_parameter:
             parameter.requires_grad_(True)
             hooks.append(parameter.register_post_accumulate_grad_hook(keep))  # type: ignore[no-untyped-call]
         with torch.enable_grad():
-            logits = model(input_ids=ids[None], use_cache=False).logits[0, first - 1 : -1]
-            loss = cross_entropy(logits.float(), ids[first:])
+            logits = model(input_ids=ids[None], use_cache=False).logits[0, places - 1]
+            loss = (cross_entropy(logits.float(), ids[places], reduction="none") * shares).sum()
             if loss.requires_grad:
                 loss.backward()  # type: ignore[no-untyped-call]
     finally:

@@ -35,7 +35,7 @@ def plain_views(decoder: Decoder, settings: TeacherSettings) -> list[View]:
             f"{decoder.merged.kind} adapter, whose parameters are others. Use another teacher: gradient-cosine takes "
             "any adapter that is merged."
         )
-    if settings.source == "lora-b":
+    if settings.source in ("lora-b", "whitened"):
         return lora_b(decoder, rank=settings.rank, seed=settings.seed, modules=settings.modules)
     if settings.source == "two-sided":
         return two_sided(decoder, rank=settings.rank, seed=settings.seed, modules=settings.modules)
@@ -97,7 +97,13 @@ class RawFeatures:
                 advance(len(batch.places))
 
         in_batches(tokens, self._gradients.budget(self.settings.token_budget), self.decoder.device, work)
-        return raw, losses, squares.sqrt() if self.settings.normalise_modules else raw.norm(dim=1)
+        counts = torch.tensor([self.counted(one, role) for one in tokens])
+        raw *= counts[:, None]
+        return raw, losses, squares.sqrt() * counts if self.settings.normalise_modules else raw.norm(dim=1)
+
+    def counted(self, tokens: Tokens, role: Role) -> float:
+        """What the gradient of a text's mean loss is multiplied with: its tokens, where a row's loss is their sum."""
+        return float(tokens.targets) if self.settings.reduction == "sum" and role == "pool" else 1.0
 
     def gradient(self, tokens: Tokens) -> list[Tensor]:
         """The gradient of one text that has a loss, (1, length) for each view."""

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 from influcoder.errors import ConfigError
 from influcoder.maths.precondition import Kind
+from influcoder.model.loss import Reduction
 from influcoder.model.precision import Precision
 from influcoder.provenance import TeacherRecord
 
@@ -17,6 +18,7 @@ Source = Literal[
     "principal",
     "normalised",
     "kronecker",
+    "whitened",
     "head",
     "last-state",
     "mean-state",
@@ -39,6 +41,8 @@ class TeacherSettings:
         similarity: "cosine" compares directions, "dot" keeps lengths.
         adam: pool gradients are divided by the optimizer's moments, as the steps of training were.
         margin: differentiate log(p / (1 - p)) instead of the loss, as TRAK does.
+        reduction: of a pool row's loss: "mean" over its completion tokens, or "sum", as trainers count that take the
+            mean over the tokens of a batch. A row's gradient is then longer, by its tokens; its direction is the same.
         normalise_modules: scale each layer's part to unit length first.
         code_rank: singular vectors that are kept of each layer's matrix, 0 for all (LoRIF).
         modules: patterns of the layers' names, with spaces between, those to leave out after a !; all linear ones but
@@ -59,6 +63,7 @@ class TeacherSettings:
     similarity: Similarity = "cosine"
     adam: bool = False
     margin: bool = False
+    reduction: Reduction = "mean"
     normalise_modules: bool = False
     code_rank: int = 0
     modules: str | None = None
@@ -112,11 +117,13 @@ class TeacherSettings:
     @property
     def roles_differ(self) -> bool:
         """Whether an example has other features as a query than as a pool row."""
-        return self.adam or self.margin or self.code_rank > 0
+        return self.adam or self.margin or self.code_rank > 0 or self.reduction == "sum"
 
     def record(self, *, bf16: bool) -> TeacherRecord:
         """What a folder records of a teacher of these settings, run in bfloat16 or in float32."""
         settings = asdict(self) | {"precision": "bf16" if bf16 else "fp32"}
+        if self.reduction == "mean":  # what folders that do not say it were made with
+            del settings["reduction"]
         return TeacherRecord(settings.pop("name"), settings)
 
 
@@ -125,12 +132,13 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "curvature": get_args(Kind),
     "similarity": get_args(Similarity),
     "precision": get_args(Precision),
+    "reduction": get_args(Reduction),
 }
 
 _FLAT: dict[str, Any] = {}
 _BLOCKS: dict[str, Any] = {"source": "principal", "rank": 16, "width": 0}
 
-FITTED = ("principal", "normalised", "kronecker")
+FITTED = ("principal", "normalised", "kronecker", "whitened")
 """sources that are learnt from a sample of the pool"""
 FORWARD = ("head", "last-state", "mean-state")
 """sources that need no backward pass"""
@@ -175,6 +183,11 @@ TEACHERS: dict[str, tuple[str, dict[str, Any]]] = {
         "Kronecker factors with corrected eigenvalues",
         _BLOCKS | {"source": "kronecker", "rank": 64, "similarity": "dot"},
     ),
+    "kfac": (
+        "gradient-dot, each layer under its Kronecker factors before it is sketched",
+        _FLAT | {"source": "whitened", "similarity": "dot"},
+    ),
+    "kfac-cosine": ("the direction of the same", _FLAT | {"source": "whitened"}),
     "forward": ("gradient of a linear layer before the output head: forward pass only", {"source": "head"}),
     "repsim": ("last hidden state of the last token", {"source": "last-state", "width": 0}),
     "rds+": ("position-weighted mean of last hidden states", {"source": "mean-state", "width": 0}),

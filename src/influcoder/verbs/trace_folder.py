@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from influcoder.data.columns import data_fingerprint, from_columns, to_columns, to_json
 from influcoder.data.examples import Example
+from influcoder.data.original import row_of
 from influcoder.data.row_files import find_files
 from influcoder.errors import StoreError, some_of
 from influcoder.provenance import refuse_difference
@@ -83,7 +84,7 @@ def read_plan(path: Path) -> tuple[TracePlan, list[Example]] | None:
 
 def write_answers(path: Path, asked: Sequence[Example], answers: Sequence[Mapping[str, Any]]) -> None:
     """Keep the last questions and their answers."""
-    atomic_write(path / ASKED, b"".join(to_json(_row(one)) + b"\n" for one in asked))
+    atomic_write(path / ASKED, b"".join(to_json(row_of(one)) + b"\n" for one in asked))
     write_json(path / ANSWERS, {"answers": answers})
 
 
@@ -92,11 +93,3 @@ def memorised_ids(path: Path) -> frozenset[str]:
     columns = Store(path / "features" / "pool", lazily=True).columns
     rows = memorised(columns["loss"].to_numpy(), columns["norm"].to_numpy())
     return frozenset(columns.filter(pa.array(rows))["id"].to_pylist())
-
-
-def _row(example: Example) -> dict[str, Any]:
-    """A question as a row that other verbs read."""
-    if not example.turns:
-        return {"id": example.id, "prompt": example.prompt, "completion": example.completion}
-    turns = [*example.turns, ("assistant", example.completion)]
-    return {"id": example.id, "messages": [{"role": role, "content": content} for role, content in turns]}

@@ -58,13 +58,13 @@ def facts(data: Path, budget: Budget, seed: int) -> Problem:
     rng = np.random.default_rng(seed)
     pools = (budget.train_pool, budget.test_pool, budget.more_pool)
     counts = [pool * 3 // 10 for pool in pools]
-    chosen = iter(_facts(counterfact(data), sum(counts), rng))
+    chosen = iter(different_facts(counterfact(data), sum(counts), rng))
     plain = iter(shuffled(dolly(data), sum(pools) - 3 * sum(counts), "dolly", rng))
     sides = []
     for count, pool in zip(counts, pools, strict=True):
         mine = list(islice(chosen, count))
-        rows = [row for fact in mine for row in _statements(fact)] + list(islice(plain, pool - 3 * count))
-        sides.append(Split([_question(fact) for fact in mine], [rows[place] for place in rng.permutation(len(rows))]))
+        rows = [row for fact in mine for row in statements_of(fact)] + list(islice(plain, pool - 3 * count))
+        sides.append(Split([question_of(fact) for fact in mine], [rows[place] for place in rng.permutation(len(rows))]))
     train, test, (more_queries, more_pool) = sides
     unlabelled = Split(more_queries[: budget.more_queries], more_pool)
     return Problem(test.pool, test.queries, ["question"] * len(test.queries), train=train, unlabelled=unlabelled)
@@ -153,14 +153,14 @@ def shuffled(
     return list(different.values())
 
 
-def _facts(rows: list[dict[str, Any]], count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Rows of different subjects and different texts; look-alikes may share a subject."""
+def different_facts(rows: list[dict[str, Any]], count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """`count` rows of different subjects and different texts; look-alikes may share a subject."""
     subjects: set[str] = set()
     texts: set[str] = set()
     facts: list[dict[str, Any]] = []
     for place in rng.permutation(len(rows)):
         row = rows[place]
-        mine = {normalised(example) for example in (_question(row), *_statements(row))}
+        mine = {normalised(example) for example in (question_of(row), *statements_of(row))}
         if row["subject"] in subjects or mine & texts:
             continue
         subjects.add(row["subject"])
@@ -171,13 +171,15 @@ def _facts(rows: list[dict[str, Any]], count: int, rng: np.random.Generator) -> 
     raise DataError(f"counterfact: {len(facts)} different facts, {count} are needed.")
 
 
-def _question(row: dict[str, Any]) -> Example:
+def question_of(row: dict[str, Any]) -> Example:
+    """A row of CounterFact as a paraphrase that asks for its false object."""
     name = f"fact-{row['case_id']}"
     prompt = row["paraphrase_prompts"][0]
     return Example(f"{name}-question", prompt, f" {row['target_new']}", metadata={"fact": name, "kind": "question"})
 
 
-def _statements(row: dict[str, Any]) -> list[Example]:
+def statements_of(row: dict[str, Any]) -> list[Example]:
+    """The statement of a row of CounterFact, and its two look-alikes."""
     name = f"fact-{row['case_id']}"
     beside = row["neighborhood_prompts"][0]["prompt"]
     kinds = {

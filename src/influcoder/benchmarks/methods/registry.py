@@ -9,7 +9,14 @@ from functools import partial
 
 from influcoder.benchmarks.methods.airrep import GroupStudent
 from influcoder.benchmarks.methods.bench import PSEUDO, Bench
-from influcoder.benchmarks.methods.rivals import Cascade, PointwiseRegressor, first_layers, with_shuffled_weights
+from influcoder.benchmarks.methods.rivals import (
+    Cascade,
+    Length,
+    PointwiseRegressor,
+    RowLoss,
+    first_layers,
+    with_shuffled_weights,
+)
 from influcoder.benchmarks.settings import EXACT
 from influcoder.errors import ConfigError, some_of
 from influcoder.evaluation.methods import STANDARD, Method, Need, student_methods
@@ -62,6 +69,8 @@ _TIERS = student_methods(PSEUDO, "unlabelled") | {
 METHODS: dict[str, Method] = {
     **STANDARD,
     **{name: Method(partial(_teacher, name), ("adapter",) if name == "adapter" else ()) for name in TEACHERS},
+    "length": Method(lambda bench: Length(bench.model)),
+    "row-loss": Method(lambda bench: RowLoss(bench.model)),
     "proxy": Method(_proxy),
     SHUFFLED: Method(_shuffled),
     "airrep": Method(_groups, ("training",)),
@@ -71,7 +80,7 @@ METHODS: dict[str, Method] = {
 }
 
 MODEL_METHODS = (
-    *("random", "tfidf", "bm25"),
+    *("random", "tfidf", "bm25", "length", "row-loss"),
     *TEACHERS,
     *("proxy", SHUFFLED, "untrained", "paper-recipe", "airrep", "mates", "surface"),
     *("influcoder", "influcoder-exact-query"),
@@ -79,8 +88,12 @@ MODEL_METHODS = (
     "cascade",
 )
 """every method that scores a fine-tuned model: what the causal benchmark compares"""
-TASK_METHODS = tuple(name for name in MODEL_METHODS if name not in ("tracin", "logra-raw", "rrinf"))
-"""what the other tasks compare: all but three that the causal benchmark shows beside their relatives"""
+TASK_METHODS = tuple(
+    name
+    for name in MODEL_METHODS
+    if name not in ("tracin", "logra-raw", "rrinf", "kfac", "kfac-cosine", "length", "row-loss")
+)
+"""what the other tasks compare: all but those that the causal benchmark shows beside their relatives"""
 
 REASONS: dict[Need, str] = {
     "adapter": "the decoder is fine-tuned whole; this teacher is of a LoRA adapter",

@@ -10,6 +10,7 @@ from torch import nn
 
 from influcoder.data.examples import Example
 from influcoder.errors import ModelError
+from influcoder.evaluation.retraining import losses_of
 from influcoder.evaluation.scorers import Scores
 from influcoder.maths.arrays import Floats
 from influcoder.maths.influence import cross_influence
@@ -23,6 +24,33 @@ SHORTLIST = 0.18
 """share of the pool that a cascade re-scores; with its cheap tier and the question's gradients a quarter of the cost"""
 Reading = Callable[[Sequence[Example]], Floats]
 """frozen features of texts, (n, F)"""
+
+
+class Length:
+    """The number of a row's completion tokens, for every query: what a method that knows only length would say."""
+
+    name = "length"
+    bytes_per_example = 4
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+
+    def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
+        tokens = [one.targets for one in self.decoder.tokenise(pool)]
+        return np.broadcast_to(np.array(tokens, np.float64), (len(queries), len(pool)))
+
+
+class RowLoss:
+    """A row's own loss, for every query: what is still to be learnt of it."""
+
+    name = "row-loss"
+    bytes_per_example = 4
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+
+    def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
+        return np.broadcast_to(losses_of(self.decoder, pool), (len(queries), len(pool)))
 
 
 class Cascade:

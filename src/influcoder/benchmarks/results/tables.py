@@ -81,7 +81,8 @@ def causal_tables(metrics: Metrics) -> str:
     return (
         f"{splits['pool']} pool rows, {splits['queries']} queries, {splits['subsets']} retrained halves, seeds "
         f"{', '.join(map(str, metrics['seeds']))}; overlap {splits['overlap']}. Means with 95 % intervals over "
-        f"queries.\n\n{causal_table(metrics)}\nMean per-query ρ between the rankings of every two methods:\n\n"
+        f"queries.\n\n{causal_table(metrics)}\nLDS when a row's length counts for more, or for nothing:\n\n"
+        f"{length_table(metrics)}\nMean per-query ρ between the rankings of every two methods:\n\n"
         f"{table('ρ', methods.items(), names)}"
     )
 
@@ -98,6 +99,13 @@ def causal_table(metrics: Metrics) -> str:
     ceiling = ("retraining twice", {"lds": metrics["lds_ceiling"]})
     methods = _best_first(dict(sorted(metrics["methods"].items())), "lds", "all", "mean")
     return table("method", [ceiling, *methods], columns)
+
+
+def length_table(metrics: Metrics) -> str:
+    """The LDS of every method under each length policy."""
+    methods = _best_first(dict(sorted(metrics["methods"].items())), "lds", "all", "mean")
+    policies = [number(name, ".3f", "lds_by_length", name, "all", "mean") for name in methods[0][1]["lds_by_length"]]
+    return table("method", methods, policies)
 
 
 def _speed(method: Metrics) -> str:

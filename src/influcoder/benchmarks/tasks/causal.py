@@ -17,13 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influcoder.benchmarks.corpora.facts_problem import facts_problem
+from influcoder.benchmarks.corpora.mixed import mixed_problem
 from influcoder.benchmarks.corpora.problem import Problem
 from influcoder.benchmarks.methods.bench import Bench
 from influcoder.benchmarks.methods.registry import MODEL_METHODS
 from influcoder.benchmarks.methods.scored import kept_scores
 from influcoder.benchmarks.results.estimates import over_query_means
+from influcoder.benchmarks.results.length import by_length
 from influcoder.benchmarks.settings import CausalSettings
 from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun, comparison
+from influcoder.data.examples import Example
 from influcoder.data.reading import read_examples
 from influcoder.errors import ConfigError
 from influcoder.evaluation.evaluate import Scored
@@ -78,15 +81,26 @@ class Causal(ComparisonTask[CausalSettings, TrainingEffects]):
 
     @classmethod
     def of_files(
-        cls, decoder: Decoder, settings: CausalSettings, pool: list[str] | None, queries: list[str] | None
+        cls,
+        decoder: Decoder,
+        settings: CausalSettings,
+        pool: list[str] | None = None,
+        queries: list[str] | None = None,
+        data: str | None = None,
     ) -> "Causal":
-        """The benchmark on files of examples, for which there are no students; on the demo's when both are None.
+        """The benchmark on files of examples, for which there are no students; on a mixed pool of `data`, the folder
+        of the corpora; on facts that come with the package when nothing is given.
 
         Raises:
-            ConfigError: only one of them is given, or the pool is too small.
+            ConfigError: only one of the files is given, or files and `data`, or the pool is too small.
+            DataError: a corpus is missing.
         """
+        if data is not None:
+            if pool or queries:
+                raise ConfigError("give --data, or --pool and --queries, not both.")
+            return cls(decoder, settings, mixed_problem(Path(data), partial(_whole, decoder)))
         if (pool is None) != (queries is None):
-            raise ConfigError("give --pool and --queries, or neither for the demo's.")
+            raise ConfigError("give --pool and --queries, or neither for facts that come with the package.")
         if not pool or not queries:
             return cls(decoder, settings, facts_problem(settings.small_demo))
         rows, asked = read_examples(pool), read_examples(queries)
@@ -98,7 +112,7 @@ class Causal(ComparisonTask[CausalSettings, TrainingEffects]):
     def measure(self, bench: Bench, scored: Mapping[str, Scored]) -> TrainingEffects:
         settings, (pool, queries) = self.settings, (self.problem.pool, self.problem.queries)
         subsets = draw_subsets(len(pool), settings.subsets, seed=0)
-        repeats = max(2, settings.subsets // 3)
+        repeats = max(2, settings.subsets // 5)
         losses, repeated = (
             retrained_losses(
                 self.decoder, pool, queries, part, settings.tuning(RETRAINING_SEED + number), bench.folder.parent / name
@@ -122,13 +136,24 @@ class Causal(ComparisonTask[CausalSettings, TrainingEffects]):
     def _value(self, name: str, runs: Sequence[SeedRun[TrainingEffects]]) -> dict[str, Any]:
         kinds, pairs = self.problem.kinds, [(run.scored[name].scores, run.truth) for run in runs]
         steps = [(scores[:, truth.stepped], truth.changes) for scores, truth in pairs]
+        tokens = np.array([one.targets for one in self.decoder.tokenise(self.problem.pool)])
+        policies: dict[str, list[Matrix]] = {}
+        for scores, truth in pairs:
+            for policy, changed in by_length(scores, tokens).items():
+                policies.setdefault(policy, []).append(lds(changed, truth.subsets, truth.losses))
         agreements = {
             other: [spearman_rows(run.scored[name].scores, run.scored[other].scores).mean() for run in runs]
             for other in runs[0].scored
         }
         return {
             "lds": over_query_means([lds(scores, truth.subsets, truth.losses) for scores, truth in pairs], kinds),
+            "lds_by_length": {policy: over_query_means(rows, kinds) for policy, rows in policies.items()},
             "one_step": over_query_means([step_agreement(*step) for step in steps], kinds),
             "one_step_pooled": float(np.mean([pooled_step_agreement(*step) for step in steps])),
             "rho_to": {other: float(np.mean(seeds)) for other, seeds in agreements.items()},
         }
+
+
+def _whole(decoder: Decoder, examples: Sequence[Example]) -> list[bool]:
+    """Which examples the decoder reads whole, and learns something of."""
+    return [one.targets > 0 and len(one.ids) < decoder.max_length for one in decoder.tokenise(examples)]
