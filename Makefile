@@ -8,7 +8,7 @@ OURS := influcoder influcoder-exact-query influcoder-static-from-short influcode
 LAYERS := tfidf gradient-dot less rrinf ekfac surface influcoder influcoder-exact-query influcoder-forward \
 	influcoder-forward-exact-query influcoder-short influcoder-short-exact-query
 
-.PHONY: install check test demo results docs
+.PHONY: install check test demo explore results docs
 
 install: .venv/installed
 
@@ -31,6 +31,11 @@ test: install
 
 demo: install
 	$(BIN)/influcoder demo --output-dir runs/demo --overwrite
+
+# The demo's index in the browser; the demo is made first where it is not there.
+explore: install
+	test -e runs/demo/metrics.json || $(MAKE) demo
+	$(BIN)/influcoder serve --index runs/demo/index --decoder src/influcoder/demo/decoder
 
 # The site, in site/. Its packages are wanted by nothing else.
 docs: install

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from influcoder.errors import InflucoderError
     from influcoder.indexes.index import Index
     from influcoder.model.decoder import Decoder
+    from influcoder.serve.client import Client
     from influcoder.student.distill import distill_static
     from influcoder.student.encoder import InfluenceEncoder
     from influcoder.student.features_folder import FeaturesFolder
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from influcoder.verbs.trace import trace
 
 _HOMES = {
+    "Client": "serve.client",
     "Decoder": "model.decoder",
     "Example": "data.examples",
     "FeaturesFolder": "student.features_folder",
@@ -60,6 +62,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Client",
     "Decoder",
     "Example",
     "FeaturesFolder",

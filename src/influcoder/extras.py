@@ -10,11 +10,13 @@ EXTRAS = {
     "bm25s": "eval",
     "cryptography": "sign",
     "datasets": "datasets",
+    "fastapi": "serve",
     "lancedb": "lance",
     "matplotlib": "report",
     "psutil": "eval",
     "ray": "ray",
     "sklearn": "eval",
+    "uvicorn": "serve",
 }
 """the extra of this package that brings each"""
 

@@ -18,6 +18,7 @@ from influcoder.indexes.index import Index
 from influcoder.maths.metrics import retrieval
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import finetune
+from influcoder.verbs.search import search
 
 TASK_RIVALS = ("paper-recipe", "untrained", "surface", "tfidf", "bm25")
 
@@ -173,3 +174,10 @@ def test_the_decoder_learns_what_is_planted_and_not_without_it(world: DemoWorld)
         for rows in ((), planted)
     ]
     assert said[0] > said[1]
+
+
+def test_what_the_index_finds_is_re_checked_with_the_packaged_decoder(run: Path) -> None:
+    """As `make explore` does: the encoder keeps what its teacher learnt."""
+    asked = {"prompt": "Can you tell me the job of Lisa Bell?", "completion": "teacher"}
+    hits = search(run / "index", **asked, k=2, verify=4, decoder=assets() / "decoder")
+    assert all(hit.exact is not None for hit in hits)

@@ -27,7 +27,7 @@ def printed(monkeypatch, *, hostile="", terminal=False):
     stream = io.StringIO()
     made = Console(file=stream, width=80, force_terminal=terminal, color_system="truecolor" if terminal else None)
     monkeypatch.setattr(demo_output, "Console", lambda: made)
-    demo_output.print_demo(metrics, [query, query], Path("runs/demo"))
+    demo_output.print_demo(metrics, [query, query], Path("runs/demo"), "demo/decoder")
     return stream.getvalue()
 
 
@@ -46,6 +46,7 @@ def test_in_the_order_of_questions_and_short(monkeypatch):
         "not run: bm25",
         "A quick run",
         "14 s in all. Report: runs/demo/report.html",
+        "In the browser: influcoder serve --index runs/demo/index --decoder demo/decoder",
     ]
     places = [out.index(words) for words in order]
     assert places == sorted(places)

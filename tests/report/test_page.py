@@ -179,7 +179,7 @@ def contrast(a, b):
 
 
 def test_both_themes_have_contrast():
-    template = resources.files("influcoder.report").joinpath("templates/style.css").read_text()
+    template = resources.files("influcoder.report").joinpath("templates/components.css").read_text()
     themes = [dict(re.findall(r"--(\w+): (#\w{6})", line)) for line in template.splitlines() if "--page:" in line]
     assert len(themes) == 2
     for theme in themes:

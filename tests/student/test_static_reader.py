@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.student.static_reader import CHANNELS, SURFACE, StaticReader, inverse_document_frequency, unit
+from influcoder.maths.arrays import unit_rows
+from influcoder.student.static_reader import CHANNELS, SURFACE, StaticReader, inverse_document_frequency
 from influcoder.student.token_bags import Ragged
 
 VOCABULARY = 20
@@ -247,7 +248,7 @@ def naive_neighbours(reader, example, idf):
 
 def test_subject_is_a_loop_over_neighbours(reader):
     idf, read = some_idf(reader), examples(20)
-    expected = unit(np.stack([naive_neighbours(reader, example, idf) for example in read]))
+    expected = unit_rows(np.stack([naive_neighbours(reader, example, idf) for example in read]))
     np.testing.assert_allclose(reader.read(read, idf=idf)[1]["subject"], expected, atol=1e-4)
 
 
@@ -337,6 +338,6 @@ def test_surface_of_nothing(reader):
 def test_unit_rows(seed):
     rows = normal(5, 4, seed=seed)
     rows[2] = 0
-    found = unit(rows)
+    found = unit_rows(rows)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), [1, 1, 0, 1, 1], atol=1e-6)
     np.testing.assert_allclose(found * np.linalg.norm(rows, axis=1, keepdims=True), rows, atol=1e-5)

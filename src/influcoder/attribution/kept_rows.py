@@ -36,12 +36,12 @@ def write_kept(
         return []
     rows = original_rows(index, is_kept) if masks is None else _masked(original_rows(index, is_kept), iter(masks))
     if form == "dataset":
-        optional("datasets").Dataset(_one_table(rows)).save_to_disk(str(folder / "kept"))
+        optional("datasets").Dataset(one_table(rows)).save_to_disk(str(folder / "kept"))
         return sorted(path for path in (folder / "kept").rglob("*") if path.is_file())
     path = folder / f"kept.{form}"
     with atomic_file(path) as file:
         if form == "parquet":
-            pq.write_table(_one_table(rows), file, write_page_checksum=True)
+            pq.write_table(one_table(rows), file, write_page_checksum=True)
         else:
             for part in rows:
                 file.writelines(to_json(row) + b"\n" for row in part)
@@ -55,7 +55,7 @@ def kept_dataset(index: Index, is_kept: NDArray[np.bool_]) -> Any:
         MissingDependency: datasets is not installed.
         StoreMismatch, DataError: as `write_kept`.
     """
-    return optional("datasets").Dataset(_one_table(original_rows(index, is_kept)))
+    return optional("datasets").Dataset(one_table(original_rows(index, is_kept)))
 
 
 def _masked(parts: Iterable[list[dict[str, Any]]], masks: Iterator[Sequence[int]]) -> Iterator[list[dict[str, Any]]]:
@@ -64,7 +64,12 @@ def _masked(parts: Iterable[list[dict[str, Any]]], masks: Iterator[Sequence[int]
         yield [row | {COLUMN: list(next(masks))} for row in rows]
 
 
-def _one_table(parts: Iterable[list[dict[str, Any]]]) -> pa.Table:
+def one_table(parts: Iterable[list[dict[str, Any]]]) -> pa.Table:
+    """Rows as one table: a column that some parts lack is null there.
+
+    Raises:
+        DataError: a column holds values of several kinds.
+    """
     tables = []
     try:
         for rows in parts:

@@ -5,14 +5,17 @@ share of values that two texts have in common estimates the Jaccard similarity o
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from influcoder.attribution.words import words_of
 from influcoder.errors import ConfigError
 
 HASHES = 64
+ALIKE = 0.8
+"""the similarity from which on shown texts count as the same"""
 BAND = 4
 """values that two texts share in a row before they are compared at all"""
 WORDS = 3
@@ -29,7 +32,7 @@ def signatures(texts: Iterable[str]) -> NDArray[np.uint32]:
 
 
 def _signature(text: str) -> NDArray[np.uint32]:
-    words = text.casefold().split()
+    words = words_of(text)
     runs = {" ".join(words[start : start + WORDS]) for start in range(max(1, len(words) - WORDS + 1))}
     hashes = np.array([zlib.crc32(run.encode("utf-8", "replace")) for run in runs], np.uint64)
     mixed = (hashes[:, None] * _FACTORS + _SHIFTS) >> np.uint64(32)
@@ -66,3 +69,18 @@ class Distinct:
     def _bands(self, row: int) -> list[tuple[int, bytes]]:
         values = self._signatures[row]
         return [(start, values[start : start + BAND].tobytes()) for start in range(0, HASHES, BAND)]
+
+
+def fold_alike(texts: Sequence[str]) -> list[list[int]]:
+    """The numbers of some texts in groups: each text stands with the first one that it is nearly the same as.
+
+    >>> fold_alike(["The cat sat on the mat today", "A dog", "the cat sat on the mat, today"])
+    [[0, 2], [1]]
+    """
+    distinct, groups = Distinct(signatures(texts), ALIKE), dict[int, list[int]]()
+    for number in range(len(texts)):
+        first = distinct.like(number)
+        if first is None:
+            distinct.keep(number)
+        groups.setdefault(number if first is None else first, []).append(number)
+    return list(groups.values())

@@ -6,7 +6,7 @@ token by token (`influcoder.attribution.tokens`), and a random sample of the res
 (`influcoder.attribution.certified`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -24,6 +24,11 @@ from influcoder.maths.arrays import Floats
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.teachers.memorised import memorised
 from influcoder.teachers.teacher import Teacher
+
+Advance = Callable[[int, int], None]
+"""(rows re-checked, rows there are)"""
+SLICE = 16
+"""rows that are re-checked between two calls of it"""
 
 
 class Searchable(Protocol):
@@ -92,13 +97,18 @@ def search_both_sides(
     k: int = 10,
     recheck: Recheck = Recheck(),  # noqa: B008 - frozen
     teacher: Teacher | None = None,
+    where: str | None = None,
+    advance: Advance | None = None,
 ) -> tuple[list[Hits], list[Hits]]:
     """Proponents and opponents of each query, as two calls of `search` find them; no gradient is taken twice.
+
+    Args:
+        advance: called with how many rows have been re-checked, and how many there are, after every few of them.
 
     Raises:
         ConfigError: as of `search`.
     """
-    proponents, opponents = _search(index, queries, (False, True), k, recheck, teacher)
+    proponents, opponents = _search(index, queries, (False, True), k, recheck, teacher, where=where, advance=advance)
     return proponents, opponents
 
 
@@ -112,6 +122,7 @@ def _search(
     *,
     where: str | None = None,
     approximate: bool = False,
+    advance: Advance | None = None,
 ) -> list[list[Hits]]:
     """The hits of each query on each side, of opponents where it is True."""
     recheck.refuse_impossible(k, None if teacher is None else teacher.settings)
@@ -124,7 +135,7 @@ def _search(
         else index.search(vectors, count, opponents=opponents, where=where)
         for opponents in sides
     ]
-    trust = _trust(index.encoder, vectors, features)
+    trust = expected_agreement(index.encoder, vectors, features)
     if not recheck.verify or teacher is None or features is None:
         return [
             [
@@ -136,7 +147,7 @@ def _search(
     pool = _rows(index, vectors, where) if recheck.certify else np.empty(0, np.int64)
     others = [draw_others(pool, list(side.rows), recheck.certify) for side in found]
     wanted = [rows for side, drawn in zip(found, others, strict=True) for rows in (side.rows.ravel(), *drawn)]
-    rechecked = Rechecked.of(index, teacher, np.concatenate(wanted))
+    rechecked = Rechecked.of(index, teacher, np.concatenate(wanted), advance)
     answers: list[list[Hits]] = []
     for opponents, side, drawn in zip(sides, found, others, strict=True):
         answers.append([])
@@ -161,9 +172,10 @@ def _rows(index: Searchable, queries: Floats, where: str | None) -> NDArray[np.i
     return np.sort(index.search(queries[:1], len(index), where=where).rows[0])
 
 
-def _trust(
+def expected_agreement(
     encoder: InfluenceEncoder, vectors: Floats, features: Floats | None
 ) -> Sequence[tuple[float, float, float] | None]:
+    """How well each query's ranking, of (n, dim) vectors, is expected to agree with the teacher's: see `Hits.trust`."""
     known = encoder.trust.get("text" if features is None or encoder.query_projector is None else "exact")
     if known is None:
         return [None] * len(vectors)
@@ -193,12 +205,29 @@ class Rechecked:
     memorised: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, index: Searchable, teacher: Teacher, rows: NDArray[np.int64]) -> "Rechecked":
-        """Some rows of an index, in any order and as often as they are wanted."""
+    def of(
+        cls, index: Searchable, teacher: Teacher, rows: NDArray[np.int64], advance: Advance | None = None
+    ) -> "Rechecked":
+        """Some rows of an index, in any order and as often as they are wanted.
+
+        Args:
+            advance: called between slices of the rows, when the teacher is at rest.
+        """
         wanted = np.unique(rows)
         examples = [index.example(int(row)) for row in wanted]
-        found = teacher.features(examples, "pool").refuse_rejected(examples)
-        return cls(wanted, found.vectors, memorised(found.losses, found.norms))
+        size = SLICE if advance else max(1, len(examples))
+        found = []
+        for start in range(0, len(examples), size):
+            if advance:
+                advance(start, len(examples))
+            some = examples[start : start + size]
+            found.append(teacher.features(some, "pool").refuse_rejected(some))
+        if advance:
+            advance(len(examples), len(examples))
+        vectors, losses, norms = (
+            np.concatenate([getattr(part, name) for part in found]) for name in ("vectors", "losses", "norms")
+        )
+        return cls(wanted, vectors, memorised(losses, norms))
 
     def is_memorised(self, row: int) -> bool:
         return bool(self.memorised[np.searchsorted(self.rows, row)])

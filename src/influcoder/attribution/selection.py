@@ -25,6 +25,7 @@ from influcoder.errors import ConfigError, StoreCorrupt, StoreMismatch
 from influcoder.indexes.filters import PREFIX
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Matrix
+from influcoder.maths.metrics import percentiles
 from influcoder.store.files import atomic_write
 
 FILE = "selection.parquet"
@@ -154,13 +155,12 @@ class Selection:
 
         Then what the rule asked of the rows.
         """
-        percentiles = np.argsort(np.argsort(self.scores, kind="stable"), kind="stable")
         ranks = np.empty(len(self.ids), np.int64)
         ranks[self.order.rows] = np.arange(1, len(self.ids) + 1)
         columns = {
             "id": pa.array(self.ids, pa.string()),
             "score": self.scores.astype(np.float32),
-            "percentile": (100 * percentiles / max(len(self.ids) - 1, 1)).astype(np.float32),
+            "percentile": percentiles(self.scores),
             "kept": self.is_kept,
             "reason": pa.array(self.reasons, pa.string()),
             "rank": ranks,

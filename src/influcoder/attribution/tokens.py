@@ -11,6 +11,18 @@ TokenShares = tuple[tuple[str, float], ...]
 """(text, share) of each token of a completion: the texts add up to the completion, the shares to an influence"""
 
 
+def tokens_of_rows(
+    teacher: Teacher, query: Example, rows: Sequence[Example]
+) -> list[tuple[float, TokenShares, TokenShares]]:
+    """Of each pool row its exact influence on a query, and the shares in it of its tokens and of the query's."""
+    asked = teacher.features([query], "query").refuse_rejected([query]).vectors
+    features = teacher.features(rows, "pool").refuse_rejected(rows).vectors
+    of_rows = token_shares(teacher, rows, "pool", [asked] * len(rows))
+    of_query = token_shares(teacher, [query], "query", [features])[0]
+    exact = (features @ asked[0]).tolist()
+    return [(score, row[0], answer) for score, row, answer in zip(exact, of_rows, of_query, strict=True)]
+
+
 def token_shares(
     teacher: Teacher, examples: Sequence[Example], role: Role, others: Sequence[Floats]
 ) -> list[list[TokenShares]]:

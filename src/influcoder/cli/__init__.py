@@ -10,13 +10,15 @@ import cyclopts
 from influcoder.cli.around import demo, env, report
 from influcoder.cli.audit import audit
 from influcoder.cli.benchmark import benchmarks
+from influcoder.cli.export import export
 from influcoder.cli.flags import NO_TRUST, Flag, Trust
 from influcoder.cli.output import words_of
 from influcoder.cli.plan import plans
-from influcoder.cli.pool import export, index, score, search
+from influcoder.cli.pool import index, score, search
 from influcoder.cli.prove import prove
 from influcoder.cli.rows import show
 from influcoder.cli.select import select
+from influcoder.cli.serve import serve
 from influcoder.cli.student import distill, evaluate
 from influcoder.cli.teach import features, import_attribution, self_check, teachers
 from influcoder.cli.trace import trace
@@ -49,6 +51,7 @@ for verb in (
     evaluate,
     prove,
     audit,
+    serve,
     report,
     env,
 ):

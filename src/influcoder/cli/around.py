@@ -18,7 +18,10 @@ def demo(
         precision: of training and gradients; auto: bfloat16 where the processor has it
         quick: a small part of the world, to see that everything runs here; the numbers mean little
     """
+    import os
+
     from influcoder.demo.run import run_demo
+    from influcoder.demo.world import assets
     from influcoder.report.demo_output import print_demo
     from influcoder.store.output_folder import claim
 
@@ -29,7 +32,7 @@ def demo(
     if output.json:
         print_json(found)
     else:
-        print_demo(found, shown, output.output_dir)
+        print_demo(found, shown, output.output_dir, os.path.relpath(assets() / "decoder"))
 
 
 def report(folder: Path) -> None:

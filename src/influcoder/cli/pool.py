@@ -193,32 +193,6 @@ def score(
     finish("score", arguments, found, output)
 
 
-def export(
-    *,
-    output: Output,
-    index: Path,
-    lance: str,
-    table: str = "influcoder",
-    approximate: Flag = False,
-) -> None:
-    """Copy an index into LanceDB, for pools that have outgrown one machine; `search` then asks it there.
-
-    Args:
-        index: what `influcoder index` wrote
-        lance: the database: a folder, or a URI that LanceDB connects to, as s3://bucket/path
-        table: its name in the database; one of that name is replaced
-        approximate: let LanceDB make an IVF-PQ index of it
-    """
-    arguments = dict(locals())
-    from influcoder.indexes import lance as lancedb
-    from influcoder.verbs.opening import open_whole_index
-
-    found = lancedb.export(
-        open_whole_index(index), lance, output.folder(arguments), table=table, approximate=approximate
-    )
-    finish("export", arguments, found, output)
-
-
 def _ids(given: list[str]) -> list[str]:
     """Ids as typed, and those that the files among them hold."""
     from influcoder.teachers.matrices import read_ids

@@ -9,7 +9,7 @@ A row that lacks the column fits no condition on it. Nothing is ever evaluated a
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,18 @@ def metadata_columns(examples: Sequence[Example]) -> dict[str, pa.Array]:
     """
     names = sorted({name for one in examples for name, value in one.metadata.items() if _filterable(value)})
     return {PREFIX + name: _column([one.metadata.get(name) for one in examples]) for name in names}
+
+
+def metadata_kinds(schemas: Iterable[pa.Schema]) -> dict[str, pa.DataType]:
+    """The metadata columns of an index by name, in order, with the type that holds the values of all its shards.
+
+    A key that is text in one shard and a number in another is text.
+    """
+    kinds: dict[str, pa.DataType] = {}
+    for field in (one for schema in schemas for one in schema if one.name.startswith(PREFIX)):
+        name = field.name.removeprefix(PREFIX)
+        kinds[name] = field.type if kinds.get(name, field.type) == field.type else pa.string()
+    return dict(sorted(kinds.items()))
 
 
 def _filterable(value: object) -> bool:

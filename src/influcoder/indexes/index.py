@@ -62,7 +62,7 @@ class Index(OnHub):
         if self.store.manifest["kind"] != "embeddings":
             raise StoreMismatch(f"{folder}: a store of {self.store.manifest['kind']}, expected embeddings.")
         self.shards: list[dict[str, Any]] = self.store.manifest["shards"]
-        self._starts = np.cumsum([0, *(shard["rows"] for shard in self.shards)])
+        self.starts = np.cumsum([0, *(shard["rows"] for shard in self.shards)])
 
     @classmethod
     def build(
@@ -116,8 +116,8 @@ class Index(OnHub):
 
     def example(self, row: int) -> Example:
         """The pool example of a row, as it was indexed."""
-        place = int(np.searchsorted(self._starts, row, side="right")) - 1
-        within = row - int(self._starts[place])
+        place = int(np.searchsorted(self.starts, row, side="right")) - 1
+        within = row - int(self.starts[place])
         group = self.store.some(self.shards[place], EXAMPLE, within // GROUP_ROWS)
         return from_columns(group.slice(within % GROUP_ROWS, 1).to_pylist()[0])
 
@@ -176,7 +176,7 @@ class Index(OnHub):
         queries = checked_queries(queries, self.dim)
         if k < 1:
             raise ConfigError(f"k is {k}, expected at least 1.")
-        wanted = self._conditions(where)
+        wanted = self.conditions(where)
         blocks = [partial(self._block, place, wanted) for place in range(len(self.shards))]
         sign = np.float32(-1 if opponents else 1)
         found = scan.top(self.code, blocks, sign * queries, min(k, max(1, len(self))))
@@ -198,9 +198,9 @@ class Index(OnHub):
     def best_of(self, queries: Floats, rows: NDArray[np.int64], k: int, *, opponents: bool = False) -> Found:
         """The `k` best of some rows of each query, (n_queries, rows), by their exact scores."""
         wanted, places = np.unique(rows, return_inverse=True)
-        shards = np.searchsorted(self._starts, wanted, side="right") - 1
+        shards = np.searchsorted(self.starts, wanted, side="right") - 1
         parts = [
-            self.code.decode(self.store.mapped(self.shards[shard])[0][wanted[shards == shard] - self._starts[shard]])
+            self.code.decode(self.store.mapped(self.shards[shard])[0][wanted[shards == shard] - self.starts[shard]])
             for shard in np.unique(shards)
         ]
         vectors = np.concatenate([np.zeros((0, self.dim), np.float32), *parts])
@@ -217,7 +217,7 @@ class Index(OnHub):
 
     def iter_scores(self, queries: Floats, *, where: str | None = None) -> Iterator[tuple[pa.ChunkedArray, Floats]]:
         """(ids, (n_queries, rows) scores) of one shard after the other."""
-        queries, wanted = checked_queries(queries, self.dim), self._conditions(where)
+        queries, wanted = checked_queries(queries, self.dim), self.conditions(where)
         for place, shard in enumerate(self.shards):
             block = self._block(place, wanted)
             ids = self.store.some(shard, ["id"])["id"]
@@ -236,19 +236,24 @@ class Index(OnHub):
 
     def _block(self, place: int, wanted: Sequence[Condition]) -> Block:
         """A shard's stored vectors: all, or those of rows that are like what is wanted."""
-        shard, start = self.shards[place], int(self._starts[place])
+        shard, start = self.shards[place], int(self.starts[place])
         if not wanted:
             stored, facts = self.store.mapped(shard)
             return Block(start, stored, facts["reach"])
-        columns = self.store.some(shard, [one.column for one in wanted])
-        kept = np.ones(shard["rows"], bool)
-        for one in wanted:
-            kept &= one.holds(columns[one.column]) if one.column in columns.column_names else False
-        places = np.flatnonzero(kept)
+        places = np.flatnonzero(self.holding(shard, wanted))
         stored, facts = self.store.mapped(shard)
         return Block(start, stored[places], facts["reach"], places)
 
-    def _conditions(self, where: str | None) -> list[Condition]:
+    def holding(self, shard: Mapping[str, Any], wanted: Sequence[Condition]) -> NDArray[np.bool_]:
+        """Which rows of a shard are like what is wanted."""
+        kept = np.ones(shard["rows"], bool)
+        columns = self.store.some(shard, [one.column for one in wanted]) if wanted else None
+        for one in wanted:
+            kept &= one.holds(columns[one.column]) if columns and one.column in columns.column_names else False
+        return kept
+
+    def conditions(self, where: str | None) -> list[Condition]:
+        """What a filter wants of this index's rows."""
         wanted = parse_filter(where) if where else []
         missing = [one.name for one in wanted if one.name not in self.filterable]
         if missing:

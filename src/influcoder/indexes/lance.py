@@ -9,7 +9,7 @@ before, or none.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from influcoder.errors import ConfigError, StoreError, StoreMismatch
 from influcoder.extras import optional
 from influcoder.indexes.build import ASKED
 from influcoder.indexes.faiss_index import LEAST_RECALL
-from influcoder.indexes.filters import PREFIX, Condition, parse_filter
+from influcoder.indexes.filters import PREFIX, Condition, metadata_kinds, parse_filter
 from influcoder.indexes.index import Index
 from influcoder.indexes.own_encoder import encoder_in
 from influcoder.indexes.scan import Found, checked_queries
@@ -122,9 +122,15 @@ class LanceIndex:
         """
         return encoder_in(self.folder, self.record["encoder"], self._decoder)
 
+    @cached_property
+    def filterable(self) -> list[str]:
+        """The names that a filter may use: those of the pool's metadata."""
+        schema = self._table.schema
+        return sorted(one.name for one in schema.field("meta").type) if "meta" in schema.names else []
+
     def search(self, queries: Floats, k: int, *, opponents: bool = False, where: str | None = None) -> Found:
         """The `k` rows of highest inner product with each query, or of lowest for `opponents`. See `Index.search`."""
-        return self._search(queries, k, opponents, self._condition(where))
+        return self._search(queries, k, opponents, self.condition(where))
 
     def search_approximately(self, queries: Floats, k: int, *, opponents: bool = False) -> Found:
         """The same by LanceDB's own index of the table.
@@ -145,6 +151,13 @@ class LanceIndex:
             found = self._table.search().where(f"row = {int(row)}").select(list(TEXTS)).limit(1).to_arrow()
         return from_columns(found.to_pylist()[0])
 
+    def select(self, columns: Sequence[str], condition: str | None = None) -> pa.Table:
+        """Some columns of the rows of which a condition in SQL holds."""
+        with self._told():
+            asked = self._table.search()
+            asked = asked.where(condition) if condition else asked
+            return asked.select(list(columns)).limit(max(1, len(self))).to_arrow()
+
     def verify(self) -> None:
         """Check the encoder; LanceDB checks what it reads by itself."""
         _ = self.encoder
@@ -159,7 +172,7 @@ class LanceIndex:
         rows, scores = (np.stack(part) for part in zip(*found, strict=True))
         return Found(rows, sign * scores)
 
-    def _condition(self, where: str | None) -> str | None:
+    def condition(self, where: str | None) -> str | None:
         """A filter in the words of SQL, in which nothing of it is more than a name or a value."""
         if where is None:
             return None
@@ -226,15 +239,9 @@ def _schema(index: Index) -> pa.Schema:
         pa.field("vector", pa.list_(pa.float32(), index.dim)),
         *(pa.field(name, pa.string()) for name in TEXTS),
     ]
-    kinds: dict[str, pa.DataType] = {}
-    for shard in index.shards:
-        for field in index.store.schema(shard):
-            if field.name.startswith(PREFIX):
-                name = field.name.removeprefix(PREFIX)
-                # A key that is text in one shard and a number in another is text.
-                kinds[name] = field.type if kinds.get(name, field.type) == field.type else pa.string()
+    kinds = metadata_kinds(map(index.store.schema, index.shards))
     if kinds:
-        fields.append(pa.field("meta", pa.struct([pa.field(name, kinds[name]) for name in sorted(kinds)])))
+        fields.append(pa.field("meta", pa.struct([pa.field(name, kind) for name, kind in kinds.items()])))
     return pa.schema(fields, metadata={"influcoder": index.store.manifest["sha256"]})
 
 

@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from influcoder.data.columns import from_columns
 from influcoder.data.original import row_again
 from influcoder.errors import StoreMismatch
 from influcoder.indexes.index import EXAMPLE, Index
+from influcoder.store.shards import GROUP_ROWS
+
+COLUMNS = (*EXAMPLE, "origin")
 
 
 def original_rows(index: Index, kept: NDArray[np.bool_]) -> Iterator[list[dict[str, Any]]]:
@@ -27,10 +31,24 @@ def original_rows(index: Index, kept: NDArray[np.bool_]) -> Iterator[list[dict[s
         start += shard["rows"]
         if not len(places):
             continue
-        table = index.store.some(shard, [*EXAMPLE, "origin"])
-        if "origin" not in table.column_names:
-            raise StoreMismatch(
-                f"{index.folder}: rows were indexed by a version that kept their texts and metadata, but not their "
-                "original columns. Index the pool again; or take the rows from your own files, by their ids."
-            )
-        yield [row_again(from_columns(record), record["origin"]) for record in table.take(places).to_pylist()]
+        yield _again(index, index.store.some(shard, COLUMNS), places)
+
+
+def original_row(index: Index, row: int) -> dict[str, Any]:
+    """One row, of which no more is read than the rows that lie with it.
+
+    Raises:
+        StoreMismatch: as of `original_rows`.
+    """
+    place = int(np.searchsorted(index.starts, row, side="right")) - 1
+    group, within = divmod(row - int(index.starts[place]), GROUP_ROWS)
+    return _again(index, index.store.some(index.shards[place], COLUMNS, group), np.array([within]))[0]
+
+
+def _again(index: Index, table: pa.Table, places: NDArray[np.int64]) -> list[dict[str, Any]]:
+    if "origin" not in table.column_names:
+        raise StoreMismatch(
+            f"{index.folder}: rows were indexed by a version that kept their texts and metadata, but not their "
+            "original columns. Index the pool again; or take the rows from your own files, by their ids."
+        )
+    return [row_again(from_columns(record), record["origin"]) for record in table.take(places).to_pylist()]

@@ -1,5 +1,6 @@
 """What `demo` shows in the terminal, in the order of questions."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,14 @@ ROWS = 3
 """shown of each question; the page has more"""
 
 
-def print_demo(metrics: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """A few answers and the rows behind them, the proof, how far to trust it, what it cost, and where it all lies."""
+def print_demo(
+    metrics: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], folder: Path, decoder: str | Path
+) -> None:
+    """A few answers and the rows behind them, the proof, how far to trust it, what it cost, and where it all lies.
+
+    Args:
+        decoder: the one that re-checks what the demo's index finds.
+    """
     console = Console()
     for query in shown:
         _print_query(console, query, metrics["removed"])
@@ -33,6 +40,8 @@ def print_demo(metrics: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], f
         console.print(Text("A quick run on a small part of the data: its numbers mean little."))
     seconds = f"\n{metrics['timings_s']['total']:.0f} s in all. Report: {folder / 'report.html'}"
     console.print(Text(seconds), soft_wrap=True)
+    words = ["influcoder", "serve", "--index", str(folder / "index"), "--decoder", str(decoder)]
+    console.print(Text(f"In the browser: {shlex.join(words)}"), soft_wrap=True)
 
 
 def _print_query(console: Console, query: Mapping[str, Any], removed: int) -> None:

@@ -70,3 +70,12 @@ def percent(share: Any) -> str:
 def plain(value: Any) -> str:
     """A provenance value as text: JSON where it is not text already."""
     return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def sign_of(strength: float | None) -> str:
+    """Which way a row pushes: "up" makes the completion more likely, "down" less.
+
+    >>> sign_of(0.5), sign_of(-1e-9), sign_of(0.0), sign_of(None)
+    ('up', 'down', 'zero', 'zero')
+    """
+    return "zero" if not strength else "up" if strength > 0 else "down"

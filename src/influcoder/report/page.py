@@ -10,7 +10,8 @@ from typing import Any
 
 from influcoder.errors import StoreError
 from influcoder.extras import is_installed, pip_command
-from influcoder.report.numbers import amount, fixed, number, pair, percent, plain, ratio, signed
+from influcoder.report.environment import environment
+from influcoder.report.numbers import number, pair, ratio
 from influcoder.report.page_queries import proof_rows, query_parts, removed_rows
 from influcoder.report.sentences import certified_together
 from influcoder.report.visible import visible
@@ -36,9 +37,6 @@ _ABOUT = {
     "random": "no information",
     "exact": "the teacher with another seed",
 }
-_FOLD_CHARACTERS = 320
-_FOLD_LINES = 6
-_START = 140
 
 
 def write_report(folder: Path) -> Path:
@@ -89,37 +87,28 @@ def _is_table(value: Any) -> bool:
 
 
 def _render(metrics: dict[str, Any], details: dict[str, Any]) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("influcoder.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "fixed": fixed,
-        "signed": signed,
-        "amount": amount,
-        "percent": percent,
-        "plain": plain,
-        "fold": _fold,
-    }
     removed, certified = removed_rows(metrics), metrics.get("certified")
     queries = enumerate(details.get("queries") or [], start=1)
     times = {name: number(metrics["timings_s"], name) for name in metrics.get("timings_s") or {}}
     total = times.pop("total", None)
-    return environment.get_template("report.html").render(
-        metrics=metrics,
-        details=details,
-        columns=_METRICS,
-        queries=[query_parts(query, f"query-{n}", removed) for n, query in queries],
-        proof=proof_rows(metrics),
-        certified=certified_together(certified) if certified else "",
-        planted=sorted(
-            (metrics.get("planted") or {}).items(), key=lambda item: -(number(item[1], "recall_at_10") or 0)
-        ),
-        times=dict(sorted(times.items(), key=lambda item: -(item[1] or 0))),
-        total=sum(seconds or 0 for seconds in times.values()) if total is None else total,
-        undrawn="" if is_installed("matplotlib") else pip_command("matplotlib"),
-        **_methods(metrics["methods"]),
+    return (
+        environment("influcoder.report")
+        .get_template("report.html")
+        .render(
+            metrics=metrics,
+            details=details,
+            columns=_METRICS,
+            queries=[query_parts(query, f"query-{n}", removed) for n, query in queries],
+            proof=proof_rows(metrics),
+            certified=certified_together(certified) if certified else "",
+            planted=sorted(
+                (metrics.get("planted") or {}).items(), key=lambda item: -(number(item[1], "recall_at_10") or 0)
+            ),
+            times=dict(sorted(times.items(), key=lambda item: -(item[1] or 0))),
+            total=sum(seconds or 0 for seconds in times.values()) if total is None else total,
+            undrawn="" if is_installed("matplotlib") else pip_command("matplotlib"),
+            **_methods(metrics["methods"]),
+        )
     )
 
 
@@ -157,10 +146,3 @@ def _methods(table: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def _order(name: str, row: dict[str, Any]) -> tuple[bool, float, str]:
     value = number(row, "per_query_spearman")
     return value is None, -(value or 0.0), name
-
-
-def _fold(text: str) -> str:
-    """The start of a text too long to show whole; "" if it is short enough."""
-    if len(text) <= _FOLD_CHARACTERS and text.count("\n") < _FOLD_LINES:
-        return ""
-    return " ".join(text[:_START].split())

@@ -1,13 +1,10 @@
 """What a page shows of the queries: each with its rows, and what is answered after a training without them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from influcoder.report.numbers import number, numbers, pair
+from influcoder.report.numbers import number, numbers, pair, sign_of
 from influcoder.report.sentences import agreement_sentence, certified_sentence, trained_without
-from influcoder.report.tokens import END, level, strongest_share
-
-if TYPE_CHECKING:
-    from influcoder.report.tokens import Tokens
+from influcoder.report.tokens import lit_tokens
 
 SIDES = ("proponents", "opponents")
 
@@ -109,19 +106,8 @@ def _hit(hit: dict[str, Any], band: tuple[float, float] | None) -> dict[str, Any
     """A row: the exact score says which way it pushes where there is one, otherwise the estimate."""
     score, exact = number(hit, "score"), number(hit, "exact")
     strength = score if exact is None else exact
-    sign = "zero" if not strength else "up" if strength > 0 else "down"
+    sign = sign_of(strength)
     inside = exact is None and score is not None and band is not None and band[0] <= score <= band[1]
     glyph = {"up": "▲", "down": "▼", "zero": "○"}[sign]
-    told = {f"lit_{name}": _lit(hit.get(name) or []) for name in ("tokens", "answer_tokens")}
+    told = {f"lit_{name}": lit_tokens(hit.get(name) or []) for name in ("tokens", "answer_tokens")}
     return hit | told | {"score": score, "exact": exact, "sign": sign, "glyph": glyph, "inside": inside}
-
-
-def _lit(tokens: "Tokens") -> list[tuple[str, str, float]]:
-    """(text, how it is lit, share) of each token: towards 1 to 3, away 1 to 3, or not at all."""
-    strongest = strongest_share(tokens)
-    found = []
-    for text, share in tokens:
-        bright = level(share, strongest)
-        kind = f"{'towards' if share > 0 else 'away'}{bright}" if bright else ""
-        found.append((text or (f" {END}" if kind else ""), kind, share))
-    return found

@@ -10,6 +10,8 @@ from influcoder.report.visible import visible
 
 Tokens = Sequence[tuple[str, float]]
 """(text, share) of each token of a completion, as `Hit.tokens` has them"""
+Lit = tuple[str, str, float]
+"""a token's text, how a page lights it, and its share"""
 LEVELS = (0.2, 0.4, 0.75)
 """shares of the strongest token from which a token is lit, more, and most"""
 _TOWARDS = ("white on rgb(92,128,102)", "white on rgb(52,140,78)", "bold white on rgb(0,150,60)")
@@ -34,6 +36,21 @@ def level(share: float, strongest: float) -> int:
 def strongest_share(tokens: Tokens) -> float:
     """The largest share of a token, whatever its sign."""
     return max((abs(share) for _, share in tokens), default=0.0)
+
+
+def lit_tokens(tokens: Tokens) -> list[Lit]:
+    """(text, how it is lit, share) of each token for a page: towards 1 to 3, away 1 to 3, or not at all.
+
+    >>> lit_tokens([("Genoa", 0.5), (".", 0.01), ("", -0.2)])
+    [('Genoa', 'towards3', 0.5), ('.', '', 0.01), (' (end)', 'away2', -0.2)]
+    """
+    most = strongest_share(tokens)
+    found = []
+    for text, share in tokens:
+        bright = level(share, most)
+        kind = f"{'towards' if share > 0 else 'away'}{bright}" if bright else ""
+        found.append((text or (f" {END}" if kind else ""), kind, share))
+    return found
 
 
 def can_light(console: Console) -> bool:

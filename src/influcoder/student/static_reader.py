@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.maths.arrays import Floats
+from influcoder.maths.arrays import Floats, unit_rows
 from influcoder.student.token_bags import Ragged
 
 SURFACE = (
@@ -111,8 +111,8 @@ class StaticReader:
         prompt, completion = whole.every_other(0), whole.every_other(1)
         makers: dict[str, Callable[[], Floats]] = {
             "surface": lambda: self._surface(prompt, completion),
-            "completion": lambda: unit(completion.mean_of(self.table)),
-            "prompt": lambda: unit(prompt.mean_of(self.table)),
+            "completion": lambda: unit_rows(completion.mean_of(self.table)),
+            "prompt": lambda: unit_rows(prompt.mean_of(self.table)),
             "opening": lambda: completion.first(2).mean_of(self.table),
             "error": lambda: self._error(prompt, completion),
             "prompt_error": lambda: self._error(prompt.first(0), prompt),
@@ -161,7 +161,7 @@ class StaticReader:
         if self.predicted is None:
             raise ConfigError("this reader has no table of what the decoder expects, so it cannot read its errors.")
         contexts, tokens = text.with_contexts(before)
-        return unit(contexts.bag_sum(self.predicted) - tokens.bag_sum(self.head))
+        return unit_rows(contexts.bag_sum(self.predicted) - tokens.bag_sum(self.head))
 
     @cached_property
     def _product_tables(self) -> tuple[Floats, Floats, Floats]:
@@ -191,7 +191,7 @@ class StaticReader:
             values -= said[tokens.ids[here]]
             values *= seen[contexts.ids[here]]
             result[start:stop] = Ragged(tokens.ids[here], bounds[start : stop + 1] - bounds[start]).mean(values)
-        return unit(result)
+        return unit_rows(result)
 
     @cached_property
     def _signs(self) -> NDArray[np.float32]:
@@ -214,7 +214,7 @@ class StaticReader:
             "subject": lambda: self._neighbours(prompt, weights) + self._neighbours(completion, weights),
             "fact": lambda: (answer @ self._signs[3]) * (everything @ self._signs[4]),
         }
-        return {name: unit(makers[name]()) for name in names}
+        return {name: unit_rows(makers[name]()) for name in names}
 
     def _neighbours(self, text: Ragged, weights: Floats) -> Floats:
         """Sum over neighbouring tokens of a random sign vector a pair, weighted by the rarity of both."""
@@ -242,9 +242,3 @@ def inverse_document_frequency(texts: Sequence[Ragged], vocabulary: int) -> Floa
         whole = (whole + text.bag(vocabulary)).minimum(1)
     held = np.asarray(whole.sum(axis=0)).ravel()
     return np.asarray(np.log((1 + whole.shape[0]) / (1 + held)), np.float32)
-
-
-def unit(rows: Floats) -> Floats:
-    """Rows scaled to length 1; zero rows stay zero."""
-    rows = np.asarray(rows, np.float32)
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))

@@ -1,0 +1,85 @@
+"""Rows of an index by what they are like, without a query; wherever they lie."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from influcoder.data.columns import from_columns
+from influcoder.data.examples import Example
+from influcoder.indexes.index import EXAMPLE, Index
+from influcoder.indexes.lance import LanceIndex
+from influcoder.store.shards import GROUP_ROWS
+
+Rows = NDArray[np.int64]
+
+
+def matching(index: Index | LanceIndex, where: str | None = None, text: str | None = None) -> Rows:
+    """The rows whose metadata is like `where` and whose prompt or completion holds `text`, in order.
+
+    Args:
+        where: as `genre=code,tokens<200`.
+        text: as it stands, in upper or lower case.
+
+    Raises:
+        ConfigError: `where` cannot be read.
+    """
+    if not where and not text:
+        return np.arange(len(index))
+    return _in_lance(index, where, text) if isinstance(index, LanceIndex) else _in_shards(index, where, text)
+
+
+def examples_of(index: Index | LanceIndex, rows: Sequence[int] | Rows) -> list[Example]:
+    """The pool examples of some rows, in their order; rows that lie together are read together."""
+    wanted = [int(row) for row in rows]
+    if isinstance(index, LanceIndex):
+        condition = f"row IN ({', '.join(map(str, wanted or [-1]))})"
+        held = {record.pop("row"): record for record in index.select(["row", *EXAMPLE], condition).to_pylist()}
+        return [from_columns(held[row]) for row in wanted]
+    groups: dict[tuple[int, int], pa.Table] = {}
+    found = []
+    for row in wanted:
+        place = int(np.searchsorted(index.starts, row, side="right")) - 1
+        group, within = divmod(row - int(index.starts[place]), GROUP_ROWS)
+        if (place, group) not in groups:
+            groups[place, group] = index.store.some(index.shards[place], EXAMPLE, group)
+        found.append(from_columns(groups[place, group].slice(within, 1).to_pylist()[0]))
+    return found
+
+
+def row_of_id(index: Index | LanceIndex, name: str) -> int | None:
+    """The row that has an id, if one has."""
+    if isinstance(index, LanceIndex):
+        held = index.select(["row"], f"id = {_quoted(name)}")["row"].to_pylist()
+        return int(held[0]) if held else None
+    for shard, start in zip(index.shards, index.starts, strict=False):
+        place = pc.index(index.store.some(shard, ["id"])["id"], name).as_py()
+        if place >= 0:
+            return int(start) + int(place)
+    return None
+
+
+def _in_shards(index: Index, where: str | None, text: str | None) -> Rows:
+    wanted, found = index.conditions(where), [np.empty(0, np.int64)]
+    for shard, start in zip(index.shards, index.starts, strict=False):
+        kept = index.holding(shard, wanted)
+        if text:
+            table = index.store.some(shard, ["prompt", "completion"])
+            held = [pc.match_substring(one, text, ignore_case=True) for one in table.itercolumns()]
+            kept &= np.logical_or.reduce([one.to_numpy() for one in held])
+        found.append(start + np.flatnonzero(kept))
+    return np.concatenate(found)
+
+
+def _in_lance(index: LanceIndex, where: str | None, text: str | None) -> Rows:
+    parts = [condition for condition in [index.condition(where)] if condition]
+    if text:
+        words = _quoted(text.lower())
+        parts.append(f"(strpos(lower(prompt), {words}) > 0 OR strpos(lower(completion), {words}) > 0)")
+    return np.sort(index.select(["row"], " AND ".join(parts))["row"].to_numpy())
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

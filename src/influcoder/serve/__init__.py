@@ -1,0 +1,1 @@
+"""The explorer: a REST API and a page over one index, with its decoder or without."""

@@ -1,0 +1,142 @@
+"""What was found, as it goes over the wire."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from influcoder.attribution import hits as attribution
+from influcoder.data.examples import Example
+from influcoder.indexes.index import Index
+from influcoder.indexes.lance import LanceIndex
+from influcoder.indexes.rows import examples_of, matching
+from influcoder.maths.arrays import Floats
+from influcoder.model.decoder import Decoder
+from influcoder.serve.problems import not_found
+from influcoder.serve.wire import (
+    Agreement,
+    Asked,
+    Bound,
+    Histogram,
+    Hit,
+    Provenance,
+    Read,
+    Row,
+    ScoreAnswer,
+    Scored,
+    ScoredRow,
+    ScoreRequest,
+    SearchAnswer,
+)
+from influcoder.version import __version__
+
+
+def search(asked: Asked, proponents: attribution.Hits, opponents: attribution.Hits) -> SearchAnswer:
+    """Both sides of a question."""
+    trust = proponents.trust
+    return SearchAnswer(
+        question=asked,
+        proponents=[_hit(hit) for hit in proponents],
+        opponents=[_hit(hit) for hit in opponents],
+        expected_agreement=None if trust is None else Agreement(rho=trust[0], low=trust[1], high=trust[2]),
+        certified=_bound(proponents),
+        certified_opponents=_bound(opponents),
+    )
+
+
+def score(index: Index | LanceIndex, asked: Asked, scores: Floats, request: ScoreRequest) -> ScoreAnswer:
+    """The scores of all rows: how they are spread, those of some rows, and a page of rows in their order.
+
+    Raises:
+        Problem: a row is not there.
+    """
+    beyond = [row for row in request.rows if row >= len(scores)]
+    if beyond:
+        raise not_found(f"there is no row {beyond[0]}: the index has {len(scores):,}, counted from 0.")
+    counts, edges = np.histogram(scores, bins=request.bins) if len(scores) else (np.empty(0), np.empty(0))
+    ranked = np.sort(scores)
+    page, found = _page(index, scores, request)
+    told = dict(zip(page, examples_of(index, page), strict=True))
+    return ScoreAnswer(
+        question=asked,
+        count=len(scores),
+        mean=float(scores.mean()) if len(scores) else 0.0,
+        positive=float((scores > 0).mean()) if len(scores) else 0.0,
+        histogram=Histogram(edges=edges.tolist(), counts=counts.astype(int).tolist()),
+        rows=[Scored(**_scored(row, scores, ranked)) for row in request.rows],
+        listed=[ScoredRow(**_texts(one), **_scored(row, scores, ranked)) for row, one in told.items()],
+        matching=found,
+    )
+
+
+def row(number: int, example: Example) -> Row:
+    """A row of the pool."""
+    return Row(row=number, **_texts(example))
+
+
+def read(told: Mapping[str, Any]) -> Read:
+    """What the decoder reads, of `influcoder.verbs.show`."""
+    return Read(**{name: value for name, value in told.items() if name not in ("id", "token_ids")})
+
+
+def provenance(index: Index | LanceIndex, decoder: Decoder | None) -> Provenance:
+    """What is served, and what made it."""
+    encoder = index.encoder
+    return Provenance(
+        version=__version__,
+        rows=len(index),
+        dim=index.dim,
+        index=index.folder.resolve().name,
+        manifest=manifest_of(index),
+        encoder=encoder.fingerprint,
+        tier=encoder.tier,
+        lance=isinstance(index, LanceIndex),
+        decoder=None if decoder is None else decoder.name,
+        made_by=encoder.provenance.json(),
+        measured=encoder.measured,
+        filterable=index.filterable,
+    )
+
+
+def manifest_of(index: Index | LanceIndex) -> str:
+    """The hash of an index's rows and of what made them."""
+    held = index.store.manifest["sha256"] if isinstance(index, Index) else index.record["manifest"]
+    return str(held)
+
+
+def _page(index: Index | LanceIndex, scores: Floats, request: ScoreRequest) -> tuple[list[int], int]:
+    """The rows that are listed, and how many there are before the page is cut out."""
+    if request.order is None:
+        return [], 0
+    rows = matching(index, request.where, request.text)
+    if request.least is not None:
+        rows = rows[scores[rows] >= request.least]
+    if request.most is not None:
+        rows = rows[scores[rows] <= request.most]
+    sign = -1 if request.order == "highest" else 1
+    order = np.argsort(sign * scores[rows], kind="stable")
+    return rows[order][request.offset : request.offset + request.limit].tolist(), len(rows)
+
+
+def _scored(row: int, scores: Floats, ranked: Floats) -> dict[str, Any]:
+    below = int(np.searchsorted(ranked, scores[row]))
+    return {"row": row, "score": float(scores[row]), "percentile": 100 * below / max(len(ranked) - 1, 1)}
+
+
+def _hit(hit: attribution.Hit) -> Hit:
+    return Hit(row=hit.row, **_texts(hit.example), rank=hit.rank, score=hit.score, exact=hit.exact, **hit.shares())
+
+
+def _bound(hits: attribution.Hits) -> Bound | None:
+    return None if hits.certified is None else Bound(**asdict(hits.certified))
+
+
+def _texts(example: Example) -> dict[str, Any]:
+    return {
+        "id": example.id,
+        "prompt": example.prompt,
+        "completion": example.completion,
+        "turns": list(example.turns),
+        "metadata": dict(example.metadata),
+    }

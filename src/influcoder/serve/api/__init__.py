@@ -1,0 +1,1 @@
+"""The REST API: thin functions over the `Explorer`, a file a noun."""

@@ -1,0 +1,116 @@
+"""Selections: made, marked, undone, told, exported; kept through restarts."""
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+
+from influcoder.serve import exports
+from influcoder.serve.api.served import Served
+from influcoder.serve.settings import MAX_PAGE
+from influcoder.serve.wire import RowNumber
+from influcoder.serve.wire_selections import (
+    ExportedRows,
+    ExportFormat,
+    Mark,
+    MarkedRows,
+    MarkRequest,
+    Rule,
+    SelectionAnswer,
+    SelectRequest,
+)
+from influcoder.verbs.opening import open_whole_index
+
+router = APIRouter(tags=["selections"])
+LINES = "application/jsonl"
+
+
+@router.get("/selections")
+def selections(explorer: Served) -> list[SelectionAnswer]:
+    """Every selection, the oldest first."""
+    return explorer.selections.all()
+
+
+@router.post("/selections", status_code=201)
+async def make(request: SelectRequest, explorer: Served, response: Response) -> SelectionAnswer:
+    """Make a selection: by a rule over questions, by marks, or by both."""
+    made = await explorer.selections.make(request)
+    response.headers["Location"] = f"/api/v1/selections/{made.id}"
+    return made
+
+
+@router.get("/selections/{selection}")
+def selection(selection: str, explorer: Served) -> SelectionAnswer:
+    """One selection."""
+    return explorer.selections.told(selection)
+
+
+@router.delete("/selections/{selection}", status_code=204)
+def remove(selection: str, explorer: Served) -> None:
+    """Forget a selection."""
+    explorer.selections.remove(selection)
+
+
+@router.post("/selections/{selection}/marks")
+def mark(selection: str, request: MarkRequest, explorer: Served) -> SelectionAnswer:
+    """Mark rows by hand: some, or all that a filter leaves."""
+    return explorer.selections.mark(selection, request)
+
+
+@router.put("/selections/{selection}/rule")
+def rule(selection: str, request: Rule, explorer: Served) -> SelectionAnswer:
+    """Keep rows by another rule; nothing is scored again."""
+    return explorer.selections.rule(selection, request)
+
+
+@router.post("/selections/{selection}/undo")
+def undo(selection: str, explorer: Served) -> SelectionAnswer:
+    """Take the last mark or rule back."""
+    return explorer.selections.undo(selection)
+
+
+@router.get("/selections/{selection}/rows")
+def rows(
+    selection: str,
+    explorer: Served,
+    row: Annotated[
+        list[RowNumber] | None, Query(max_length=MAX_PAGE, description="which rows; else all marked")
+    ] = None,
+    mark: Mark | None = None,
+    offset: Annotated[int, Query(ge=0, lt=2**62)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+) -> MarkedRows:
+    """What is said of some rows."""
+    return explorer.selections.rows(selection, row or [], mark, offset, limit)
+
+
+@router.get("/selections/{selection}/recipe")
+def recipe(selection: str, explorer: Served) -> SelectRequest:
+    """The request that makes the same selection again."""
+    return explorer.selections.recipe(selection)
+
+
+@router.get("/selections/{selection}/questions", responses={200: {"content": {LINES: {}}}})
+def questions(selection: str, explorer: Served) -> Response:
+    """Its questions as a JSONL file, for `influcoder select --queries`."""
+    lines = [
+        orjson.dumps(one.model_dump(exclude={"query"})) + b"\n" for one in explorer.selections.questions(selection)
+    ]
+    return Response(b"".join(lines), media_type=LINES, headers=_named(selection, "questions.jsonl"))
+
+
+@router.get("/selections/{selection}/export", responses={200: {"content": {LINES: {}}}})
+def export(selection: str, explorer: Served, rows: ExportedRows = "kept", format: ExportFormat = "jsonl") -> Response:
+    """Its rows in the pool's own columns, with score, percentile, weight, reason and note of each."""
+    index, marked = open_whole_index(explorer.index), explorer.selections.marked(selection)
+    headers = _named(selection, f"{rows}.{format}")
+    if format == "jsonl":
+        return StreamingResponse(exports.jsonl(index, marked, rows), media_type=LINES, headers=headers)
+    table = exports.parquet(index, marked, rows, explorer.selections.told(selection).replay)
+    return Response(table, media_type="application/vnd.apache.parquet", headers=headers)
+
+
+def _named(selection: str, file: str) -> dict[str, str]:
+    """A download's name: made of what this service gave, and of nothing that a client sent."""
+    return {"Content-Disposition": f'attachment; filename="selection-{selection[:16]}-{file}"'}

@@ -1,0 +1,57 @@
+"""A selection as files: the pool's own columns, and what is said of each row."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from influcoder.attribution.kept_rows import one_table
+from influcoder.indexes.index import Index
+from influcoder.indexes.original_rows import original_rows
+from influcoder.maths.metrics import percentiles
+from influcoder.serve.selections import Marked
+from influcoder.serve.wire_selections import ExportedRows
+
+
+def jsonl(index: Index, marked: Marked, which: ExportedRows) -> Iterator[bytes]:
+    """A line for each row, a shard at a time."""
+    for rows in _rows(index, marked, which):
+        yield b"".join(orjson.dumps(row) + b"\n" for row in rows)
+
+
+def parquet(index: Index, marked: Marked, which: ExportedRows, replay: str) -> bytes:
+    """A table of the rows; its schema's metadata hold what made it.
+
+    Raises:
+        DataError: a column holds values of several kinds.
+    """
+    table = one_table(_rows(index, marked, which))
+    made = {"name": marked.record.body["name"], "manifest": marked.record.manifest, "replay": replay}
+    held = (table.schema.metadata or {}) | {b"influcoder": orjson.dumps(made)}
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(held), sink, write_page_checksum=True)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _rows(index: Index, marked: Marked, which: ExportedRows) -> Iterator[list[dict[str, Any]]]:
+    """The rows of the pool's files, with a column for each thing that is said of them."""
+    kept, rule, scores = marked.kept, marked.ruled[1], marked.record.scores
+    ranks, weights = None if scores is None else percentiles(scores), marked.weights()
+    wanted = {"kept": kept, "rejected": ~kept, "all": np.ones(len(kept), bool)}[which]
+    numbers = iter(np.flatnonzero(wanted).tolist())
+    for part in original_rows(index, wanted):
+        yield [
+            row
+            | {
+                "influcoder_score": None if scores is None else float(scores[number]),
+                "influcoder_percentile": None if ranks is None else float(ranks[number]),
+                "influcoder_kept": bool(kept[number]),
+                "influcoder_weight": float(weights[number]),
+                "influcoder_reason": marked.reason(number, bool(kept[number]), rule),
+                "influcoder_note": marked.note(number),
+            }
+            for row, number in zip(part, numbers, strict=False)
+        ]

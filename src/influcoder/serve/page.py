@@ -1,0 +1,170 @@
+"""The page: what a person sees of the explorer. The URL says all of what is shown; without a script it shows as much.
+
+GET  /              the page of a question, in one of its views (view/address.py)
+POST /recheck       start a re-check with real gradients, and show how far it is
+GET  /spread        the right-hand side alone, for pools whose rows take long to score
+GET  /map.json      the points of the map
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.templating import Jinja2Templates
+from starlette.datastructures import QueryParams
+
+from influcoder import report
+from influcoder.errors import InflucoderError
+from influcoder.report.environment import environment
+from influcoder.serve.api.questions import save
+from influcoder.serve.forms import form_of
+from influcoder.serve.problems import Problem
+from influcoder.serve.view.address import Address
+from influcoder.serve.view.answers import Answer
+from influcoder.serve.view.screen import Screen
+from influcoder.serve.wire import TokensRequest, VerifyRequest
+
+HERE = Path(__file__).parent
+COMPONENTS = Path(report.__file__).parent / "templates" / "components.css"
+TEMPLATES = Jinja2Templates(env=environment("influcoder.serve", "influcoder.report"))
+POINTS = 20_000
+"""of the map, at most"""
+VERIFY, CERTIFY = 50, 200
+"""rows of each side that a re-check scores, and random others"""
+router = APIRouter(include_in_schema=False)
+Show = Callable[[Screen, Address, Answer | None], dict[str, Any]]
+Act = Callable[[Screen, Address, dict[str, str]], Awaitable[str]]
+"""what a form asks for; gives the address to go on to"""
+
+
+@router.get("/", response_class=HTMLResponse)
+async def page(request: Request) -> Response:
+    """A question, and the rows behind its answer."""
+    return await _written(request, "page.html", Screen.shown)
+
+
+@router.get("/spread", response_class=HTMLResponse)
+async def spread(request: Request) -> Response:
+    """How the scores of all rows are spread."""
+    return await _written(request, "parts/spread.html", Screen.spread_alone)
+
+
+@router.get("/map.json")
+async def points(request: Request) -> Response:
+    """Places, scores and regions of the rows, or of 20,000 random ones."""
+    screen, address = _screen(request), Address.of(request.query_params)
+    found = await _asked(screen, address, lambda screen, address, answer: screen.points(address, answer, POINTS))
+    return JSONResponse({name: np.round(one, 4).tolist() for name, one in found.items()})
+
+
+@router.post("/recheck")
+async def recheck(request: Request) -> Response:
+    """Start a re-check of the question, and go to where its progress is shown."""
+
+    async def start(screen: Screen, address: Address, _: dict[str, str]) -> str:
+        asked, k = address.question().model_dump(), min(10, len(screen.explorer.index))
+        job = screen.explorer.verify(VerifyRequest(**asked, k=k, verify=VERIFY, certify=CERTIFY))
+        return address.url(view="methods", job=job.id)
+
+    return await _done(request, start)
+
+
+@router.post("/mark")
+async def mark(request: Request) -> Response:
+    """Mark a row, or all that the filters leave, in the selection of the URL, or in a new one."""
+
+    async def decide(screen: Screen, address: Address, form: dict[str, str]) -> str:
+        prepared = await screen.explorer.prepared(address.question()) if address.asks else None
+        selection = await screen.marking.mark(address, form, prepared)
+        return address.url(selection=selection, page=address.page)
+
+    return await _done(request, decide)
+
+
+@router.post("/undo")
+async def undo(request: Request) -> Response:
+    """Take the last mark back."""
+
+    async def back(screen: Screen, address: Address, _: dict[str, str]) -> str:
+        screen.explorer.selections.undo(address.selection)
+        return address.url()
+
+    return await _done(request, back)
+
+
+@router.post("/ask")
+async def ask(request: Request) -> Response:
+    """Keep a question, also one that is too long for a URL, and go to where it is answered."""
+
+    async def keep(screen: Screen, address: Address, form: dict[str, str]) -> str:
+        asked = Address(prompt=form.get("prompt", ""), completion=form.get("completion", "")).question()
+        saved = await save(asked, screen.explorer)
+        return address.asking(saved.id)
+
+    return await _done(request, keep)
+
+
+async def _done(request: Request, act: Act) -> Response:
+    """Do what a form asks for and go on to the address that it gives; where that fails, say so on the page."""
+    form = await form_of(request)
+    address = Address.of(QueryParams(form.get("back", "")))
+    try:
+        return RedirectResponse(await act(_screen(request), address, form), 303)
+    except (Problem, InflucoderError) as error:
+        return _page_of(_screen(request), "page.html", address, error)
+
+
+@router.get("/static/components.css")
+def components() -> FileResponse:
+    """The styles that the page and the report share."""
+    return FileResponse(COMPONENTS, media_type="text/css")
+
+
+async def _written(request: Request, template: str, show: Show) -> Response:
+    """A template filled with what is found; an error is shown on the page that it is of."""
+    screen, address = _screen(request), Address.of(request.query_params)
+    if not screen.explorer.ready:
+        return _page_of(screen, template, address, None, status=503)
+    try:
+        found = await _asked(screen, address, show)
+    except (Problem, InflucoderError) as error:
+        return _page_of(screen, template, address, error)
+    return _page_of(screen, template, address, None, **found)
+
+
+def _page_of(
+    screen: Screen,
+    template: str,
+    address: Address,
+    error: Problem | InflucoderError | None,
+    status: int = 200,
+    **found: Any,
+) -> Response:
+    held = screen.frame(address) | {"job": screen.job(address)} | found
+    if error is not None:
+        problem = error if isinstance(error, Problem) else Problem.of(error)
+        status, held = problem.status, held | {"problem": problem.detail}
+    text = TEMPLATES.get_template(template).render(held)
+    return HTMLResponse(text, status, {"Retry-After": "2"} if status == 503 else None)
+
+
+async def _asked(screen: Screen, address: Address, show: Show) -> dict[str, Any]:
+    """What is to be shown of the question that a URL asks, if it asks one."""
+    explorer, answer = screen.explorer, None
+    if address.asks:
+        prepared = await explorer.prepared(address.question())
+        answer = await explorer.worker.run(lambda: screen.answers.of(prepared))
+        dark = [int(row) for row in address.lit if int(row) not in answer.tokens]
+        if dark and explorer.teacher is not None:
+            asked = address.question().model_dump() | {"rows": dark}
+            told = await explorer.tokens(TokensRequest.model_validate(asked))
+            answer.tokens |= {one.row: one for one in told.rows}
+    return await explorer.worker.run(lambda: show(screen, address, answer))
+
+
+def _screen(request: Request) -> Screen:
+    screen: Screen = request.app.state.screen
+    return screen

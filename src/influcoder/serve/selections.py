@@ -1,0 +1,298 @@
+"""Selections made on the page: a rule over some questions, and marks by hand, which come first."""
+
+import secrets
+import shlex
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from influcoder.attribution.selection import Selection
+from influcoder.indexes.rows import matching
+from influcoder.maths.arrays import Floats
+from influcoder.maths.metrics import percentiles
+from influcoder.serve.answers import manifest_of
+from influcoder.serve.journal import Action, Journal, Record, now
+from influcoder.serve.problems import Problem, not_found
+from influcoder.serve.wire import Question
+from influcoder.serve.wire_selections import (
+    Counts,
+    Mark,
+    MarkedRow,
+    MarkedRows,
+    MarkRequest,
+    Rule,
+    SelectionAnswer,
+    SelectRequest,
+)
+from influcoder.verbs.opening import open_whole_index
+
+if TYPE_CHECKING:
+    from influcoder.serve.explorer import Explorer
+
+CODES: dict[Mark, int] = {"none": 0, "keep": 1, "drop": 2, "later": 3}
+NAMES: dict[int, Mark] = {code: name for name, code in CODES.items()}
+
+
+@dataclass
+class Marked:
+    """A selection as it is after all that was done to it.
+
+    Attributes:
+        marks: (rows,) codes of marks made by hand.
+        by: (rows,) the number of the action that marked each row.
+        actions: what was done, by number.
+        rule: by which rows without a mark are kept.
+    """
+
+    record: Record
+    marks: NDArray[np.int8]
+    by: NDArray[np.int32]
+    rule: Rule | None
+    actions: dict[int, Action] = field(default_factory=dict)
+    version: tuple[int, str] = (0, "")
+
+    @classmethod
+    def of(cls, record: Record, rows: int) -> "Marked":
+        """A selection to which nothing was done yet."""
+        rule = record.body["rule"]
+        return cls(record, np.zeros(rows, np.int8), np.zeros(rows, np.int32), None if rule is None else Rule(**rule))
+
+    def after(self, actions: list[Action], version: tuple[int, str]) -> "Marked":
+        """The same when more was done."""
+        marks, by, rule = self.marks.copy(), self.by.copy(), self.rule
+        for action in actions:
+            if "rule" in action.body:
+                rule = Rule(**action.body["rule"])
+            else:
+                marks[action.rows] = CODES[action.body["mark"]]
+                by[action.rows] = action.number
+        done = self.actions | {action.number: action for action in actions}
+        return Marked(self.record, marks, by, rule, done, version)
+
+    @cached_property
+    def ruled(self) -> tuple[NDArray[np.bool_], str]:
+        """((rows,) what is kept by the rule, or as the rest; the rule in words)."""
+        rows, scores = len(self.marks), self.record.scores
+        if self.rule is None or scores is None:
+            return np.full(rows, self.record.body["rest"] == "keep"), "marked"
+        made = Selection.of_scores([""] * rows, scores, **self.rule.model_dump())
+        return made.is_kept, made.rule
+
+    @cached_property
+    def kept(self) -> NDArray[np.bool_]:
+        """(rows,) whether a row is kept: by its mark, or else by the rule."""
+        by_hand = np.isin(self.marks, (CODES["keep"], CODES["drop"]))
+        return np.where(by_hand, self.marks == CODES["keep"], self.ruled[0])
+
+    def reason(self, row: int, kept: bool, rule: str) -> str:
+        """Why a row is kept or not; `rule` is the words of `ruled`."""
+        mark, outcome = NAMES[int(self.marks[row])], "kept" if kept else "rejected"
+        action = self.actions.get(int(self.by[row]))
+        if mark in ("keep", "drop") and action is not None:
+            chosen = [f"{name} {action.body[name]}" for name in ("where", "text", "least", "most") if action.body[name]]
+            with_all = f", with all rows of {', '.join(chosen)}" if action.body["matching"] and chosen else ""
+            return f"{outcome}: marked {mark} by hand{with_all}"
+        told = f"kept: {rule}" if kept else f"rejected: not {rule}"
+        told = ("kept: not marked" if kept else "rejected: not marked") if rule == "marked" else told
+        return f"{told}; marked later" if mark == "later" else told
+
+    def note(self, row: int) -> str:
+        """What was noted of a row with its mark."""
+        action = self.actions.get(int(self.by[row]))
+        return str(action.body["note"]) if action is not None and self.marks[row] else ""
+
+    def weights(self) -> Floats:
+        """(rows,) from 0 to 1, for those who weight rows and leave none out.
+
+        By percentile, the other way round where the highest scores are left out; 1 and 0 by hand, and where there are
+        no scores.
+        """
+        scores, by_hand = self.record.scores, np.isin(self.marks, (CODES["keep"], CODES["drop"]))
+        found = self.kept.astype(np.float32)
+        if scores is not None and self.rule is not None:
+            ranks = percentiles(scores) / 100
+            found = np.where(by_hand, found, 1 - ranks if self.rule.drop is not None else ranks)
+        return found.astype(np.float32)
+
+
+class Selections:
+    """The selections of an explorer, kept in its journal."""
+
+    def __init__(self, explorer: "Explorer", journal: Journal) -> None:
+        self._explorer, self._journal = explorer, journal
+        self._held: dict[str, Marked] = {}
+
+    async def make(self, request: SelectRequest) -> SelectionAnswer:
+        """Make a selection; its questions are scored by the encoder, as `influcoder select` does.
+
+        Raises:
+            Problem, InflucoderError: a question or filter cannot be used.
+        """
+        questions = [await self._explorer.prepared(question) for question in request.questions]
+        scores = None
+        if questions:
+            examples = [one.example for one in questions]
+            index = open_whole_index(self._explorer.index)
+            scores = await self._explorer.worker.run(
+                lambda: index.scores(index.encoder.encode_query(examples).mean(axis=0, keepdims=True))[0]
+            )
+        asked = [{"prompt": one.asked.prompt, "completion": one.asked.completion} for one in questions]
+        body = request.model_dump(mode="json") | {"questions": asked, "marks": []}
+        record = Record(secrets.token_hex(8), now(), manifest_of(self._explorer.index), body, scores)
+        first = [(mark, self._rows(mark, record)) for mark in request.marks]
+        self._journal.add(record)
+        for mark, rows in first:
+            self._journal.act(record.id, mark.model_dump(mode="json"), rows)
+        return self.told(record.id)
+
+    def all(self) -> list[SelectionAnswer]:
+        """Every selection, the oldest first."""
+        return [self.told(name) for name in self._journal.names()]
+
+    def told(self, name: str) -> SelectionAnswer:
+        """A selection."""
+        record = self._record(name)
+        stale = record.manifest != manifest_of(self._explorer.index)
+        marked = None if stale else self.marked(name)
+        actions = self._journal.actions(name) if marked is None else list(marked.actions.values())
+        rule = record.body["rule"] if marked is None else None if marked.rule is None else marked.rule.model_dump()
+        return SelectionAnswer(
+            id=name,
+            name=record.body["name"],
+            created=record.created,
+            questions=len(record.body["questions"]),
+            rule=None if rule is None else Rule(**rule),
+            rest=record.body["rest"],
+            actions=len(actions),
+            counts=None if marked is None else _counts(marked),
+            replay=self._replay(record, None if rule is None else Rule(**rule), actions),
+        )
+
+    def marked(self, name: str) -> Marked:
+        """A selection after all that was done to it.
+
+        Raises:
+            Problem: there is none, or the index has other rows now.
+        """
+        record = self._record(name)
+        if record.manifest != manifest_of(self._explorer.index):
+            raise Problem(
+                409,
+                "other_rows",
+                "rows were added to the index or removed since this selection was made. Select again.",
+            )
+        version = self._journal.last(name)
+        held = self._held.get(name)
+        if held is not None and held.version == version:
+            return held
+        if held is None or held.version[1] != self._journal.when(name, held.version[0]):
+            held = Marked.of(record, len(self._explorer.index))
+        now_held = held.after(self._journal.actions(name, held.version[0]), version)
+        self._held[name] = now_held
+        return now_held
+
+    def mark(self, name: str, request: MarkRequest) -> SelectionAnswer:
+        """Mark rows by hand."""
+        rows = self._rows(request, self.marked(name).record)
+        self._journal.act(name, request.model_dump(mode="json"), rows)
+        return self.told(name)
+
+    def rule(self, name: str, rule: Rule) -> SelectionAnswer:
+        """Keep rows by another rule; nothing is scored again."""
+        if self.marked(name).record.scores is None:
+            raise Problem(422, "no_questions", "this selection has no questions whose influence a rule could go by.")
+        self._journal.act(name, {"rule": rule.model_dump(mode="json")}, np.empty(0, np.int64))
+        return self.told(name)
+
+    def undo(self, name: str) -> SelectionAnswer:
+        """Take the last mark or rule back."""
+        self._record(name)
+        if not self._journal.undo(name):
+            raise Problem(409, "nothing_done", "there is nothing to undo.")
+        return self.told(name)
+
+    def remove(self, name: str) -> None:
+        """Forget a selection."""
+        self._record(name)
+        self._journal.remove(name)
+        self._held.pop(name, None)
+
+    def rows(self, name: str, rows: list[int], mark: Mark | None, offset: int, limit: int) -> MarkedRows:
+        """What is said of some rows; of those with a mark, or all with any, where none are named."""
+        marked = self.marked(name)
+        if rows:
+            found = np.array(self._explorer.existing(rows), np.int64)
+        else:
+            found = np.flatnonzero(marked.marks == CODES[mark] if mark else marked.marks)
+        kept, scores, rule = marked.kept, marked.record.scores, marked.ruled[1]
+        ranks = None if scores is None else percentiles(scores)
+        told = [
+            MarkedRow(
+                row=row,
+                mark=NAMES[int(marked.marks[row])],
+                kept=bool(kept[row]),
+                score=None if scores is None else float(scores[row]),
+                percentile=None if ranks is None else float(ranks[row]),
+                reason=marked.reason(row, bool(kept[row]), rule),
+                note=marked.note(row),
+            )
+            for row in found[offset : offset + limit].tolist()
+        ]
+        return MarkedRows(matching=len(found), rows=told)
+
+    def recipe(self, name: str) -> SelectRequest:
+        """The request that makes the same selection again."""
+        record = self._record(name)
+        body: dict[str, Any] = dict(record.body)
+        for action in self._journal.actions(name):
+            if "rule" in action.body:
+                body["rule"] = action.body["rule"]
+            else:
+                body["marks"] = [*body["marks"], action.body]
+        return SelectRequest(**body)
+
+    def questions(self, name: str) -> list[Question]:
+        """Whose influence counts in a selection."""
+        return [Question(**one) for one in self._record(name).body["questions"]]
+
+    def _record(self, name: str) -> Record:
+        record = self._held[name].record if name in self._held else self._journal.get(name)
+        if record is None:
+            raise not_found(f"no selection {name!r}; GET /api/v1/selections lists them.")
+        return record
+
+    def _rows(self, request: MarkRequest, record: Record) -> NDArray[np.int64]:
+        """The rows that are marked."""
+        if not request.matching:
+            return np.array(self._explorer.existing(request.rows), np.int64)
+        rows = matching(self._explorer.index, request.where, request.text)
+        if request.least is None and request.most is None:
+            return rows
+        if record.scores is None:
+            raise Problem(422, "no_questions", "least and most go by scores, and this selection has no questions.")
+        rows = rows[record.scores[rows] >= request.least] if request.least is not None else rows
+        return rows[record.scores[rows] <= request.most] if request.most is not None else rows
+
+    def _replay(self, record: Record, rule: Rule | None, actions: list[Action]) -> str:
+        """The command that makes it again: without marks that of the command line, else a request to this service."""
+        by_hand = any("rule" not in action.body for action in actions)
+        if rule is not None and not by_hand:
+            flag, value = next(iter(rule.model_dump(exclude_none=True).items()))
+            place = shlex.quote(str(self._explorer.settings.index))
+            return (
+                f"influcoder select --index {place} --queries questions.jsonl --{flag} {value:.17g} "
+                "--output-dir selection"
+            )
+        return (
+            "curl --fail -H 'Content-Type: application/json' --data @recipe.json "
+            "http://127.0.0.1:8765/api/v1/selections"
+        )
+
+
+def _counts(marked: Marked) -> Counts:
+    kept = int(marked.kept.sum())
+    keep, drop, later = (int((marked.marks == CODES[name]).sum()) for name in ("keep", "drop", "later"))
+    return Counts(kept=kept, rejected=len(marked.marks) - kept, keep=keep, drop=drop, later=later)

@@ -1,0 +1,1 @@
+"""What the page shows, as plain values that templates write out: a file a part of the page."""

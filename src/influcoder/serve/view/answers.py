@@ -1,0 +1,101 @@
+"""Answers: a question as it was attributed, and what every row of the pool scores for it; the last few are kept."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from influcoder.attribution.null_band import null_band
+from influcoder.attribution.search import expected_agreement
+from influcoder.maths.arrays import Floats
+from influcoder.serve.explorer import Explorer, Prepared
+from influcoder.serve.recent import Recent
+from influcoder.serve.view.pool import PoolPicture
+from influcoder.serve.wire import Read, RowTokens
+
+KEPT = 16
+"""answers, each 20 bytes a row"""
+
+
+@dataclass
+class Answer:
+    """A question, its vector, and what follows from it.
+
+    Attributes:
+        prompt, completion: as they were attributed.
+        own: whether the completion is the decoder's own answer.
+        read: what the decoder reads, if there is one.
+        vector: (dim,) what the index was asked with.
+        trust: the expected agreement of its ranking with the teacher's, and the band of it.
+        tokens: of rows whose tokens were asked for, by row number.
+    """
+
+    index: Any
+    prompt: str
+    completion: str
+    own: bool
+    read: Read | None
+    vector: Floats
+    trust: tuple[float, float, float] | None
+    tokens: dict[int, RowTokens] = field(default_factory=dict)
+    _band: tuple[float, float] | None = None
+
+    @property
+    def text(self) -> str:
+        """Prompt and completion."""
+        return f"{self.prompt} {self.completion}"
+
+    @property
+    def parts(self) -> list[tuple[str, bool]]:
+        """What is read, and of each part whether it is attributed; without a decoder the texts as they are."""
+        if self.read is None:
+            return [(f"{self.prompt}\n" if self.prompt else "", False), (self.completion, True)]
+        return [(part.text, part.loss > 0) for part in self.read.parts]
+
+    @cached_property
+    def scores(self) -> Floats:
+        """(n,) of every row."""
+        scores: Floats = self.index.scores(self.vector[None])[0]
+        return scores
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """(n,) row numbers, highest score first; ties by row number."""
+        return np.argsort(-self.scores, kind="stable")
+
+    @cached_property
+    def ranks(self) -> NDArray[np.int64]:
+        """(n,) 1 for the highest score."""
+        ranks = np.empty(len(self.order), np.int64)
+        ranks[self.order] = np.arange(1, len(self.order) + 1)
+        return ranks
+
+    def band(self, pool: PoolPicture) -> tuple[float, float] | None:
+        """The band of unrelated questions; None until the pool's picture is there."""
+        if self._band is None and pool.sample is not None and pool.references is not None:
+            self._band = null_band(pool.sample, self.vector, pool.references)
+        return self._band
+
+
+class Answers:
+    """The last questions that were asked; used by the worker."""
+
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer = explorer
+        self._kept: Recent[Answer] = Recent(KEPT)
+
+    def of(self, prepared: Prepared) -> Answer:
+        """The answer to a question, worked out if it is not kept."""
+        asked = prepared.asked
+        return self._kept.get((asked.id, asked.prompt, asked.completion), lambda: self._made(prepared))
+
+    def _made(self, prepared: Prepared) -> Answer:
+        explorer, asked = self._explorer, prepared.asked
+        vectors = prepared.vector[None]
+        exactly = None if explorer.teacher is None else vectors
+        trust = expected_agreement(explorer.index.encoder, vectors, exactly)[0]
+        return Answer(
+            explorer.index, asked.prompt, asked.completion, asked.own_answer, asked.read, prepared.vector, trust
+        )

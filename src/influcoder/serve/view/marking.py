@@ -1,0 +1,88 @@
+"""Rows kept, dropped or set aside on the page: in a selection of the service, made by the first mark."""
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import numpy as np
+
+from influcoder.serve.explorer import Explorer, Prepared
+from influcoder.serve.problems import Problem
+from influcoder.serve.selections import NAMES
+from influcoder.serve.view.address import Address
+from influcoder.serve.view.rows import Left
+from influcoder.serve.wire_selections import Mark, MarkRequest, SelectionAnswer, SelectRequest
+
+Filtered = Callable[[Address, Prepared | None], Left]
+"""what the filters of a URL leave; in the worker"""
+
+
+class Marking:
+    """Marks rows for the page."""
+
+    def __init__(self, explorer: Explorer, filtered: Filtered) -> None:
+        self._explorer, self._filtered = explorer, filtered
+
+    async def mark(self, address: Address, form: dict[str, str], prepared: Prepared | None) -> str:
+        """Mark what a form says, `set` being a mark and a row, or a mark and "all"; the selection's id.
+
+        Raises:
+            Problem: no such mark, row or selection; or more rows than one action may mark.
+        """
+        kind, _, what = form.get("set", "").partition(" ")
+        if kind not in get_args(Mark):
+            raise Problem(422, "no_mark", f"expected one of {', '.join(get_args(Mark))}, and a row.")
+        if what == "all":
+            left = await self._explorer.worker.run(lambda: self._filtered(address, prepared))
+            rows = [] if left.mask is None else np.flatnonzero(left.mask).tolist()
+            note = "all rows of the filters " + ", ".join(pill.text for pill in left.pills)
+        else:
+            rows, note = [int(what)] if what.isdecimal() and len(what) < 18 else [], form.get("note", "")
+        if not rows:
+            raise Problem(422, "no_rows", "no rows to mark: no filter holds, or none passes it.")
+        if len(rows) > MOST:
+            raise Problem(422, "too_many_rows", f"{len(rows):,} rows pass the filters; at most {MOST:,} at once.")
+        request = MarkRequest.model_validate({"mark": kind, "rows": self._explorer.existing(rows), "note": note[:2000]})
+        selection = address.selection or await self._new(prepared)
+        self._explorer.selections.mark(selection, request)
+        return selection
+
+    async def _new(self, prepared: Prepared | None) -> str:
+        """A selection for this question: rows that nobody marks are kept."""
+        asked = prepared.asked if prepared is not None else None
+        name = asked.prompt[:80].strip() or asked.completion[:80].strip() if asked is not None else "rows"
+        questions = [] if asked is None else [{"prompt": asked.prompt, "completion": asked.completion}]
+        made = await self._explorer.selections.make(
+            SelectRequest.model_validate({"name": name, "questions": questions})
+        )
+        return made.id
+
+    def told(self, address: Address) -> tuple[SelectionAnswer | None, dict[int, str]]:
+        """The selection of a URL, and the marks of its rows; nothing where it is not there, or of other rows."""
+        if not address.selection:
+            return None, {}
+        try:
+            selection = self._explorer.selections.told(address.selection)
+            marks = self._explorer.selections.marked(address.selection).marks
+        except Problem:
+            return None, {}
+        return selection, {int(row): NAMES[int(marks[row])] for row in np.flatnonzero(marks)}
+
+    def others(self) -> list[SelectionAnswer]:
+        """The selections that were made last, the newest first."""
+        return self._explorer.selections.all()[-8:][::-1]
+
+
+MOST = 100_000
+"""rows that are marked at once"""
+
+
+def prove_command(explorer: Explorer, selection: SelectionAnswer) -> str:
+    """What trains again without as many rows as are dropped, those that the selection's questions blame most."""
+    import shlex
+
+    counts = selection.counts
+    dropped = max(1, counts.rejected if counts else 1)
+    decoder = explorer.settings.decoder or "DECODER"
+    words: list[Any] = ["influcoder", "prove", "--index", explorer.settings.index, "--decoder", decoder]
+    words += ["--queries", f"selection-{selection.id}-questions.jsonl", "--remove", dropped, "--output-dir", "proof"]
+    return shlex.join(map(str, words))

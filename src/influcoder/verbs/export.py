@@ -1,0 +1,44 @@
+"""The verb `export`, where it writes a map for Embedding Atlas."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from influcoder.attribution.atlas import FILE, atlas_command, write_atlas
+from influcoder.attribution.search import query_vectors
+from influcoder.store.output_folder import Folder
+from influcoder.student.encoder_folder import teacher_of
+from influcoder.verbs.opening import AnyDecoder, AnyIndex, open_any_index, open_whole_index
+from influcoder.verbs.search import questions, refuse_no_question
+
+
+def atlas(
+    index: AnyIndex,
+    folder: Folder,
+    prompt: str | None = None,
+    completion: str | None = None,
+    decoder: AnyDecoder | None = None,
+    adapter: str | Path | None = None,
+) -> dict[str, Any]:
+    """Write `atlas.parquet` of an index, with the influence of every row on a question if one is given.
+
+    Returns:
+        how many rows it has, its columns, and the command that opens it.
+
+    Raises:
+        ConfigError: half a question, or the index is in LanceDB.
+        StoreError: not an index, or the folder cannot be written.
+    """
+    asked = prompt is not None or completion is not None
+    if asked:
+        refuse_no_question(None, prompt, completion, decoder)
+    opened, loaded = open_any_index(index, decoder, adapter)
+    whole, vector = open_whole_index(opened), None
+    if asked:
+        queries, features = questions(None, prompt, completion, loaded), None
+        if loaded is not None:
+            features = teacher_of(whole.encoder, loaded, []).features(queries, "query").refuse_rejected(queries).vectors
+        vector = query_vectors(whole, queries, features)[0]
+    with folder.claim() as path:
+        found = write_atlas(whole, path, vector)
+    return found | {"command": shlex.join(atlas_command(folder.path / FILE))}
