@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from influcoder.student.sample import Sample
     from influcoder.teachers.make import make_teacher
     from influcoder.teachers.settings import TeacherSettings
+    from influcoder.verbs.drift import drift
     from influcoder.verbs.prove import prove
     from influcoder.verbs.score import score
     from influcoder.verbs.search import search, select
@@ -46,6 +47,7 @@ _HOMES = {
     "distill": "api",
     "distill_paper": "student.paper",
     "distill_static": "student.distill",
+    "drift": "verbs.drift",
     "evaluate": "api",
     "features": "api",
     "index": "api",
@@ -73,6 +75,7 @@ __all__ = [
     "distill",
     "distill_paper",
     "distill_static",
+    "drift",
     "evaluate",
     "features",
     "index",

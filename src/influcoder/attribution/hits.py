@@ -1,6 +1,6 @@
 """What a search finds for a query: pool examples, how strongly they act, and how far to trust it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,6 +53,7 @@ class Hits(list[Hit]):
             measured.
         query: what was asked.
         certified: with `certify`, how many rows that were not re-checked can score above the last one here.
+        drift: what the last `influcoder drift` said of the index's encoder, if there was one.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class Hits(list[Hit]):
         trust: tuple[float, float, float] | None = None,
         query: Example | None = None,
         certified: Certified | None = None,
+        drift: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(hits)
         self.trust = trust
         self.query = query
         self.certified = certified
+        self.drift = drift
 
     def json(self) -> dict[str, Any]:
         """The hits, how far to trust them and what was certified, ready for JSON."""
@@ -73,4 +76,4 @@ class Hits(list[Hit]):
             "expected_agreement": dict(zip(("rho", "low", "high"), self.trust, strict=True)) if self.trust else None,
             "certified": None if self.certified is None else asdict(self.certified),
             "hits": [hit.json() for hit in self],
-        }
+        } | ({} if self.drift is None else {"drift": dict(self.drift)})

@@ -9,6 +9,7 @@ import cyclopts
 
 from influcoder.cli.around import demo, env, report
 from influcoder.cli.benchmark import benchmarks
+from influcoder.cli.drift import drift
 from influcoder.cli.flags import NO_TRUST, Flag, Trust
 from influcoder.cli.output import words_of
 from influcoder.cli.plan import plans
@@ -45,6 +46,7 @@ for verb in (
     score,
     export,
     evaluate,
+    drift,
     prove,
     report,
     env,

@@ -12,9 +12,10 @@ from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder, local
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import write_decoder_tables
-from influcoder.student.distill import ClosedFormRecipe, distill_tier, measured
+from influcoder.student.distill import ClosedFormRecipe, distill_tier
 from influcoder.student.encoder import DECODER_TIERS, InfluenceEncoder
 from influcoder.student.features_folder import FeaturesFolder
+from influcoder.student.measured import measure
 from influcoder.student.paper import PaperRecipe, distill_paper, steps
 from influcoder.student.sample import Sample, not_in, write_training
 from influcoder.teachers.imported import Imported
@@ -139,7 +140,7 @@ def _distill_paper(
             advance=advance,
             provenance=provenance,
         )
-    encoder.measured = measured(encoder, validation)
+    measure(encoder, validation)
     return encoder
 
 

@@ -12,6 +12,7 @@ from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
 from influcoder.student.encoder_folder import teacher_of
+from influcoder.verbs.drift import last_check
 from influcoder.verbs.opening import (
     AnyCheckpoints,
     AnyDecoder,
@@ -137,6 +138,9 @@ def search(
         where=where,
         approximate=approximate,
     )
+    checked = last_check(opened.folder, opened.encoder.fingerprint)
+    for hits in found:
+        hits.drift = checked
     return found if queries is not None else found[0]
 
 
