@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SOURCES = ("query_features", "pool_features", "scores", "bergson_queries", "bergson_pool", "query_ids", "pool_ids")
 INPUTS = (
     *("decoder", "search_decoder", "adapter", "checkpoints", "queries", "like", "pool", "add", "unlabelled"),
-    *("unlabelled_queries", "features", "train_features", "encoder", "index", "data"),
+    *("unlabelled_queries", "features", "train_features", "encoder", "earlier", "index", "data"),
     *SOURCES,
 )
 "the arguments that name what a verb reads: paths, globs or hub ids"
