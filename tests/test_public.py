@@ -53,10 +53,10 @@ SHELL = {
     *("json", "shard", "ray", "worker_timeout", "verify_hashes"),
     *("prompt_column", "completion_column", "text_column", "id_column", "on_error", "max_reject_rate"),
     *("pairs", "loss", "trust_remote_code"),
-    *("add", "remove"),
+    *("add", "remove", "refresh"),
 }
 """flags of printing, of launchers, of `read_examples`, of `Decoder.load`, of `Index.add` and `Index.remove`"""
-VERBS = ["distill", "evaluate", "features", "index", "prove", "score", "search", "select", "trace"]
+VERBS = ["distill", "drift", "evaluate", "features", "index", "prove", "score", "search", "select", "trace"]
 
 
 @pytest.mark.parametrize("name", PUBLIC)

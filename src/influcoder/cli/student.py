@@ -22,7 +22,7 @@ def distill(
     trust: Trust = NO_TRUST,
     unlabelled: Files | None = None,
     unlabelled_queries: Files | None = None,
-    earlier: Annotated[str | None, Parameter(name=["--from", "--earlier"])] = None,
+    earlier: Annotated[str | None, Parameter(name=["--earlier", "--from"])] = None,
     share: str | None = None,
     seed: Seed = 0,
 ) -> None:

@@ -28,6 +28,7 @@ from influcoder.indexes import scan
 from influcoder.indexes.build import Choice, build
 from influcoder.indexes.faiss_index import SHORTLIST, Approximate
 from influcoder.indexes.filters import PREFIX, Condition, parse_filter
+from influcoder.indexes.own_encoder import encoder_in
 from influcoder.indexes.scan import Block, Found
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
@@ -140,6 +141,16 @@ class Index:
 
         return change(self, remove=ids)[0]
 
+    def refresh(self, encoder: InfluenceEncoder | None = None, pool: Source | None = None) -> "Index":
+        """Bring it up to date with another encoder, with its pool as it is now, or both; only what changed is embedded.
+
+        Args:
+            pool: whatever `influcoder.index` takes.
+        """
+        from influcoder.indexes.refresh import refresh
+
+        return refresh(self, encoder or self.encoder, None if pool is None else stream_examples(pool))[0]
+
     def reopened(self) -> "Index":
         """The index as its folder is now, with the encoder that this one has loaded, if it has."""
         other = Index(self.folder, decoder=self._decoder)
@@ -196,17 +207,22 @@ class Index:
     def best_of(self, queries: Floats, rows: NDArray[np.int64], k: int, *, opponents: bool = False) -> Found:
         """The `k` best of some rows of each query, (n_queries, rows), by their exact scores."""
         wanted, places = np.unique(rows, return_inverse=True)
-        shards = np.searchsorted(self._starts, wanted, side="right") - 1
-        parts = [
-            self.code.decode(self.store.mapped(self.shards[shard])[0][wanted[shards == shard] - self._starts[shard]])
-            for shard in np.unique(shards)
-        ]
-        vectors = np.concatenate([np.zeros((0, self.dim), np.float32), *parts])
+        vectors = self.code.decode(self.stored(wanted)) if len(wanted) else np.zeros((0, self.dim), np.float32)
         # A query at a time: all shortlists together may be large.
         pairs = zip(places.reshape(rows.shape), queries, strict=True)
         scores = np.array([vectors[place] @ query for place, query in pairs], np.float32).reshape(rows.shape)
         order = np.lexsort((rows, scores if opponents else -scores), axis=1)[:, :k]
         return Found(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
+
+    def stored(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """(n, width) vectors of some rows, in any order, as the code keeps them."""
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        found = np.empty((len(rows), 0))
+        for shard in np.unique(shards):
+            part = self.store.mapped(self.shards[shard])[0][rows[shards == shard] - self._starts[shard]]
+            found = found if found.shape[1] else np.empty((len(rows), part.shape[1]), part.dtype)
+            found[shards == shard] = part
+        return found
 
     def scores(self, queries: Floats) -> Floats:
         """(n_queries, rows) the score of every row, all of them in memory."""
@@ -276,18 +292,3 @@ def checked_queries(queries: Floats, dim: int) -> Floats:
     if not np.isfinite(queries).all():
         raise ConfigError("a query vector is not finite.")
     return queries
-
-
-def encoder_in(folder: Path, fingerprint: str, decoder: Decoder | None) -> InfluenceEncoder:
-    """The encoder in an index's folder, with the fingerprint of the one that made it.
-
-    Raises:
-        StoreMismatch: another one lies in its place.
-    """
-    encoder = InfluenceEncoder.load(folder / "encoder", decoder=decoder)
-    if fingerprint != encoder.fingerprint:
-        raise StoreMismatch(
-            f"{folder}: embedded by encoder {fingerprint[:12]}, in it lies {encoder.fingerprint[:12]}. "
-            "Put the encoder that made it there, or index the pool again."
-        )
-    return encoder

@@ -25,7 +25,8 @@ from influcoder.extras import optional
 from influcoder.indexes.build import ASKED
 from influcoder.indexes.faiss_index import LEAST_RECALL
 from influcoder.indexes.filters import PREFIX, Condition, parse_filter
-from influcoder.indexes.index import Index, checked_queries, encoder_in
+from influcoder.indexes.index import Index, checked_queries
+from influcoder.indexes.own_encoder import encoder_in
 from influcoder.indexes.scan import Found
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
