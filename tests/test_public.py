@@ -24,6 +24,7 @@ PUBLIC = [
     "Hits",
     "Index",
     "InflucoderError",
+    "InfluenceCallback",
     "InfluenceEncoder",
     "Sample",
     "Selection",

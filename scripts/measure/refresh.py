@@ -134,8 +134,11 @@ def figure(moves: dict[str, Any], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "influcoder"
     from matplotlib import pyplot
 
-    fig, all_axes = pyplot.subplots(1, len(moves), figsize=(8, 3.4), sharey=True, layout="constrained")
-    for axes, (move, told) in zip(all_axes, moves.items(), strict=True):
+    width = 2 + 3.2 * len(moves)
+    fig, all_axes = pyplot.subplots(
+        1, len(moves), figsize=(width, 3.4), sharey=True, layout="constrained", squeeze=False
+    )
+    for axes, (move, told) in zip(all_axes[0], moves.items(), strict=True):
         for way, colour in zip(WAYS, ("C0", "C1"), strict=True):
             shares = [100 * float(share) for share in told[way]]
             points = list(told[way].values())
@@ -148,8 +151,8 @@ def figure(moves: dict[str, Any], path: Path) -> None:
         axes.set_xticks([100 * share for share in SHARES], [f"{share:.0%}" for share in SHARES])
         axes.set_title(f"moved {move}", fontsize="medium")
         axes.set_xlabel("share of the gradients computed anew")
-    all_axes[0].set_ylabel("per-query ρ on unseen rows")
-    all_axes[-1].legend(frameon=False, fontsize="small")
+    all_axes[0, 0].set_ylabel("per-query ρ on unseen rows")
+    all_axes[0, -1].legend(frameon=False, fontsize="small")
     fig.savefig(path, metadata={"Date": None})
 
 
@@ -157,10 +160,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--moves", nargs="+", choices=MOVES, default=list(MOVES))
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     base, moves = Decoder.load(assets() / "decoder", max_length=512), {}
-    for move in MOVES:
+    for move in arguments.moves:
         results = []
         for seed in range(arguments.seeds):
             with tempfile.TemporaryDirectory() as folder:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from influcoder.data.reading import read_examples
     from influcoder.errors import InflucoderError
     from influcoder.indexes.index import Index
+    from influcoder.live.callback import InfluenceCallback
     from influcoder.model.decoder import Decoder
     from influcoder.student.distill import distill_static
     from influcoder.student.encoder import InfluenceEncoder
@@ -40,6 +41,7 @@ _HOMES = {
     "Hits": "attribution.hits",
     "Index": "indexes.index",
     "InflucoderError": "errors",
+    "InfluenceCallback": "live.callback",
     "InfluenceEncoder": "student.encoder",
     "Sample": "student.sample",
     "Selection": "attribution.selection",
@@ -68,6 +70,7 @@ __all__ = [
     "Hits",
     "Index",
     "InflucoderError",
+    "InfluenceCallback",
     "InfluenceEncoder",
     "Sample",
     "Selection",

@@ -156,7 +156,7 @@ def _stored(
 ) -> NDArray[Any]:
     """Vectors as the code keeps them: those at the places, -1 for none, as they are, the others from their text."""
     new = np.flatnonzero(places < 0)
-    fresh = code.encode(embed(encoder, [examples[row] for row in new])).astype(code.dtype, copy=False)
+    fresh = code.encode(embed(encoder, [examples[int(row)] for row in new])).astype(code.dtype, copy=False)
     stored = np.empty((len(examples), fresh.shape[1]), fresh.dtype)
     stored[new] = fresh
     old = np.flatnonzero(places >= 0)

@@ -88,8 +88,9 @@ def refresh(
         found.measured, found.trust, found.agreement = honest.measured, honest.trust, honest.agreement
         student = found.provenance.student
         if student is not None:
-            counts = {"refreshed_from": encoder.fingerprint, "refresh_gradients": len(new[0]) + len(new[1])}
-            found.provenance = replace(found.provenance, student=replace(student, **counts))
+            gradients = len(new[0]) + len(new[1])
+            student = replace(student, refreshed_from=encoder.fingerprint, refresh_gradients=gradients)
+            found.provenance = replace(found.provenance, student=student)
         found.teacher_state, found.base_model = encoder.teacher_state, encoder.base_model
         _write_features(path / FEATURES, teacher, whole, new, features)
         write_training(path, whole)
