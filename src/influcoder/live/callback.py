@@ -165,8 +165,15 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         return Decoder(own, tokenizer, name=f"step {step}", max_length=made.max_length if made else 1024)
 
     def _scored(self) -> NDArray[np.float64]:
-        """The weights of the pool's rows, from their influence on the queries; all queries count alike."""
-        vectors = self.encoder.encode_query(self.queries)
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        influence = self.encoder.encode_pool(self.pool) @ vectors.T
-        return weights_of(influence.max(axis=1) if self.over == "max" else influence.mean(axis=1), self.strength)
+        """The weights of the pool's rows, from their influence on the queries.
+
+        Influences are standard scores among the rows, so that all queries count alike. A cosine teacher compares
+        directions: a long vector of the encoder is one that it is sure of, not one of more influence.
+        """
+        queries, rows = self.encoder.encode_query(self.queries), self.encoder.encode_pool(self.pool)
+        teacher = self.encoder.provenance.teacher
+        if teacher is not None and teacher.settings.get("similarity") == "cosine":
+            rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        influence = rows @ queries.T
+        standard = (influence - influence.mean(axis=0)) / np.maximum(influence.std(axis=0), 1e-12)
+        return weights_of(standard.max(axis=1) if self.over == "max" else standard.mean(axis=1), self.strength)
