@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from influcoder.data.reading import read_examples
     from influcoder.errors import InflucoderError
     from influcoder.indexes.index import Index
+    from influcoder.live.callback import InfluenceCallback
     from influcoder.model.decoder import Decoder
     from influcoder.serve.client import Client
     from influcoder.student.distill import distill_static
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from influcoder.student.sample import Sample
     from influcoder.teachers.make import make_teacher
     from influcoder.teachers.settings import TeacherSettings
+    from influcoder.verbs.drift import drift
     from influcoder.verbs.prove import prove
     from influcoder.verbs.score import score
     from influcoder.verbs.search import search
@@ -42,6 +44,7 @@ _HOMES = {
     "Hits": "attribution.hits",
     "Index": "indexes.index",
     "InflucoderError": "errors",
+    "InfluenceCallback": "live.callback",
     "InfluenceEncoder": "student.encoder",
     "Sample": "student.sample",
     "Selection": "attribution.selection",
@@ -49,6 +52,7 @@ _HOMES = {
     "distill": "api",
     "distill_paper": "student.paper",
     "distill_static": "student.distill",
+    "drift": "verbs.drift",
     "evaluate": "api",
     "features": "api",
     "index": "api",
@@ -70,6 +74,7 @@ __all__ = [
     "Hits",
     "Index",
     "InflucoderError",
+    "InfluenceCallback",
     "InfluenceEncoder",
     "Sample",
     "Selection",
@@ -77,6 +82,7 @@ __all__ = [
     "distill",
     "distill_paper",
     "distill_static",
+    "drift",
     "evaluate",
     "features",
     "index",

@@ -33,6 +33,7 @@ from influcoder.verbs.opening import (
     open_features,
     stream_rows,
 )
+from influcoder.verbs.refresh import SHARE
 
 AnyRunner = int | Runner | None
 """worker processes on this machine; or whoever else does the shards; or this process"""
@@ -116,6 +117,8 @@ def distill(
     adapter: str | Path | None = None,
     unlabelled: Rows | None = None,
     unlabelled_queries: Rows | None = None,
+    earlier: AnyEncoder | None = None,
+    share: float = SHARE,
     seed: int = 0,
     overwrite: bool = False,
 ) -> InfluenceEncoder:
@@ -131,6 +134,9 @@ def distill(
         adapter: its LoRA adapter, if it is not loaded yet and had one.
         unlabelled: pool examples without features, for the static and the forward recipe; a short tier labels them.
         unlabelled_queries: the same of queries.
+        earlier: an encoder of the static tier, distilled from `features`, to be refreshed for a later state of its
+            decoder, which is then `decoder`; most features are carried along.
+        share: with `earlier`, the share of rows that get a new gradient.
         seed: of everything random.
         overwrite: empty `output_dir` first.
 
@@ -145,11 +151,20 @@ def distill(
     ('static', 'aggregated_spearman')
     """
     opened = open_features(features)
-    folder = _folder(
-        output_dir, False, overwrite, opened.path, encoder, decoder, adapter, unlabelled, unlabelled_queries
+    more = (unlabelled_queries, unlabelled)
+    folder = _folder(output_dir, False, overwrite, opened.path, encoder, decoder, adapter, earlier, *more)
+    loaded = open_decoder_of(opened.provenance, decoder, adapter)
+    distilling.distill(
+        opened,
+        folder,
+        recipe=recipe,
+        backbone=encoder,
+        decoder=loaded,
+        unlabelled=more,
+        earlier=earlier,
+        share=share,
+        seed=seed,
     )
-    loaded, more = open_decoder_of(opened.provenance, decoder, adapter), (unlabelled_queries, unlabelled)
-    distilling.distill(opened, folder, recipe=recipe, backbone=encoder, decoder=loaded, unlabelled=more, seed=seed)
     return InfluenceEncoder.load(output_dir, decoder=loaded)
 
 

@@ -66,6 +66,8 @@ class StudentRecord:
 
     Attributes:
         pool_as_queries: pool rows that were asked beside few queries.
+        refreshed_from: fingerprint of the encoder that it was refreshed from, for a later state of the decoder.
+        refresh_gradients: how many gradients that took.
     """
 
     recipe: str
@@ -74,6 +76,8 @@ class StudentRecord:
     pseudo_queries: int = 0
     pseudo_pool: int = 0
     pool_as_queries: int | None = None
+    refreshed_from: str | None = None
+    refresh_gradients: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ NAMING_FILES = (
     "influcoder.student",
     "influcoder.teachers.make",
     "influcoder.indexes.index",
+    "influcoder.live.callback",
 )
 """whose examples do"""
 WRITTEN = {"influcoder.api.features": "features", "influcoder.api.distill": "encoder", "influcoder.api.index": "index"}

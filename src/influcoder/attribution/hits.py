@@ -1,6 +1,6 @@
 """What a search finds for a query: pool examples, how strongly they act, and how far to trust it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,6 +55,7 @@ class Hits(list[Hit]):
         certified: with `certify`, how many rows that were not re-checked can score above the last one here.
         memorised: ids of rows here that the model has memorised, whose gradients are mostly noise
             (`influcoder.teachers.memorised`); None where nothing was re-checked.
+        drift: what the last `influcoder drift` said of the index's encoder, if there was one.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class Hits(list[Hit]):
         query: Example | None = None,
         certified: Certified | None = None,
         memorised: frozenset[str] | None = None,
+        drift: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(hits)
         self.trust = trust
         self.query = query
         self.certified = certified
         self.memorised = memorised
+        self.drift = drift
 
     def json(self) -> dict[str, Any]:
         """The hits, how far to trust them and what was certified, ready for JSON."""
@@ -78,4 +81,4 @@ class Hits(list[Hit]):
             "certified": None if self.certified is None else asdict(self.certified),
             "memorised": None if self.memorised is None else sorted(self.memorised),
             "hits": [hit.json() for hit in self],
-        }
+        } | ({} if self.drift is None else {"drift": dict(self.drift)})

@@ -10,6 +10,7 @@ import cyclopts
 from influcoder.cli.around import demo, env, report
 from influcoder.cli.audit import audit
 from influcoder.cli.benchmark import benchmarks
+from influcoder.cli.drift import drift
 from influcoder.cli.export import export
 from influcoder.cli.flags import NO_TRUST, Flag, Trust
 from influcoder.cli.output import words_of
@@ -49,6 +50,7 @@ for verb in (
     score,
     export,
     evaluate,
+    drift,
     prove,
     audit,
     serve,

@@ -29,6 +29,7 @@ def index(
     pool: Files | None = None,
     add: Files | None = None,
     remove: Files | None = None,
+    refresh: Flag = False,
     code: Literal["auto", "float16", "int8", "int4"] = "auto",
     approximate: Flag = False,
     running: Running = BY_ITSELF,
@@ -47,6 +48,8 @@ def index(
         pool: JSONL (.gz, .zst) or Parquet files, folders, globs or URLs such as hf://datasets/NAME
         add: such files, whose rows are appended to the finished index in the output folder
         remove: ids, or files of ids (one a line, or a JSON list), to be forgotten by the index in the output folder
+        refresh: bring the index in the output folder up to date with --encoder and --pool, or one of them: only what
+            changed is embedded, and readers see the index as it was until the new one is whole
         code: how vectors are stored; auto: in as few bytes as keep the rankings of the first rows
         approximate: make an IVF-PQ index as well, and measure its recall
         decoder: what an encoder of the short or forward tier reads texts with
@@ -58,10 +61,10 @@ def index(
     from influcoder.verbs.opening import open_any_index, open_encoder
 
     if add or remove:
-        if encoder or pool or running != BY_ITSELF or output.overwrite:
+        if refresh or encoder or pool or running != BY_ITSELF or output.overwrite:
             raise ConfigError(
                 "--add and --remove change the index in --output-dir, with its own encoder and in this process. Leave "
-                "--encoder, --pool, --workers, --ray, --worker-timeout, --shard and --overwrite out."
+                "--refresh, --encoder, --pool, --workers, --ray, --worker-timeout, --shard and --overwrite out."
             )
         model = open_any_index(output.output_dir, decoder, adapter)[1]
         changed = verb.change_index(
@@ -72,6 +75,24 @@ def index(
             decoder=model,
         )
         show(changed, output)
+        return
+    if refresh:
+        if code != "auto" or running != BY_ITSELF or output.overwrite or not (encoder or pool):
+            raise ConfigError(
+                "--refresh brings the index in --output-dir up to date, in its own code and in this process. Give "
+                "--encoder, --pool or both, and leave --code, --workers, --ray, --worker-timeout, --shard and "
+                "--overwrite out."
+            )
+        reader = open_encoder(encoder, decoder, adapter)[1] if encoder else None
+        updated = verb.refresh_index(
+            output.output_dir,
+            encoder=encoder,
+            pool=reading.stream(pool, "pool", output, reader) if pool else None,
+            approximate=approximate,
+            decoder=reader or decoder,
+            adapter=None if reader else adapter,
+        )
+        show(updated, output)
         return
     if encoder is None or not pool:
         raise ConfigError("what is to be indexed? Give --encoder and --pool; or --add or --remove to change an index.")

@@ -1,10 +1,14 @@
 """The verbs of the student: distill it, judge it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from influcoder.cli.flags import NO_TRUST, Files, Output, Seed, Trust
+from influcoder.cli.flags import share as share_of
 from influcoder.cli.output import finish
+from influcoder.errors import ConfigError
 
 
 def distill(
@@ -18,12 +22,17 @@ def distill(
     trust: Trust = NO_TRUST,
     unlabelled: Files | None = None,
     unlabelled_queries: Files | None = None,
+    earlier: Annotated[str | None, Parameter(name=["--earlier", "--from"])] = None,
+    share: str | None = None,
     seed: Seed = 0,
 ) -> None:
     """Distill teacher features into an encoder that reads text alone.
 
     Where there are fewer than 20 queries, pool rows are asked beside them; one is enough for questions that come with
     their own gradient (`influcoder search --decoder`).
+
+    --from ENCODER refreshes an encoder of the static tier for a later state of its decoder: a share of the features is
+    computed anew with --decoder, the others are carried along.
 
     Args:
         features: what `influcoder features` wrote; a seeded 15 % of it is kept for validation
@@ -36,10 +45,16 @@ def distill(
         unlabelled: pool examples without features, for the static and the forward recipe: a short tier is distilled
             first, places them at about half of a gradient each, and the student learns from them too
         unlabelled_queries: the same of queries
+        earlier: the encoder to refresh, which --features were distilled into; --decoder is the later state
+        share: with --from, the share of the rows that get a new gradient, as 20% (the default) or 0.2
     """
     arguments = dict(locals())
     from influcoder.verbs import distill as verb
+    from influcoder.verbs.refresh import SHARE
 
+    part = share_of(share, "--share")
+    if share is not None and earlier is None:
+        raise ConfigError("--share says how much --from computes anew, which was not given. Leave it out.")
     found = verb.distill(
         features,
         output.folder(arguments),
@@ -48,6 +63,8 @@ def distill(
         decoder=decoder,
         adapter=adapter,
         unlabelled=(unlabelled_queries, unlabelled),
+        earlier=earlier,
+        share=SHARE if part is None else part,
         seed=seed,
     )
     finish("distill", arguments, found, output)

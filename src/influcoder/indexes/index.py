@@ -142,6 +142,16 @@ class Index(OnHub):
 
         return change(self, remove=ids)[0]
 
+    def refresh(self, encoder: InfluenceEncoder | None = None, pool: Source | None = None) -> "Index":
+        """Bring it up to date with another encoder, with its pool as it is now, or both; only what changed is embedded.
+
+        Args:
+            pool: whatever `influcoder.index` takes.
+        """
+        from influcoder.indexes.refresh import refresh
+
+        return refresh(self, encoder or self.encoder, None if pool is None else stream_examples(pool))[0]
+
     def reopened(self) -> "Index":
         """The index as its folder is now, with the encoder that this one has loaded, if it has."""
         other = Index(self.folder, decoder=self._decoder)
@@ -198,17 +208,22 @@ class Index(OnHub):
     def best_of(self, queries: Floats, rows: NDArray[np.int64], k: int, *, opponents: bool = False) -> Found:
         """The `k` best of some rows of each query, (n_queries, rows), by their exact scores."""
         wanted, places = np.unique(rows, return_inverse=True)
-        shards = np.searchsorted(self.starts, wanted, side="right") - 1
-        parts = [
-            self.code.decode(self.store.mapped(self.shards[shard])[0][wanted[shards == shard] - self.starts[shard]])
-            for shard in np.unique(shards)
-        ]
-        vectors = np.concatenate([np.zeros((0, self.dim), np.float32), *parts])
+        vectors = self.code.decode(self.stored(wanted)) if len(wanted) else np.zeros((0, self.dim), np.float32)
         # A query at a time: all shortlists together may be large.
         pairs = zip(places.reshape(rows.shape), queries, strict=True)
         scores = np.array([vectors[place] @ query for place, query in pairs], np.float32).reshape(rows.shape)
         order = np.lexsort((rows, scores if opponents else -scores), axis=1)[:, :k]
         return Found(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
+
+    def stored(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """(n, width) vectors of some rows, in any order, as the code keeps them."""
+        shards = np.searchsorted(self.starts, rows, side="right") - 1
+        found = np.empty((len(rows), 0))
+        for shard in np.unique(shards):
+            part = self.store.mapped(self.shards[shard])[0][rows[shards == shard] - self.starts[shard]]
+            found = found if found.shape[1] else np.empty((len(rows), part.shape[1]), part.dtype)
+            found[shards == shard] = part
+        return found
 
     def scores(self, queries: Floats) -> Floats:
         """(n_queries, rows) the score of every row, all of them in memory."""

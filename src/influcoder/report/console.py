@@ -12,7 +12,7 @@ from influcoder.attribution.hits import Hits
 from influcoder.data.examples import Example
 from influcoder.extras import is_installed, pip_command
 from influcoder.report.method_tables import methods_table
-from influcoder.report.sentences import agreement_sentence, certified_sentence, memorised_sentence
+from influcoder.report.sentences import agreement_sentence, certified_sentence, drift_sentence, memorised_sentence
 from influcoder.report.tokens import can_light, lit, strongest
 from influcoder.report.visible import one_line, visible
 
@@ -75,6 +75,8 @@ def _how_far_to_trust(sides: Mapping[bool, Hits]) -> Iterator[str]:
     if first.trust is not None:
         more = "" if first and first[0].exact is not None else " --verify N re-checks the best N with real gradients."
         yield f"{agreement_sentence(first.trust)}{more}"
+    if first.drift is not None:
+        yield drift_sentence(first.drift)
     for opponents, hits in sides.items():
         if hits.certified is not None:
             yield certified_sentence(hits.certified, len(hits), opponents)
@@ -144,6 +146,23 @@ def code_table(codes: Mapping[str, Mapping[str, float]]) -> Table:
     for name, one in codes.items():
         table.add_row(name, str(one["bytes"]), f"{one['recall_at_10']:.3f}", f"{one['per_query_spearman']:.4f}")
     return table
+
+
+def print_drift(found: Mapping[str, Any]) -> None:
+    """What a probe of drift found, what it took, and what to do."""
+    now, then = found["agreement_now"], found["agreement_then"]
+    least = (1 - found["tolerance"]) * then["mean"]
+    told = {
+        "stale": "The encoder ranks as its teacher did at an earlier decoder. Refresh it: `influcoder distill --from`.",
+        "fine": f"The agreement is surely above {least:.2f}, the least that the tolerance allows.",
+        "undecided": f"{found['gradients']} gradients do not tell whether it is above {least:.2f}. Give more --budget "
+        "or more rows, or act as at a stale one.",
+    }
+    probe = (
+        f"{found['gradients']} gradients ({now['queries']} queries, {now['pool']} pool rows), {found['looks']} looks."
+    )
+    for line in (drift_sentence(found), f"Probe: {probe}", told[found["verdict"]]):
+        Console().print(Text(visible(line)), soft_wrap=True)
 
 
 def print_versions() -> None:

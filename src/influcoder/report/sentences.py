@@ -51,6 +51,21 @@ def memorised_sentence(count: int, shown: int) -> str:
     return f"{count} of the {shown} rows shown {many} mostly noise. Take gradients from an earlier checkpoint."
 
 
+def drift_sentence(check: Mapping[str, Any]) -> str:
+    """What a check of drift found, as `influcoder.drift` gives it.
+
+    >>> agreements = {"agreement_then": {"mean": 0.42}, "agreement_now": {"mean": 0.18}, "interval_95": [0.1, 0.26]}
+    >>> drift_sentence({"checked": "2026-11-30", "decoder": "new", "verdict": "stale", **agreements})
+    'Drift checked on 2026-11-30: agreement 0.42 → 0.18 (0.10 to 0.26) on decoder new: stale.'
+    """
+    then, now = (check[f"agreement_{when}"]["mean"] for when in ("then", "now"))
+    low, high = check["interval_95"]
+    return (
+        f"Drift checked on {check['checked']}: agreement {then:.2f} → {now:.2f} ({low:.2f} to {high:.2f}) on decoder "
+        f"{check['decoder']}: {check['verdict']}."
+    )
+
+
 def certified_sentence(certified: "Certified", shown: int, opponents: bool = False) -> str:
     """What a random sample of the rows that were not re-checked proves of the others.
 

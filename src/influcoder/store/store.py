@@ -158,7 +158,7 @@ class Store:
             StoreCorrupt: its arrays are missing or not those that were written.
         """
         spec = self.manifest.get("code", {})
-        name, path = spec.get("name", "plain"), self.folder / CODE
+        name, path = spec.get("name", "plain"), self.folder / self.manifest.get("code_file", CODE)
         if name not in codes:
             raise StoreMismatch(
                 f"{self.folder}: its vectors are stored as {name!r}, expected one of {', '.join(codes)}. Make it again."

@@ -18,12 +18,13 @@ from influcoder.data.examples import Example, Role
 from influcoder.errors import ConfigError
 from influcoder.maths.arrays import Floats
 from influcoder.maths.influence import SpectralTargets
-from influcoder.maths.metrics import agreement, agreement_with, spearman_rows
+from influcoder.maths.metrics import agreement_with, spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.provenance import Provenance, StudentRecord
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead, worthwhile_weights
+from influcoder.student.measured import measure
 from influcoder.student.pseudo_labels import PseudoLabels
 from influcoder.student.ridge import Choice, RidgeSolution
 from influcoder.student.sample import Sample, refuse_overlap
@@ -256,7 +257,7 @@ def _solve(
         spectral_weight=weights[:1],
         channel_weights=weights[1:],
     )
-    encoder.measured = measured_scores(validation, scores)
+    measure(encoder, validation, scores)
     known = {
         "text": (guessed_queries, scores),
         "exact": (query.exact, _summed(weights, [query.exact @ guessed_pool.T, *parts[1:]])),
@@ -279,17 +280,3 @@ def _summed(weights: Floats, parts: Sequence[Floats]) -> Floats:
 def _idf(reader: StaticReader, pool: Sequence[Example]) -> Floats:
     texts = [reader.tokens([one.prompt for one in pool]), reader.tokens([one.completion for one in pool])]
     return inverse_document_frequency(texts, len(reader.table))
-
-
-def measured(encoder: InfluenceEncoder, validation: Sample) -> dict[str, float]:
-    """An encoder's agreement with its teacher on validation examples, both sides from text."""
-    return measured_scores(
-        validation, encoder.encode_query(validation.queries) @ encoder.encode_pool(validation.pool).T
-    )
-
-
-def measured_scores(validation: Sample, scores: Floats) -> dict[str, float]:
-    """The agreement of scores of validation examples."""
-    lengths = np.array([len(one.completion) for one in validation.pool])
-    found = agreement(validation.influence, scores, lengths)
-    return {name: value for name, value in found.items() if isinstance(value, float)}

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from influcoder.data.examples import Example, Role, plain_text
 from influcoder.errors import ModelError
 from influcoder.maths.arrays import Floats
+from influcoder.maths.drift import Agreement
 from influcoder.model.decoder import Decoder
 from influcoder.provenance import Provenance
 from influcoder.student.backbone import Embedder, sentence_transformer, tokenizer_of, weights_of
@@ -58,6 +59,7 @@ class InfluenceEncoder:
         pool_projector: the short tier's, (width, spectral dim), as the query projector for pool examples.
         beside: what reads texts with the decoder, in the forward and the short tier.
         trust: how far to trust rankings of queries from "text" and of "exact" ones.
+        agreement: with its teacher on validation examples, and how surely that is known: what drift is measured from.
         base_model: the hub id of the model it was made from, if it has one.
     """
 
@@ -75,6 +77,7 @@ class InfluenceEncoder:
         pool_projector: Floats | None = None,
         beside: DecoderReader | None = None,
         trust: Mapping[str, Trust] | None = None,
+        agreement: Agreement | None = None,
         base_model: str | None = None,
     ) -> None:
         self.backbone = backbone
@@ -88,6 +91,7 @@ class InfluenceEncoder:
         self.pool_projector = pool_projector
         self.beside = beside
         self.trust = dict(trust or {})
+        self.agreement = agreement
         self.base_model = base_model
         self.folder: Path | None = None
         """where it was loaded from"""

@@ -24,6 +24,7 @@ import torch
 
 from influcoder.errors import ModelError, StoreCorrupt, StoreMismatch
 from influcoder.maths.arrays import Floats
+from influcoder.maths.drift import Agreement
 from influcoder.model.decoder import Decoder
 from influcoder.provenance import Provenance
 from influcoder.store.files import atomic_write, read_sealed, sha256, write_sealed
@@ -49,7 +50,7 @@ from influcoder.student.head import ClosedFormHead
 from influcoder.student.short_reader import DecoderReader, ShortReader
 from influcoder.student.trust import Trust
 from influcoder.teachers.checkpoints import Checkpoint
-from influcoder.teachers.make import teacher_again
+from influcoder.teachers.make import teacher_again, teacher_now
 from influcoder.teachers.teacher import Teacher
 
 FORMAT = 4
@@ -77,6 +78,7 @@ def save(encoder: InfluenceEncoder, folder: Path) -> None:
         "made_by": encoder.provenance.json(),
         "measured": encoder.measured,
         "trust": {name: asdict(one) for name, one in encoder.trust.items()},
+        "agreement": asdict(encoder.agreement) if encoder.agreement else None,
     }
     atomic_write(folder / CARD, model_card(description).encode())
     parts = sorted(path for path in (folder / "backbone").rglob("*") if path.is_file())
@@ -139,6 +141,7 @@ def _read(folder: Path, description: Mapping[str, Any]) -> InfluenceEncoder:
         measured=description["measured"],
         base_model=description.get("base_model"),
         trust={name: Trust(**one) for name, one in description["trust"].items()},
+        agreement=Agreement(**description["agreement"]) if description.get("agreement") else None,
         teacher_state=tensors(TEACHER),
         expected=tensors(EXPECTED),
         query_projector=projectors.get("query_projector"),
@@ -193,8 +196,21 @@ def teacher_of(encoder: InfluenceEncoder, decoder: Decoder, checkpoints: Sequenc
     Raises:
         StoreMismatch: the decoder is not the one it was distilled from.
     """
-    state = {name: torch.from_numpy(array) for name, array in encoder.teacher_state.items()}
-    return teacher_again(encoder.provenance, state, decoder, checkpoints=checkpoints)
+    return teacher_again(encoder.provenance, _state(encoder), decoder, checkpoints=checkpoints)
+
+
+def teacher_of_later(encoder: InfluenceEncoder, decoder: Decoder) -> Teacher:
+    """The same teacher at a later state of the decoder, with what it learnt at the earlier one.
+
+    Raises:
+        StoreMismatch: the decoder is another model.
+        ConfigError: the teacher cannot be computed at all, or takes checkpoints.
+    """
+    return teacher_now(encoder.provenance, _state(encoder), decoder)
+
+
+def _state(encoder: InfluenceEncoder) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in encoder.teacher_state.items()}
 
 
 def model_card(

@@ -94,16 +94,25 @@ def write_training(folder: Path, whole: Sample, unlabelled: Sequence[Example] = 
     atomic_write(folder / "training.parquet", sink.getvalue().to_pybytes())
 
 
-def refuse_trained_on(encoder_folder: Path, test: Sample) -> None:
-    """Hold a test against what `write_training` wrote beside the encoder.
+def seen_by(encoder_folder: Path) -> set[str]:
+    """The `normalised` texts that training or model selection of an encoder saw, as `write_training` wrote them.
 
     Raises:
-        DataError: the test holds a text that training or model selection saw, or it cannot be told.
+        DataError: it cannot be told.
     """
     path = encoder_folder / "training.parquet"
     if not path.exists():
         raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distill it again.")
-    refuse_seen(set(pq.read_table(path)["text"].to_pylist()), test)
+    return set(pq.read_table(path)["text"].to_pylist())
+
+
+def refuse_trained_on(encoder_folder: Path, test: Sample) -> None:
+    """Hold a test against what the encoder saw.
+
+    Raises:
+        DataError: the test holds a text that training or model selection saw, or it cannot be told.
+    """
+    refuse_seen(seen_by(encoder_folder), test)
 
 
 def refuse_seen(seen: Collection[str], test: Sample) -> None:

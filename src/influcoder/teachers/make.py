@@ -73,6 +73,39 @@ def teacher_again(
     return teacher
 
 
+def teacher_now(provenance: Provenance, state: Mapping[str, Tensor], decoder: Decoder) -> Teacher:
+    """The teacher that `provenance` records, at a later state of its model: what it learnt is kept.
+
+    Raises:
+        StoreMismatch: the decoder is no state of that model: other sizes, or another tokenizer.
+        ConfigError: the attribution was imported, or is of checkpoints.
+    """
+    record, then, now = provenance.teacher, provenance.decoder, decoder.fingerprint
+    if record is None or then is None or record.name == IMPORTED:
+        raise ConfigError(
+            "the encoder was distilled from imported attribution, which no decoder here can compute. Import features "
+            "or scores of the new model, and judge the encoder by them with `influcoder evaluate`."
+        )
+    if record.checkpoints:
+        raise ConfigError(
+            f"the encoder's teacher takes its gradients at {len(record.checkpoints)} checkpoints of a training run, "
+            "and a new decoder has none of them. Compute features with the new checkpoints and distill again."
+        )
+    for what, expected, found in (
+        ("tokenizer", then.tokenizer[:12], now.tokenizer[:12]),
+        ("number of parameters", then.decoder_parameters, now.decoder_parameters),
+    ):
+        if expected and expected != found:  # an earlier version counted no parameters
+            raise StoreMismatch(
+                f"the encoder was distilled from a decoder with {what} {expected}, {decoder.name} has {found}: it is "
+                "another model, not a later state of that one. Compute its features and distill an encoder for it."
+            )
+    teacher = make_teacher(decoder, TeacherSettings.read(record))
+    if teacher.needs_fitting:
+        teacher.load(state)
+    return teacher
+
+
 def _refuse_other_decoder(record: DecoderRecord | None, decoder: Decoder, what: str) -> None:
     for name in ("decoder", "tokenizer"):
         expected, found = getattr(record, name, "unknown"), getattr(decoder.fingerprint, name)

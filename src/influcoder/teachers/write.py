@@ -116,10 +116,11 @@ def write_sides(
 
 def bytes_to_write(teacher: Teacher, examples: Sequence[Example], role: Role) -> int:
     """What the store of some examples takes on disk, about."""
-    return round(len(examples) * (_code(teacher, role).bytes + FACTS + text_bytes(examples)))
+    return round(len(examples) * (code_of(teacher, role).bytes + FACTS + text_bytes(examples)))
 
 
-def _code(teacher: Teacher, role: Role) -> VectorCode:
+def code_of(teacher: Teacher, role: Role) -> VectorCode:
+    """How the features of a role are stored."""
     return teacher.code if role == "pool" else Plain(teacher.dim)
 
 
@@ -127,7 +128,7 @@ def _writer(teacher: Teacher, side: RoleExamples) -> StoreWriter:
     return StoreWriter(
         side.folder.absolute(),
         kind="features",
-        code=_code(teacher, side.role),
+        code=code_of(teacher, side.role),
         ids=[example.id for example in side.examples],
         provenance=replace(teacher.provenance, data=data_fingerprint(side.examples)),
         shard_rows=SHARD_ROWS,

@@ -12,14 +12,24 @@ from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder, local
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import write_decoder_tables
-from influcoder.student.distill import ClosedFormRecipe, distill_tier, measured
+from influcoder.student.distill import ClosedFormRecipe, distill_tier
 from influcoder.student.encoder import DECODER_TIERS, InfluenceEncoder
 from influcoder.student.features_folder import FeaturesFolder
+from influcoder.student.measured import measure
 from influcoder.student.paper import PaperRecipe, distill_paper, steps
 from influcoder.student.sample import Sample, not_in, write_training
 from influcoder.teachers.imported import Imported
 from influcoder.teachers.teacher import Teacher
-from influcoder.verbs.opening import AnyDecoder, AnyFeatures, Rows, open_decoder_of, open_features, read_rows
+from influcoder.verbs.opening import (
+    AnyDecoder,
+    AnyEncoder,
+    AnyFeatures,
+    Rows,
+    open_decoder_of,
+    open_features,
+    read_rows,
+)
+from influcoder.verbs.refresh import SHARE, refresh
 
 Recipe = Literal["static", "forward", "short", "paper"]
 
@@ -44,6 +54,8 @@ def distill(
     decoder: AnyDecoder | None = None,
     adapter: str | Path | None = None,
     unlabelled: tuple[Rows | None, Rows | None] = (None, None),
+    earlier: AnyEncoder | None = None,
+    share: float = SHARE,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Distill features into an encoder; a seeded 15 % of both sides choose between models.
@@ -56,7 +68,17 @@ def distill(
         unlabelled: queries and pool examples without features, for the static and the forward recipe: a short tier is
             distilled first and labels them. Those whose text stands in `features` are left out.
         adapter: of a decoder that is not loaded yet.
+        earlier: an encoder to refresh for a later state of its decoder, which is then `decoder`
+            (`influcoder.verbs.refresh`).
+        share: of the rows that then get a new gradient.
     """
+    if earlier is not None:
+        if recipe != "static" or backbone or any(unlabelled) or decoder is None:
+            raise ConfigError(
+                "--from refreshes an encoder of the static tier: give --decoder, and leave --recipe, --encoder, "
+                "--unlabelled and --unlabelled-queries out."
+            )
+        return refresh(earlier, features, decoder, folder, adapter=adapter, share=share, seed=seed)
     features = open_features(features)
     _refuse_recipe(features, recipe, backbone, decoder is not None, any(unlabelled))
     decoder = open_decoder_of(features.provenance, decoder, adapter)
@@ -139,7 +161,7 @@ def _distill_paper(
             advance=advance,
             provenance=provenance,
         )
-    encoder.measured = measured(encoder, validation)
+    measure(encoder, validation)
     return encoder
 
 

@@ -11,6 +11,7 @@ from influcoder.indexes import build as indexing
 from influcoder.indexes.build import Choice
 from influcoder.indexes.change import change, made_searchable
 from influcoder.indexes.index import Index
+from influcoder.indexes.refresh import refresh
 from influcoder.runners.runner import InProcess, Runner
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
@@ -73,3 +74,23 @@ def change_index(
     Args and behaviour are those of `influcoder.indexes.change.change`.
     """
     return change(open_whole_index(folder, decoder, adapter), add=add, remove=remove, approximate=approximate)[1]
+
+
+def refresh_index(
+    folder: Path,
+    *,
+    encoder: AnyEncoder | None = None,
+    pool: Iterable[Example] | None = None,
+    approximate: bool = False,
+    decoder: AnyDecoder | None = None,
+    adapter: str | Path | None = None,
+) -> dict[str, Any]:
+    """Bring a finished index up to date; it is served as it was until the new one is whole.
+
+    Args:
+        encoder: the one that it is to have; its own when omitted.
+        pool, approximate: as of `influcoder.indexes.refresh.refresh`.
+    """
+    index = open_whole_index(folder, *(() if encoder else (decoder, adapter)))
+    loaded = open_encoder(encoder, decoder, adapter)[0] if encoder else index.encoder
+    return refresh(index, loaded, pool, approximate=approximate)[1]

@@ -9,6 +9,7 @@ from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
 from influcoder.model.decoder import Decoder
 from influcoder.student.encoder_folder import teacher_of
+from influcoder.verbs.drift import last_check
 from influcoder.verbs.opening import (
     AnyCheckpoints,
     AnyDecoder,
@@ -133,6 +134,9 @@ def search(
         where=where,
         approximate=approximate,
     )
+    checked = last_check(opened.folder, opened.encoder.fingerprint)
+    for hits in found:
+        hits.drift = checked
     return found if queries is not None else found[0]
 
 

@@ -1,0 +1,179 @@
+"""A callback for `transformers.Trainer` and TRL's `SFTTrainer`: rows are drawn by their influence on some queries.
+
+Every so many steps the encoder is probed at the model of that moment (`influcoder.drift`), refreshed where it is stale
+(`influcoder.distill` with `earlier`), and the pool is scored again. The trainer's sampler draws by these scores.
+"""
+
+import copy
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from influcoder.errors import ConfigError
+from influcoder.live.sampler import WeightedRows, weights_of
+from influcoder.model.decoder import Decoder
+from influcoder.store.files import write_json
+from influcoder.store.output_folder import Folder
+from influcoder.student.encoder import InfluenceEncoder
+from influcoder.verbs.drift import drift
+from influcoder.verbs.opening import AnyEncoder, AnyFeatures, Rows, open_encoder, open_features, read_rows
+from influcoder.verbs.refresh import SHARE, refresh
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one probe during training found and did.
+
+    Attributes:
+        step: of the optimizer.
+        verdict, agreement: what `influcoder.drift` said.
+        gradients: taken for the probe, and for the refresh if there was one.
+        refreshed: whether there was.
+        seconds: it took, the scoring of the pool included.
+    """
+
+    step: int
+    verdict: str
+    agreement: float
+    gradients: int
+    refreshed: bool
+    seconds: float
+
+
+class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
+    """Let a trainer draw its rows by their influence on validation queries; `attach` it before `train`.
+
+    Args:
+        encoder: distilled at the model before this training, of the static tier.
+        features: those that it was distilled from: a refresh starts there.
+        pool: the rows of the trainer's `train_dataset`, in its order, as rows or `Example`s.
+        queries: validation queries that the model is to be good at. Some of them, and of the pool, the encoder must not
+            have seen: the probes are drawn from these.
+        output_dir: a new or empty folder, for the refreshed encoders and `probes.json`.
+        every: steps between two probes.
+        over: a row's score is its "max" or its "mean" influence over the queries: the greatest where they ask for
+            different things, the mean where all are of one kind.
+        strength: how strongly the scores act on the draws (`influcoder.live.sampler.weights_of`); 0 for not at all.
+        tolerance, budget: of a probe, as of `influcoder.drift`.
+        share: of the gradients that a refresh computes anew.
+        seed: of draws, probes and refreshes.
+
+    Attributes:
+        probes: what each found.
+        encoder: the one that the scores are of now.
+
+    Raises:
+        ConfigError: `every` is below 1, there is no such `over`, or the encoder is of a tier that cannot be refreshed.
+        DataError: a row cannot be used.
+
+    >>> callback = InfluenceCallback("encoder", "features", "pool.jsonl", "queries.jsonl", "live", every=100)
+    >>> callback.weights.shape, round(float(callback.weights.sum()), 6)
+    ((60,), 1.0)
+    """
+
+    def __init__(
+        self,
+        encoder: AnyEncoder,
+        features: AnyFeatures,
+        pool: Rows,
+        queries: Rows,
+        output_dir: str | Path,
+        *,
+        every: int = 100,
+        over: Literal["max", "mean"] = "max",
+        strength: float = 1.0,
+        tolerance: float = 0.25,
+        budget: int = 120,
+        share: float = SHARE,
+        seed: int = 0,
+    ) -> None:
+        if over not in ("max", "mean"):
+            raise ConfigError(f"over is {over!r}, expected 'max' or 'mean'.")
+        if every < 1:
+            raise ConfigError(f"every is {every} steps, expected at least 1.")
+        self.encoder: InfluenceEncoder = open_encoder(encoder)[0]
+        if self.encoder.tier != "static":
+            raise ConfigError(f"the encoder is of the {self.encoder.tier} tier; only the static one is refreshed.")
+        self.features = open_features(features)
+        self.pool, self.queries = read_rows(pool, "pool"), read_rows(queries, "queries")
+        self.output_dir = Path(output_dir)
+        self.every, self.over, self.strength, self.seed = every, over, strength, seed
+        self.tolerance, self.budget, self.share = tolerance, budget, share
+        self.probes: list[Probe] = []
+        self.sampler = WeightedRows(len(self.pool), seed)
+        self.weights = self._scored()
+        self.sampler.set(self.weights)
+
+    def attach(self, trainer: Any) -> None:
+        """Give a trainer this callback, and the sampler that it draws from.
+
+        Raises:
+            ConfigError: its rows are not the pool's: another number of them, or several packed into one.
+        """
+        rows = trainer.train_dataset
+        if getattr(trainer.args, "packing", False):
+            raise ConfigError("the trainer packs rows together, so none has a weight of its own. Set packing=False.")
+        if not hasattr(rows, "__len__") or len(rows) != len(self.pool):
+            count = len(rows) if hasattr(rows, "__len__") else "no known number of"
+            raise ConfigError(
+                f"the trainer has {count} rows, the pool has {len(self.pool)}. Give the rows of its train_dataset, in "
+                "its order."
+            )
+        trainer._get_train_sampler = lambda train_dataset=None: self.sampler
+        trainer.add_callback(self)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> TrainerControl:
+        """Probe, refresh and score the pool again, every so many steps but not after the last."""
+        if state.global_step % self.every == 0 and state.global_step < state.max_steps:
+            self._probe(given["model"], given["processing_class"], state.global_step)
+        return control
+
+    def _probe(self, model: Any, tokenizer: Any, step: int) -> None:
+        began = time.perf_counter()
+        decoder = self._decoder(model, tokenizer, step)
+        settings: dict[str, Any] = {"tolerance": self.tolerance, "budget": self.budget, "seed": self.seed + step}
+        told = drift(self.encoder, decoder, self.queries, self.pool, **settings)
+        gradients, stale = told["gradients"], told["verdict"] == "stale"
+        if stale:
+            place = self.output_dir / f"encoder-{step}"
+            found = refresh(
+                self.encoder, self.features, decoder, Folder(place), share=self.share, seed=self.seed + step
+            )
+            gradients += found["gradients"]["queries"] + found["gradients"]["pool"]
+            self.encoder, self.features = InfluenceEncoder.load(place), open_features(place / "features")
+            self.weights = self._scored()
+            self.sampler.set(self.weights)
+        seconds = time.perf_counter() - began
+        agreement = told["agreement_now"]["mean"]
+        self.probes.append(Probe(step, told["verdict"], agreement, gradients, stale, round(seconds, 3)))
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        write_json(self.output_dir / "probes.json", {"probes": [asdict(one) for one in self.probes]})
+
+    def _decoder(self, model: Any, tokenizer: Any, step: int) -> Decoder:
+        """The model of this moment, which goes on being trained itself."""
+        own = copy.deepcopy(model)
+        if hasattr(own, "merge_and_unload"):  # of PEFT
+            own = own.merge_and_unload()
+        made = self.encoder.provenance.decoder
+        return Decoder(own, tokenizer, name=f"step {step}", max_length=made.max_length if made else 1024)
+
+    def _scored(self) -> NDArray[np.float64]:
+        """The weights of the pool's rows, from their influence on the queries.
+
+        Influences are standard scores among the rows, so that all queries count alike. A cosine teacher compares
+        directions: a long vector of the encoder is one that it is sure of, not one of more influence.
+        """
+        queries, rows = self.encoder.encode_query(self.queries), self.encoder.encode_pool(self.pool)
+        teacher = self.encoder.provenance.teacher
+        if teacher is not None and teacher.settings.get("similarity") == "cosine":
+            rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        influence = rows @ queries.T
+        standard = (influence - influence.mean(axis=0)) / np.maximum(influence.std(axis=0), 1e-12)
+        return weights_of(standard.max(axis=1) if self.over == "max" else standard.mean(axis=1), self.strength)
