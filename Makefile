@@ -35,7 +35,8 @@ demo: install
 # The demo's index in the browser; the demo is made first where it is not there.
 explore: install
 	test -e runs/demo/metrics.json || $(MAKE) demo
-	$(BIN)/influcoder serve --index runs/demo/index --decoder src/influcoder/demo/decoder
+	$(BIN)/influcoder serve --index runs/demo/index --decoder src/influcoder/demo/decoder \
+		--queries runs/demo/questions.jsonl
 
 # The site, in site/. Its packages are wanted by nothing else.
 docs: install

@@ -10,7 +10,9 @@ import numpy as np
 from influcoder.attribution.recheck import Recheck
 from influcoder.attribution.removal import FOUND, control_rows, first_rows
 from influcoder.attribution.search import query_vectors, search, search_both_sides
+from influcoder.data.columns import to_json
 from influcoder.data.examples import Example
+from influcoder.data.original import row_of
 from influcoder.demo.parts import MAX_LENGTH, SIDES, TEACHER, TRAINING, Demo
 from influcoder.demo.world import SPLITS, DemoWorld, assets, planted_for
 from influcoder.evaluation.evaluate import count_overlap, evaluate
@@ -23,9 +25,10 @@ from influcoder.maths.metrics import retrieval
 from influcoder.model.decoder import Decoder
 from influcoder.model.precision import Precision
 from influcoder.provenance import flat
+from influcoder.report.demo_output import QUESTIONS
 from influcoder.report.page import write_report
 from influcoder.report.summary import query_summary
-from influcoder.store.files import write_json
+from influcoder.store.files import atomic_write, write_json
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.sample import Sample
 from influcoder.teachers.gradient import GradientTeacher
@@ -62,6 +65,8 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
     trained = demo.trained
     with demo.timed("ask"):
         answers = trained.answers(asked)
+    said = [replace(query, completion=answer) for query, answer in zip(asked, answers, strict=True)]
+    atomic_write(folder / QUESTIONS, b"".join(to_json(row_of(one)) + b"\n" for one in said))
     encoder, test = demo.encoder, demo.splits["test"]
     with demo.timed("index"):
         index = Index.build(encoder, demo.world.pool, folder / "index")

@@ -14,6 +14,8 @@ from influcoder.report.sentences import certified_together
 from influcoder.report.tokens import can_light
 from influcoder.report.visible import one_line
 
+QUESTIONS = "questions.jsonl"
+"""in the demo's folder: what the trained model was asked, with its own answers"""
 ROWS = 3
 """shown of each question; the page has more"""
 
@@ -41,6 +43,7 @@ def print_demo(
     seconds = f"\n{metrics['timings_s']['total']:.0f} s in all. Report: {folder / 'report.html'}"
     console.print(Text(seconds), soft_wrap=True)
     words = ["influcoder", "serve", "--index", str(folder / "index"), "--decoder", str(decoder)]
+    words += ["--queries", str(folder / QUESTIONS)]
     console.print(Text(f"In the browser: {shlex.join(words)}"), soft_wrap=True)
 
 
