@@ -33,6 +33,7 @@ VERBS = sorted(
         "benchmark",
         "demo",
         "distill",
+        "drift",
         "env",
         "evaluate",
         "export",
@@ -47,6 +48,7 @@ VERBS = sorted(
         "search",
         "select",
         "self-check",
+        "serve",
         "show",
         "teachers",
         "trace",
@@ -608,8 +610,8 @@ def test_index_is_changed_and_scored_by_command(work, indexed, tmp_path, call):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--add", "x.jsonl", "--pool", "y.jsonl"], "Leave --encoder, --pool"),
-        (["--remove", "x", "--overwrite"], "Leave --encoder, --pool"),
+        (["--add", "x.jsonl", "--pool", "y.jsonl"], "Leave --refresh, --encoder, --pool"),
+        (["--remove", "x", "--overwrite"], "Leave --refresh, --encoder, --pool"),
         ([], "Give --encoder and --pool"),
         (["--add", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--pool", "hf://datasets/a/b", "--encoder", "encoder"], "HF_HUB_OFFLINE"),

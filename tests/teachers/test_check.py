@@ -15,6 +15,7 @@ from influcoder.data.parts import Columns
 from influcoder.errors import ModelError
 from influcoder.model import gradients
 from influcoder.model.decoder import Decoder
+from influcoder.model.layers import View
 from influcoder.teachers.check import reliability, self_check
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.settings import FORWARD, TEACHERS, TeacherSettings
@@ -119,28 +120,26 @@ def test_a_layer_that_is_not_seen_is_an_error_by_name(decoder, monkeypatch):
     assert message.endswith("--modules '!model.layers.0.self_attn.o_proj'")
 
 
+def multiply_views(monkeypatch, factor):
+    product = View.product
+    monkeypatch.setattr(View, "product", lambda view, low, delta: product(view, low, delta) * factor(view))
+
+
 def test_a_gradient_that_is_off_is_an_error_by_name(decoder, monkeypatch):
-    product = gradients._product
     down = decoder.model.model.layers[1].mlp.down_proj
-    monkeypatch.setattr(
-        gradients, "_product", lambda low, delta, view: product(low, delta, view) * (1.1 if view.module is down else 1)
-    )
+    multiply_views(monkeypatch, lambda view: 1.1 if view.module is down else 1)
     refused_with_advice_that_helps(decoder, SETTINGS, r"in model\.layers\.1\.mlp\.down_proj\. ")
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nan_passes_no_comparison(decoder, bad, monkeypatch):
-    product = gradients._product
     down = decoder.model.model.layers[1].mlp.down_proj
-    monkeypatch.setattr(
-        gradients, "_product", lambda low, delta, view: product(low, delta, view) * (bad if view.module is down else 1)
-    )
+    multiply_views(monkeypatch, lambda view: bad if view.module is down else 1)
     refused_with_advice_that_helps(decoder, SETTINGS, r"by (nan|inf) of .* in model\.layers\.1\.mlp\.down_proj\. ")
 
 
 def test_when_no_layer_is_right_a_teacher_without_gradients_is_advised(decoder, monkeypatch):
-    product = gradients._product
-    monkeypatch.setattr(gradients, "_product", lambda low, delta, view: product(low, delta, view) * 2)
+    multiply_views(monkeypatch, lambda view: 2)
     refused_with_advice_that_helps(decoder, SETTINGS, "no layer is right: use --teacher repsim")
 
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from influcoder.cli.flags import Flag
+from influcoder.cli.flags import NO_TRUST, Flag, Trust
 from influcoder.cli.output import print_json
 
 
@@ -12,6 +12,7 @@ def audit(
     *,
     decoder: Path | None = None,
     adapter: str | None = None,
+    trust: Trust = NO_TRUST,
     output_dir: Path | None = None,
     overwrite: Flag = False,
     sign: Path | None = None,

@@ -43,8 +43,9 @@ def print_demo(
     seconds = f"\n{metrics['timings_s']['total']:.0f} s in all. Report: {folder / 'report.html'}"
     console.print(Text(seconds), soft_wrap=True)
     words = ["influcoder", "serve", "--index", str(folder / "index"), "--decoder", str(decoder)]
-    words += ["--queries", str(folder / QUESTIONS)]
-    console.print(Text(f"In the browser: {shlex.join(words)}"), soft_wrap=True)
+    asked = ["--queries", str(folder / QUESTIONS)]
+    told = f"In the browser:\n  {shlex.join(words)} \\\n      {shlex.join(asked)}"
+    console.print(Text(told), soft_wrap=True)
 
 
 def _print_query(console: Console, query: Mapping[str, Any], removed: int) -> None:
