@@ -168,6 +168,13 @@ def test_kfac_is_the_explicit_inverse_of_both_factors(decoder, name, rank, monke
     assert relative_error(influence(teacher, QUERIES, POOL), expected) < 1e-3
 
 
+def test_kfac_of_layers_that_no_token_reached(decoder, monkeypatch):
+    monkeypatch.setattr(learnt, "_moments", lambda *_: {})  # as of an expert that is never chosen
+    fitted = learnt.fit_whitened(decoder, lora_b(decoder, rank=3, seed=0), POOL, damping=0.1, seed=0, **HOW)
+    assert all(one.isfinite().all() for view in fitted.views for one in (view.right, view.left))
+    assert all(one.isfinite().all() for one in fitted.factors)
+
+
 def test_ekfac_is_not_the_plain_product(decoder):
     settings = TeacherSettings.named("ekfac", width=0, rank=1000, precision="fp32", token_budget=60)
     teacher = GradientTeacher(decoder, settings)

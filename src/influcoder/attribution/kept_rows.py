@@ -81,3 +81,12 @@ def one_table(parts: Iterable[list[dict[str, Any]]]) -> pa.Table:
             f"the rows that are kept do not fit one table: {error}. A column holds values of several kinds; write them "
             "as JSONL, or take the rows from your own files, by `kept_ids`."
         ) from error
+
+
+def counts_by_value(kinds: Sequence[str], is_kept: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
+    """How many rows with each value were kept and dropped."""
+    told: dict[str, dict[str, int]] = {}
+    for kind, kept in zip(kinds, is_kept.tolist(), strict=True):
+        one = told.setdefault(kind or "(none)", {"kept": 0, "dropped": 0})
+        one["kept" if kept else "dropped"] += 1
+    return dict(sorted(told.items()))

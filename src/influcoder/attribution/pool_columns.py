@@ -104,7 +104,11 @@ class PoolColumns:
 
     def groups(self, name: str) -> Groups:
         """Rows by a column of their metadata."""
-        return _grouped([None if one is None else _text(one) for one in self.metadata(name).to_pylist()])
+        return _grouped(self.as_text(name))
+
+    def as_text(self, name: str) -> list[str | None]:
+        """(n,) the same values as text, None where a row has none."""
+        return [None if one is None else _text(one) for one in self.metadata(name).to_pylist()]
 
     def matching(self, test: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> NDArray[np.bool_]:
         """(n,) the rows whose prompt or completion passes a test of a column of texts."""

@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from influcoder.attribution.near_duplicates import signatures
+from influcoder.attribution.pool_columns import PoolColumns
 from influcoder.errors import ConfigError
-from influcoder.indexes.filters import PREFIX
 from influcoder.indexes.index import Index
 from influcoder.student.backbone import tokenizer_of
 
@@ -42,11 +40,7 @@ class PoolFacts:
             raise ConfigError(
                 f"no row has a column {column!r}; the index has {', '.join(self.index.filterable) or 'none'}."
             )
-        found: list[str] = []
-        for shard in self.index.shards:
-            table = self.index.store.some(shard, [PREFIX + column])
-            found += [_text(value) for value in _column(table, shard["rows"])]
-        return found
+        return [text or "" for text in PoolColumns(self.index).as_text(column)]
 
     def signatures(self) -> NDArray[np.uint32]:
         """(n, ...) of prompt and completion."""
@@ -54,15 +48,3 @@ class PoolFacts:
 
     def _texts(self) -> Iterator[str]:
         return (f"{one.prompt}\n{one.completion}" for one in self.index.examples())
-
-
-def _column(table: pa.Table, rows: int) -> list[Any]:
-    return list(table.column(0).to_pylist()) if table.num_columns else [None] * rows
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from influcoder.attribution.choosing import Facts, choose
-from influcoder.attribution.kept_rows import kept_dataset
+from influcoder.attribution.kept_rows import counts_by_value, kept_dataset
 from influcoder.attribution.orders import By, Order
 from influcoder.attribution.pool_facts import PoolFacts
 from influcoder.attribution.rule import Rule
@@ -27,6 +27,7 @@ from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Matrix
 from influcoder.maths.metrics import percentiles
 from influcoder.store.files import atomic_write
+from influcoder.store.hub import Destination
 
 FILE = "selection.parquet"
 COUNTED = "source"
@@ -181,7 +182,7 @@ class Selection:
             "reasons": dict(zip(values.tolist(), numbers.tolist(), strict=True)),
         }
         if by:
-            told["by"] = {name: _by_value(kinds, self.is_kept) for name, kinds in by.items()}
+            told["by"] = {name: counts_by_value(kinds, self.is_kept) for name, kinds in by.items()}
         if "tokens" in self.columns:
             told["tokens"] = int(np.asarray(self.columns["tokens"])[self.is_kept].sum())
         return told
@@ -234,19 +235,30 @@ class Selection:
 
         return selection_folder.open_pushed(name, **where)
 
-    def push_to_hub(self, repo_id: str, *, index: Index | str | Path | None = None, **more: Any) -> str:
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        index: Index | str | Path | None = None,
+        commit_message: str = "Push rows selected by influence",
+        proof: Path | None = None,
+        license: str | None = None,
+        **more: Any,
+    ) -> str:
         """Upload it with the rows that it keeps as a data set of the hub, with a card; returns the commit's address.
 
         Args:
             index: as of `to_dataset`.
-            more: as of `InfluenceEncoder.push_to_hub`; license is that of the rows.
+            proof, more: as of `InfluenceEncoder.push_to_hub`.
+            license: of the rows.
 
         Raises:
             ModelError: the hub refuses.
         """
         from influcoder.attribution import selection_folder
 
-        return selection_folder.push(self, self.open_index(index), repo_id, **more)
+        to = Destination(repo_id, commit_message, **more)
+        return selection_folder.push(self, self.open_index(index), to, proof=proof, license=license)
 
     def open_index(self, index: Index | str | Path | None = None) -> Index:
         """The index whose rows these are.
@@ -284,12 +296,3 @@ class Selection:
             DataError: the rows differ so much that no table holds them all.
         """
         return kept_dataset(self.open_index(index), self.is_kept)
-
-
-def _by_value(kinds: Sequence[str], is_kept: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
-    """How many rows with each value were kept and dropped."""
-    told: dict[str, dict[str, int]] = {}
-    for kind, kept in zip(kinds, is_kept.tolist(), strict=True):
-        one = told.setdefault(kind or "(none)", {"kept": 0, "dropped": 0})
-        one["kept" if kept else "dropped"] += 1
-    return dict(sorted(told.items()))

@@ -93,24 +93,13 @@ def open_pushed(
 
 
 def push(
-    selection: Selection,
-    index: Index,
-    repo_id: str,
-    *,
-    commit_message: str = "Push rows selected by influence",
-    proof: Path | None = None,
-    license: str | None = None,
-    private: bool | None = None,
-    token: str | None = None,
-    branch: str | None = None,
-    create_pr: bool = False,
+    selection: Selection, index: Index, to: Destination, *, proof: Path | None = None, license: str | None = None
 ) -> str:
     """See `Selection.push_to_hub`."""
     card = selection_card(selection, index.encoder, proof=evidence(proof), license_name=license)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_folder(replace(selection, index=None), index, folder, "parquet", card)  # its place is nobody's business
-        to = Destination(repo_id, commit_message, private, token, branch, create_pr)
         return hub.push(folder, to, "selection", kind="dataset")
 
 

@@ -37,29 +37,16 @@ def open_pushed(
     return index
 
 
-def push(
-    index: Index,
-    repo_id: str,
-    commit_message: str,
-    *,
-    proof: Path | None = None,
-    license: str | None = None,
-    private: bool | None = None,
-    token: str | None = None,
-    branch: str | None = None,
-    create_pr: bool = False,
-) -> str:
+def push(index: Index, to: Destination, *, proof: Path | None = None, license: str | None = None) -> str:
     """See `Index.push_to_hub`."""
     index.verify()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "index"
         left_out = shutil.ignore_patterns(*MADE_AGAIN, ".*", "config.toml")
         shutil.copytree(index.folder.absolute(), folder, ignore=left_out, copy_function=os.symlink)
-        card = index_card(index, repo_id, proof=proof, license=license)
+        card = index_card(index, to.repo_id, proof=proof, license=license)
         atomic_write(folder / CARD, card.encode())
-        return hub.push(
-            folder, Destination(repo_id, commit_message, private, token, branch, create_pr), "index", kind="dataset"
-        )
+        return hub.push(folder, to, "index", kind="dataset")
 
 
 def index_card(index: Index, name: str, *, proof: Path | None = None, license: str | None = None) -> str:

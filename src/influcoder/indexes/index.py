@@ -114,12 +114,15 @@ class Index(OnHub):
         """The vectors of one shard after the other, (rows, dim)."""
         return (self.code.decode(self.store.mapped(shard)[0]) for shard in self.shards)
 
+    def place_of(self, row: int) -> tuple[int, int, int]:
+        """Where a row lies: the number of its shard, of its group in that, which is read as one, and its own there."""
+        shard = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return shard, *divmod(row - int(self.starts[shard]), GROUP_ROWS)
+
     def example(self, row: int) -> Example:
         """The pool example of a row, as it was indexed."""
-        place = int(np.searchsorted(self.starts, row, side="right")) - 1
-        within = row - int(self.starts[place])
-        group = self.store.some(self.shards[place], EXAMPLE, within // GROUP_ROWS)
-        return from_columns(group.slice(within % GROUP_ROWS, 1).to_pylist()[0])
+        shard, group, within = self.place_of(row)
+        return from_columns(self.store.some(self.shards[shard], EXAMPLE, group).slice(within, 1).to_pylist()[0])
 
     def examples(self) -> Iterator[Example]:
         """The pool example of every row, in order, as they were indexed."""

@@ -30,16 +30,24 @@ class OnHub:
         return hub.open_pushed(name, decoder, **where)
 
     def push_to_hub(
-        self, repo_id: str, *, commit_message: str = "Push an influence index", proof: Path | None = None, **more: Any
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Push an influence index",
+        proof: Path | None = None,
+        license: str | None = None,
+        **more: Any,
     ) -> str:
         """Upload it as a data set of the hub: texts, vectors and encoder, with a card; returns the commit's address.
 
         Args:
-            proof, more: as of `InfluenceEncoder.push_to_hub`; license is that of the texts.
+            proof, more: as of `InfluenceEncoder.push_to_hub`.
+            license: of the texts.
 
         Raises:
             ModelError: the hub refuses.
         """
         from influcoder.indexes import hub
+        from influcoder.store.hub import Destination
 
-        return hub.push(cast("Index", self), repo_id, commit_message, proof=proof, **more)
+        return hub.push(cast("Index", self), Destination(repo_id, commit_message, **more), proof=proof, license=license)

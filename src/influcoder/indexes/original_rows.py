@@ -11,7 +11,6 @@ from influcoder.data.columns import from_columns
 from influcoder.data.original import row_again
 from influcoder.errors import StoreMismatch
 from influcoder.indexes.index import EXAMPLE, Index
-from influcoder.store.shards import GROUP_ROWS
 
 COLUMNS = (*EXAMPLE, "origin")
 
@@ -40,9 +39,8 @@ def original_row(index: Index, row: int) -> dict[str, Any]:
     Raises:
         StoreMismatch: as of `original_rows`.
     """
-    place = int(np.searchsorted(index.starts, row, side="right")) - 1
-    group, within = divmod(row - int(index.starts[place]), GROUP_ROWS)
-    return _again(index, index.store.some(index.shards[place], COLUMNS, group), np.array([within]))[0]
+    shard, group, within = index.place_of(row)
+    return _again(index, index.store.some(index.shards[shard], COLUMNS, group), np.array([within]))[0]
 
 
 def _again(index: Index, table: pa.Table, places: NDArray[np.int64]) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ from influcoder.data.columns import from_columns
 from influcoder.data.examples import Example
 from influcoder.indexes.index import EXAMPLE, Index
 from influcoder.indexes.lance import LanceIndex
-from influcoder.store.shards import GROUP_ROWS
 
 Rows = NDArray[np.int64]
 
@@ -41,8 +40,7 @@ def examples_of(index: Index | LanceIndex, rows: Sequence[int] | Rows) -> list[E
     groups: dict[tuple[int, int], pa.Table] = {}
     found = []
     for row in wanted:
-        place = int(np.searchsorted(index.starts, row, side="right")) - 1
-        group, within = divmod(row - int(index.starts[place]), GROUP_ROWS)
+        place, group, within = index.place_of(row)
         if (place, group) not in groups:
             groups[place, group] = index.store.some(index.shards[place], EXAMPLE, group)
         found.append(from_columns(groups[place, group].slice(within, 1).to_pylist()[0]))

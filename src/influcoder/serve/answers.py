@@ -13,7 +13,6 @@ from influcoder.indexes.lance import LanceIndex
 from influcoder.indexes.rows import examples_of, matching
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
-from influcoder.serve.problems import not_found
 from influcoder.serve.wire import (
     Agreement,
     Asked,
@@ -46,14 +45,7 @@ def search(asked: Asked, proponents: attribution.Hits, opponents: attribution.Hi
 
 
 def score(index: Index | LanceIndex, asked: Asked, scores: Floats, request: ScoreRequest) -> ScoreAnswer:
-    """The scores of all rows: how they are spread, those of some rows, and a page of rows in their order.
-
-    Raises:
-        Problem: a row is not there.
-    """
-    beyond = [row for row in request.rows if row >= len(scores)]
-    if beyond:
-        raise not_found(f"there is no row {beyond[0]}: the index has {len(scores):,}, counted from 0.")
+    """The scores of all rows: how they are spread, those of some rows, and a page of rows in their order."""
     counts, edges = np.histogram(scores, bins=request.bins) if len(scores) else (np.empty(0), np.empty(0))
     ranked = np.sort(scores)
     page, found = _page(index, scores, request)

@@ -146,6 +146,7 @@ class Explorer:
     async def score(self, request: ScoreRequest) -> ScoreAnswer:
         """How the scores of all rows are spread, and those of some."""
         self.refuse_unready()
+        self.existing(request.rows)
 
         def scored() -> ScoreAnswer:
             scores = self._score(request)

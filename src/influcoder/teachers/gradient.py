@@ -100,19 +100,17 @@ class GradientTeacher:
         """Learn the curvature from at most `fit_examples` examples of each side, drawn by the seed."""
         pool, queries = (_drawn(side, self.settings) for side in (pool, queries))
         plain = self._plain.views
-        learnt: Any = {
-            "rank": self.settings.rank,
-            "bf16": self.bf16,
-            "token_budget": self.settings.token_budget,
-        }
-        if self.settings.source in ("kronecker", "whitened"):
-            fit_factors = fit_kronecker if self.settings.source == "kronecker" else fit_whitened
-            more: Any = {"damping": self.settings.damping, "seed": self.settings.seed}
-            self._fitted = fit_factors(self.decoder, plain, pool, **more, **learnt)
-        if self.settings.source == "principal":
-            self._fitted = fit_principal(self.decoder, plain, pool, **learnt)
-        if self.settings.source == "normalised":
-            self._fitted = fit_normalised(self.decoder, plain, pool, **learnt)
+        how: Any = {"bf16": self.bf16, "token_budget": self.settings.token_budget}
+        factored: Any = {"damping": self.settings.damping, "seed": self.settings.seed, **how}
+        match self.settings.source:
+            case "kronecker":
+                self._fitted = fit_kronecker(self.decoder, plain, pool, rank=self.settings.rank, **factored)
+            case "whitened":
+                self._fitted = fit_whitened(self.decoder, plain, pool, **factored)
+            case "principal":
+                self._fitted = fit_principal(self.decoder, plain, pool, rank=self.settings.rank, **how)
+            case "normalised":
+                self._fitted = fit_normalised(self.decoder, plain, pool, rank=self.settings.rank, **how)
         self._held = None
         if self.settings.curvature != "none":
             sides = [self._finite(side, role) for side, role in ((pool, "pool"), (queries, "query"))]  # type: ignore[arg-type]

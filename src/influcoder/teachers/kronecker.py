@@ -108,7 +108,6 @@ def fit_whitened(
     plain: Sequence[View],
     examples: Sequence[Example],
     *,
-    rank: int,
     damping: float,
     seed: int,
     bf16: bool,
@@ -124,14 +123,8 @@ def fit_whitened(
     tokens = sum(len(one.ids) for one in decoder.tokenise(examples))
     views, factors = [], []
     for number, view in enumerate(plain):
-        sides = []
-        for side, projection in enumerate((view.right, view.left)):
-            moment = moments[number, side] / tokens
-            before = torch.eye(len(moment), device=moment.device) if projection is None else projection
-            values, vectors = torch.linalg.eigh(before @ moment @ before.T)
-            sides.append((values.clamp_min(0), vectors.T @ before))
-        (alpha, right), (beta, left) = sides
-        products = torch.outer(alpha, beta)
+        (alpha, right), (beta, left) = (_eigenbasis(*side) for side in _sides(number, view, moments))
+        products = torch.outer(alpha.clamp_min(0), beta.clamp_min(0)) / tokens**2
         views.append(replace(view, right=right, left=left))
         factors.append((products + damping * products.mean() + 1e-30).rsqrt().flatten())
     return FittedViews(views, factors)
@@ -238,18 +231,28 @@ def _principal(views: Sequence[View], moments: dict[Any, Tensor], rank: int) -> 
     """Views onto the leading eigenvectors of what the sides of `views` read."""
     found = []
     for number, view in enumerate(views):
-        sizes = inputs(view.module), outputs(view.module)
-        right, left = (
-            _leading(moments.get((number, side), torch.zeros(size, size, device=view.device)), before, rank)
-            for side, (size, before) in enumerate(zip(sizes, (view.right, view.left), strict=True))
-        )
+        right, left = (_eigenbasis(*side, rank)[1] for side in _sides(number, view, moments))
         found.append(replace(view, right=right, left=left))
     return found
 
 
-def _leading(moment: Tensor, before: Tensor | None, rank: int) -> Tensor:
-    """(rank, size): the leading eigenvectors of a second moment, after a first projection if there is one."""
+def _sides(number: int, view: View, moments: dict[Any, Tensor]) -> list[tuple[Tensor, Tensor | None]]:
+    """(second moment, first projection) of both sides of a view; nothing is known of a layer that no token reached."""
+    sizes = inputs(view.module), outputs(view.module)
+    return [
+        (moments.get((number, side), torch.zeros(size, size, device=view.device)), before)
+        for side, (size, before) in enumerate(zip(sizes, (view.right, view.left), strict=True))
+    ]
+
+
+def _eigenbasis(moment: Tensor, before: Tensor | None, rank: int | None = None) -> tuple[Tensor, Tensor]:
+    """(eigenvalues, (rank, size) eigenvectors) of a second moment, after a first projection if there is one.
+
+    Args:
+        rank: how many, the leading ones; all when omitted.
+    """
     if before is None:
         before = torch.eye(len(moment), device=moment.device)
-    vectors: Tensor = torch.linalg.eigh(before @ moment @ before.T).eigenvectors
-    return vectors.T[-rank:] @ before
+    values, vectors = torch.linalg.eigh(before @ moment @ before.T)
+    first = max(0, len(values) - (len(values) if rank is None else rank))
+    return values[first:], vectors.T[first:] @ before

@@ -1,11 +1,12 @@
 """What becomes of a method's scores when a row's length counts for more, or for nothing."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from influcoder.maths.arrays import Matrix
 
 
-def by_length(scores: Matrix, tokens: Matrix) -> dict[str, Matrix]:
+def by_length(scores: Matrix, tokens: Matrix | NDArray[np.int64]) -> dict[str, Matrix]:
     """Scores under each length policy.
 
     Gradients of a mean loss, compared as they are, weigh every row alike; times its tokens, as a trainer does that

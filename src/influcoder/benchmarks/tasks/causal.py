@@ -126,17 +126,18 @@ class Causal(ComparisonTask[CausalSettings, TrainingEffects]):
         return TrainingEffects(subsets, losses, ceiling, stepped, changes)
 
     def results(self, runs: Sequence[SeedRun[TrainingEffects]]) -> dict[str, Any]:
-        truth, values = runs[0].truth, {name: self._value(name, runs) for name in runs[0].scored}
+        truth = runs[0].truth
+        tokens = np.array([one.targets for one in self.decoder.tokenise(self.problem.pool)])
+        values = {name: self._value(name, runs, tokens) for name in runs[0].scored}
         splits = {"pool": len(self.problem.pool), "queries": len(self.problem.queries), "subsets": len(truth.subsets)}
         return comparison(runs, values, self.settings.teacher) | {
             "splits": splits | {"overlap": runs[0].audit["overlap"]},
             "lds_ceiling": over_query_means([truth.ceiling], self.problem.kinds),
         }
 
-    def _value(self, name: str, runs: Sequence[SeedRun[TrainingEffects]]) -> dict[str, Any]:
+    def _value(self, name: str, runs: Sequence[SeedRun[TrainingEffects]], tokens: NDArray[np.int64]) -> dict[str, Any]:
         kinds, pairs = self.problem.kinds, [(run.scored[name].scores, run.truth) for run in runs]
         steps = [(scores[:, truth.stepped], truth.changes) for scores, truth in pairs]
-        tokens = np.array([one.targets for one in self.decoder.tokenise(self.problem.pool)])
         policies: dict[str, list[Matrix]] = {}
         for scores, truth in pairs:
             for policy, changed in by_length(scores, tokens).items():
