@@ -19,6 +19,7 @@ from influcoder.errors import InflucoderError, ModelError, first_line, some_of
 from influcoder.maths.arrays import Matrix
 from influcoder.maths.influence import cross_influence
 from influcoder.maths.metrics import spearman_rows
+from influcoder.model.batches import Tokens
 from influcoder.model.decoder import Decoder
 from influcoder.model.layers import View, lora_b
 from influcoder.model.names import leaving_out
@@ -39,6 +40,8 @@ UNSKETCHED_NUMBERS = 2**28
 """the most that the probe holds to compare sketched with unsketched: 1 GiB"""
 RANK = 4
 """of the gradients that the self-check compares"""
+SHORT = 32
+"""tokens of an example that the self-check reads whole"""
 WORST_ERROR = 1e-3
 """of a float32 gradient, as a share of its length"""
 WORST_ROUNDED_COSINE = 0.97
@@ -77,10 +80,11 @@ def check_teacher(
 def self_check(decoder: Decoder, examples: Sequence[Example], settings: TeacherSettings) -> dict[str, Any]:
     """Hold the gradients of two examples against plain autograd's; returns the numbers.
 
-    The two are the first and the next that is of another length, so that a batch of them is padded. Their gradients
-    of a fresh LoRA's B on every layer that `settings` look at, as the job takes them, are compared with those of the
-    weights, one example at a time (`plain_gradients`). Teachers that take no gradient are compared with themselves,
-    an example alone and in a batch.
+    The two are the first and the next that is of another length, so that a batch of them is padded. Half of their
+    tokens are read: a fault in a layer, a batch or a precision shows on any tokens, and the check costs half as much.
+    Their gradients of a fresh LoRA's B on every layer that `settings` look at, as the job takes them, are compared
+    with those of the weights, one example at a time (`plain_gradients`). Teachers that take no gradient are compared
+    with themselves, an example alone and in a batch.
 
     Raises:
         ModelError: they differ, or are not finite, or zero; the message holds the numbers, and what to do.
@@ -90,12 +94,13 @@ def self_check(decoder: Decoder, examples: Sequence[Example], settings: TeacherS
         return _check_forward(decoder, pair, settings)
     small = TeacherSettings(rank=RANK, width=0, precision="fp32", token_budget=settings.token_budget)
     views = lora_b(decoder, rank=RANK, seed=settings.seed, modules=settings.modules)
+    tokens = [_half(one) for one in decoder.tokenise(pair)]
     try:
-        plain = _plain(decoder, views, pair, small)
-        exact = _raw(decoder, views, pair, small)
+        plain = _plain(decoder, views, tokens, small)
+        exact = _raw(decoder, views, tokens, small)
         rounded = None
         if use_bf16(settings.precision, decoder.device):
-            rounded = _raw(decoder, views, pair, replace(small, precision="bf16"))
+            rounded = _raw(decoder, views, tokens, replace(small, precision="bf16"))
     except InflucoderError:
         raise
     except Exception as error:  # models of every kind raise errors of every class
@@ -106,7 +111,7 @@ def self_check(decoder: Decoder, examples: Sequence[Example], settings: TeacherS
     _refuse_rows(decoder, pair, plain)
     half = decoder.model.dtype != torch.float32
     if not _agrees(exact, plain, half):
-        alone = _raw(decoder, views, pair, replace(small, token_budget=1))
+        alone = _raw(decoder, views, tokens, replace(small, token_budget=1))
         raise _disagreement(decoder, settings, views, exact, plain, alone_is_right=_agrees(alone, plain, half))
     if rounded is not None and not _agrees(rounded, plain, half=True):
         raise ModelError(
@@ -134,9 +139,15 @@ def _pair(decoder: Decoder, examples: Sequence[Example]) -> list[Example]:
     return [examples[number] for number in (first, *others[:1])]
 
 
-def _plain(decoder: Decoder, views: Sequence[View], pair: Sequence[Example], settings: TeacherSettings) -> Tensor:
+def _half(tokens: Tokens) -> Tokens:
+    """Half of an example's tokens, where it is long and its loss is not in the other half alone."""
+    half = tokens.shortened(max(SHORT, len(tokens.ids) // 2))
+    return half if half.targets else tokens
+
+
+def _plain(decoder: Decoder, views: Sequence[View], pair: Sequence[Tokens], settings: TeacherSettings) -> Tensor:
     """(2, numbers) as plain autograd has them; of layers whose weights are packed, as they are one at a time."""
-    rows = [plain_gradients(decoder.model, views, tokens) for tokens in decoder.tokenise(pair)]
+    rows = [plain_gradients(decoder.model, views, tokens) for tokens in pair]
     if any(one is None for one in rows[0]):
         alone = _raw(decoder, views, pair, replace(settings, token_budget=1))
         parts = _by_view(alone, views)
@@ -144,9 +155,9 @@ def _plain(decoder: Decoder, views: Sequence[View], pair: Sequence[Example], set
     return torch.stack([torch.cat([one.cpu() for one in row if one is not None]) for row in rows])
 
 
-def _raw(decoder: Decoder, views: Sequence[View], pair: Sequence[Example], settings: TeacherSettings) -> Tensor:
+def _raw(decoder: Decoder, views: Sequence[View], pair: Sequence[Tokens], settings: TeacherSettings) -> Tensor:
     raw = RawFeatures(decoder, settings, FittedViews(list(views)), bf16=settings.precision == "bf16")
-    return raw(decoder.tokenise(pair), "pool")[0]
+    return raw(pair, "pool")[0]
 
 
 def _by_view(rows: Tensor, views: Sequence[View]) -> list[Tensor]:
