@@ -76,6 +76,20 @@ def test_code_that_comes_with_a_model_is_run_only_when_the_user_says_so(call, ow
     assert "--trust-remote-code" in err
 
 
+def test_code_is_named_that_is_not_run_since_transformers_knows_the_model(call, own, rows, tmp_path, caplog):
+    config = orjson.loads((own / "config.json").read_bytes())
+    names = {"AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+    (own / "config.json").write_bytes(orjson.dumps(config | {"model_type": "llama", "auto_map": names}))
+    (own / "modeling_own.py").write_text(MODELING.replace('"own"', '"llama"'))
+    status, _, err = call("features", "--decoder", own, *rows, "--output-dir", tmp_path / "a")
+    assert status == 0, err
+    assert f"{own}: comes with Python code of its own (auto_map), which is not run: it is read as transf" in caplog.text
+    caplog.clear()
+    status, _, err = call("features", "--decoder", own, *rows, "--output-dir", tmp_path / "b", "--trust-remote-code")
+    assert status == 0, err
+    assert "which is not run" not in caplog.text
+
+
 def test_a_run_is_repeated_with_what_is_typed_again(call, own, rows, tmp_path):
     folder = tmp_path / "features"
     call("features", "--decoder", own, *rows, "--output-dir", folder, "--trust-remote-code")

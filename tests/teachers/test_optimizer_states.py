@@ -75,6 +75,18 @@ def test_every_state_is_read_right_or_refused(base, tmp_path, name):
     assert found["views"] in (4, 12, 14)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_adapters_checkpoints_ask_for_the_adapter(base, tmp_path):
+    measure.outcome(CASES["LoRA+ (four groups, two empty)"], base, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint-2"
+    checkpoints = Checkpoint.read([path], base=str(base))
+    settings = TeacherSettings.named("less", rank=2, width=64, precision="fp32")
+    plain, adapted = (Decoder.load(base, adapter=adapter, device="cpu") for adapter in (None, path))
+    with pytest.raises(ModelError, match=f"give one of its run, as --adapter {path}"):
+        GradientTeacher(plain, settings, checkpoints=checkpoints).features([PLAIN], "pool")
+    assert GradientTeacher(adapted, settings, checkpoints=checkpoints).features([PLAIN], "pool").vectors.any()
+
+
 # States of packages that are not installed, as they were saved
 
 

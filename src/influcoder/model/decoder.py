@@ -135,6 +135,8 @@ class Decoder:
                 f"{path}: the weights lack {some_of(found['missing_keys'])}, which would stay random. Expected the "
                 "whole of a causal language model, with the config.json that it was saved with."
             )
+        if of_code := remote_code.left_alone(model):
+            logger.warning("%s: %s", path, of_code)
         model = model.to(device)
         merged = None
         if own is not None:

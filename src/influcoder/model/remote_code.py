@@ -30,6 +30,16 @@ def code_hash(model: Any) -> str | None:
     return digest.hexdigest()
 
 
+def left_alone(model: Any) -> str | None:
+    """What to say of code that came with a model for which transformers has a class of its own; None without any."""
+    if "AutoModelForCausalLM" not in (getattr(model.config, "auto_map", None) or {}) or code_hash(model):
+        return None
+    return (
+        f"comes with Python code of its own (auto_map), which is not run: it is read as transformers' own "
+        f"{type(model).__name__}. If it was trained by that code, read the code and give --trust-remote-code."
+    )
+
+
 def refused(path: object, error: Exception) -> str | None:
     """What to say where loading failed because code was not to be run; None where it failed otherwise."""
     if "trust_remote_code" not in str(error):

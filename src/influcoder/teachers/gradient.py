@@ -275,14 +275,16 @@ def _drawn(examples: Sequence[Example], settings: TeacherSettings) -> list[Examp
 def _refuse_other_shapes(
     checkpoint: Checkpoint, views: Sequence[Any], decoder: Decoder, expected: Sequence[Any]
 ) -> None:
+    remedy = "Give checkpoints of one training run."
+    if checkpoint.base is not None and not decoder.adapter:
+        remedy = f"It is an adapter, whose own matrices count: give one of its run, as --adapter {checkpoint.path}."
     for one, other in zip(views, expected, strict=False):
         if (one.name, one.shape) != (other.name, other.shape):
             raise ModelError(
                 f"{checkpoint.path}: {one.name} has shape {one.shape}, {decoder.name} has {other.name} of "
-                f"{other.shape}. Give checkpoints of one training run."
+                f"{other.shape}. {remedy}"
             )
     if len(views) != len(expected):
         raise ModelError(
-            f"{checkpoint.path} has {len(views)} gradients to take, {decoder.name} {len(expected)}. "
-            "Give checkpoints of one training run."
+            f"{checkpoint.path} has {len(views)} gradients to take, {decoder.name} {len(expected)}. {remedy}"
         )
