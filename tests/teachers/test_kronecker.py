@@ -168,11 +168,28 @@ def test_kfac_is_the_explicit_inverse_of_both_factors(decoder, name, rank, monke
     assert relative_error(influence(teacher, QUERIES, POOL), expected) < 1e-3
 
 
-def test_kfac_of_layers_that_no_token_reached(decoder, monkeypatch):
-    monkeypatch.setattr(learnt, "_moments", lambda *_: {})  # as of an expert that is never chosen
-    fitted = learnt.fit_whitened(decoder, lora_b(decoder, rank=3, seed=0), POOL, damping=0.1, seed=0, **HOW)
-    assert all(one.isfinite().all() for view in fitted.views for one in (view.right, view.left))
-    assert all(one.isfinite().all() for one in fitted.factors)
+@pytest.mark.parametrize("fit", ["fit_whitened", "fit_kronecker"])
+def test_layers_that_no_token_reached_are_left_out(decoder, monkeypatch, fit):
+    """As an expert that is never chosen: nothing is known of its curvature, and the others must not drown in it."""
+    moments, sums = learnt._moments, learnt._sums
+
+    def without_the_first(found):
+        return {key: value for key, value in found.items() if key not in (0, (0, 0), (0, 1))}
+
+    monkeypatch.setattr(learnt, "_moments", lambda *words: without_the_first(moments(*words)))
+    more = {"rank": 4} if fit == "fit_kronecker" else {}
+    if fit == "fit_kronecker":
+        monkeypatch.setattr(
+            learnt,
+            "_sums",
+            lambda *words: {key: 0 * value if key == 0 else value for key, value in sums(*words).items()},
+        )
+    plain = lora_b(decoder, rank=3, seed=0)
+    fitted = getattr(learnt, fit)(decoder, plain, POOL, damping=0.1, seed=0, **more, **HOW)
+    assert all(side.isfinite().all() for view in fitted.views for side in (view.right, view.left))
+    assert all(factors.isfinite().all() for factors in fitted.factors)
+    assert not fitted.factors[0].any()
+    assert all(factors.min() > 0 for factors in fitted.factors[1:])
 
 
 def test_ekfac_is_not_the_plain_product(decoder):

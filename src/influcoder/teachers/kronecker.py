@@ -100,7 +100,7 @@ def fit_kronecker(
 
     squares = _sums(decoder, examples[half:], gradients.budget(token_budget), run)
     means = [squares[number] / (len(examples) - half) for number in range(len(views))]
-    return FittedViews(views, [(one + damping * one.mean() + 1e-30).rsqrt() for one in means])
+    return FittedViews(views, [_whitening(eigenvalues, damping) for eigenvalues in means])
 
 
 def fit_whitened(
@@ -126,7 +126,7 @@ def fit_whitened(
         (alpha, right), (beta, left) = (_eigenbasis(*side) for side in _sides(number, view, moments))
         products = torch.outer(alpha.clamp_min(0), beta.clamp_min(0)) / tokens**2
         views.append(replace(view, right=right, left=left))
-        factors.append((products + damping * products.mean() + 1e-30).rsqrt().flatten())
+        factors.append(_whitening(products, damping).flatten())
     return FittedViews(views, factors)
 
 
@@ -179,6 +179,14 @@ def normalise_views(
         overall = float(sums[number, 0].sum().clamp_min(1e-30)) / (rows * columns)
         scaled.append(replace(view, right=sides[0], left=sides[1], scale=view.scale * overall**-0.5))
     return FittedViews(scaled)
+
+
+def _whitening(eigenvalues: Tensor, damping: float) -> Tensor:
+    """1/√(Λ + λ), λ being `damping` times the mean; zeros, which leave a layer out, where no token reached it."""
+    mean = eigenvalues.mean()
+    if mean == 0:
+        return torch.zeros_like(eigenvalues)
+    return (eigenvalues + damping * mean).clamp_min(torch.finfo(eigenvalues.dtype).tiny).rsqrt()
 
 
 def _sums(
