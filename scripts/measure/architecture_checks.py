@@ -20,7 +20,7 @@ from influcoder.model.gradients import LayerGradients
 from influcoder.model.layers import View, adapter, lora_b
 from influcoder.model.linear import Layer, of_layer, weight_of
 from influcoder.model.products import Block
-from influcoder.teachers.check import self_check
+from influcoder.teachers.self_check import self_check
 from influcoder.teachers.settings import TeacherSettings
 from tiny_models import tiny_model, tiny_tokenizer
 

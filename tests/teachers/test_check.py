@@ -16,8 +16,9 @@ from influcoder.errors import ModelError
 from influcoder.model import gradients
 from influcoder.model.decoder import Decoder
 from influcoder.model.layers import View
-from influcoder.teachers.check import reliability, self_check
 from influcoder.teachers.checkpoints import Checkpoint
+from influcoder.teachers.reliability import reliability
+from influcoder.teachers.self_check import self_check
 from influcoder.teachers.settings import FORWARD, TEACHERS, TeacherSettings
 
 SETTINGS = TeacherSettings(rank=8, width=2048, precision="fp32", token_budget=200)
@@ -304,7 +305,7 @@ def test_checkpoints_are_compared_by_seed(decoder, tmp_path):
 
 
 def test_what_does_not_fit_memory_is_not_compared(decoder, monkeypatch):
-    monkeypatch.setattr("influcoder.teachers.check.UNSKETCHED_NUMBERS", 10)
+    monkeypatch.setattr("influcoder.teachers.reliability.UNSKETCHED_NUMBERS", 10)
     found = reliability(decoder, replace(SETTINGS, width=256), EXAMPLES[:3], POOL)
     assert found["sketched"] is found["projected"] is None
     assert found["seeds"] is not None
