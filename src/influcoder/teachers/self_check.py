@@ -177,9 +177,9 @@ def _disagreement(
     start = f"{decoder.name}: the self-check failed: "
     if alone_is_right:
         return ModelError(
-            f"{start}an example's gradient changes by {_error(gradients, plain):.2g} of its length with the batch it is "
-            f"in (at most {WORST_ERROR:g} expected): examples, or their padding, touch each other in this model. Run them "
-            "one at a time, with --token-budget 1."
+            f"{start}an example's gradient changes by {_error(gradients, plain):.2g} of its length with the batch it "
+            f"is in (at most {WORST_ERROR:g} expected): examples, or their padding, touch each other in this model. "
+            "Run them one at a time, with --token-budget 1."
         )
     off, names = [], [view.name for view in views]
     for name, part, right in zip(names, _by_view(gradients, views), _by_view(plain, views), strict=True):
