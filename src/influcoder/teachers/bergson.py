@@ -49,7 +49,7 @@ def _layout(folder: Path) -> tuple[str | None, tuple[int, int], tuple[tuple[str,
     types: Mapping[object, str | None] = {"float16": "<f2", "float32": "<f4", "float64": "<f8", "bfloat16": None}
     rows, sizes, name = info.get("num_grads"), info.get("grad_sizes"), info.get("base_dtype")
     counts = [rows, *(sizes.values() if isinstance(sizes, dict) else [None])]
-    if not isinstance(name, str) or name not in types or not all(type(one) is int and one > 0 for one in counts):
+    if not isinstance(name, str) or name not in types or not all(type(count) is int and count > 0 for count in counts):
         raise DataError(
             f"{folder}/info.json: num_grads {rows!r}, grad_sizes {str(sizes)[:80]}, base_dtype {name!r}. {remedy}"
         )

@@ -103,18 +103,18 @@ class AdamMoments:
             ModelError: no state of Adam's, or one of another model; the message names both sides.
         """
         path = find_state(checkpoint.path)
-        found = read_state(path, decoder)
+        state = read_state(path, decoder)
         first, second = {}, {}
         for view in views:
-            pair, expected = found.moments.get(view.name), _parameter_shape(view)
-            if pair is None or any(tuple(one.shape) != expected for one in pair):
-                why = found.reasons.get(view.name) or f"it holds {_shape_of(pair)}"
+            pair, expected = state.moments.get(view.name), _parameter_shape(view)
+            if pair is None or any(tuple(moment.shape) != expected for moment in pair):
+                why = state.reasons.get(view.name) or f"it holds {_shape_of(pair)}"
                 raise ModelError(
                     f"{path}: the optimizer of another model, or of a part of this one: {decoder.name} has {view.name} "
                     f"of shape {expected}; {why}. Give the state that was saved with this checkpoint."
                 )
-            first[view.name], second[view.name] = (_as_view(view, one) for one in pair)
-        return cls(first, second, found.betas, sha256(path))
+            first[view.name], second[view.name] = (_as_view(view, moment) for moment in pair)
+        return cls(first, second, state.betas, sha256(path))
 
 
 def _shape_of(pair: tuple[Tensor, Tensor] | None) -> str:
@@ -140,6 +140,6 @@ def _learning_rate(folder: Path) -> float | None:
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; expected a checkpoint that training saved.")
     facts = trainer_facts(folder)
-    logged = [one["learning_rate"] for one in facts.get("log_history", []) if "learning_rate" in one]
-    found = facts.get("learning_rate", logged[-1] if logged else None)
-    return None if found is None else float(found)
+    logged = [step["learning_rate"] for step in facts.get("log_history", []) if "learning_rate" in step]
+    rate = facts.get("learning_rate", logged[-1] if logged else None)
+    return None if rate is None else float(rate)

@@ -86,8 +86,8 @@ class ForwardTeacher:
 
         def work(batch: Batch) -> None:
             with fast_attention(self.decoder.model):
-                found, each = self._of(batch)
-            raw[batch.places], losses[batch.places] = found.float().cpu(), each.cpu()
+                states, each = self._of(batch)
+            raw[batch.places], losses[batch.places] = states.float().cpu(), each.cpu()
             if advance:
                 advance(len(batch.places))
 

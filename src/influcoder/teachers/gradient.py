@@ -60,7 +60,7 @@ class GradientTeacher:
             raise ConfigError(f"{self.settings.name} takes one model, {len(self.checkpoints)} checkpoints were given.")
         if self.settings.adam and not self.checkpoints:
             raise ConfigError(f"{self.settings.name} divides by Adam's moments: name checkpoints with --checkpoints.")
-        if self.checkpoints and not sum(one.weight for one in self.checkpoints) > 0:
+        if self.checkpoints and not sum(checkpoint.weight for checkpoint in self.checkpoints) > 0:
             raise ConfigError("the weights of the checkpoints, their learning rates, add up to 0.")
         self._plain = FittedViews(plain_views(decoder, self.settings))
         self._fitted: FittedViews | None = None
@@ -125,8 +125,8 @@ class GradientTeacher:
 
     def state(self) -> dict[str, Tensor]:
         """What `fit` learnt, as tensors."""
-        found = self._preconditioner.state() if self._preconditioner else {}
-        return found | (self._fitted.state() if self._fitted else {})
+        curvature = self._preconditioner.state() if self._preconditioner else {}
+        return curvature | (self._fitted.state() if self._fitted else {})
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `fit` learnt elsewhere."""
@@ -134,14 +134,14 @@ class GradientTeacher:
         if self.settings.source in FITTED:
             self._fitted = FittedViews.of(self._plain.views, state)
         if self.settings.curvature != "none":
-            found = Preconditioner.from_state(state)
-            stops = [block.stop for block in found.blocks]
+            preconditioner = Preconditioner.from_state(state)
+            stops = [block.stop for block in preconditioner.blocks]
             if stops[-1:] != [self._raw(0).dim]:
                 raise ModelError(
                     f"the curvature is one of {stops[-1] if stops else 0} numbers, {self.settings.name} has "
                     f"{self._raw(0).dim} on {self.decoder.name}. Make the features again."
                 )
-            self._preconditioner = found
+            self._preconditioner = preconditioner
 
     def features(self, examples: Sequence[Example], role: Role, advance: Advance | None = None) -> Features:
         """Features of each example, in order.
@@ -193,21 +193,21 @@ class GradientTeacher:
         """
         refuse_no_token_shares(self.settings)
         tokens = self.decoder.tokenise(examples)
-        total = [torch.zeros(len(other), one.targets) for one, other in zip(tokens, others, strict=True)]
+        total = [torch.zeros(len(other), read.targets) for read, other in zip(tokens, others, strict=True)]
         features = torch.zeros(len(examples), self.dim)
         cosine, power = self.settings.similarity == "cosine", self._power(role)
         for number, share in enumerate(self._shares):
             model = self._raw(number)
-            for place, (one, other) in enumerate(zip(tokens, others, strict=True)):
-                if not one.targets:
+            for place, (read, other) in enumerate(zip(tokens, others, strict=True)):
+                if not read.targets:
                     continue
-                gradient, vectors = model.gradient(one), torch.from_numpy(other)
+                gradient, vectors = model.gradient(read), torch.from_numpy(other)
                 raw = model.of_gradient(gradient, role)
                 if self._preconditioner is not None and power:
                     raw, vectors = self._preconditioner(raw, power), self._preconditioner.back(vectors, power)
-                weight = share**0.5 * (1 / float(raw.norm().clamp_min(1e-30)) if cosine else model.counted(one, role))
+                weight = share**0.5 * (1 / float(raw.norm().clamp_min(1e-30)) if cosine else model.counted(read, role))
                 features[place] += weight * raw[0]
-                total[place] += weight * model.token_shares(one, gradient, vectors, role)
+                total[place] += weight * model.token_shares(read, gradient, vectors, role)
         lengths = features.norm(dim=1).clamp_min(1e-30) if cosine else torch.ones(len(examples))
         return [(shares / length).numpy() for shares, length in zip(total, lengths, strict=True)]
 
@@ -222,8 +222,8 @@ class GradientTeacher:
 
     @property
     def _shares(self) -> list[float]:
-        total = sum(one.weight for one in self.checkpoints)
-        return [one.weight / total for one in self.checkpoints] or [1.0]
+        weights = [checkpoint.weight for checkpoint in self.checkpoints]
+        return [weight / sum(weights) for weight in weights] or [1.0]
 
     def _raw(self, number: int) -> RawFeatures:
         if self._held is None or self._held[0] != number:
@@ -278,11 +278,11 @@ def _refuse_other_shapes(
     remedy = "Give checkpoints of one training run."
     if checkpoint.base is not None and not decoder.adapter:
         remedy = f"It is an adapter, whose own matrices count: give one of its run, as --adapter {checkpoint.path}."
-    for one, other in zip(views, expected, strict=False):
-        if (one.name, one.shape) != (other.name, other.shape):
+    for here, there in zip(views, expected, strict=False):
+        if (here.name, here.shape) != (there.name, there.shape):
             raise ModelError(
-                f"{checkpoint.path}: {one.name} has shape {one.shape}, {decoder.name} has {other.name} of "
-                f"{other.shape}. {remedy}"
+                f"{checkpoint.path}: {here.name} has shape {here.shape}, {decoder.name} has {there.name} of "
+                f"{there.shape}. {remedy}"
             )
     if len(views) != len(expected):
         raise ModelError(

@@ -82,11 +82,11 @@ class Imported:
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the stores `queries` and `pool`, or what an earlier run left of them; gives the numbers of both."""
-        found: dict[str, Any] = {"source": self.source, **self.facts}
+        record: dict[str, Any] = {"source": self.source, **self.facts}
         for name, side in self.sides.items():
-            found |= {name: len(side.examples), "width": side.matrix.shape[1]}
-            found[f"{name}_no_gradient"] = self._write_side(side, folder / name, f"import: {name}")
-        return found
+            record |= {name: len(side.examples), "width": side.matrix.shape[1]}
+            record[f"{name}_no_gradient"] = self._write_side(side, folder / name, f"import: {name}")
+        return record
 
     def _write_side(self, side: ImportedSide, folder: Path, what: str) -> int:
         teacher = TeacherRecord(IMPORTED, {"source": self.source}, files=dict(self.files))
@@ -94,7 +94,7 @@ class Imported:
             folder,
             kind="features",
             code=Plain(side.matrix.shape[1], "float32"),
-            ids=[one.id for one in side.examples],
+            ids=[example.id for example in side.examples],
             provenance=Provenance(teacher=teacher, data=data_fingerprint(side.examples)),
             shard_rows=SHARD_ROWS,
         )
@@ -131,8 +131,8 @@ def from_features(
     >>> folder = Path(tempfile.mkdtemp())
     >>> np.save(folder / "features.npy", np.eye(2))
     >>> examples = [Example("a", "2 + 2 is ", "4"), Example("b", "1 + 1 is ", "2")]
-    >>> found = from_features(folder / "features.npy", folder / "features.npy", examples, examples)
-    >>> found.write(folder / "features")["width"]
+    >>> features = from_features(folder / "features.npy", folder / "features.npy", examples, examples)
+    >>> features.write(folder / "features")["width"]
     2
     """
     matrices = read_matrix(query_features, tensor), read_matrix(pool_features, tensor)
@@ -232,7 +232,7 @@ def _refuse_columns_of_examples(first: ForeignMatrix, second: ForeignMatrix, que
                 f"{matrix.name}: {by(matrix.shape)} numbers for {count} {what} examples: its columns are the examples. "
                 "Save it transposed (array.T), an example a row."
             )
-    square = [one for one in (first, second) if one.ids is None and one.shape == (queries, pool)]
+    square = [side for side in (first, second) if side.ids is None and side.shape == (queries, pool)]
     if len(square) == 2 and not (first.symmetric and second.symmetric):
         raise DataError(
             f"{first.name} and {second.name} are {by(first.shape)} for as many examples: rows or columns may be these. "
@@ -243,7 +243,7 @@ def _refuse_columns_of_examples(first: ForeignMatrix, second: ForeignMatrix, que
 def _side(matrix: ForeignMatrix, ids: Path | None, examples: Sequence[Example], what: str) -> ImportedSide:
     names = given_ids(matrix.name, matrix.ids, ids, what)
     return ImportedSide(
-        examples, matrix, places_of(matrix.name, matrix.shape[0], names, [one.id for one in examples], what)
+        examples, matrix, places_of(matrix.name, matrix.shape[0], names, [example.id for example in examples], what)
     )
 
 

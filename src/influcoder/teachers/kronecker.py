@@ -35,14 +35,14 @@ class FittedViews:
 
     def state(self) -> dict[str, Tensor]:
         """Tensors that `of` makes it from, beside the plain views."""
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for number, view in enumerate(self.views):
             sides = {"right": view.right, "left": view.left}
-            found |= {f"view{number}.{side}": one.cpu() for side, one in sides.items() if one is not None}
-            found[f"view{number}.scale"] = torch.tensor(view.scale, dtype=torch.float64)
+            tensors |= {f"view{number}.{side}": matrix.cpu() for side, matrix in sides.items() if matrix is not None}
+            tensors[f"view{number}.scale"] = torch.tensor(view.scale, dtype=torch.float64)
             if self.factors is not None:
-                found[f"view{number}.factors"] = self.factors[number].cpu()
-        return found
+                tensors[f"view{number}.factors"] = self.factors[number].cpu()
+        return tensors
 
     @classmethod
     def of(cls, plain: Sequence[View], state: Mapping[str, Tensor]) -> "FittedViews":
@@ -120,7 +120,7 @@ def fit_whitened(
     a gradient that is projected first and whitened then has lost what whitening is for.
     """
     moments = _moments(decoder, plain, examples, Sampled(seed, decoder.device), bf16, token_budget)
-    tokens = sum(len(one.ids) for one in decoder.tokenise(examples))
+    tokens = sum(len(read.ids) for read in decoder.tokenise(examples))
     views, factors = [], []
     for number, view in enumerate(plain):
         (alpha, right), (beta, left) = (_eigenbasis(*side) for side in _sides(number, view, moments))
@@ -237,11 +237,11 @@ def _moments(
 
 def _principal(views: Sequence[View], moments: dict[Any, Tensor], rank: int) -> list[View]:
     """Views onto the leading eigenvectors of what the sides of `views` read."""
-    found = []
+    projected = []
     for number, view in enumerate(views):
         right, left = (_eigenbasis(*side, rank)[1] for side in _sides(number, view, moments))
-        found.append(replace(view, right=right, left=left))
-    return found
+        projected.append(replace(view, right=right, left=left))
+    return projected
 
 
 def _sides(number: int, view: View, moments: dict[Any, Tensor]) -> list[tuple[Tensor, Tensor | None]]:

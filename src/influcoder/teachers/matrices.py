@@ -88,15 +88,15 @@ def read_ids(path: Path) -> list[str]:
     """
     try:
         raw = path.read_bytes()
-        found = orjson.loads(raw) if path.suffix == ".json" else _lines(raw.decode("utf-8-sig"))
+        names = orjson.loads(raw) if path.suffix == ".json" else _lines(raw.decode("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as ids: {error}. Expected an id a line, or a JSON list.") from error
-    if not isinstance(found, list) or not found:
+    if not isinstance(names, list) or not names:
         raise DataError(f"{path}: holds no ids. Expected an id a line, or a JSON list.")
-    for number, one in enumerate(found, 1):
-        if isinstance(one, bool) or not isinstance(one, str | int) or one == "":
-            raise DataError(f"{path}: id {number} is {one!r}, expected text or a whole number. Mend it.")
-    return [str(one) for one in found]
+    for number, name in enumerate(names, 1):
+        if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
+            raise DataError(f"{path}: id {number} is {name!r}, expected text or a whole number. Mend it.")
+    return list(map(str, names))
 
 
 def read_table(path: Path) -> pa.Table:
@@ -128,7 +128,7 @@ def id_column(path: Path, table: pa.Table, name: str) -> list[str]:
         raise DataError(f"{path}: column {name!r} is {kind}, expected text or whole numbers. Cast it.")
     if column.null_count:
         raise DataError(f"{path}: column {name!r} holds nulls, expected an id in every row. Fill them in.")
-    return [str(one) for one in column.to_pylist()]
+    return list(map(str, column.to_pylist()))
 
 
 def given_ids(name: str, held: list[str] | None, given: Path | None, what: str) -> list[str] | None:

@@ -37,10 +37,10 @@ def counted(losses: NDArray[np.floating], norms: NDArray[np.floating]) -> dict[s
     }
 
 
-def in_words(found: Mapping[str, Any]) -> str:
-    """What `counted` found, with the remedy."""
+def in_words(counts: Mapping[str, Any]) -> str:
+    """The counts of `counted` in a sentence, with the remedy."""
     return (
-        f"{found['rows']:,} of {found['of']:,} pool rows are memorised (loss below {found['loss_below']:g}, gradient "
-        f"norm below {found['norm_below']:g} of the others' median): their gradients are mostly noise. Take gradients "
-        "from an earlier checkpoint: --teacher tracin --checkpoints FOLDERS."
+        f"{counts['rows']:,} of {counts['of']:,} pool rows are memorised (loss below {counts['loss_below']:g}, "
+        f"gradient norm below {counts['norm_below']:g} of the others' median): their gradients are mostly noise. "
+        "Take gradients from an earlier checkpoint: --teacher tracin --checkpoints FOLDERS."
     )

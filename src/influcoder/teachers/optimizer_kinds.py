@@ -68,7 +68,7 @@ def refuse_other_optimizer(
             "optim='adamw_torch'), or use tracin, which needs no state."
         )
     betas = {tuple(float(beta) for beta in group["betas"]) for group in used if "betas" in group}
-    if len(betas) > 1 or any(len(one) != 2 for one in betas):
+    if len(betas) > 1 or any(len(pair) != 2 for pair in betas):
         raise ModelError(
             f"{path}: its groups have the betas {sorted(betas)}, expected one pair for all. Train with one, or use "
             "tracin."
@@ -78,9 +78,9 @@ def refuse_other_optimizer(
 
 def _other(state: Mapping[Any, Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]) -> str | None:
     """The name of the optimizer, if it is not Adam."""
-    if not all(isinstance(one, Mapping) for one in state.values()):
+    if not all(isinstance(kept, Mapping) for kept in state.values()):
         return "an optimizer that keeps something else than tensors"
-    parts = {str(part) for one in state.values() for part in one}
+    parts = {str(part) for kept in state.values() for part in kept}
     for names, known in ((parts, _BY_STATE), ({key for group in groups for key in group}, _BY_GROUP)):
         for name, whose in known.items():
             if name in names:
@@ -93,8 +93,11 @@ def _other(state: Mapping[Any, Mapping[str, Any]], groups: Sequence[Mapping[str,
         return "Lion" if "exp_avg" in parts else f"an optimizer that keeps {', '.join(sorted(parts)) or 'nothing'}"
     if parts - _ADAM:
         return f"an optimizer that keeps {', '.join(sorted(parts - _ADAM))} besides Adam's moments"
-    moments = [one[part] for one in state.values() for part in ("exp_avg", "exp_avg_sq") if part in one]
-    plain = [type(one) is torch.Tensor and one.is_floating_point() and one.layout == torch.strided for one in moments]
-    if len(moments) != 2 * len(state) or not all(plain):
+    moments = [kept[part] for kept in state.values() for part in ("exp_avg", "exp_avg_sq") if part in kept]
+    if len(moments) != 2 * len(state) or not all(map(_plain, moments)):
         return "an optimizer whose moments are quantised, sharded or missing for some parameters"
     return None
+
+
+def _plain(moment: Any) -> bool:
+    return type(moment) is torch.Tensor and moment.is_floating_point() and moment.layout == torch.strided

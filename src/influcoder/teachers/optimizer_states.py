@@ -64,9 +64,9 @@ def find_state(folder: Path) -> Path:
     Raises:
         ModelError: none, or one in parts that are not read; the message names who left it.
     """
-    found = next((folder / name for name in _FILES if (folder / name).is_file()), None)
-    if found is not None:
-        return found
+    for name in _FILES:
+        if (folder / name).is_file():
+            return folder / name
     for pattern, whose in _IN_PARTS.items():
         if any(folder.glob(pattern)):
             raise ModelError(
@@ -102,7 +102,7 @@ def read_state(path: Path, decoder: Decoder) -> AdamState:
             key: name for group, keys in pairs if keys for key, name in zip(keys, group["param_names"], strict=True)
         }
     else:
-        named, reasons = match(numbers, {key: tuple(one["exp_avg"].shape) for key, one in state.items()}, decoder)
+        named, reasons = match(numbers, {key: tuple(kept["exp_avg"].shape) for key, kept in state.items()}, decoder)
         return AdamState(_moments(path, state, named), betas, reasons)
     return AdamState(_moments(path, state, _plain(path, names)), betas)
 
@@ -116,7 +116,7 @@ def match(groups: Groups, shapes: Mapping[Any, Shape], decoder: Decoder) -> tupl
     """
     trained = trained_parameters(decoder)
     groups = [group for group in groups if group]
-    for order in ([group for group in one if group] for one in _known_orders(decoder, trained)):
+    for order in ([group for group in order if group] for order in _known_orders(decoder, trained)):
         pairs = [pair for keys, names in zip(groups, order, strict=False) for pair in zip(keys, names, strict=False)]
         if list(map(len, groups)) == list(map(len, order)) and all(
             shapes.get(key, trained[name]) == trained[name] for key, name in pairs
@@ -129,7 +129,7 @@ def trained_parameters(decoder: Decoder) -> Mapping[str, Shape]:
     """Shape of the parameters that training changed, by plain name, in the order of the model."""
     if decoder.merged is not None:
         return decoder.merged.trained
-    return {name: tuple(one.shape) for name, one in decoder.model.named_parameters()}
+    return {name: tuple(parameter.shape) for name, parameter in decoder.model.named_parameters()}
 
 
 def _known_orders(decoder: Decoder, trained: Mapping[str, Shape]) -> Iterator[list[list[str]]]:
@@ -165,13 +165,13 @@ def _by_shape(
             if key in shapes:
                 there[shapes[key]].append((number, key))
     unknown = sum(key not in shapes for keys in groups for key in keys)
-    found: dict[Any, str] = {}
+    names_by_key: dict[Any, str] = {}
     reasons: dict[str, str] = {}
     for shape, names in here.items():
         places = there[shape]
         in_groups = sorted({number for number, _ in places})
         if len(places) == len(names) and len(in_groups) == 1 and not unknown:
-            found |= {key: name for (_, key), name in zip(places, names, strict=True)}
+            names_by_key |= {key: name for (_, key), name in zip(places, names, strict=True)}
             continue
         why = f"of shape {shape} it holds {len(places)}, the model has {len(names)}"
         if len(in_groups) > 1:
@@ -179,7 +179,7 @@ def _by_shape(
         if unknown:
             why += f"; {unknown} others have no state"
         reasons |= dict.fromkeys(names, why)
-    return found, reasons
+    return names_by_key, reasons
 
 
 def _by_suffix(path: Path) -> AdamState:
@@ -210,7 +210,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     if isinstance(saved, dict) and "ds_config" in saved:
         raise ModelError(f"{path}: the state is DeepSpeed's, which is not read. Train with AdamW, or use tracin.")
     groups = saved.get("param_groups") if isinstance(saved, dict) else None
-    whole = isinstance(groups, list) and all(isinstance(one, dict) and "params" in one for one in groups)
+    whole = isinstance(groups, list) and all(isinstance(group, dict) and "params" in group for group in groups)
     if not isinstance(saved, dict) or not whole or not isinstance(saved.get("state"), dict):
         raise ModelError(
             f"{path}: not an optimizer's state: it has no `state` and `param_groups`. "
@@ -241,11 +241,11 @@ def _plain(path: Path, names: Mapping[Any, str]) -> dict[Any, str]:
 def _moments(
     path: Path, state: Mapping[Any, Mapping[str, Tensor]], names: Mapping[Any, str]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    found = {names[key]: (one["exp_avg"], one["exp_avg_sq"]) for key, one in state.items() if key in names}
-    bad = [name for name, pair in found.items() if not all(bool(one.isfinite().all()) for one in pair)]
+    moments = {names[key]: (kept["exp_avg"], kept["exp_avg_sq"]) for key, kept in state.items() if key in names}
+    bad = [name for name, pair in moments.items() if not all(bool(moment.isfinite().all()) for moment in pair)]
     if bad:
         raise ModelError(f"{path}: the moments of {some_of(bad)} are not finite. Give a checkpoint from before.")
-    return found
+    return moments
 
 
 def trainer_facts(folder: Path) -> Mapping[str, Any]:
@@ -258,7 +258,7 @@ def trainer_facts(folder: Path) -> Mapping[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"{path}: not JSON ({error}). Save the checkpoint again.") from error
-    return found if isinstance(found, dict) else {}
+    return facts if isinstance(facts, dict) else {}

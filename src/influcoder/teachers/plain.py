@@ -25,18 +25,18 @@ def plain_gradients(model: Any, views: Sequence[View], tokens: Tokens) -> list[T
     for number, view in enumerate(views):
         if not is_packed(view.module):
             by_parameter.setdefault(weight_of(view.module).tensor, []).append(number)
-    found: list[Tensor | None] = [None] * len(views)
+    gradients: list[Tensor | None] = [None] * len(views)
 
     def keep(parameter: Tensor) -> None:
         for number in by_parameter[parameter]:
             view, gradient = views[number], of_layer(views[number].module, parameter.grad).float()  # type: ignore[arg-type]
             gradient = gradient if view.right is None else view.right @ gradient
             gradient = gradient if view.left is None else gradient @ view.left.T
-            found[number] = view.scale * gradient.flatten()
+            gradients[number] = view.scale * gradient.flatten()
         parameter.grad = None  # one at a time is in memory
 
     device = model.get_input_embeddings().weight.device
-    ids, places, shares = (torch.from_numpy(one).to(device) for one in (tokens.ids, tokens.places, tokens.shares))
+    ids, places, shares = (torch.from_numpy(array).to(device) for array in (tokens.ids, tokens.places, tokens.shares))
     hooks = []
     try:
         for parameter in by_parameter:
@@ -55,6 +55,6 @@ def plain_gradients(model: Any, views: Sequence[View], tokens: Tokens) -> list[T
             parameter.grad = None
     for numbers in by_parameter.values():
         for number in numbers:
-            if found[number] is None:  # no part of the loss
-                found[number] = torch.zeros(views[number].length, device=ids.device)
-    return found
+            if gradients[number] is None:  # no part of the loss
+                gradients[number] = torch.zeros(views[number].length, device=ids.device)
+    return gradients

@@ -90,14 +90,14 @@ class RawFeatures:
         def work(batch: Batch) -> None:
             block = torch.zeros(len(batch.places), self.dim, device=self.decoder.device)
             whole = torch.zeros(len(batch.places), device=self.decoder.device)
-            found = self._gradients.run(batch, lambda view, part: self._add(block, whole, view, part, role))
+            batch_losses = self._gradients.run(batch, lambda view, part: self._add(block, whole, view, part, role))
             raw[batch.places] = block.cpu()
-            losses[batch.places], squares[batch.places] = found.cpu(), whole.cpu()
+            losses[batch.places], squares[batch.places] = batch_losses.cpu(), whole.cpu()
             if advance:
                 advance(len(batch.places))
 
         in_batches(tokens, self._gradients.budget(self.settings.token_budget), self.decoder.device, work)
-        counts = torch.tensor([self.counted(one, role) for one in tokens])
+        counts = torch.tensor([self.counted(read, role) for read in tokens])
         raw *= counts[:, None]
         return raw, losses, squares.sqrt() * counts if self.settings.normalise_modules else raw.norm(dim=1)
 
@@ -107,14 +107,14 @@ class RawFeatures:
 
     def gradient(self, tokens: Tokens) -> list[Tensor]:
         """The gradient of one text that has a loss, (1, length) for each view."""
-        found = [torch.zeros(0)] * len(self.views)
+        parts = [torch.zeros(0)] * len(self.views)
 
         def receive(view: int, part: Tensor) -> None:
-            found[view] = part
+            parts[view] = part
 
         for batch in make_batches([tokens], len(tokens.ids), self.decoder.device):
             self._gradients.run(batch, receive)
-        return found
+        return parts
 
     def of_gradient(self, gradient: Sequence[Tensor], role: Role) -> Tensor:
         """(1, dim) the raw features of a text with this gradient."""
@@ -132,11 +132,11 @@ class RawFeatures:
         Args:
             gradient: its own, as `gradient` gives it.
         """
-        found = [
+        shares = [
             TokenShares(self.decoder, self.views, self._direction(vector[None], gradient, role))([tokens])[0]
             for vector in vectors.to(self.decoder.device)
         ]
-        return torch.stack(found) if found else torch.zeros(0, tokens.targets)
+        return torch.stack(shares) if shares else torch.zeros(0, tokens.targets)
 
     def _direction(self, vector: Tensor, gradient: Sequence[Tensor], role: Role) -> list[Tensor]:
         """The transpose of `_add`, view by view, for a text of this gradient."""

@@ -41,7 +41,7 @@ def read_scores(
     Raises:
         ConfigError, DataError: as `influcoder.teachers.imported.from_scores`.
     """
-    wanted = [one.id for one in queries], [one.id for one in pool]
+    wanted = [query.id for query in queries], [row.id for row in pool]
     if path.suffix == ".parquet" and set(LONG) <= set(_names(path)):
         if query_ids or pool_ids:
             raise ConfigError(f"{path}: has its ids in query_id and pool_id. Leave --query-ids and --pool-ids out.")
@@ -76,10 +76,10 @@ def factored(scores: Doubles) -> tuple[Doubles, Doubles]:
     return u[:, :kept] * root, vt[:kept].T * root
 
 
-def _pool_in_rows(matrix: ForeignMatrix, queries: list[str], pool: list[str], told: Rows | None) -> bool:
-    """Whether a matrix has the pool in rows: as told, as its ids say, or as is the only way that it fits."""
-    if told is not None:
-        return told == "pool"
+def _pool_in_rows(matrix: ForeignMatrix, queries: list[str], pool: list[str], said: Rows | None) -> bool:
+    """Whether a matrix has the pool in rows: as the user says, as its ids say, or as is the only way that it fits."""
+    if said is not None:
+        return said == "pool"
     if matrix.ids is not None and set(queries) != set(pool):
         return set(matrix.ids) == set(pool)
     usual, other = matrix.shape == (len(queries), len(pool)), matrix.shape == (len(pool), len(queries))

@@ -66,10 +66,10 @@ class Features:
         if settings.similarity == "cosine":
             raw = raw / lengths.clamp_min(1e-30)[:, None]
         columns = {
-            "tokens": [len(one.ids) for one in tokens],
-            "completion_tokens": [one.targets for one in tokens],
-            "prompt_cut": [one.prompt_cut for one in tokens],
-            "completion_cut": [one.completion_cut for one in tokens],
+            "tokens": [len(read.ids) for read in tokens],
+            "completion_tokens": [read.targets for read in tokens],
+            "prompt_cut": [read.prompt_cut for read in tokens],
+            "completion_cut": [read.completion_cut for read in tokens],
             "no_gradient": ((norms == 0) & ~rejected).tolist(),
         }
         return cls(raw.numpy(), norms.numpy(), losses.numpy(), rejected.numpy(), columns, bf16)

@@ -143,11 +143,11 @@ def _missing(sides: Sequence[RoleExamples], writers: Sequence[StoreWriter], shar
 
 
 def _rejected(writer: StoreWriter) -> list[str]:
-    found: list[str] = []
+    names: list[str] = []
     for shard in writer.shards:
         table = pq.read_table(writer.folder / f"{shard.name}.parquet", columns=["id", "rejected"])
-        found += table.filter(table["rejected"])["id"].to_pylist()
-    return found
+        names += table.filter(table["rejected"])["id"].to_pylist()
+    return names
 
 
 @dataclass(frozen=True)
@@ -178,10 +178,11 @@ class FeaturesJob:
 
         def work(part: Part, advance: Advance) -> None:
             writer = self.writers[part.role]
-            found = teacher.features(part.examples, part.role, advance)
-            rejected[part.role] += [one.id for one, bad in zip(part.examples, found.rejected, strict=True) if bad]
+            features = teacher.features(part.examples, part.role, advance)
+            flagged = zip(part.examples, features.rejected, strict=True)
+            rejected[part.role] += [example.id for example, is_rejected in flagged if is_rejected]
             refuse_many(rejected[part.role], writer.rows, self.max_reject_rate, bf16=teacher.bf16)
-            _write(writer, part, found)
+            _write(writer, part, features)
 
         return work
 
@@ -228,16 +229,16 @@ def refuse_many(rejected: Sequence[str], examples: int, max_reject_rate: float, 
         )
 
 
-def _write(writer: StoreWriter, part: Part, found: Features) -> None:
-    lengths = np.linalg.norm(found.vectors, axis=1)
+def _write(writer: StoreWriter, part: Part, features: Features) -> None:
+    lengths = np.linalg.norm(features.vectors, axis=1)
     # Unit rows fit half precision, whatever the size of the gradients; `scale` gives them back.
-    vectors = found.vectors / np.maximum(lengths, 1e-30)[:, None]
+    vectors = features.vectors / np.maximum(lengths, 1e-30)[:, None]
     columns = {
-        "norm": found.norms,
-        "loss": found.losses,
+        "norm": features.norms,
+        "loss": features.losses,
         "scale": lengths,
-        "rejected": found.rejected,
-        **found.columns,
+        "rejected": features.rejected,
+        **features.columns,
         **to_columns(part.examples),
     }
     writer.write(part.shard, vectors, columns)
