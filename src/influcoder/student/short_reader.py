@@ -1,8 +1,8 @@
 """What the short tier reads of a text: the teacher's gradient of the text cut short.
 
-A gradient costs as much as its text is long, and one of the end of the prompt with the beginning of the completion
-already points much the same way. Its coordinates among the spectral targets are read as features, beside those
-that need no network, and the head learns how far to believe them.
+A gradient's cost grows with its text, and the end of the prompt with the beginning of the completion already gives
+nearly the same direction. Its spectral coordinates are read as features, beside those that need no network, and the
+head learns a weight for them.
 """
 
 from collections.abc import Sequence

@@ -29,7 +29,7 @@ class Ragged:
         return np.diff(self.offsets)
 
     def owner(self) -> NDArray[np.int64]:
-        """The text each token belongs to."""
+        """The number of the text that each token belongs to."""
         return np.repeat(np.arange(len(self.offsets) - 1), self.lengths)
 
     def mean(self, values: Floats) -> Floats:
@@ -84,11 +84,11 @@ class Ragged:
     def with_contexts(self, before: "Ragged") -> tuple["Ragged", "Ragged"]:
         """(the token before, the token) for every token that has one, a first one's being the last of `before`."""
         contexts = self.shifted(before)
-        seen = contexts.ids >= 0
-        return contexts.kept(seen), self.kept(seen)
+        has_context = contexts.ids >= 0
+        return contexts.filtered(has_context), self.filtered(has_context)
 
-    def kept(self, chosen: NDArray[np.bool_]) -> "Ragged":
-        """The chosen ones of all tokens."""
+    def filtered(self, chosen: NDArray[np.bool_]) -> "Ragged":
+        """The tokens that are chosen, (tokens,)."""
         return Ragged(self.ids[chosen], np.concatenate([[0], np.cumsum(chosen)])[self.offsets])
 
     def first(self, count: int) -> "Ragged":
