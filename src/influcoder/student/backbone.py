@@ -69,7 +69,7 @@ def embed(backbone: Any, texts: Sequence[str], *, precision: Precision = "auto")
 class Embedder:
     """Embeds texts with a Sentence Transformers model, several times faster than its own `encode` on a CPU.
 
-    Texts go through in batches of alike lengths of at most `TOKENS_AT_ONCE` padded tokens, which fit the caches; the
+    Texts go through in batches of similar lengths of at most `TOKENS_AT_ONCE` padded tokens, which fit the caches; the
     weights are a bfloat16 copy where the processor has such products. Unit rows, as with `normalize_embeddings`.
 
     Args:

@@ -43,11 +43,12 @@ from influcoder.student.encoder import (
     POOL_PROJECTOR,
     PROJECTOR,
     QUERY_PROMPT,
+    DecoderReader,
     InfluenceEncoder,
 )
 from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead
-from influcoder.student.short_reader import DecoderReader, ShortReader
+from influcoder.student.short_reader import ShortReader
 from influcoder.student.trust import Trust
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.make import teacher_again, teacher_now
@@ -95,7 +96,7 @@ def load(folder: Path, *, decoder: Decoder | None = None) -> InfluenceEncoder:
     Raises:
         ModelError: not an encoder folder, the decoder is another than the encoder's, or a file might run code.
         StoreMismatch: of another format version.
-        StoreCorrupt: a file is missing, is not the one that was saved, or was put there later.
+        StoreCorrupt: a file is missing, is not the one that was saved, or was added later.
     """
     path = folder / "influcoder.json"
     if not path.exists():
@@ -115,7 +116,7 @@ def load(folder: Path, *, decoder: Decoder | None = None) -> InfluenceEncoder:
 
 
 def read_with(encoder: InfluenceEncoder, decoder: Decoder) -> None:
-    """Let an encoder of the forward or the short tier read texts with its decoder; others do without.
+    """Give an encoder of the forward or the short tier the decoder that it reads texts with; others need none.
 
     Raises:
         ModelError: the decoder is another than the encoder's.
@@ -173,7 +174,7 @@ def _refuse_other_decoder(encoder: InfluenceEncoder, decoder: Decoder) -> None:
 
 
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Refuse an encoder of which a file is not the one that was saved, or is of a kind that may run code."""
+    """Refuse an encoder with a file that is not the one that was saved, or that may run code."""
     for name, expected in files.items():
         path = folder / name
         if path.suffix not in KINDS:

@@ -26,7 +26,7 @@ MOST_ASKED = 300
 LEAST_POOL = 8
 
 
-def split_with_pool_rows(whole: Sample, asked: tuple[Sequence[Example], Floats], seed: int) -> tuple[Sample, Sample]:
+def split_with_pool_rows(sample: Sample, asked: tuple[Sequence[Example], Floats], seed: int) -> tuple[Sample, Sample]:
     """(train, validation) as of `split_sample`, with pool rows among the queries of both.
 
     A pool row of the training split takes both roles. One of the validation split takes one of them: a row's influence
@@ -41,22 +41,22 @@ def split_with_pool_rows(whole: Sample, asked: tuple[Sequence[Example], Floats],
     """
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed is {seed}, expected 0 to 2**63 - 1.")
-    if len(whole.pool) < LEAST_POOL:
-        raise DataError(f"{len(whole.pool)} pool rows; distilling needs at least {LEAST_POOL} to train and validate.")
+    if len(sample.pool) < LEAST_POOL:
+        raise DataError(f"{len(sample.pool)} pool rows; distilling needs at least {LEAST_POOL} to train and validate.")
     rng = np.random.default_rng(seed)
-    queries, pool = rng.permutation(len(whole.queries)), rng.permutation(len(whole.pool))
+    queries, pool = rng.permutation(len(sample.queries)), rng.permutation(len(sample.pool))
     query_count, pool_count = round(VALIDATION_SHARE * len(queries)), max(4, round(VALIDATION_SHARE * len(pool)))
     examples, features = asked
     asked_row = {example.id: row for row, example in enumerate(examples)}
 
     def joined(query_rows: Ints, as_queries: Ints, pool_rows: Ints) -> Sample:
-        names = [whole.pool[row].id for row in as_queries]
+        names = [sample.pool[row].id for row in as_queries]
         rows = np.array([asked_row[name] for name in names if name in asked_row], np.int64)
         return Sample(
-            [*(whole.queries[row] for row in query_rows), *(examples[row] for row in rows)],
-            [whole.pool[row] for row in pool_rows],
-            np.concatenate([whole.query_features[query_rows], features[rows]]),
-            whole.pool_features[pool_rows],
+            [*(sample.queries[row] for row in query_rows), *(examples[row] for row in rows)],
+            [sample.pool[row] for row in pool_rows],
+            np.concatenate([sample.query_features[query_rows], features[rows]]),
+            sample.pool_features[pool_rows],
         )
 
     train, validation = np.sort(pool[pool_count:]), pool[:pool_count]

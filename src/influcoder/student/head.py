@@ -73,7 +73,7 @@ class ClosedFormHead:
 
 
 def fit_weights(truth: Floats, parts: Sequence[Floats]) -> tuple[Floats, float]:
-    """Non-negative least-squares weights of `parts` (n_q, n_p each) that add up to `truth`, row means aside.
+    """Non-negative least-squares weights of `parts`, (n_q, n_p) each, that add up to `truth`, without row means.
 
     Returns:
         the weights (len(parts),), and the residual sum of squares.

@@ -42,13 +42,13 @@ class Sample:
         )
 
 
-def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
+def split_sample(sample: Sample, seed: int) -> tuple[Sample, Sample]:
     """(train, validation): a seeded share of both roles is held out for choosing between models."""
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed is {seed}, expected 0 to 2**63 - 1.")
     rng = np.random.default_rng(seed)
     splits = []
-    for examples in (whole.queries, whole.pool):
+    for examples in (sample.queries, sample.pool):
         order = rng.permutation(len(examples))
         size = max(2, round(VALIDATION_SHARE * len(examples)))
         if len(order) < 2 * size:
@@ -57,7 +57,7 @@ def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
             )
         splits.append((np.sort(order[size:]), np.sort(order[:size])))
     (q_train, q_validation), (p_train, p_validation) = splits
-    return whole.rows(q_train, p_train), whole.rows(q_validation, p_validation)
+    return sample.rows(q_train, p_train), sample.rows(q_validation, p_validation)
 
 
 def refuse_overlap(train: Sample, validation: Sample) -> None:
@@ -86,9 +86,9 @@ def not_in(known: Sequence[Example], examples: Sequence[Example]) -> list[Exampl
     return [example for text, example in unique.items() if text not in known_texts]
 
 
-def write_training(folder: Path, whole: Sample, unlabelled: Sequence[Example] = ()) -> None:
+def write_training(folder: Path, sample: Sample, unlabelled: Sequence[Example] = ()) -> None:
     """Write `training.parquet`: the ids and text hashes of everything training and model selection saw."""
-    examples = [*whole.queries, *whole.pool, *unlabelled]
+    examples = [*sample.queries, *sample.pool, *unlabelled]
     sink = pa.BufferOutputStream()
     columns = {"id": [example.id for example in examples], "text": list(map(normalised, examples))}
     pq.write_table(pa.table(columns), sink)
@@ -103,7 +103,7 @@ def seen_by(encoder_folder: Path) -> set[str]:
     """
     path = encoder_folder / "training.parquet"
     if not path.exists():
-        raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distill it again.")
+        raise DataError(f"{path}: missing, so it is unknown what the encoder was trained on. Distill it again.")
     return set(pq.read_table(path)["text"].to_pylist())
 
 

@@ -6,27 +6,12 @@ head learns a weight for them.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from influcoder.data.examples import Example, Role
 from influcoder.maths.arrays import Floats
-from influcoder.model.decoder import Decoder
 from influcoder.teachers.teacher import Teacher
 
 GROUP = "short"
-
-
-class DecoderReader(Protocol):
-    """What reads texts by running the decoder: features by group, (n, width) each."""
-
-    @property
-    def decoder(self) -> Decoder:
-        """The decoder that is run."""
-        ...
-
-    def read(self, examples: Sequence[Example], role: Role) -> dict[str, Floats]:
-        """Features of examples that are queries, or of the pool."""
-        ...
 
 
 class ShortReader:
@@ -39,12 +24,8 @@ class ShortReader:
 
     def __init__(self, teacher: Teacher, query_projector: Floats, pool_projector: Floats) -> None:
         self.teacher = teacher
+        self.decoder = teacher.decoder
         self._projectors: dict[Role, Floats] = {"query": query_projector, "pool": pool_projector}
-
-    @property
-    def decoder(self) -> Decoder:
-        """The decoder that is run, reading little of a text."""
-        return self.teacher.decoder
 
     def read(self, examples: Sequence[Example], role: Role) -> dict[str, Floats]:
         """(n, k) coordinates, as group `short`; zeros for an example without a gradient."""

@@ -11,7 +11,7 @@ token. Its simplest approximations need no network, only the embedding e_t of ea
     products  unit mean over completion tokens of (A d_t) ∘ (B e_{t-1}) with random A and B: a tensor sketch
               (Pham & Pagh 2013) of Σ d_t ⊗ e_{t-1}, which is a gradient's own form at one token of context
 
-Beside these learnable features stand *identity channels*, which need no learning to recognise a name never
+Beside these learnable features there are *identity channels*, which need no learning to recognise a name never
 seen before. A fact is stored as "this answer after these words", and two statements of it share both:
 
     answer    hashed, idf-weighted bag of the completion's tokens
@@ -115,7 +115,7 @@ class StaticReader:
         """(n, 8) lengths, shares of characters of some kinds, mean word length and distinct tokens of the texts."""
         counts = completion.counts(len(self.table))
         characters, newlines, digits, capitals, punctuation, spaced = (counts @ self._characters).T
-        words = spaced + (completion.lengths > 0)  # nothing stands before the first
+        words = spaced + (completion.lengths > 0)  # no space before the first word
         distinct = np.diff(counts.indptr)
         size = np.maximum(characters, 1)
         columns = (

@@ -1,11 +1,11 @@
 """How far to trust an answer: the agreement with the teacher that a query's ranking is expected to have.
 
 On validation queries, which the student was not solved on while this was measured, the per-query Spearman ρ of student
-and teacher is known. A query whose vector is long says more than one whose is short, so ρ is regressed on the logarithm
-of its length, where that predicts held-out queries better than their mean does. The band around it is made of the
-residuals of held-out queries, the quantiles that conformal prediction takes (Vovk, Gammerman, Shafer 2005; left out
-one by one, Barber et al. 2021): about `COVERED` of new queries of the same kind fall inside. Fewer than
-`LEAST_QUERIES` have no such quantiles: then only the mean is given.
+and teacher is known. A query with a long vector is ranked better than one with a short vector, so ρ is regressed on the
+logarithm of its length, where that predicts held-out queries better than their mean does. The band around it is made of
+the residuals of held-out queries, the quantiles that conformal prediction takes (Vovk, Gammerman, Shafer 2005; left out
+one by one, Barber et al. 2021): about `COVERED` of new queries of the same kind fall inside. Fewer than `LEAST_QUERIES`
+have no such quantiles: then only the mean is given.
 """
 
 from dataclasses import dataclass
