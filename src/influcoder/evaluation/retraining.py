@@ -137,7 +137,7 @@ def one_step(
 
     Args:
         rate: η. Small enough that the η² term, curvature, is a few percent of the η term, and large
-            enough that the changes stand above float32 rounding: halve it, and the changes must halve.
+            enough that the changes exceed float32 rounding: halve it, and the changes must halve.
 
     Raises:
         ConfigError: the rate is not above 0.
