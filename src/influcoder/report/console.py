@@ -73,7 +73,7 @@ def _print_trust(console: Console, sides: Mapping[bool, Hits]) -> None:
     first = next(iter(sides.values()))
     if first.trust is not None:
         rechecked = first and first[0].exact is not None
-        hint = "" if rechecked else " --verify N re-checks the best N with exact gradients."
+        hint = "" if rechecked else " --verify N re-checks the best N with real gradients."
         console.print(Text(agreement_sentence(first.trust) + hint))
     if first.drift is not None:
         console.print(Text(drift_sentence(first.drift)))
