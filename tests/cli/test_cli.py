@@ -394,17 +394,17 @@ def test_every_flag_is_explained(verb):
     [
         (
             ["features", "--decoder", "d", "--queries", "a b", "--pool", "p", "--output-dir", "o", "--overwrite"],
-            "Go on where it was with: influcoder features --decoder d --queries 'a b' --pool p --output-dir o --resume",
+            "Resume with: influcoder features --decoder d --queries 'a b' --pool p --output-dir o --resume",
         ),
-        (["run", "config.toml", "--resume"], "Go on where it was with: influcoder run config.toml --resume"),
+        (["run", "config.toml", "--resume"], "Resume with: influcoder run config.toml --resume"),
         (["benchmark", "causal", "--resume"], "with: influcoder benchmark causal --resume"),
         (["distill", "--features", "f"], "Start again with: influcoder distill --features f --overwrite"),
         (["teachers"], "Run the same command again."),
         ([], "Run the same command again."),
     ],
 )
-def test_stopped_run_tells_how_to_go_on(words, told):
-    assert cli.how_to_go_on(words).endswith(told)
+def test_stopped_run_tells_how_to_resume(words, told):
+    assert cli.how_to_resume(words).endswith(told)
 
 
 @pytest.mark.parametrize(("given", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])

@@ -98,6 +98,6 @@ def test_the_input_is_not_overwritten(words, work, call):
     refused(call(*words(work / "index", "--overwrite")), "would be lost")
 
 
-def test_how_to_go_on_is_told(words, tmp_path):
-    said = cli.how_to_go_on([*map(str, words(tmp_path))])
+def test_how_to_resume_is_told(words, tmp_path):
+    said = cli.how_to_resume([*map(str, words(tmp_path))])
     assert said.endswith("--resume")

@@ -155,7 +155,7 @@ def test_budgets_that_are_none(text):
 
 def test_stopped_call_goes_on_with_the_same_words():
     words = ["trace", *MODEL, *ANSWERED]
-    assert cli.how_to_go_on(words).endswith(shlex.join(["influcoder", *words]))
+    assert cli.how_to_resume(words).endswith(shlex.join(["influcoder", *words]))
 
 
 def test_features_of_a_sample(work, call, tmp_path):

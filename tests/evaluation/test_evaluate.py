@@ -144,7 +144,7 @@ def test_two_seeds_of_a_teacher_agree(teachers):
 
 
 def test_exact_query_scorer_projects_features(encoder, teachers):
-    projector = np.random.default_rng(0).standard_normal((4096, encoder.head.spectral_dim)).astype(np.float32)
+    projector = np.random.default_rng(0).standard_normal((4096, encoder.head.pool_bias.size)).astype(np.float32)
     exact = InfluenceEncoder(encoder.backbone, encoder.head, query_projector=projector, settings=encoder.settings)
     queries, pool = some_examples(3), some_examples(5, 10)
     vectors = exact.project_query(queries, teachers[0].features(queries, "query").vectors)

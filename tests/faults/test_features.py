@@ -289,7 +289,7 @@ def stopped(job, number, *more):
     assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
     assert "Traceback" not in err
     told = err.splitlines()[-1]
-    assert told.startswith("error: stopped. Go on where it was with: influcoder features ")
+    assert told.startswith("error: stopped. Resume with: influcoder features ")
     return shlex.split(told.split("with: ")[1]), output
 
 

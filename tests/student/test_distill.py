@@ -96,8 +96,8 @@ def test_too_small_splits_are_refused(tokenizer, size):
 
 
 def test_dimensions_are_at_most_asked(tokenizer):
-    assert distilled(tokenizer, replace(RECIPE, dim=5)).head.spectral_dim == 5
-    assert distilled(tokenizer, replace(RECIPE, dim=500)).head.spectral_dim <= WIDTH + 1
+    assert distilled(tokenizer, replace(RECIPE, dim=5)).head.pool_bias.size == 5
+    assert distilled(tokenizer, replace(RECIPE, dim=500)).head.pool_bias.size <= WIDTH + 1
 
 
 def test_products_of_another_width_are_read(tokenizer):
@@ -115,7 +115,7 @@ def test_what_tells_influence_is_what_is_read(tokenizer, learnt):
 
 def test_channels_that_do_not_help_take_no_room(learnt):
     assert not learnt.head.channels
-    assert learnt.dim == learnt.head.spectral_dim
+    assert learnt.dim == learnt.head.pool_bias.size
 
 
 def test_head_is_solved_on_validation_examples_too(tokenizer):

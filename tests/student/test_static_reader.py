@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
 from influcoder.maths.arrays import unit_rows
-from influcoder.student.static_reader import CHANNELS, SURFACE, StaticReader, inverse_document_frequency
+from influcoder.student.static_reader import CHANNELS, StaticReader, inverse_document_frequency
 from influcoder.student.token_bags import Ragged
 
 VOCABULARY = 20
@@ -32,6 +32,18 @@ WORDS = [
     "is",
     "the",
 ]
+
+# The columns of the surface features, in order.
+SURFACE = (
+    "completion_tokens",
+    "prompt_tokens",
+    "newlines",
+    "digits",
+    "capitals",
+    "punctuation",
+    "word_length",
+    "repeats",
+)
 
 
 def normal(*shape, seed=0):

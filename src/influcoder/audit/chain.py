@@ -1,4 +1,4 @@
-"""The chain: does each part come from the one before it, and what follows if it does?"""
+"""The chain: does each part come from the one before it, and what can be concluded if it does?"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,11 +8,10 @@ from typing import Any
 
 from influcoder.audit.checks import Opened, check_part
 from influcoder.audit.conclusions import conclusions
-from influcoder.audit.findings import Findings
-from influcoder.audit.links import refuse_others
+from influcoder.audit.findings import Finding, Findings
+from influcoder.audit.links import refuse_other_sources
 from influcoder.audit.parts import NEEDS, Part, find_parts
 from influcoder.progress import progress
-from influcoder.provenance import DecoderRecord
 from influcoder.store.files import read_sealed, sha256
 from influcoder.version import __version__
 
@@ -35,61 +34,62 @@ def audit(run: Path, *, decoder: Path | None = None, adapter: str | None = None)
         ConfigError: there is nothing to audit.
     """
     parts = find_parts(run, decoder, adapter)
-    names = {part: _name(part, run) for part in parts}
     findings = Findings()
-    opened: list[Opened] = []
     if (run / TRACE).exists():
         findings.check(
             TRACE, "what was decided before the work began has its hash", lambda: read_sealed(run / TRACE, 1)
         )
-    of_parts: list[Findings] = []
+    chain: list[Opened] = []
+    by_part: list[Findings] = []
     with progress("checking hashes", len(parts)) as advance:
-        for part in reversed(parts):  # how much a decoder reads is known by those after it
-            of_parts.insert(0, Findings())
-            opened.insert(0, check_part(part, names[part], of_parts[0], _max_length(opened)))
+        for part in reversed(parts):  # the parts made from a decoder record how much it reads
+            by_part.insert(0, Findings())
+            chain.insert(0, check_part(part, _name(part, run), by_part[0], _max_length(chain)))
             advance(1)
-    findings += [one for found in of_parts for one in found]
-    for one in opened:
-        for kind in NEEDS[one.part.kind]:
-            sources = [other for other in opened if other.part.kind == kind]
-            what = f"it comes from this run's {kind}"
+    findings += [finding for of_part in by_part for finding in of_part]
+    for opened in chain:
+        for kind in NEEDS[opened.part.kind]:
+            sources = [source for source in chain if source.part.kind == kind]
+            claim = f"it comes from this run's {kind}"
             if sources:
-                findings.check(one.name, what, partial(refuse_others, one, sources))
+                findings.check(opened.name, claim, partial(refuse_other_sources, opened, sources))
             else:
                 remedy = "; name it with --decoder" if kind == "decoder" else ""
-                told = f"no {kind} is in the run, and none is where config.toml names it{remedy}"
-                findings.missing(one.name, what, told)
-    can, cannot = conclusions(opened, findings)
+                detail = f"no {kind} is in the run, and none is where config.toml names it{remedy}"
+                findings.append(Finding(opened.name, claim, "missing", detail))
+    can, cannot = conclusions(chain, findings)
     return {
         "schema": SCHEMA,
         "run": str(run),
         "version": __version__,
         "verdict": findings.verdict,
         "parts": [
-            {"kind": one.part.kind, "name": one.name, "path": str(one.part.path.absolute()), "files": _hashes(one.part)}
-            for one in opened
+            {
+                "kind": opened.part.kind,
+                "name": opened.name,
+                "path": str(opened.part.path.absolute()),
+                "files": _hashes(opened.part),
+            }
+            for opened in chain
         ],
-        "findings": [asdict(one) for one in findings],
+        "findings": [asdict(finding) for finding in findings],
         "can": can,
         "cannot": cannot,
     }
 
 
 def _name(part: Part, run: Path) -> str:
-    """How a part is called: its place in the run, or its whole path elsewhere."""
+    """The kind of a part, with its path in the run, or its whole path where it is elsewhere."""
     path = part.path.absolute()
-    place = path.relative_to(run.absolute()) if path.is_relative_to(run.absolute()) else path
-    name = str(place) if str(place) != "." else path.name
+    relative = path.relative_to(run.absolute()) if path.is_relative_to(run.absolute()) else path
+    name = str(relative) if str(relative) != "." else path.name
     return part.kind if name == part.kind else f"{part.kind} {name}"
 
 
-def _max_length(opened: Sequence[Opened]) -> int:
-    lengths = [record.max_length for one in opened if (record := _decoder_of(one)) is not None]
-    return lengths[0] if lengths else 1024
-
-
-def _decoder_of(one: Opened) -> DecoderRecord | None:
-    return one.provenance.decoder if one.provenance is not None else None
+def _max_length(chain: Sequence[Opened]) -> int:
+    """Tokens that the decoder of a chain is recorded to read."""
+    records = (opened.provenance.decoder for opened in chain if opened.provenance is not None)
+    return next((record.max_length for record in records if record is not None), 1024)
 
 
 def _hashes(part: Part) -> dict[str, str]:

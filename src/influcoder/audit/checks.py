@@ -1,6 +1,6 @@
-"""Each part of a chain by itself: are its bytes those that were written, and do its numbers and settings agree?"""
+"""Each part of a chain on its own: are its bytes those that were written, and do its numbers and settings agree?"""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from influcoder.attribution.rule import Rule
 from influcoder.attribution.selection import Selection
 from influcoder.attribution.selection_folder import read_record
 from influcoder.audit.findings import Findings
-from influcoder.audit.parts import Part
+from influcoder.audit.parts import Kind, Part
 from influcoder.errors import StoreCorrupt
 from influcoder.evaluation.proof import ALL, Proof, read_proof, summarise
 from influcoder.indexes.index import Index
@@ -48,35 +48,32 @@ class Opened:
 
 
 def check_part(part: Part, name: str, findings: Findings, max_length: int) -> Opened:
-    """Check a part by itself.
+    """Check a part on its own.
 
     Args:
-        name: by which the findings call it.
+        name: of the part in the findings.
         max_length: tokens that a decoder is recorded to read.
     """
+    checks: Mapping[Kind, Callable[[Opened, Findings], None]] = {
+        "decoder": partial(_decoder, max_length=max_length),
+        "features": _features,
+        "encoder": _encoder,
+        "index": _index,
+        "selection": _selection,
+        "proof": _proof,
+    }
     opened = Opened(part, name)
-    match part.kind:
-        case "decoder":
-            _decoder(opened, findings, max_length)
-        case "features":
-            _features(opened, findings)
-        case "encoder":
-            _encoder(opened, findings)
-        case "index":
-            _index(opened, findings)
-        case "selection":
-            _selection(opened, findings)
-        case "proof":
-            _proof(opened, findings)
+    checks[part.kind](opened, findings)
     return opened
 
 
-def _decoder(opened: Opened, findings: Findings, max_length: int) -> None:
-    def look() -> DecoderRecord:
-        part = opened.part
-        return Decoder.load(part.path, adapter=part.adapter, max_length=max_length, device="cpu").fingerprint
-
-    opened.decoder = findings.check(opened.name, "weights, config and tokenizer can be read", look)
+def _decoder(opened: Opened, findings: Findings, *, max_length: int) -> None:
+    part = opened.part
+    opened.decoder = findings.check(
+        opened.name,
+        "weights, config and tokenizer can be read",
+        lambda: Decoder.load(part.path, adapter=part.adapter, max_length=max_length, device="cpu").fingerprint,
+    )
 
 
 def _features(opened: Opened, findings: Findings) -> None:
@@ -86,28 +83,24 @@ def _features(opened: Opened, findings: Findings) -> None:
         for side in ("queries", "pool", *([ASKED] if (path / ASKED).exists() else []))
     }
     findings.check(name, "the decoder's tables have their hashes", lambda: check_decoder_tables(path))
-    whole = [store for store in stores.values() if store is not None]
-    if len(whole) < len(stores):
+    if any(store is None for store in stores.values()):
         return
-    made = stores["pool"].provenance
-    opened.provenance = made
+    opened.provenance = made_by = stores["pool"].provenance
     for side in stores.keys() - {"pool"}:
-        other = stores[side].provenance
-        findings.compare(
-            name, f"{side} and pool are of one teacher", other.of_features().json(), made.of_features().json()
-        )
-    if made.teacher is not None and made.teacher.fitted:
-        findings.check(name, "what the teacher learnt is what these were made with", lambda: learnt_by(path, made))
+        of_side = stores[side].provenance.of_features()
+        findings.compare(name, f"{side} and pool are of one teacher", of_side.json(), made_by.of_features().json())
+    if made_by.teacher is not None and made_by.teacher.fitted:
+        findings.check(name, "what the teacher learnt is what these were made with", lambda: learnt_by(path, made_by))
     opened.metrics = _metrics(opened, findings)
     if opened.metrics:
         counts = {side: len(stores[side]) for side in ("queries", "pool")}
-        there = {side: opened.metrics.get(side) for side in counts}
-        findings.compare(name, "metrics.json counts these rows", there, counts)
-        teacher = {"teacher": made.json().get("teacher", {})}
+        recorded = {side: opened.metrics.get(side) for side in counts}
+        findings.compare(name, "metrics.json counts these rows", recorded, counts)
+        teacher = {"teacher": made_by.json().get("teacher", {})}
         recorded = {"teacher": opened.metrics.get("teacher", {}).get("teacher", {})}
         findings.compare(name, "metrics.json names the teacher that made them", recorded, teacher)
-    if made.teacher is not None:
-        _config(opened, findings, {"teacher": made.teacher.name, **made.teacher.settings})
+    if made_by.teacher is not None:
+        _config(opened, findings, {"teacher": made_by.teacher.name, **made_by.teacher.settings})
 
 
 def _encoder(opened: Opened, findings: Findings) -> None:
@@ -116,19 +109,17 @@ def _encoder(opened: Opened, findings: Findings) -> None:
     if opened.encoder is None:
         return
     opened.provenance = opened.encoder.provenance
-    findings.check(name, "its weights give the fingerprint that is recorded", lambda: refuse_other_print(path))
+    findings.check(name, "its weights give the fingerprint that is recorded", lambda: check_fingerprint(path))
     opened.metrics = _metrics(opened, findings)
     if "validation" in opened.metrics:
-        measured = dict(opened.encoder.measured)
-        findings.compare(
-            name, "metrics.json tells the fidelity that is recorded", opened.metrics["validation"], measured
-        )
+        reported, measured = opened.metrics["validation"], dict(opened.encoder.measured)
+        findings.compare(name, "metrics.json reports the fidelity that is recorded", reported, measured)
     if (student := opened.provenance.student) is not None:
         _config(opened, findings, {"recipe": student.recipe, "seed": student.seed})
 
 
-def refuse_other_print(folder: Path) -> None:
-    """See that an encoder's weights give its fingerprint.
+def check_fingerprint(folder: Path) -> None:
+    """Check that an encoder's weights give its fingerprint.
 
     Raises:
         StoreCorrupt: they do not.
@@ -154,16 +145,12 @@ def _index(opened: Opened, findings: Findings) -> None:
     opened.encoder = findings.check(name, "the encoder in it is whole, and the one that made it", lambda: index.encoder)
     if opened.encoder is not None:
         opened.provenance = opened.encoder.provenance
-        made_by = opened.encoder.fingerprint
-        findings.check(
-            name,
-            "that encoder's weights give its fingerprint",
-            lambda: refuse_other_print(encoder_folder(path, made_by)),
-        )
+        folder = encoder_folder(path, opened.encoder.fingerprint)
+        findings.check(name, "that encoder's weights give its fingerprint", lambda: check_fingerprint(folder))
     opened.metrics = _metrics(opened, findings)
     if "rows" in opened.metrics:
-        there = {"rows": opened.metrics["rows"]}
-        findings.compare(name, "metrics.json counts these rows", there, {"rows": len(index)})
+        recorded = {"rows": opened.metrics["rows"]}
+        findings.compare(name, "metrics.json counts these rows", recorded, {"rows": len(index)})
 
 
 def _selection(opened: Opened, findings: Findings) -> None:
@@ -173,38 +160,36 @@ def _selection(opened: Opened, findings: Findings) -> None:
     if selection is None:
         return
     if record is not None:
-        recorded = {"manifest": record["manifest"], "made_by": record["made_by"], "kept": record["kept"]}
-        now = {
-            "manifest": selection.manifest,
-            "made_by": dict(selection.made_by),
-            "kept": int(selection.is_kept.sum()),
-        }
-        findings.compare(name, "selection.json and selection.parquet say the same", recorded, now)
+        actual = {"manifest": selection.manifest, "made_by": dict(selection.made_by), "kept": len(selection.kept_ids)}
+        recorded = {key: record[key] for key in actual}
+        findings.compare(name, "selection.json and selection.parquet say the same", recorded, actual)
     opened.metrics = _metrics(opened, findings)
     if opened.metrics:
         counts = selection.counts()
-        there = {key: opened.metrics.get(key) for key in counts}
-        findings.compare(name, "metrics.json counts these rows", there, counts)
-    if "rule" in selection.made_by and (given := opened.part.config):
-        names = {each.name for each in fields(Rule)} | ({"against"} if "earlier" not in given else set())
-        named = {key: _number(value) for key, value in given.items() if key in names and value not in (None, False, [])}
+        recorded = {key: opened.metrics.get(key) for key in counts}
+        findings.compare(name, "metrics.json counts these rows", recorded, counts)
+    if "rule" in selection.made_by and (config := opened.part.config):
+        keys = {field.name for field in fields(Rule)} | ({"against"} if "earlier" not in config else set())
+        configured = {
+            key: _number(value) for key, value in config.items() if key in keys and value not in (None, False, [])
+        }
         rule: dict[str, Any] = {key: _number(value) for key, value in selection.made_by["rule"].items()}
-        if "earlier" not in given:
-            named |= {"by": given.get("by"), "against": "against" in named}
+        if "earlier" not in config:
+            configured |= {"by": config.get("by"), "against": "against" in configured}
             rule |= {"by": selection.made_by["by"], "against": "against" in selection.made_by}
-        findings.compare(name, "config.toml names the rule that is recorded", named, rule)
+        findings.compare(name, "config.toml names the rule that is recorded", configured, rule)
 
 
 def _proof(opened: Opened, findings: Findings) -> None:
     path, name = opened.part.path, opened.name
-    found = findings.check(name, "its record and every training have their hashes", lambda: read_proof(path))
-    if found is None:
+    contents = findings.check(name, "its record and every training have their hashes", lambda: read_proof(path))
+    if contents is None:
         return
-    opened.provenance, opened.proof, opened.removed = found
+    opened.provenance, opened.proof, opened.removed = contents
     opened.metrics = _metrics(opened, findings)
     if opened.metrics:
-        there, now = opened.metrics["conditions"], summarise(opened.proof)
-        findings.compare(name, "metrics.json is what the trainings give", _rounded(there), _rounded(now))
+        recorded, computed = _rounded(opened.metrics["conditions"]), _rounded(summarise(opened.proof))
+        findings.compare(name, "metrics.json is what the trainings give", recorded, computed)
         training = opened.provenance.training or {}
         seeds = {"remove": opened.metrics["removed"], "seeds": len(opened.proof[ALL])}
         _config(opened, findings, {**seeds, **training})
@@ -213,23 +198,23 @@ def _proof(opened: Opened, findings: Findings) -> None:
 
 
 def _answers(path: Path, proof: Proof) -> None:
-    """See that answers.jsonl says of every query and seed what the trainings say.
+    """Check that answers.jsonl has the answers and losses of the trainings for every query and seed.
 
     Raises:
         StoreCorrupt: it does not.
     """
     rows = [orjson.loads(line) for line in (path / "answers.jsonl").read_bytes().splitlines()]
-    told = [(row["seed"], row["answers"], row["losses"]) for row in rows]
-    given = [
+    written = [(row["seed"], row["answers"], row["losses"]) for row in rows]
+    expected = [
         (
             seed,
-            {condition: of_seeds[seed].answers[place] for condition, of_seeds in proof.items()},
-            {condition: float(of_seeds[seed].losses[place]) for condition, of_seeds in proof.items()},
+            {condition: outcomes[seed].answers[query] for condition, outcomes in proof.items()},
+            {condition: float(outcomes[seed].losses[query]) for condition, outcomes in proof.items()},
         )
-        for place in range(len(proof[ALL][0].answers))
+        for query in range(len(proof[ALL][0].answers))
         for seed in range(len(proof[ALL]))
     ]
-    if told != given:
+    if written != expected:
         raise StoreCorrupt(f"{path / 'answers.jsonl'}: other answers or losses than in trainings/.")
 
 
@@ -237,18 +222,16 @@ def _metrics(opened: Opened, findings: Findings) -> Mapping[str, Any]:
     path = opened.part.path / "metrics.json"
     if not path.exists():
         return {}
-    found = findings.check(opened.name, "metrics.json can be read", lambda: read_json(path, REMEDY))
-    return found or {}
+    return findings.check(opened.name, "metrics.json can be read", lambda: read_json(path, REMEDY)) or {}
 
 
 def _config(opened: Opened, findings: Findings, recorded: Mapping[str, Any]) -> None:
     """Compare the settings in config.toml with those that are recorded, where both have them."""
-    given = opened.part.config
-    shared = [key for key in given if key in recorded and given[key] not in (None, False, [], "auto")]
+    config = opened.part.config
+    shared = [key for key in config if key in recorded and config[key] not in (None, False, [], "auto")]
     if shared:
-        there = {key: _number(given[key]) for key in shared}
-        now = {key: _number(recorded[key]) for key in shared}
-        findings.compare(opened.name, "config.toml names the settings that are recorded", there, now)
+        configured, actual = ({key: _number(record[key]) for key in shared} for record in (config, recorded))
+        findings.compare(opened.name, "config.toml names the settings that are recorded", configured, actual)
 
 
 def _number(value: Any) -> Any:
@@ -262,7 +245,7 @@ def _number(value: Any) -> Any:
 
 
 def _rounded(conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers as far as another processor gives them again."""
+    """The numbers, rounded to what every processor computes alike."""
     return {
         name: {key: None if value is None else np.round(value, 6).tolist() for key, value in numbers.items()}
         for name, numbers in conditions.items()

@@ -1,7 +1,6 @@
-"""What follows from a chain, and what does not, in sentences for a reviewer."""
+"""What can be concluded from a chain, and what cannot, in sentences for a reviewer."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from influcoder.audit.checks import Opened
 from influcoder.audit.findings import Findings
@@ -12,49 +11,46 @@ ALWAYS = (
     "Who made the files: a hash shows that bytes are those that were written, not by whom. Sign the audit, and compare "
     "it with one that was signed when the work was done.",
     "That every word of metrics.json, config.toml, training.parquet, answers.jsonl and an encoder's README.md is as it "
-    "was written: they carry no hash of their own. What can be computed again was; a signed audit holds all of them.",
+    "was written: they have no hash of their own. What can be recomputed was; a signed audit has the hash of each.",
     "That the scores are causes: influence is a local, first-order estimate at the decoder's weights.",
 )
 
 
-def conclusions(opened: Sequence[Opened], findings: Findings) -> tuple[list[str], list[str]]:
-    """(what can be concluded, what cannot), each a sentence; of a part that is broken, nothing follows."""
-    unsound = {one.part for one in findings if one.status != "verified"}
-    can: list[str] = []
-    cannot = [f"That {one.part} is sound: {one.what} - no. {one.detail}" for one in findings if one.status == "broken"]
-    cannot += [f"Where {one.part} comes from: {one.detail}." for one in findings if one.status == "missing"]
-    for one in opened:
-        if one.name not in unsound and (said := _SAYS[one.part.kind](one)):
-            can.append(f"{one.name}: {said}")
-    if not any(one.part.kind == "proof" for one in opened):
+def conclusions(chain: Sequence[Opened], findings: Findings) -> tuple[list[str], list[str]]:
+    """(what can be concluded, what cannot), each a sentence; nothing can be concluded from a broken part."""
+    unsound = {finding.part for finding in findings if finding.status != "verified"}
+    broken = [finding for finding in findings if finding.status == "broken"]
+    cannot = [f"That {finding.part} is sound: {finding.what} - no. {finding.detail}" for finding in broken]
+    missing = [finding for finding in findings if finding.status == "missing"]
+    cannot += [f"Where {finding.part} comes from: {finding.detail}." for finding in missing]
+    sentences = {opened.name: _CONCLUSIONS[opened.part.kind](opened) for opened in chain if opened.name not in unsound}
+    can = [f"{name}: {sentence}" for name, sentence in sentences.items() if sentence]
+    kinds = {opened.part.kind for opened in chain}
+    if "proof" not in kinds:
         cannot.append("That the rows found cause the answers: no model was trained without them (`influcoder prove`).")
-    if not any(one.part.kind == "selection" for one in opened):
+    if "selection" not in kinds:
         cannot.append("Which rows were used: no selection is in the run.")
-    encoders = [one for one in opened if one.part.kind == "encoder" and one.encoder is not None]
-    if any(one.encoder.trust == {} for one in encoders if one.encoder):
-        cannot.append("How far to trust one ranking: the encoder measured no agreement by query.")
+    if any(opened.encoder and opened.encoder.trust == {} for opened in chain if opened.part.kind == "encoder"):
+        cannot.append("How far to trust one ranking: the encoder measured no agreement per query.")
     return can, [*cannot, *ALWAYS]
 
 
-def _of_decoder(one: Opened) -> str:
-    return (
-        f"its weights are {one.decoder.decoder[:12]}, its tokenizer {one.decoder.tokenizer[:12]}."
-        if one.decoder
-        else ""
-    )
+def _of_decoder(opened: Opened) -> str:
+    record = opened.decoder
+    return f"its weights are {record.decoder[:12]}, its tokenizer {record.tokenizer[:12]}." if record else ""
 
 
-def _of_features(one: Opened) -> str:
-    teacher = one.provenance.teacher if one.provenance else None
+def _of_features(opened: Opened) -> str:
+    teacher = opened.provenance.teacher if opened.provenance else None
     if teacher is None:
         return ""
     if teacher.name == IMPORTED:
-        return "features that another tool computed; how, is not recorded."
+        return "features that another tool computed; how they were computed is not recorded."
     return f"the influence of the teacher {teacher.name} on the decoder that is recorded."
 
 
-def _of_encoder(one: Opened) -> str:
-    rho = one.encoder.measured.get("per_query_spearman") if one.encoder else None
+def _of_encoder(opened: Opened) -> str:
+    rho = opened.encoder.measured.get("per_query_spearman") if opened.encoder else None
     if rho is None:
         return "it was distilled from these features; its fidelity was not measured."
     return (
@@ -63,35 +59,37 @@ def _of_encoder(one: Opened) -> str:
     )
 
 
-def _of_index(one: Opened) -> str:
-    return f"its {len(one.index):,} vectors were made by that encoder of the texts beside them." if one.index else ""
-
-
-def _of_selection(one: Opened) -> str:
-    if one.selection is None:
+def _of_index(opened: Opened) -> str:
+    if opened.index is None:
         return ""
-    kept, rows = len(one.selection.kept_ids), len(one.selection.ids)
-    return f"{kept:,} of the index's {rows:,} rows are kept ({one.selection.rule}), and their scores give just these."
+    return f"its {len(opened.index):,} vectors were made by that encoder from the texts beside them."
 
 
-def _of_proof(one: Opened) -> str:
-    if one.proof is None:
+def _of_selection(opened: Opened) -> str:
+    selection = opened.selection
+    if selection is None:
         return ""
-    told = [
-        f"without {name} rows {numbers['changed']:.0%} of the answers change{_ends(numbers)}, the loss by "
-        f"{numbers['loss_change']:+.2f}"
-        for name, numbers in summarise(one.proof).items()
+    kept, rows = len(selection.kept_ids), len(selection.ids)
+    return f"{kept:,} of the index's {rows:,} rows are kept ({selection.rule}), and their scores give just these."
+
+
+def _of_proof(opened: Opened) -> str:
+    if opened.proof is None:
+        return ""
+    conditions = [
+        f"without {name} rows {numbers['changed']:.0%} of the answers change{_interval(numbers['changed_interval'])}, "
+        f"the loss by {numbers['loss_change']:+.2f}"
+        for name, numbers in summarise(opened.proof).items()
         if name != ALL
     ]
-    return f"models were trained again on the index's rows: {'; '.join(told)}."
+    return f"models were retrained on the index's rows: {'; '.join(conditions)}."
 
 
-def _ends(numbers: Mapping[str, Any]) -> str:
-    ends = numbers["changed_interval"]
+def _interval(ends: Sequence[float] | None) -> str:
     return "" if ends is None else f" (95 % interval {ends[0]:.0%} to {ends[1]:.0%})"
 
 
-_SAYS = {
+_CONCLUSIONS = {
     "decoder": _of_decoder,
     "features": _of_features,
     "encoder": _of_encoder,

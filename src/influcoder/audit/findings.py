@@ -1,4 +1,4 @@
-"""What was checked, and what came of it."""
+"""What was checked, and the results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Finding:
 
     Attributes:
         part: the folder, by its kind and place.
-        what: what was checked, as it is where all is well.
-        detail: what was found instead.
+        what: the statement that was checked.
+        detail: why it does not hold.
     """
 
     part: str
@@ -29,10 +29,10 @@ class Finding:
 class Findings(list[Finding]):
     """What was checked of a chain, in order."""
 
-    def check(self, part: str, what: str, look: Callable[[], object]) -> Any:
-        """Let `look` read something, and note whether it refuses; returns what it read, or None."""
+    def check(self, part: str, what: str, read: Callable[[], object]) -> Any:
+        """Call `read`, and record whether it fails; returns its result, or None."""
         try:
-            found = look()
+            result = read()
         except InflucoderError as error:
             self.append(Finding(part, what, "broken", str(error)))
             return None
@@ -40,19 +40,14 @@ class Findings(list[Finding]):
             self.append(Finding(part, what, "broken", f"cannot be read: {error!r}"))
             return None
         self.append(Finding(part, what, "verified"))
-        return found
+        return result
 
-    def compare(self, part: str, what: str, there: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-        """Note whether two records say the same; every difference is named."""
-        lines = differences(there, now)
+    def compare(self, part: str, what: str, recorded: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
+        """Record whether two records agree; every difference is named."""
+        lines = differences(recorded, actual)
         self.append(Finding(part, what, "broken" if lines else "verified", "; ".join(lines)))
-        return not lines
-
-    def missing(self, part: str, what: str, detail: str) -> None:
-        """Note what is not there."""
-        self.append(Finding(part, what, "missing", detail))
 
     @property
     def verdict(self) -> Literal["verified", "broken", "incomplete"]:
-        statuses = {one.status for one in self}
+        statuses = {finding.status for finding in self}
         return "broken" if "broken" in statuses else "incomplete" if "missing" in statuses else "verified"

@@ -1,4 +1,4 @@
-"""Was a part of a chain made from the part before it? By hashes that it recorded, and by doing again what is quick."""
+"""Was a part of a chain made from the part before it? By recorded hashes, and by repeating what is quick to compute."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,16 +20,16 @@ from influcoder.provenance import Provenance, refuse_difference
 from influcoder.store.store import Store
 
 
-def refuse_others(one: Opened, sources: Sequence[Opened]) -> None:
-    """See that a part was made from one of some others.
+def refuse_other_sources(opened: Opened, sources: Sequence[Opened]) -> None:
+    """Check that a part was made from one of these sources.
 
     Raises:
-        StoreMismatch: from none; the message says what differs.
+        StoreMismatch: from none of them; the message says what differs.
     """
     refusals = []
     for source in sources:
         try:
-            return _MADE_FROM[one.part.kind](one, source)
+            return _MADE_FROM[opened.part.kind](opened, source)
         except InflucoderError as error:
             refusals.append(str(error))
     raise StoreMismatch(" ".join(refusals))
@@ -37,30 +37,30 @@ def refuse_others(one: Opened, sources: Sequence[Opened]) -> None:
 
 def _of_decoder(features: Opened, decoder: Opened) -> None:
     """Weights, tokenizer, template and code are those that are recorded."""
-    recorded = _known(features.provenance, features).decoder
-    found = _known(decoder.decoder, decoder)
-    if recorded is None:
+    expected = _known(features.provenance, features).decoder
+    loaded = _known(decoder.decoder, decoder)
+    if expected is None:
         raise StoreMismatch(f"{features.part.path}: records no decoder.")
     names = ("decoder", "tokenizer", "template_date", "remote_code")
-    there, now = ({name: getattr(record, name) for name in names} for record in (recorded, found))
-    refuse_difference(f"{decoder.part.path}: another decoder", there, now, "Give the one that made the features.")
+    recorded, actual = ({name: getattr(record, name) for name in names} for record in (expected, loaded))
+    refuse_difference(f"{decoder.part.path}: another decoder", recorded, actual, "Give the one that made the features.")
 
 
 def _of_features(encoder: Opened, features: Opened) -> None:
     """Teacher and decoder are the same in every setting, and the encoder has seen each of these rows."""
-    mine, theirs = (_known(one.provenance, one).of_features() for one in (encoder, features))
-    theirs.refuse_other(mine, f"{encoder.part.path}: distilled from other features", "Distill it again.")
+    recorded, actual = (_known(opened.provenance, opened).of_features() for opened in (encoder, features))
+    actual.refuse_other(recorded, f"{encoder.part.path}: distilled from other features", "Distill it again.")
     training = encoder.part.path / "training.parquet"
     if training.exists():
         seen = set(pq.read_table(training)["text"].to_pylist())
-        unseen = [one.id for one in _rows_of(features) if normalised(one) not in seen]
+        unseen = [example.id for example in _examples_of(features) if normalised(example) not in seen]
         if unseen:
             raise StoreMismatch(
                 f"{training}: {len(unseen)} rows of these features are not in it, {unseen[0]!r} is one."
             )
 
 
-def _rows_of(features: Opened) -> list[Example]:
+def _examples_of(features: Opened) -> list[Example]:
     stores = [Store(features.part.path / side, lazily=True) for side in ("queries", "pool")]
     records = [record for store in stores for record in store.columns.to_pylist()]
     return [from_columns(record) for record in records if not record.get("rejected")]
@@ -68,60 +68,62 @@ def _rows_of(features: Opened) -> list[Example]:
 
 def _of_encoder(index: Opened, encoder: Opened) -> None:
     """The encoder's fingerprint is the one in the index's manifest."""
-    there = Provenance(encoder=_known(index.index, index).store.provenance.encoder)
-    now = Provenance(encoder=_known(encoder.encoder, encoder).fingerprint)
-    there.refuse_other(now, f"{index.part.path}: embedded by another encoder", "Index the pool again.")
+    recorded = Provenance(encoder=_known(index.index, index).store.provenance.encoder)
+    actual = Provenance(encoder=_known(encoder.encoder, encoder).fingerprint)
+    recorded.refuse_other(actual, f"{index.part.path}: embedded by another encoder", "Index the pool again.")
 
 
 def _selected_from(selection: Opened, index: Opened) -> None:
-    """The index has the rows that were selected from, and the rule, applied again, keeps the same ones."""
-    made, opened = _known(selection.selection, selection), _known(index.index, index)
-    made.open_index(opened)
-    there = {"ids": data_of(made.ids), "encoder": made.made_by.get("encoder", opened.store.provenance.encoder)}
-    now = {"ids": data_of(opened.ids), "encoder": opened.store.provenance.encoder}
-    refuse_difference(f"{selection.part.path}: selected from other rows", there, now, "Select again.")
-    if "rule" in made.made_by:
-        rule = Rule.read(made.made_by["rule"])
-        again = replace(made, index=index.part.path).rethreshold(**{name: getattr(rule, name) for name in rule.json()})
-        differing = np.flatnonzero(again.is_kept != made.is_kept)
+    """The index has the rows that were selected from, and the rule, applied again, keeps the same rows."""
+    selected, opened = _known(selection.selection, selection), _known(index.index, index)
+    selected.open_index(opened)
+    encoder = opened.store.provenance.encoder
+    recorded = {"ids": _hash_of_ids(selected.ids), "encoder": selected.made_by.get("encoder", encoder)}
+    actual = {"ids": _hash_of_ids(opened.ids), "encoder": encoder}
+    refuse_difference(f"{selection.part.path}: selected from other rows", recorded, actual, "Select again.")
+    if "rule" in selected.made_by:
+        rule = Rule.read(selected.made_by["rule"])
+        limits = {name: getattr(rule, name) for name in rule.json()}
+        repeated = replace(selected, index=index.part.path).rethreshold(**limits)
+        differing = np.flatnonzero(repeated.is_kept != selected.is_kept)
         if len(differing):
             raise StoreMismatch(
                 f"{selection.part.path}: its rule, applied again to its scores, decides otherwise on {len(differing)} "
-                f"rows, {made.ids[int(differing[0])]!r} is one."
+                f"rows, {selected.ids[int(differing[0])]!r} is one."
             )
 
 
-def data_of(ids: Sequence[str]) -> str:
+def _hash_of_ids(ids: Sequence[str]) -> str:
     """The fingerprint of ids in their order."""
     return data_fingerprint([Example(name, "", "") for name in ids])
 
 
 def _proved_on(proof: Opened, index: Opened) -> None:
-    """The models were trained on the rows of the index, and what was taken out is what is recorded."""
+    """The models were trained on the rows of the index, and the removed rows are those that are recorded."""
     opened, trained = _known(index.index, index), _known(proof.provenance, proof)
     pool = list(opened.examples())
-    there, now = {"data": trained.data}, {"data": data_fingerprint(pool)}
-    refuse_difference(f"{proof.part.path}: trained on other rows", there, now, "Prove it on this index.")
+    recorded, actual = {"data": trained.data}, {"data": data_fingerprint(pool)}
+    refuse_difference(f"{proof.part.path}: trained on other rows", recorded, actual, "Prove it on this index.")
     folder = proof.part.path / "removed"
     if folder.is_dir():
-        places = {one.id: place for place, one in enumerate(pool)}
+        row_of = {example.id: row for row, example in enumerate(pool)}
         for name, ids in proof.removed.items():
             if ids:
-                _refuse_other_rows(folder / f"{name}.jsonl", opened, [places[one] for one in ids])
+                _refuse_other_rows(folder / f"{name}.jsonl", opened, [row_of[removed] for removed in ids])
 
 
-def _refuse_other_rows(path: Any, index: Index, places: Sequence[int]) -> None:
-    wanted = np.zeros(len(index), bool)
-    wanted[list(places)] = True
-    rows = sorted(to_json(row) for part in original_rows(index, wanted) for row in part)
-    held = sorted(to_json(orjson.loads(line)) for line in path.read_bytes().splitlines()) if path.is_file() else []
-    if rows != held:
+def _refuse_other_rows(path: Any, index: Index, rows: Sequence[int]) -> None:
+    removed = np.zeros(len(index), bool)
+    removed[list(rows)] = True
+    expected = sorted(to_json(row) for part in original_rows(index, removed) for row in part)
+    written = sorted(to_json(orjson.loads(line)) for line in path.read_bytes().splitlines()) if path.is_file() else []
+    if written != expected:
         raise StoreMismatch(f"{path}: missing, or not the rows that the model was trained without.")
 
 
-def _known(value: Any, one: Opened) -> Any:
+def _known(value: Any, opened: Opened) -> Any:
     if value is None:
-        raise StoreError(f"{one.part.path}: cannot be read, so nothing can be compared with it.")
+        raise StoreError(f"{opened.part.path}: cannot be read, so nothing can be compared with it.")
     return value
 
 

@@ -1,4 +1,4 @@
-"""The parts of a chain: which folders of a run are which, and where each says that it came from."""
+"""The parts of a chain: what each folder of a run is, and what it says it was made from."""
 
 import os
 import tomllib
@@ -40,24 +40,24 @@ class Part:
         return read_config(self.path)
 
     def sources(self) -> Iterator["Part"]:
-        """The folders that it says it was made from, those that are there."""
-        places = {kind: self.config.get(kind) for kind in NEEDS[self.kind]}
-        if self.kind == "selection" and not places["index"]:
+        """The folders that it says it was made from, where they exist."""
+        paths = {kind: self.config.get(kind) for kind in NEEDS[self.kind]}
+        if self.kind == "selection" and not paths["index"]:
             try:
-                places["index"] = Selection.load(self.path).index
-            except InflucoderError:  # it is told where the selection itself is checked
+                paths["index"] = Selection.load(self.path).index
+            except InflucoderError:  # reported where the selection itself is checked
                 return
-        if self.kind == "index" and kind_of(Path(places["encoder"] or "")) != "encoder":
-            places["encoder"] = self._own_encoder()
-        for kind, place in places.items():
-            if isinstance(place, str | Path) and kind_of(Path(place)) == kind:
-                yield Part(kind, Path(place), self.config.get("adapter") if kind == "decoder" else None)
+        if self.kind == "index" and kind_of(Path(paths["encoder"] or "")) != "encoder":
+            paths["encoder"] = self._own_encoder()
+        for kind, path in paths.items():
+            if isinstance(path, str | Path) and kind_of(Path(path)) == kind:
+                yield Part(kind, Path(path), self.config.get("adapter") if kind == "decoder" else None)
 
     def _own_encoder(self) -> Path:
         """The encoder that is kept with an index."""
         try:
             made_by = Store(self.path, lazily=True).provenance.encoder
-        except InflucoderError:  # it is told where the index itself is checked
+        except InflucoderError:  # reported where the index itself is checked
             made_by = None
         return encoder_folder(self.path, made_by or "")
 
@@ -71,7 +71,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What a folder is; also of one in which a file is missing."""
+    """What a folder is, even if a file in it is missing."""
     if not path.is_dir():
         return None
 
@@ -92,7 +92,7 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def find_parts(run: Path, decoder: Path | None = None, adapter: str | None = None) -> list[Part]:
-    """The parts in a folder, or the one that it is, and those that these were made from where they are elsewhere.
+    """The parts in a folder, or the part that it is, and what they were made from where that is elsewhere.
 
     Args:
         decoder: a decoder that is not among them, with its adapter; the one in the run's own config.toml when omitted.
@@ -100,19 +100,19 @@ def find_parts(run: Path, decoder: Path | None = None, adapter: str | None = Non
     Raises:
         ConfigError: there are none.
     """
-    made = read_config(run)
-    if decoder is None and kind_of(Path(str(made.get("decoder", "")))) == "decoder" and kind_of(run) is None:
-        decoder, adapter = Path(made["decoder"]), made.get("adapter")
-    given = [Part("decoder", decoder, adapter)] if decoder else []
-    found = given + [part for part in _within(run) if part.path != decoder]
-    if found == given:
+    config = read_config(run)
+    if decoder is None and kind_of(Path(str(config.get("decoder", "")))) == "decoder" and kind_of(run) is None:
+        decoder, adapter = Path(config["decoder"]), config.get("adapter")
+    named = [Part("decoder", decoder, adapter)] if decoder else []
+    parts = named + [part for part in _within(run) if part.path != decoder]
+    if parts == named:
         raise ConfigError(
             f"{run}: no features, encoder, index, selection or proof in it. Give a folder that influcoder wrote, or "
             "one that holds several."
         )
-    for part in found:  # it grows on the way
-        found += [source for source in part.sources() if source.kind not in {one.kind for one in found}]
-    return sorted(dict.fromkeys(found), key=lambda part: CHAIN.index(part.kind))
+    for part in parts:  # the list grows while it is read
+        parts += [source for source in part.sources() if source.kind not in {known.kind for known in parts}]
+    return sorted(dict.fromkeys(parts), key=lambda part: CHAIN.index(part.kind))
 
 
 def _within(folder: Path) -> Iterator[Part]:

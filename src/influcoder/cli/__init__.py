@@ -1,4 +1,4 @@
-"""The command line: one function a verb, each a few lines over `influcoder.verbs.search`, in a file a stage."""
+"""The command line: one function per verb, each a few lines over `influcoder.verbs`, one file per stage."""
 
 import os
 import shlex
@@ -27,15 +27,15 @@ from influcoder.errors import ConfigError, InflucoderError
 from influcoder.model import remote_code
 from influcoder.version import __version__
 
-GOES_ON_BY_ITSELF = "trace"
+RESUMES_BY_ITSELF = "trace"
 """the verb that needs no --resume"""
 
 app = cyclopts.App(
     name="influcoder",
     help="Which training examples push a language model towards an output, and which push it away.",
     version=__version__,
-    help_format="plaintext",  # reading Markdown takes as long as all else
-    suppress_keyboard_interrupt=False,  # told by `main`
+    help_format="plaintext",  # rendering Markdown takes as long as everything else
+    suppress_keyboard_interrupt=False,  # reported by `main`
 )
 for verb in (
     demo,
@@ -66,11 +66,11 @@ app.command(plans, name="plan")
 
 @app.command
 def run(config: Path, *, resume: Flag = False, overwrite: Flag = False, trust: Trust = NO_TRUST) -> None:
-    """Run a verb again from the config.toml that it left in its output folder.
+    """Run a verb again from the config.toml that it wrote to its output folder.
 
     Args:
-        config: its path; the same folder is written again, so give one of the flags or set the folder aside
-        resume: go on with what is in the output folder; for the verbs that have this flag
+        config: its path; the same folder is written again, so give one of the flags or move the folder away
+        resume: continue with what is in the output folder; for the verbs that have this flag
         overwrite: empty the output folder first
     """
     import tomllib
@@ -82,7 +82,7 @@ def run(config: Path, *, resume: Flag = False, overwrite: Flag = False, trust: T
         raise ConfigError(
             f"{config}: not the config of a run ({error!r}); expected the config.toml of an output folder."
         ) from error
-    resumes = resume and words[0] != GOES_ON_BY_ITSELF
+    resumes = resume and words[0] != RESUMES_BY_ITSELF
     app(words + ["--resume"] * resumes + ["--overwrite"] * overwrite)
 
 
@@ -99,13 +99,13 @@ def main() -> None:
         try:
             app([word for word in sys.argv[1:] if word != "--debug"])
         finally:
-            print(end="", flush=True)  # noqa: T201 - a closed pipe is met here, not at the interpreter's exit
+            print(end="", flush=True)  # noqa: T201 - a closed pipe raises here, not at the interpreter's exit
     except InflucoderError as error:
         if debug:
             raise
         _stop(str(error), 1)
     except KeyboardInterrupt as signalled:
-        _stop(f"stopped. {how_to_go_on(sys.argv[1:])}", 143 if signalled.args else 130)
+        _stop(f"stopped. {how_to_resume(sys.argv[1:])}", 143 if signalled.args else 130)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -114,17 +114,18 @@ def _terminate(*_: object) -> None:
     raise KeyboardInterrupt("SIGTERM")
 
 
-def how_to_go_on(words: list[str]) -> str:
-    """How to go on with a command that was stopped."""
+def how_to_resume(words: list[str]) -> str:
+    """How to resume a command that was stopped."""
     verb = app.parse_commands(words)[1][-1]
-    flags = {name for one in verb.assemble_argument_collection() for name in one.names} if verb.default_command else ()
-    if verb.name == (GOES_ON_BY_ITSELF,):
-        return f"Go on where it was with: {shlex.join(['influcoder', *words])}"
-    kept = [word for word in words if word not in ("--resume", "--overwrite")]
+    arguments = verb.assemble_argument_collection() if verb.default_command else ()
+    flags = {name for argument in arguments for name in argument.names}
+    command = ["influcoder", *(word for word in words if word not in ("--resume", "--overwrite"))]
+    if verb.name == (RESUMES_BY_ITSELF,):
+        return f"Resume with: {shlex.join(['influcoder', *words])}"
     if "--resume" in flags:
-        return f"Go on where it was with: {shlex.join(['influcoder', *kept, '--resume'])}"
+        return f"Resume with: {shlex.join([*command, '--resume'])}"
     if "--overwrite" in flags:
-        return f"Start again with: {shlex.join(['influcoder', *kept, '--overwrite'])}"
+        return f"Start again with: {shlex.join([*command, '--overwrite'])}"
     return "Run the same command again."
 
 

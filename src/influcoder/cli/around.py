@@ -1,4 +1,4 @@
-"""The verbs around the path: the demo, the report, versions."""
+"""The verbs beside the main ones: the demo, the report, versions."""
 
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ def demo(
 
     Args:
         precision: of training and gradients; auto: bfloat16 where the processor has it
-        quick: a small part of the world, to see that everything runs here; the numbers mean little
+        quick: a small part of the data, to see that everything runs here; the numbers mean little
     """
     import os
 
@@ -27,12 +27,12 @@ def demo(
 
     with claim(output.output_dir, resume=output.resume, overwrite=output.overwrite) as folder:
         write_config(folder, "demo", {"output": output, "quick": quick, "seed": seed, "precision": precision})
-        found = run_demo(folder, seed=seed, quick=quick, precision=precision)
-    shown = found.pop("shown")
+        metrics = run_demo(folder, seed=seed, quick=quick, precision=precision)
+    shown = metrics.pop("shown")
     if output.json:
-        print_json(found)
+        print_json(metrics)
     else:
-        print_demo(found, shown, output.output_dir, os.path.relpath(assets() / "decoder"))
+        print_demo(metrics, shown, output.output_dir, os.path.relpath(assets() / "decoder"))
 
 
 def report(folder: Path) -> None:
@@ -44,7 +44,7 @@ def report(folder: Path) -> None:
     from influcoder.extras import require
     from influcoder.report.page import write_report
 
-    require("matplotlib")  # a page without figures is there already
+    require("matplotlib")  # `evaluate` and `demo` have written a page without figures
     print(write_report(folder))  # noqa: T201
 
 

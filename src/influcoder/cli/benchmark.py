@@ -1,4 +1,4 @@
-"""The verb `benchmark NAME`: a protocol with every method in it, side by side."""
+"""The verb `benchmark NAME`: every method compared under one protocol."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +25,12 @@ benchmarks = cyclopts.App(
 @cyclopts.Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Run(ResumableOutput):
-    """What is run, and where it is written."""
+    """What is run, and where the results are written."""
 
     decoder: str
     "folder or hub id of the model as it was before any fine-tuning"
     quick: Flag = False
-    "the same protocol in about a minute, whatever the sizes are: no number worth keeping"
+    "the same protocol in about a minute, whatever the sizes: its numbers mean little"
 
 
 @benchmarks.command
@@ -63,7 +63,7 @@ def fidelity(
     settings: FidelitySettings = FidelitySettings(),  # noqa: B008 - frozen
     trust: Trust = NO_TRUST,
 ) -> None:
-    """Compare every student and rival with the exact teacher, on tasks and facts that none has seen.
+    """Compare every student and every other method with the exact teacher, on tasks and facts that none has seen.
 
     Args:
         data: the folder of the corpora: bbh, dolly, benign_chat and counterfact

@@ -1,4 +1,4 @@
-"""The verb `drift`: is an encoder still true for a decoder that was trained further?"""
+"""The verb `drift`: does an encoder still agree with the teacher of a decoder that was trained further?"""
 
 import sys
 from pathlib import Path
@@ -21,10 +21,10 @@ def drift(
     seed: Seed = 0,
     json: Flag = False,
 ) -> None:
-    """See with few gradients whether an encoder is still true for a decoder that was trained further.
+    """Check with few gradients whether an encoder still agrees with the teacher of a decoder that was trained further.
 
-    Exit status 3: stale; 0: fine, or undecided within the budget. "Stale" is said with probability 5 % at most where
-    nothing was lost, "fine" with 5 % at most where the tolerance or more was lost.
+    Exit status 3: stale; 0: fine, or undecided within the budget. The verdict is "stale" with probability 5 % at most
+    if nothing was lost, and "fine" with 5 % at most if the tolerance or more was lost.
 
     Args:
         encoder: what `influcoder distill` wrote, or its hub id
@@ -32,15 +32,15 @@ def drift(
         queries: files of queries like those it was distilled from; those it has seen are left out
         pool: the same for training examples
         adapter: a PEFT LoRA adapter of the decoder
-        index: made by this encoder: keeps what was found, and `influcoder search` shows it
+        index: made by this encoder: keeps the result, and `influcoder search` shows it
         tolerance: the share of the agreement at distillation time that may be lost, as 25% or 0.25
-        budget: gradients at most; the probe stops as soon as it can tell
+        budget: gradients at most; the probe stops as soon as it can decide
         json: print the numbers as JSON
     """
     from influcoder.report.console import print_drift
     from influcoder.verbs import drift as verb
 
-    found = verb.drift(
+    check = verb.drift(
         encoder,
         decoder,
         queries,
@@ -52,8 +52,8 @@ def drift(
         seed=seed,
     )
     if json:
-        print_json(found)
+        print_json(check)
     else:
-        print_drift(found)
-    if found["verdict"] == "stale":
+        print_drift(check)
+    if check["verdict"] == "stale":
         sys.exit(verb.STALE)

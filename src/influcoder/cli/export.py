@@ -1,4 +1,4 @@
-"""The verb that hands an index on, to LanceDB or to Embedding Atlas."""
+"""The verb `export`: an index for LanceDB or for Embedding Atlas."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,19 +24,19 @@ def export(
     adapter: str | None = None,
     trust: Trust = NO_TRUST,
 ) -> None:
-    """Copy an index into LanceDB, where `search` then asks it; or write a map of it for Embedding Atlas.
+    """Copy an index into LanceDB, where `search` then searches it; or write a map of it for Embedding Atlas.
 
     --format atlas writes atlas.parquet and prints the command that opens it: the text, region, place and neighbours of
     every row, and its influence on a question if one is given.
 
     Args:
         index: what `influcoder index` wrote
-        format: lance for pools that have outgrown one machine, atlas to look at one
+        format: lance for pools too large for one machine, atlas to look at one
         lance: the database: a folder, or a URI that LanceDB connects to, as s3://bucket/path
         table: its name in the database; one of that name is replaced
         approximate: let LanceDB make an IVF-PQ index of it
         prompt: for atlas: what the model is asked
-        completion: what it says, whose cause is sought; the decoder's own answer if left out
+        completion: what it answers; the decoder's own answer when omitted
         decoder: the decoder the encoder was distilled from: the question's own gradient is then used
         adapter: its LoRA adapter, if it had one
     """
@@ -47,15 +47,15 @@ def export(
 
     if (format == "lance") != (lance is not None):
         raise ConfigError("give --lance URI to copy the index into LanceDB, or --format atlas without it for a map.")
-    asked = {"--prompt": prompt, "--completion": completion, "--decoder": decoder, "--adapter": adapter}
+    question = {"--prompt": prompt, "--completion": completion, "--decoder": decoder, "--adapter": adapter}
     if lance is not None:
-        if given := [name for name, value in asked.items() if value is not None]:
+        if given := [name for name, value in question.items() if value is not None]:
             raise ConfigError(f"{given[0]} is for --format atlas. Leave it out, or leave --lance out.")
         opened, folder = open_whole_index(index), output.folder(arguments)
-        found = lancedb.export(opened, lance, folder, table=table, approximate=approximate)
-        finish("export", arguments, found, output)
+        facts = lancedb.export(opened, lance, folder, table=table, approximate=approximate)
+        finish("export", arguments, facts, output)
         return
     if approximate:
-        raise ConfigError("--approximate is of LanceDB. Leave it out, or give --lance URI.")
-    found = atlas(index, output.folder(arguments), prompt, completion, decoder, adapter)
-    finish("export", arguments, found, output, shown=f"{found['rows']:,} rows. Look at them with\n{found['command']}")
+        raise ConfigError("--approximate is for LanceDB. Leave it out, or give --lance URI.")
+    facts = atlas(index, output.folder(arguments), prompt, completion, decoder, adapter)
+    finish("export", arguments, facts, output, shown=f"{facts['rows']:,} rows. Look at them with\n{facts['command']}")

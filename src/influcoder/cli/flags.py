@@ -1,7 +1,4 @@
-"""Flags that several verbs share, each with what it does.
-
-Frozen dataclasses, flattened into flags: one place for name, default and help.
-"""
+"""Flags that several verbs share: frozen dataclasses, flattened into flags, one place for name, default and help."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -57,11 +54,11 @@ class Output:
         """The folder, apart from what a verb with these arguments reads."""
         from influcoder.store.output_folder import Folder, local
 
-        given = flat(arguments)
-        named = [given.get(name) or [] for name in INPUTS]
-        places = [place for one in named for place in (one if isinstance(one, list) else [one])]
-        inputs = tuple(path for place in places for path in local(place))
-        return Folder(self.output_dir, getattr(self, "resume", False), self.overwrite, inputs)
+        values = flat(arguments)
+        inputs = [values.get(name) or [] for name in INPUTS]
+        names = [name for value in inputs for name in (value if isinstance(value, list) else [value])]
+        paths = tuple(path for name in names for path in local(name))
+        return Folder(self.output_dir, getattr(self, "resume", False), self.overwrite, paths)
 
 
 @Parameter(name="*")
@@ -70,7 +67,7 @@ class ResumableOutput(Output):
     """The same for a long job."""
 
     resume: Flag = False
-    "go on with what an earlier, stopped run left in the folder"
+    "continue an earlier, stopped run in the folder"
 
 
 @Parameter(name="*")
@@ -105,12 +102,12 @@ class Reading:
     def stream(
         self, files: list[str], side: str, output: Output, decoder: "Decoder | None" = None
     ) -> "Iterator[Example]":
-        """The same one after the other, as they are asked for; that the files are there is seen at once."""
+        """The same, one at a time; missing files are refused at once."""
         from influcoder.data.reading import stream_examples
         from influcoder.data.row_files import find_files
 
         return stream_examples(
-            [path for one in files for path in find_files(one)],
+            [path for pattern in files for path in find_files(pattern)],
             columns=self.columns(),
             on_error=self.on_error,
             rejects=Path(f"{os.path.abspath(output.output_dir)}-rejects-{side}.jsonl"),
@@ -119,11 +116,11 @@ class Reading:
         )
 
     def columns(self) -> "Columns":
-        """The columns that were named, and what of them is read."""
+        """The columns that were named, and what is read of them."""
         from influcoder.data.parts import Columns
 
-        named = (self.prompt_column, self.completion_column, self.text_column, self.id_column)
-        return Columns(*named, pairs=self.pairs, loss=self.loss)
+        names = (self.prompt_column, self.completion_column, self.text_column, self.id_column)
+        return Columns(*names, pairs=self.pairs, loss=self.loss)
 
 
 READ_AS_USUAL = Reading()
@@ -132,7 +129,7 @@ READ_AS_USUAL = Reading()
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Trust:
-    """What the user trusts. It is typed each time: no config.toml says it in the user's place."""
+    """What the user trusts. It has to be typed each time: it is not kept in config.toml."""
 
     trust_remote_code: Flag = False
     "run the Python code that the decoder's folder holds (auto_map); read it first"
@@ -150,19 +147,19 @@ NO_TRUST = Trust()
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Running:
-    """Who does a long job's shards. What is written is the same, whoever does."""
+    """What makes the shards of a long job; the result is the same."""
 
     workers: int | None = None
     "worker processes on this machine, or actors of the Ray cluster; each holds a model of its own"
     ray: str | None = None
     "give the shards to a Ray cluster: its address, auto for the one this machine is part of, local to start one"
     worker_timeout: float | None = None
-    "seconds without a row (with --ray: for a shard) after which a worker is replaced as hanging"
+    "seconds without a row (with --ray: for a shard) after which a worker counts as hanging and is replaced"
     shard: str | None = None
-    "this process's share of the work, as 2/8; the place its launcher gives it when omitted"
+    "this process's share of the work, as 2/8; its launcher's rank and world size when omitted"
 
     def runner(self) -> "Runner":
-        """Whom to give the shards to."""
+        """What runs the shards."""
         from influcoder.runners.actors import RayActors
         from influcoder.runners.processes import Processes
         from influcoder.runners.runner import InProcess
@@ -182,7 +179,7 @@ BY_ITSELF = Running()
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Teaching:
-    """Which teacher, and what of its settings is changed; the teacher's own are used when omitted."""
+    """Which teacher, and changes to its settings; its own settings are used when omitted."""
 
     teacher: str = "gradient-cosine"
     "its name: `influcoder teachers` lists them"
@@ -195,7 +192,7 @@ class Teaching:
     damping: float | None = None
     "of a curvature, as a share of its mean eigenvalue"
     modules: Files | None = None
-    "patterns of the layers to look at, as `*.mlp.*`, or leave out, as `!*.gate`; all linear ones but the head if none"
+    "patterns of layers to include, as `*.mlp.*`, or leave out, as `!*.gate`; all linear ones but the head if none"
     normalise_modules: Flag = False
     "scale each layer's part to unit length"
     reduction: Literal["mean", "sum"] | None = None
@@ -221,7 +218,7 @@ PAPERS_TEACHER = Teaching()
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Attribution:
-    """What another tool has computed: exactly one kind of it."""
+    """The results of another tool: exactly one kind of them."""
 
     query_features: Path | None = None
     "features of the queries, a vector each, as .npy, .safetensors or Parquet; goes with --pool-features"
@@ -234,16 +231,16 @@ class Attribution:
     bergson_pool: Path | None = None
     "the same for the pool"
     query_ids: Path | None = None
-    "the ids of the query vectors in order, one a line or a JSON list; the order of the examples when omitted"
+    "the ids of the query vectors in order, one per line or a JSON list; the order of the examples when omitted"
     pool_ids: Path | None = None
     "the same for the pool"
     tensor: str | None = None
     "which tensor of a safetensors file that holds several"
     score_rows: Literal["queries", "pool"] | None = None
-    "what a matrix of scores has in its rows; told by ids or shape when omitted"
+    "what the rows of a matrix of scores are; inferred from ids or shape when omitted"
 
     def read(self, queries: "list[Example]", pool: "list[Example]") -> "Imported":
-        """It, matched with the examples."""
+        """The results, matched with the examples."""
         from influcoder.teachers import imported as imports
 
         given = {name: getattr(self, name) for name in SOURCES[:5] if getattr(self, name)}
@@ -251,12 +248,12 @@ class Attribution:
         if self.score_rows and self.scores is None:
             raise ConfigError("--score-rows says how to read --scores, which was not given. Leave it out.")
         match list(given), list(given.values()):
-            case ["query_features", "pool_features"], [first, second]:
-                return imports.from_features(first, second, queries, pool, tensor=self.tensor, **ids)
-            case ["scores"], [only]:
-                return imports.from_scores(only, queries, pool, tensor=self.tensor, rows=self.score_rows, **ids)
-            case ["bergson_queries", "bergson_pool"], [first, second] if not self.tensor:
-                return imports.from_bergson(first, second, queries, pool, **ids)
+            case ["query_features", "pool_features"], [of_queries, of_pool]:
+                return imports.from_features(of_queries, of_pool, queries, pool, tensor=self.tensor, **ids)
+            case ["scores"], [path]:
+                return imports.from_scores(path, queries, pool, tensor=self.tensor, rows=self.score_rows, **ids)
+            case ["bergson_queries", "bergson_pool"], [of_queries, of_pool] if not self.tensor:
+                return imports.from_bergson(of_queries, of_pool, queries, pool, **ids)
             case ["bergson_queries", "bergson_pool"], _:
                 raise ConfigError("a bergson index has no tensors by name. Leave --tensor out.")
         flags = " and ".join("--" + name.replace("_", "-") for name in given) or "none"
@@ -270,14 +267,11 @@ NOT_GIVEN = Attribution()
 
 
 def flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A verb's arguments by name, those of shared flags among them."""
-    found: dict[str, Any] = {}
+    """A verb's arguments by name, including those of shared flags."""
+    values: dict[str, Any] = {}
     for name, value in arguments.items():
-        if is_dataclass(value) and not isinstance(value, type):
-            found |= asdict(value)
-        else:
-            found[name] = value
-    return found
+        values |= asdict(value) if is_dataclass(value) and not isinstance(value, type) else {name: value}
+    return values
 
 
 def share(text: str | None, flag: str) -> float | None:

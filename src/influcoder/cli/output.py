@@ -1,4 +1,4 @@
-"""What a verb leaves behind: its numbers on stdout, and the config.toml that runs it again."""
+"""What a verb outputs: its metrics on stdout, and the config.toml that runs it again."""
 
 import glob
 import json
@@ -14,23 +14,23 @@ _NOT_REPLAYED = {"resume", "overwrite", "json", "workers", "ray", "worker_timeou
 
 
 def finish(
-    verb: str, arguments: Mapping[str, Any], found: Mapping[str, Any], output: Output, *, shown: str = ""
+    verb: str, arguments: Mapping[str, Any], metrics: Mapping[str, Any], output: Output, *, shown: str = ""
 ) -> None:
-    """Write the verb's config and print its numbers, or what is to be shown of them."""
+    """Write the verb's config and print its metrics, or a text in their place."""
     write_config(output.output_dir, verb, arguments)
-    show(found, output, shown=shown)
+    show(metrics, output, shown=shown)
 
 
-def show(found: Mapping[str, Any], output: Output, *, shown: str = "") -> None:
-    """Print a verb's numbers, or what is to be shown of them."""
+def show(metrics: Mapping[str, Any], output: Output, *, shown: str = "") -> None:
+    """Print a verb's metrics, or a text in their place."""
     from influcoder.report.console import print_numbers
 
     if output.json:
-        print_json(found)
+        print_json(metrics)
     elif shown:
         print(shown)  # noqa: T201
     else:
-        print_numbers(found, output.output_dir)
+        print_numbers(metrics, output.output_dir)
 
 
 def write_config(folder: Path, verb: str, arguments: Mapping[str, Any]) -> None:
@@ -69,7 +69,7 @@ def _absolute(name: str, value: Any) -> Any:
     if isinstance(value, Path):
         return str(value.absolute())
     if isinstance(value, list):
-        return [_absolute(name, one) for one in value]
+        return [_absolute(name, item) for item in value]
     from influcoder.store.output_folder import local
 
     if name not in INPUTS or not local(value):

@@ -1,25 +1,15 @@
-"""The verb `plan JOB`: what a long job will take, before it begins."""
+"""The verb `plan JOB`: the cost of a long job, before it begins."""
 
 from pathlib import Path
 from typing import Any, Literal
 
 import cyclopts
 
-from influcoder.cli.flags import (
-    NO_TRUST,
-    PAPERS_TEACHER,
-    READ_AS_USUAL,
-    Files,
-    Flag,
-    Reading,
-    Seed,
-    Teaching,
-    Trust,
-)
+from influcoder.cli.flags import NO_TRUST, PAPERS_TEACHER, READ_AS_USUAL, Files, Flag, Reading, Seed, Teaching, Trust
 from influcoder.cli.output import print_json
 
 plans = cyclopts.App(
-    help="Tell what a long job will take: rows, time by a measured probe, disk, memory.", help_format="markdown"
+    help="Estimate what a long job takes: rows, time by a measured probe, disk, memory.", help_format="markdown"
 )
 
 
@@ -39,7 +29,7 @@ def features(
     reading: Reading = READ_AS_USUAL,
     json: Flag = False,
 ) -> None:
-    """Tell what `influcoder features` with the same flags takes; exit status 1 where the disk cannot hold it.
+    """Estimate what `influcoder features` with the same flags takes; exit status 1 if the disk is too small.
 
     Args:
         decoder: Hugging Face folder or hub id of a causal LM
@@ -58,12 +48,12 @@ def features(
 
     loaded = open_decoder(decoder, adapter, max_length)
     columns = reading.columns()
-    asked, rows = (
-        glance(side, FEATURE_PROBE, columns=columns, seed=seed, prepare=loaded.prepare) for side in (queries, pool)
+    query_glance, pool_glance = (
+        glance(files, FEATURE_PROBE, columns=columns, seed=seed, prepare=loaded.prepare) for files in (queries, pool)
     )
     saved = open_checkpoints(checkpoints, decoder, max_length)
     teacher = make_teacher(loaded, teaching.settings(seed), checkpoints=saved)
-    _tell(plan_features(teacher, asked, rows), output_dir, json)
+    _print_plan(plan_features(teacher, query_glance, pool_glance), output_dir, json)
 
 
 @plans.command
@@ -82,7 +72,7 @@ def index(
     reading: Reading = READ_AS_USUAL,
     json: Flag = False,
 ) -> None:
-    """Tell what `influcoder index` takes, and the exact teacher in its place; exit 1 where the disk is too small.
+    """Estimate what `influcoder index` takes, and the exact teacher in its place; exit 1 if the disk is too small.
 
     Args:
         encoder: what `influcoder distill` wrote, or its hub id
@@ -105,11 +95,11 @@ def index(
     if model is not None:
         teacher = teacher_of(loaded, model, open_checkpoints(checkpoints, model, loaded.provenance))
     prepare = model.prepare if model else None
-    seen = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed, prepare=prepare)
-    _tell(plan_index(loaded, seen, teacher, code=code, approximate=approximate), output_dir, json)
+    pool_glance = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed, prepare=prepare)
+    _print_plan(plan_index(loaded, pool_glance, teacher, code=code, approximate=approximate), output_dir, json)
 
 
-def _tell(plan: dict[str, Any], output_dir: Path, json: bool) -> None:
+def _print_plan(plan: dict[str, Any], output_dir: Path, json: bool) -> None:
     from influcoder.store.disk_space import free_bytes, refuse_full_disk
     from influcoder.verbs.plan import plan_in_words
 

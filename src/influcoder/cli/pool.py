@@ -1,4 +1,4 @@
-"""The verbs of the index: make and change it, ask it, score all of it, hand it on."""
+"""The verbs of the index: build and change it, search it, score all of it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -38,18 +38,18 @@ def index(
     trust: Trust = NO_TRUST,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
-    """Embed a pool of any size and make it searchable; or change an index that is there.
+    """Embed a pool of any size and make it searchable; or change an existing index.
 
-    --workers N divides a machine's cores among N processes, --ray hands the shards to a Ray cluster. Several processes
+    --workers N divides a machine's cores among N processes, --ray gives the shards to a Ray cluster. Several processes
     share a job when each is started with its own --shard I/N and the same output folder.
 
     Args:
         encoder: what `influcoder distill` wrote, or its hub id
         pool: JSONL (.gz, .zst) or Parquet files, folders, globs or URLs such as hf://datasets/NAME
         add: such files, whose rows are appended to the finished index in the output folder
-        remove: ids, or files of ids (one a line, or a JSON list), to be forgotten by the index in the output folder
-        refresh: bring the index in the output folder up to date with --encoder and --pool, or one of them: only what
-            changed is embedded, and readers see the index as it was until the new one is whole
+        remove: ids, or files of ids (one per line, or a JSON list), to remove from the index in the output folder
+        refresh: update the index in the output folder to --encoder and --pool, or one of them: only what changed is
+            embedded, and readers see the old index until the new one is complete
         code: how vectors are stored; auto: in as few bytes as keep the rankings of the first rows
         approximate: make an IVF-PQ index as well, and measure its recall
         decoder: what an encoder of the short or forward tier reads texts with
@@ -79,7 +79,7 @@ def index(
     if refresh:
         if code != "auto" or running != BY_ITSELF or output.overwrite or not (encoder or pool):
             raise ConfigError(
-                "--refresh brings the index in --output-dir up to date, in its own code and in this process. Give "
+                "--refresh updates the index in --output-dir, in its own code and in this process. Give "
                 "--encoder, --pool or both, and leave --code, --workers, --ray, --worker-timeout, --shard and "
                 "--overwrite out."
             )
@@ -95,9 +95,9 @@ def index(
         show(updated, output)
         return
     if encoder is None or not pool:
-        raise ConfigError("what is to be indexed? Give --encoder and --pool; or --add or --remove to change an index.")
+        raise ConfigError("nothing to index. Give --encoder and --pool; or --add or --remove to change an index.")
     loaded, model = open_encoder(encoder, decoder, adapter)
-    found = verb.index(
+    metrics = verb.index(
         loaded,
         reading.stream(pool, "pool", output, model),
         replace(output.folder(arguments), share=Share.read(running.shard)),
@@ -105,7 +105,7 @@ def index(
         approximate=approximate,
         runner=running.runner(),
     )
-    finish("index", arguments, found, output)
+    finish("index", arguments, metrics, output)
 
 
 def search(
@@ -134,18 +134,18 @@ def search(
     Args:
         index: what `influcoder index` or `influcoder export` wrote
         prompt: what the model is asked, as a user's turn
-        completion: what it says, whose cause is sought; the decoder's own answer if left out
+        completion: what it answers; the decoder's own answer when omitted
         queries: files of queries instead of one prompt and completion
         k: how many rows to show
-        opponents: show what pushes away instead
-        verify: how many candidates the decoder's real gradients re-score
-        certify: how many random rows of the others they score too, to bound what was missed
-        tokens: light the tokens of each row, and of the answer, that carry the re-checked score
+        opponents: show the rows that push away instead
+        verify: how many candidates to re-score with the decoder's exact gradients
+        certify: how many random other rows to score exactly too, to bound what was missed
+        tokens: highlight the tokens of each row, and of the answer, that carry the re-checked score
         decoder: the decoder the encoder was distilled from: the query's own gradient is then used
         adapter: its LoRA adapter, if it had one
         checkpoints: those the teacher took its gradients from, if it did
-        where: look at rows whose metadata is like this alone, as genre=code,tokens<200
-        approximate: ask the IVF-PQ index that `influcoder index --approximate` made, not every row
+        where: search only rows whose metadata meets these conditions, as genre=code,tokens<200
+        approximate: search the IVF-PQ index that `influcoder index --approximate` made, not every row
         verify_hashes: read and check every file of the index first, not only those that are needed
         output: also write the rows there, with the shares of their tokens: a .parquet or .jsonl file
         json: print the rows as JSON
@@ -159,13 +159,13 @@ def search(
     if output:
         refuse_other_file(output)
     opened, model = open_any_index(index, decoder, adapter, checkpoints=checkpoints)
-    asked = verb.questions(queries, prompt, completion, model)
+    questions = verb.questions(queries, prompt, completion, model)
     answered = not queries and completion is None
     if verify_hashes:
         opened.verify()
-    found = verb.search(
+    results = verb.search(
         opened,
-        asked,
+        questions,
         k=k,
         opponents=opponents,
         verify=verify,
@@ -177,11 +177,11 @@ def search(
         approximate=approximate,
     )
     if output:
-        write_hits(output, asked, found)
+        write_hits(output, questions, results)
     if json:
-        print_json(hits_as_json(asked, found, answered=answered))
+        print_json(hits_as_json(questions, results, answered=answered))
     else:
-        print_hits(asked, found, opponents, answered=answered)
+        print_hits(questions, results, opponents, answered=answered)
 
 
 def score(
@@ -195,12 +195,12 @@ def score(
     trust: Trust = NO_TRUST,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
-    """Write the score of every pool row for every query as scores.parquet: id, and a column score:ID a query.
+    """Write the score of every pool row for every query as scores.parquet: id, and a column score:ID for each query.
 
     Args:
         index: what `influcoder index` wrote
         queries: JSONL (.gz, .zst) or Parquet files, folders, globs or URLs
-        where: score rows whose metadata is like this alone, as genre=code,tokens<200
+        where: score only rows whose metadata meets these conditions, as genre=code,tokens<200
         decoder: what an encoder of the short or forward tier reads the queries with
         adapter: its LoRA adapter, if it had one
     """
@@ -209,13 +209,13 @@ def score(
     from influcoder.verbs.opening import open_any_index, open_whole_index
 
     opened, model = open_any_index(index, decoder, adapter)
-    asked = reading.read(queries, "queries", output, model)
-    found = verb.write_scores(open_whole_index(opened), asked, output.folder(arguments), where=where)
-    finish("score", arguments, found, output)
+    examples = reading.read(queries, "queries", output, model)
+    metrics = verb.write_scores(open_whole_index(opened), examples, output.folder(arguments), where=where)
+    finish("score", arguments, metrics, output)
 
 
-def _ids(given: list[str]) -> list[str]:
-    """Ids as typed, and those that the files among them hold."""
+def _ids(arguments: list[str]) -> list[str]:
+    """Ids as typed, and those in the files among them."""
     from influcoder.teachers.matrices import read_ids
 
-    return [name for one in given for name in (read_ids(Path(one)) if Path(one).is_file() else [one])]
+    return [name for word in arguments for name in (read_ids(Path(word)) if Path(word).is_file() else [word])]

@@ -1,4 +1,4 @@
-"""The verb that shows what a decoder reads of some rows."""
+"""The verb `show`: what a decoder reads of some rows."""
 
 from itertools import islice
 
@@ -36,17 +36,17 @@ def show(
 
     if rows < 1:
         raise ConfigError(f"--rows is {rows}, expected at least 1.")
-    files = [path for one in pool for path in find_files(one)]
+    files = [path for pattern in pool for path in find_files(pattern)]
     loaded = Decoder.load(decoder, adapter=adapter, max_length=max_length)
-    read = stream_examples(
+    examples = stream_examples(
         files,
         columns=reading.columns(),
         on_error=reading.on_error,
         max_reject_rate=reading.max_reject_rate,
         prepare=loaded.prepare,
     )
-    found = verb.show(loaded, list(islice(read, rows)))
+    shown = verb.show(loaded, list(islice(examples, rows)))
     if json:
-        print_json(found)
+        print_json(shown)
     else:
-        print_shown(found)
+        print_shown(shown)

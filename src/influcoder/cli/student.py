@@ -1,4 +1,4 @@
-"""The verbs of the student: distill it, judge it."""
+"""The verbs of the student: distill it, evaluate it."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,14 +28,14 @@ def distill(
 ) -> None:
     """Distill teacher features into an encoder that reads text alone.
 
-    Where there are fewer than 20 queries, pool rows are asked beside them; one is enough for questions that come with
+    With fewer than 20 queries, pool rows take the role of queries as well; one query is enough if questions come with
     their own gradient (`influcoder search --decoder`).
 
     --from ENCODER refreshes an encoder of the static tier for a later state of its decoder: a share of the features is
-    computed anew with --decoder, the others are carried along.
+    recomputed with --decoder, the others are kept.
 
     Args:
-        features: what `influcoder features` wrote; a seeded 15 % of it is kept for validation
+        features: what `influcoder features` wrote; a seeded 15 % of it is held out for validation
         recipe: static: solved in seconds, texts are only looked up; short: reads the gradient of every text cut short
             as well, nearest to the teacher; forward: a forward pass instead; paper: a Sentence Transformers model
             trained as in the paper
@@ -43,8 +43,8 @@ def distill(
         decoder: for the short and the forward recipe, and for --unlabelled: the model that the features come from
         adapter: its LoRA adapter, if it had one
         unlabelled: pool examples without features, for the static and the forward recipe: a short tier is distilled
-            first, places them at about half of a gradient each, and the student learns from them too
-        unlabelled_queries: the same of queries
+            first, labels them at about half the cost of a gradient each, and the student learns from them too
+        unlabelled_queries: the same for queries
         earlier: the encoder to refresh, which --features were distilled into; --decoder is the later state
         share: with --from, the share of the rows that get a new gradient, as 20% (the default) or 0.2
     """
@@ -52,10 +52,10 @@ def distill(
     from influcoder.verbs import distill as verb
     from influcoder.verbs.refresh import SHARE
 
-    part = share_of(share, "--share")
+    recomputed = share_of(share, "--share")
     if share is not None and earlier is None:
-        raise ConfigError("--share says how much --from computes anew, which was not given. Leave it out.")
-    found = verb.distill(
+        raise ConfigError("--share is for --from, which was not given. Leave it out.")
+    metrics = verb.distill(
         features,
         output.folder(arguments),
         recipe=recipe,
@@ -64,10 +64,10 @@ def distill(
         adapter=adapter,
         unlabelled=(unlabelled_queries, unlabelled),
         earlier=earlier,
-        share=SHARE if part is None else part,
+        share=SHARE if recomputed is None else recomputed,
         seed=seed,
     )
-    finish("distill", arguments, found, output)
+    finish("distill", arguments, metrics, output)
 
 
 def evaluate(
@@ -82,12 +82,12 @@ def evaluate(
     checkpoints: Files | None = None,
     seed: Seed = 0,
 ) -> None:
-    """Judge an encoder on features of examples it has never seen, beside its rivals.
+    """Evaluate an encoder on features of examples it has never seen, beside other methods.
 
     Args:
         encoder: what `influcoder distill` wrote, or its hub id
         features: what `influcoder features` wrote for the test examples
-        train_features: what the encoder was distilled from: rivals that need training are trained on it
+        train_features: what the encoder was distilled from: methods that need training are trained on it
         decoder: runs the teacher with another seed (the ceiling) and exact queries
         adapter: its LoRA adapter, if it had one
         checkpoints: those the teacher took its gradients from, if it did
@@ -96,7 +96,7 @@ def evaluate(
     from influcoder.report.page import write_report
     from influcoder.verbs import evaluate as verb
 
-    found = verb.evaluate(
+    metrics = verb.evaluate(
         encoder,
         features,
         output.folder(arguments),
@@ -107,4 +107,4 @@ def evaluate(
         seed=seed,
     )
     write_report(output.output_dir)
-    finish("evaluate", arguments, found, output)
+    finish("evaluate", arguments, metrics, output)

@@ -1,4 +1,4 @@
-"""The verbs of the teacher, which says what influence is: your decoder's gradients, or what another tool computed."""
+"""The verbs of the teacher, which defines influence: your decoder's gradients, or the results of another tool."""
 
 from dataclasses import replace
 
@@ -37,9 +37,9 @@ def features(
     seed: Seed = 0,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
-    """Compute the teacher's features of queries and pool: one gradient an example.
+    """Compute the teacher's features of queries and pool: one gradient per example.
 
-    --workers N divides a machine's cores among N processes, --ray hands the shards to a Ray cluster. Several machines
+    --workers N divides a machine's cores among N processes, --ray gives the shards to a Ray cluster. Several machines
     share a job when on each it is started with its own --shard I/N and the same output folder (Slurm arrays), or all of
     them by `torchrun --nproc-per-node N -m influcoder features ...` (on GPUs `accelerate launch` as well).
 
@@ -50,7 +50,7 @@ def features(
         adapter: a PEFT LoRA adapter of the decoder
         checkpoints: folders that its training saved, for less and tracin; weighted by their learning rates
         max_length: tokens of an example that are read
-        sample: how many pool rows are drawn by the seed; all of them when omitted
+        sample: how many pool rows to draw by the seed; all of them when omitted
     """
     arguments = dict(locals())
     from influcoder.runners.share import Share
@@ -59,7 +59,7 @@ def features(
 
     settings, share, runner = teaching.settings(seed), Share.read(running.shard), running.runner()
     loaded = open_decoder(decoder, adapter, max_length, share.device())
-    found = verb.features(
+    metrics = verb.features(
         loaded,
         reading.read(queries, "queries", output, loaded),
         reading.stream(pool, "pool", output, loaded),
@@ -71,7 +71,7 @@ def features(
         max_reject_rate=reading.max_reject_rate,
         runner=runner,
     )
-    finish("features", arguments, found, output)
+    finish("features", arguments, metrics, output)
 
 
 def self_check(
@@ -106,12 +106,12 @@ def self_check(
     settings = teaching.settings(seed)
     loaded = open_decoder(decoder, adapter, max_length)
     saved = open_checkpoints(checkpoints, decoder, max_length)
-    asked, rows = (read_examples(files, prepare=loaded.prepare) for files in (queries, pool))
-    found = check_teacher(loaded, asked, rows, settings, saved)
+    query_examples, pool_examples = (read_examples(files, prepare=loaded.prepare) for files in (queries, pool))
+    metrics = check_teacher(loaded, query_examples, pool_examples, settings, saved)
     if json:
-        print_json(found)
+        print_json(metrics)
     else:
-        print_check(settings.name, found)
+        print_check(settings.name, metrics)
 
 
 def teachers() -> None:
@@ -132,10 +132,10 @@ def import_attribution(
     trust: Trust = NO_TRUST,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
-    """Bring your own attribution: features or scores of another tool become a features folder.
+    """Import the attribution of another tool: its features or scores become a features folder.
 
-    Vectors are matched with the examples by id, or by order where neither file nor flag gives ids. Parquet files
-    hold the column `id`, and numeric columns or one of lists. Features and gradients are kept as they are.
+    Vectors are matched with the examples by id, or by order if neither file nor flag gives ids. Parquet files
+    have the column `id`, and numeric columns or one of lists. Features and gradients are kept as they are.
 
     Args:
         queries: the query examples: JSONL (.gz, .zst) or Parquet files, folders or globs
@@ -149,6 +149,6 @@ def import_attribution(
     from influcoder.verbs.opening import refuse_without_decoder
 
     refuse_without_decoder(decoder, adapter=adapter)
-    found = attribution.read(reading.read(queries, "queries", output), reading.read(pool, "pool", output))
+    imported = attribution.read(reading.read(queries, "queries", output), reading.read(pool, "pool", output))
     loaded = Decoder.load(decoder, adapter=adapter) if decoder else None
-    finish("import", arguments, verb.import_attribution(found, output.folder(arguments), loaded), output)
+    finish("import", arguments, verb.import_attribution(imported, output.folder(arguments), loaded), output)

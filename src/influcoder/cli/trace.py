@@ -39,31 +39,31 @@ def trace(
     """Ask why a model says something: the training rows behind its answer, in one step.
 
     The first call takes the gradients of a sample of the pool, distils them and reads the whole pool; all of it stays
-    in the output folder. The next call asks at once. A call that was stopped goes on where it was.
+    in the output folder. The next call answers at once. A stopped call resumes when it is repeated.
 
     Args:
         decoder: the model whose training is attributed: Hugging Face folder or hub id of a causal LM
         pool: its training rows: JSONL (.gz, .zst) or Parquet files, folders, globs or URLs
         query: what the model is asked, as a user's turn
-        completion: what it says; its own answer when omitted
+        completion: what it answers; its own answer when omitted
         queries: files of questions instead; those without an answer get the model's own
-        like: files of prompts similar to those that will be asked, to learn from as well
+        like: files of prompts similar to later questions, to learn from as well
         adapter: a PEFT LoRA adapter of the decoder
         teacher: what influence is: `influcoder teachers` lists the names
         max_length: tokens of an example that are read
-        budget: how long the first call may take, about, as 90s, 30m or 2h; it decides on sample and tier
+        budget: about how long the first call may take, as 90s, 30m or 2h; it decides on sample and tier
         sample: pool rows whose gradients are taken, in place of as many as the budget allows
         k: how many rows to show on each side
-        verify: how many candidates the decoder's real gradients re-score
-        certify: how many random rows of the others they score too, to bound what was missed
-        tokens: light the tokens of each row, and of the answer, that carry the re-checked score
+        verify: how many candidates to re-score with the decoder's exact gradients
+        certify: how many random other rows to score exactly too, to bound what was missed
+        tokens: highlight the tokens of each row, and of the answer, that carry the re-checked score
     """
     arguments = dict(locals())
     import sys
 
     from influcoder.verbs import trace as verb
 
-    found = verb.trace(
+    traces = verb.trace(
         decoder,
         pool,
         output.output_dir,
@@ -86,29 +86,29 @@ def trace(
     )
     write_config(output.output_dir, "trace", arguments)
     if output.json:
-        answers = [one.json() for one in found]
+        answers = [answer.json() for answer in traces]
         print_json(answers if queries else answers[0])
     else:
-        print_traces(found)
+        print_traces(traces)
         print("\n".join(commands(output.output_dir, decoder, adapter, trust)))  # noqa: T201
 
 
-def print_traces(found: "Sequence[Trace]") -> None:
+def print_traces(traces: "Sequence[Trace]") -> None:
     """The answers with the rows of both sides, as `search` prints them."""
     from influcoder.report.console import print_both_sides
     from influcoder.report.sentences import memorised_sentence
 
-    for one in found:
-        print_both_sides(one.question.example, one.hits, one.against, answered=one.question.generated)
-        if one.memorised:
-            shown = len({hit.example.id for hit in (*one.hits, *one.against)})
-            print(memorised_sentence(len(one.memorised), shown))  # noqa: T201
-    if found and found[0].pool_as_queries:
+    for answer in traces:
+        print_both_sides(answer.question.example, answer.hits, answer.against, answered=answer.question.generated)
+        if answer.memorised:
+            shown = len({hit.example.id for hit in (*answer.hits, *answer.against)})
+            print(memorised_sentence(len(answer.memorised), shown))  # noqa: T201
+    if traces and traces[0].pool_as_queries:
         print("This was measured on pool rows in the role of questions: few questions were given.")  # noqa: T201
 
 
-def commands(folder: Path, decoder: str, adapter: str | None, trust: Trust = NO_TRUST) -> list[str]:
-    """The commands that go on from a folder of `trace`, as lines of text."""
+def commands(folder: Path, decoder: str, adapter: str | None, trust: Trust) -> list[str]:
+    """The commands that continue from a folder of `trace`, as lines of text."""
     from influcoder.extras import is_installed
 
     asked = ["--index", str(folder / "index"), "--queries", str(folder / "asked.jsonl")]
@@ -126,11 +126,10 @@ def commands(folder: Path, decoder: str, adapter: str | None, trust: Trust = NO_
             *("prove", *asked, *trained, *controls, "--output-dir", str(folder / "proof"))
         ],
     }
-    lines = ["\nGo on:", *(f"  influcoder {shlex.join(line)}  # {why}" for why, line in words.items())]
+    lines = ["\nGo on:", *(f"  influcoder {shlex.join(line)}  # {purpose}" for purpose, line in words.items())]
     if adapter is None:
-        lines.append(
-            f"  (prove trains --decoder on the pool: if {decoder} was trained on it, give the model before that.)"
-        )
+        hint = f"prove trains --decoder on the pool: if {decoder} was trained on it, give the model before that."
+        lines.append(f"  ({hint})")
     return lines
 
 
@@ -142,9 +141,9 @@ def seconds(text: str, flag: str) -> float:
     """
     units = {"s": 1, "m": 60, "h": 3600}
     try:
-        found = float(text[:-1]) * units[text[-1:]]
+        duration = float(text[:-1]) * units[text[-1:]]
     except (KeyError, ValueError) as error:
         raise ConfigError(f"{flag} is {text!r}, expected a time such as 90s, 30m or 2h.") from error
-    if not 0 < found < float("inf"):
+    if not 0 < duration < float("inf"):
         raise ConfigError(f"{flag} is {text!r}, expected more than no time.")
-    return found
+    return duration

@@ -1,7 +1,7 @@
-"""Judge every method in the same way: agreement with the truth, time and bytes, side by side.
+"""Evaluate every method in the same way: agreement with the truth, time and bytes, side by side.
 
 Methods that must be fitted are fitted on the training split; everything is measured on queries and pool
-examples of the test split, whose overlap with the others is counted and refused.
+examples of the test split, whose overlap with the others is refused.
 """
 
 import time
@@ -25,8 +25,8 @@ class Scored:
     Attributes:
         seconds: time to score all queries and pool examples.
         bytes_per_example: size of a pool example on disk.
-        learning_seconds: time for everything that was learnt first.
-        memory_mb: by how much the process grew while scoring.
+        learning_seconds: time for everything that was learnt beforehand.
+        memory_mb: how much memory the process gained while scoring.
     """
 
     scores: Scores
@@ -38,7 +38,7 @@ class Scored:
     def fidelity(
         self, truth: Scores, pool: Sequence[Example], rows: NDArray[np.int64] | slice = slice(None), *, seed: int = 0
     ) -> dict[str, Any]:
-        """Agreement with the truth on some queries, all by default, and the cost; as it stands in `metrics.json`."""
+        """Agreement with the truth on some queries, all by default, and the cost; as written to `metrics.json`."""
         lengths = np.array([len(example.completion) for example in pool])
         return agreement(truth[rows], self.scores[rows], lengths, seed=seed) | {
             "ms_per_example": 1000 * self.seconds / sum(self.scores.shape),
@@ -47,7 +47,7 @@ class Scored:
 
 
 def score(scorer: Scorer, queries: Sequence[Example], pool: Sequence[Example]) -> Scored:
-    """A scorer's scores, and the time that they took."""
+    """A scorer's scores, and the time they took."""
     began = time.perf_counter()
     scores = np.asarray(scorer.score(queries, pool))
     return Scored(scores, time.perf_counter() - began, scorer.bytes_per_example)
@@ -77,17 +77,17 @@ def evaluate(
 
 
 def count_overlap(*splits: Sequence[Example], group: Callable[[Example], str] | None = None) -> int:
-    """How many examples of a split are also in another, by id, by text, or by group; 0, for others are refused.
+    """How many examples of a split are also in another, by id, by text, or by group: always 0, as any is refused.
 
     Args:
-        group: what two splits must not share besides: a request, a subject.
+        group: what else two splits must not share: a request, a subject.
 
     Raises:
         DataError: some are; the message names one.
     """
     seen: dict[tuple[str, str], str] = {}
     for split in splits:
-        mine: dict[tuple[str, str], str] = {}
+        of_split: dict[tuple[str, str], str] = {}
         for example in split:
             keys = {"id": example.id, "text": normalised(example)} | ({"group": group(example)} if group else {})
             for key in keys.items():
@@ -96,6 +96,6 @@ def count_overlap(*splits: Sequence[Example], group: Callable[[Example], str] | 
                         f"{example.id!r} has the same {key[0]} as {seen[key]!r} of another split; "
                         "a number measured on a training example means nothing. Take one of them out."
                     )
-                mine[key] = example.id
-        seen |= mine
+                of_split[key] = example.id
+        seen |= of_split
     return 0

@@ -1,6 +1,6 @@
 """Methods by name: what each needs, and how its scorer is made.
 
-`STANDARD` holds those that every evaluation compares; `influcoder.benchmarks.methods.registry` adds the rivals.
+`STANDARD` holds those that every evaluation compares; `influcoder.benchmarks.methods.registry` adds further ones.
 """
 
 from collections.abc import Callable
@@ -62,19 +62,11 @@ def student_methods(tier: str, *more_needs: Need) -> dict[str, Method]:
     """Our student of a tier, with queries as text and with queries as their gradients."""
     name = "influcoder" if tier == "static" else f"influcoder-{tier}"
     exact = f"{name}-exact-query"
-
-    def as_text(parts: Ingredients) -> Scorer:
-        return EncoderScorer(name, parts.student(tier))
-
-    def as_gradients(parts: Ingredients) -> Scorer:
-        return ExactQueryScorer(parts.student(tier), parts.teacher(), exact)
-
     needs: tuple[Need, ...] = ("training", *more_needs)
-    return {name: Method(as_text, needs), exact: Method(as_gradients, needs)}
-
-
-def _surface(parts: Ingredients) -> Scorer:
-    return Surface(parts.reader()).fit(*parts.samples())
+    return {
+        name: Method(lambda parts: EncoderScorer(name, parts.student(tier)), needs),
+        exact: Method(lambda parts: ExactQueryScorer(parts.student(tier), parts.teacher(), exact), needs),
+    }
 
 
 STANDARD: dict[str, Method] = {
@@ -86,6 +78,6 @@ STANDARD: dict[str, Method] = {
     "paper-recipe": Method(
         lambda parts: EncoderScorer("paper-recipe", parts.paper_student()), ("backbone", "training")
     ),
-    "surface": Method(_surface, ("training",)),
+    "surface": Method(lambda parts: Surface(parts.reader()).fit(*parts.samples()), ("training",)),
     **student_methods("static"),
 }

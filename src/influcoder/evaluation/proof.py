@@ -1,8 +1,8 @@
-"""Judge attribution by removal: train again without the rows that a method blames, and ask again.
+"""Evaluate attribution by removal: retrain without the rows that a method names, and ask the queries again.
 
-If the rows found are what taught a model its answers, a model that was trained without them loses more on these
-answers, or answers otherwise. A model that was trained without as many other rows shows what the removal of any rows
-does. Every model is asked for its loss on each query's completion and for its own greedy answer.
+If the rows found taught a model its answers, a model trained without them has a higher loss on these answers, or
+answers differently. A model trained without as many other rows shows what the removal of any rows does. Each model
+gives its loss on each query's completion and its own greedy answer.
 
     record.json                 what all models were trained from and with
     trainings/found-0.json      one trained model: the ids it was trained without; its losses and answers, by query
@@ -31,7 +31,7 @@ ALL = "all"
 """the condition of the models that were trained on the whole pool"""
 FORMAT = 1
 Removals = Mapping[str, Sequence[Sequence[int]]]
-"""of each condition, the rows that each seed's model is trained without"""
+"""by condition, the rows that each seed's model is trained without"""
 
 
 class Trainer(Protocol):
@@ -42,19 +42,19 @@ class Trainer(Protocol):
 
     @property
     def epochs(self) -> int:
-        """How often each row is read."""
+        """How many times each row is read."""
         ...
 
     @property
     def provenance(self) -> Provenance:
-        """All that changes its models, but for rows and seed."""
+        """Everything that changes its models, except rows and seed."""
         ...
 
     def train(self, removed: Collection[int], seed: int, name: str, advance: Callable[[int], None]) -> Decoder:
         """A model trained on the pool without some rows.
 
         Args:
-            name: of this training, no other's.
+            name: of this training, unique.
             advance: called with the number of rows that were read.
         """
         ...
@@ -64,7 +64,7 @@ class Trainer(Protocol):
 class FineTuning:
     """A decoder, fine-tuned by this package on rows of a pool; the seed draws their order.
 
-    Rows that are left out leave their steps smaller; all others are read at the same step and rate as ever.
+    Removed rows make their steps smaller; all others are read at the same step and learning rate as before.
     """
 
     decoder: Decoder
@@ -88,14 +88,14 @@ class FineTuning:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a trained model makes of the queries: the loss of each one's completion, (n,), and its own answer."""
+    """A trained model on the queries: its loss on each completion, (n,), and its own answers."""
 
     losses: NDArray[np.float32]
     answers: list[str]
 
 
 Proof = dict[str, list[Outcome]]
-"""of each condition, `ALL` first, the outcome of each seed"""
+"""by condition, `ALL` first, the outcome of each seed"""
 
 
 def prove(
@@ -110,13 +110,13 @@ def prove(
 ) -> Proof:
     """Train on the whole pool and without each condition's rows, for every seed, and ask every model the queries.
 
-    A training that is in the folder is not done again, so a killed run goes on, and seeds or conditions may be added.
+    A training that is in the folder is not repeated, so a killed run resumes, and seeds or conditions may be added.
 
     Args:
-        removals: of each condition the rows that are left out, a list of row numbers for each seed.
-        folder: where the outcomes are kept; the caller has claimed it or the folder that it is in.
-        trained: models by seed that this trainer has already made of the whole pool.
-        announce: called with the number of trainings that are still to be done, before the first.
+        removals: by condition the rows that are left out, a list of row numbers for each seed.
+        folder: where the outcomes are kept; the caller has claimed it or its parent.
+        trained: models by seed that this trainer has already trained on the whole pool.
+        announce: called with the number of trainings still to be done, before the first.
 
     Raises:
         ConfigError: a removal leaves nothing, or is not given for every seed.
@@ -125,48 +125,43 @@ def prove(
     """
     count = len(trainer.pool)
     plan = {ALL: [[] for _ in seeds], **removals}
-    for condition, of_seeds in plan.items():
-        if len(of_seeds) != len(seeds) or any(len(set(rows)) >= count for rows in of_seeds):
+    for condition, by_seed in plan.items():
+        if len(by_seed) != len(seeds) or any(len(set(rows)) >= count for rows in by_seed):
             raise ConfigError(
-                f"{condition}: {[len(rows) for rows in of_seeds]} rows of {count} are to be removed, expected fewer "
+                f"{condition}: {[len(rows) for rows in by_seed]} rows of {count} are to be removed, expected fewer "
                 f"than all, for each of {len(seeds)} seeds."
             )
     _keep_record(folder, replace(trainer.provenance, queries=data_fingerprint(queries)))
-    # Seed by seed, so that a run that is stopped has compared something.
-    order = [(condition, place) for place in range(len(seeds)) for condition in plan]
-    outcomes = {
-        (condition, place): _read(folder, condition, seeds[place], _ids(trainer, plan[condition][place]))
-        for condition, place in order
-    }
-    missing = [one for one in order if outcomes[one] is None]
+    # Seed by seed, so that a stopped run has complete comparisons.
+    removed = {(name, seed): by_seed[number] for number, seed in enumerate(seeds) for name, by_seed in plan.items()}
+    ids = {run: [trainer.pool[row].id for row in rows] for run, rows in removed.items()}
+    outcomes = {run: outcome for run in removed if (outcome := _read(folder, *run, ids[run])) is not None}
+    missing = [run for run in removed if run not in outcomes]
     if announce is not None:
         announce(len(missing))
-    rows = sum(count - len(plan[condition][place]) for condition, place in missing)
-    with progress("training again", rows * trainer.epochs) as advance:
-        for condition, place in missing:
-            removed, seed = set(plan[condition][place]), seeds[place]
+    rows = sum(count - len(removed[run]) for run in missing)
+    with progress("retraining", rows * trainer.epochs) as advance:
+        for condition, seed in missing:
+            run, name = (condition, seed), f"{condition}-{seed}"
             model = (trained or {}).get(seed) if condition == ALL else None
             if model is None:
-                model = trainer.train(removed, seed, f"{condition}-{seed}", advance)
+                model = trainer.train(set(removed[run]), seed, name, advance)
             else:
                 advance(count * trainer.epochs)
-            outcomes[condition, place] = outcome = _ask(model, queries, f"{condition}-{seed}")
-            _write(folder, condition, seed, _ids(trainer, plan[condition][place]), outcome)
-    return {
-        condition: [one for place in range(len(seeds)) if (one := outcomes[condition, place]) is not None]
-        for condition in plan
-    }
+            outcomes[run] = _ask(model, queries, name)
+            _write(folder, condition, seed, ids[run], outcomes[run])
+    return {condition: [outcomes[condition, seed] for seed in seeds] for condition in plan}
 
 
 def summarise(proof: Proof) -> dict[str, dict[str, Any]]:
     """The numbers of each condition: means over queries and seeds, with 95 % intervals over queries.
 
-    `changed` is the share of queries whose answer is another than that of the model that saw all rows, of the same
-    seed; two answers are the same if they differ by spaces and capitals alone. Of `ALL`, `changed_by_seed` is the
-    share of answers that are others under the next seed: what comes of the order of training. An interval over a
-    single query says nothing and is None.
+    `changed` is the share of queries whose answer differs from that of the model trained on all rows with the same
+    seed; answers that differ only by spaces and capitals are the same. For `ALL`, `changed_by_seed` is the share of
+    answers that differ under the next seed: the effect of the order of training. The interval of a single query is
+    None.
     """
-    found = {}
+    summary = {}
     for condition, outcomes in proof.items():
         losses = _losses(outcomes)
         numbers: dict[str, Any] = {"loss": float(losses.mean()), "loss_interval": _interval(losses)}
@@ -182,42 +177,37 @@ def summarise(proof: Proof) -> dict[str, dict[str, Any]]:
                 "changed": float(changed.mean()),
                 "changed_interval": _interval(changed),
             }
-        found[condition] = numbers
-    return found
+        summary[condition] = numbers
+    return summary
 
 
 def read_proof(folder: Path) -> tuple[Provenance, Proof, dict[str, list[str]]]:
-    """What a folder holds: what all was trained from, the outcomes, and by training the ids that it was made without.
+    """(provenance, outcomes, the ids that each training left out by its name), as a folder holds them.
 
     Raises:
         StoreCorrupt: a file is not the one that was written, or a training is missing.
     """
     provenance = Provenance.read(read_sealed(folder / "record.json", FORMAT))
-    held: dict[tuple[str, int], dict[str, Any]] = {}
+    records: dict[tuple[str, int], dict[str, Any]] = {}
     for path in (folder / "trainings").glob("*.json"):
         condition, _, seed = path.stem.rpartition("-")
-        held[condition, int(seed)] = read_sealed(path, FORMAT)
-    seeds = sorted({seed for _, seed in held})
-    conditions = sorted({condition for condition, _ in held}, key=lambda name: (name != ALL, name))
-    missing = [
-        f"{name}-{seed}.json" for name in (ALL, *conditions) for seed in seeds or [0] if (name, seed) not in held
-    ]
-    if missing:
-        raise StoreCorrupt(f"{folder / 'trainings' / missing[0]}: missing. Run the same command again with --resume.")
-    proof = {
-        name: [Outcome(np.array(one["losses"], np.float32), one["answers"]) for one in (held[name, s] for s in seeds)]
-        for name in conditions
-    }
-    return provenance, proof, {f"{name}-{seed}": one["removed"] for (name, seed), one in held.items()}
+        records[condition, int(seed)] = read_sealed(path, FORMAT)
+    seeds = sorted({seed for _, seed in records}) or [0]
+    conditions = sorted({ALL, *(condition for condition, _ in records)}, key=lambda name: (name != ALL, name))
+    for run in [(name, seed) for name in conditions for seed in seeds]:
+        if run not in records:
+            raise StoreCorrupt(f"{_path(folder, *run)}: missing. Run the same command again with --resume.")
+    proof = {name: [_outcome(records[name, seed]) for seed in seeds] for name in conditions}
+    return provenance, proof, {f"{name}-{seed}": record["removed"] for (name, seed), record in records.items()}
 
 
-def is_same_answer(one: str, other: str) -> bool:
-    """Whether two answers differ by spaces and capitals alone.
+def is_same_answer(first: str, second: str) -> bool:
+    """Whether two answers differ only by spaces and capitals.
 
     >>> is_same_answer("In  Paris.", "in paris."), is_same_answer("Paris", "Rome")
     (True, False)
     """
-    return one.casefold().split() == other.casefold().split()
+    return first.casefold().split() == second.casefold().split()
 
 
 def _ask(model: Decoder, queries: Sequence[Example], name: str) -> Outcome:
@@ -231,14 +221,14 @@ def _ask(model: Decoder, queries: Sequence[Example], name: str) -> Outcome:
 
 def _losses(outcomes: Sequence[Outcome]) -> NDArray[np.float64]:
     """(n_queries,) mean over seeds."""
-    return np.asarray(np.mean([one.losses.astype(np.float64) for one in outcomes], axis=0))
+    return np.asarray(np.mean([outcome.losses.astype(np.float64) for outcome in outcomes], axis=0))
 
 
 def _changes(pairs: Sequence[tuple[Outcome, Outcome]]) -> NDArray[np.float64]:
-    """(n_queries,) in what share of pairs the answer differs."""
+    """(n_queries,) the share of pairs in which the answer differs."""
     differs = [
-        [not is_same_answer(*answers) for answers in zip(one.answers, other.answers, strict=True)]
-        for one, other in pairs
+        [not is_same_answer(*answers) for answers in zip(first.answers, second.answers, strict=True)]
+        for first, second in pairs
     ]
     return np.asarray(np.mean(differs, axis=0))
 
@@ -261,27 +251,27 @@ def _keep_record(folder: Path, provenance: Provenance) -> None:
         write_sealed(path, {"format": FORMAT, **provenance.json()})
 
 
-def _place(folder: Path, condition: str, seed: int) -> Path:
+def _path(folder: Path, condition: str, seed: int) -> Path:
     return folder / "trainings" / f"{condition}-{seed}.json"
 
 
-def _ids(trainer: Trainer, rows: Sequence[int]) -> list[str]:
-    return [trainer.pool[row].id for row in rows]
-
-
 def _write(folder: Path, condition: str, seed: int, removed: list[str], outcome: Outcome) -> None:
-    held = {"format": FORMAT, "removed": removed, "losses": outcome.losses.tolist(), "answers": outcome.answers}
-    write_sealed(_place(folder, condition, seed), held)
+    record = {"format": FORMAT, "removed": removed, "losses": outcome.losses.tolist(), "answers": outcome.answers}
+    write_sealed(_path(folder, condition, seed), record)
 
 
 def _read(folder: Path, condition: str, seed: int, removed: list[str]) -> Outcome | None:
-    path = _place(folder, condition, seed)
+    path = _path(folder, condition, seed)
     if not path.exists():
         return None
-    held = read_sealed(path, FORMAT)
-    if held.get("format") != FORMAT or set(held["removed"]) != set(removed):
+    record = read_sealed(path, FORMAT)
+    if record.get("format") != FORMAT or set(record["removed"]) != set(removed):
         raise StoreMismatch(
             f"{path}: this model was trained without other rows than are now to be removed, or written by another "
             "version. Use the same settings or give --overwrite."
         )
-    return Outcome(np.array(held["losses"], np.float32), held["answers"])
+    return _outcome(record)
+
+
+def _outcome(record: Mapping[str, Any]) -> Outcome:
+    return Outcome(np.array(record["losses"], np.float32), record["answers"])

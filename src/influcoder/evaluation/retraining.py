@@ -1,11 +1,11 @@
-"""Judge attribution by training: does the model change as the scores predict?
+"""Evaluate attribution by training: does the model change as the scores predict?
 
-Two questions, neither of which needs another attribution method as its truth:
+Two measurements, neither of which needs another attribution method as its truth:
 
 - *Retraining.* Fine-tune on random subsets of the pool and measure every query's loss. The linear
   datamodeling score (LDS; Park et al. 2023, arXiv 2303.14186, section 2) is Spearman's ρ over the subsets S
   between what the scores τ predict, Σ_{x in S} τ(q, x), and the measured output, here minus q's loss.
-- *One step.* Take one SGD step on a single pool example, θ - η ∇L_x(θ), measure every query's loss, go back.
+- *One step.* Take one SGD step on a single pool example, θ - η ∇L_x(θ), measure every query's loss, undo the step.
   To first order the loss of q changes by -η ∇L_q·∇L_x (TracIn's argument, Pruthi et al. 2020).
 
 In both a higher score must mean a lower loss.
@@ -67,8 +67,8 @@ def retrained_losses(
 ) -> NDArray[np.float32]:
     """Fine-tune on each subset of the pool and measure each query's loss, (n_subsets, n_queries).
 
-    Each retraining starts from the given decoder. `folder` becomes a store with a row for each subset: its losses, and
-    its members beside them. A killed run is resumed to the same bytes.
+    Each retraining starts from the given decoder. `folder` becomes a store with one row per subset: its losses and its
+    members. A killed run is resumed to the same bytes.
 
     Args:
         subsets: (n_subsets, size) indices of pool examples.
@@ -99,7 +99,7 @@ def retrained_losses(
         advance(len(subsets) - len(missing))
         for shard in missing:
             members = subsets[shard.start]
-            trained = finetune(decoder, [pool[place] for place in members], settings)
+            trained = finetune(decoder, [pool[row] for row in members], settings)
             losses = measure_losses(trained.model, batches, len(queries))
             writer.write(shard, losses[None], {"members": [members.tolist()]})
             advance(1)
@@ -116,7 +116,7 @@ def lds(scores: Matrix, subsets: Subsets, losses: Matrix) -> Matrix:
     """The linear datamodeling score of each query, (n_queries,).
 
     Args:
-        scores: (n_queries, n_pool), higher = proponent.
+        scores: (n_queries, n_pool), a proponent's is higher.
         subsets: (n_subsets, size) indices of pool examples.
         losses: (n_subsets, n_queries), as `retrained_losses` gives.
 
@@ -137,7 +137,7 @@ def one_step(
 
     Args:
         rate: η. Small enough that the η² term, curvature, is a few percent of the η term, and large
-            enough that the changes stand above float32 rounding: halve it, and the changes must halve.
+            enough that the changes exceed float32 rounding: halve it, and the changes must halve.
 
     Raises:
         ConfigError: the rate is not above 0.
@@ -150,13 +150,13 @@ def one_step(
     before = measure_losses(model, batches, len(queries)).astype(np.float64)
     changes = np.zeros((len(queries), len(pool)))
     with progress("one step", len(pool)) as advance:
-        for place, tokens in enumerate(decoder.tokenise(pool)):
+        for row, tokens in enumerate(decoder.tokenise(pool)):
             for batch in batches_of(decoder, [tokens], TOKEN_BUDGET):
                 _step(model, batch, rate)
-                changes[:, place] = before - measure_losses(model, batches, len(queries))
+                changes[:, row] = before - measure_losses(model, batches, len(queries))
                 _restore(model, decoder.model)
-            if not np.isfinite(changes[:, place]).all():
-                raise ModelError(f"a step on {pool[place].id!r} makes a loss that is not finite. Lower the rate.")
+            if not np.isfinite(changes[:, row]).all():
+                raise ModelError(f"a step on {pool[row].id!r} makes a loss that is not finite. Lower the rate.")
             advance(1)
     return changes
 
@@ -167,7 +167,7 @@ def step_agreement(scores: Matrix, changes: Matrix) -> Matrix:
 
 
 def pooled_step_agreement(scores: Matrix, changes: Matrix) -> float:
-    """Pearson's correlation over all (query, pool example) pairs: it also asks for the right sizes."""
+    """Pearson's correlation over all (query, pool example) pairs, which depends on the sizes of scores as well."""
     flat = (np.asarray(matrix, np.float64).reshape(1, -1) for matrix in (scores, changes))
     a, b = (row / max(float(np.abs(row).max()), 1e-300) for row in flat)  # changes may be tiny numbers
     return float(row_correlations(a, b)[0])

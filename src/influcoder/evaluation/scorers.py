@@ -32,7 +32,7 @@ class Scorer(Protocol):
 
 
 class EncoderScorer:
-    """An encoder, both sides from text."""
+    """An encoder that reads queries and pool examples as text."""
 
     def __init__(self, name: str, encoder: InfluenceEncoder) -> None:
         self.name = name
@@ -44,7 +44,7 @@ class EncoderScorer:
 
 
 class ExactQueryScorer:
-    """An encoder whose queries come from their real gradients."""
+    """An encoder whose query vectors come from exact gradients."""
 
     def __init__(self, encoder: InfluenceEncoder, teacher: Teacher, name: str = "influcoder-exact-query") -> None:
         self.name = name
@@ -53,10 +53,8 @@ class ExactQueryScorer:
         self.bytes_per_example = 2 * encoder.dim
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
-        vectors = self.encoder.project_query(
-            queries, self.teacher.features(queries, "query").refuse_rejected(queries).vectors
-        )
-        return vectors @ self.encoder.encode_pool(pool).T
+        features = self.teacher.features(queries, "query").refuse_rejected(queries).vectors
+        return self.encoder.project_query(queries, features) @ self.encoder.encode_pool(pool).T
 
 
 class TeacherScorer:
@@ -76,7 +74,7 @@ class TeacherScorer:
 class Surface:
     """Kernel ridge from eight simple counts (lengths, newlines, digits, ...) to the spectral targets.
 
-    A method that does not beat it uses nothing of what the texts say.
+    A method that does not beat it makes no use of what the texts say.
     """
 
     name = "surface"
@@ -87,32 +85,30 @@ class Surface:
         self.bytes_per_example = 2 * dim
 
     def fit(self, train: Sample, validation: Sample) -> "Surface":
-        """Fit on one split; width and penalty of the kernel are chosen on the other, a side at a time."""
+        """Fit on one split; width and penalty of the kernel are chosen on the other, one role at a time."""
         targets = SpectralTargets.of(train.query_features, train.pool_features, self.dim)
-        judge = agreement_with(validation.influence)
+        agreement = agreement_with(validation.influence)
         exact_queries = validation.query_features @ targets.query_projector
-        sides = {"query": (train.queries, targets.queries), "pool": (train.pool, targets.pool)}
-        read = {role: self._read(examples) for role, (examples, _) in sides.items()}
-        self._mean = {role: values.mean(axis=0) for role, values in read.items()}
-        self._scale = {role: values.std(axis=0) + 1e-6 for role, values in read.items()}
+        features = {"query": self._read(train.queries), "pool": self._read(train.pool)}
+        self._mean = {role: values.mean(axis=0) for role, values in features.items()}
+        self._scale = {role: values.std(axis=0) + 1e-6 for role, values in features.items()}
         self._models: dict[str, Any] = {}
         self._models["pool"] = self._best(
-            "pool", read["pool"], targets.pool, validation.pool, lambda x: judge(exact_queries @ x.T)
+            "pool", features["pool"], targets.pool, validation.pool, lambda x: agreement(exact_queries @ x.T)
         )
         predicted = self._models["pool"].predict(self._scaled("pool", validation.pool))
         self._models["query"] = self._best(
-            "query", read["query"], targets.queries, validation.queries, lambda x: judge(x @ predicted.T)
+            "query", features["query"], targets.queries, validation.queries, lambda x: agreement(x @ predicted.T)
         )
         return self
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
-        sides = {"query": queries, "pool": pool}
-        q, x = (self._models[role].predict(self._scaled(role, examples)) for role, examples in sides.items())
-        return np.asarray(q @ x.T)
+        predicted = self._models["query"].predict(self._scaled("query", queries))
+        return np.asarray(predicted @ self._models["pool"].predict(self._scaled("pool", pool)).T)
 
-    def _best(self, role: str, read: Floats, targets: Floats, validation: Sequence[Example], judge: Any) -> Any:
+    def _best(self, role: str, features: Floats, targets: Floats, validation: Sequence[Example], agreement: Any) -> Any:
         kernel_ridge = optional("sklearn.kernel_ridge").KernelRidge
-        train, held_out = (read - self._mean[role]) / self._scale[role], self._scaled(role, validation)
+        train, held_out = (features - self._mean[role]) / self._scale[role], self._scaled(role, validation)
         with warnings.catch_warnings():
             # The weakest penalty is ill-conditioned with thousands of rows, and is then not chosen.
             warnings.simplefilter("ignore", LinAlgWarning)
@@ -121,7 +117,7 @@ class Surface:
                 for gamma in (0.01, 0.05, 0.2, 0.5)
                 for alpha in (0.01, 0.1, 1.0, 10.0)
             ]
-        return max(models, key=lambda model: judge(model.predict(held_out)))
+        return max(models, key=lambda model: agreement(model.predict(held_out)))
 
     def _scaled(self, role: str, examples: Sequence[Example]) -> Floats:
         return np.asarray((self._read(examples) - self._mean[role]) / self._scale[role])
@@ -171,16 +167,14 @@ class Bm25:
             return np.zeros((len(queries), len(pool)))
         index = bm25s.BM25()
         index.index(documents, show_progress=False)
-        self.bytes_per_example = round(
-            sum(part.nbytes for part in index.scores.values() if hasattr(part, "nbytes")) / len(pool)
-        )
-        words = bm25s.tokenize(
-            [plain_text(query) for query in queries], stopwords=None, return_ids=False, show_progress=False
-        )
+        arrays = [array for array in index.scores.values() if hasattr(array, "nbytes")]
+        self.bytes_per_example = round(sum(array.nbytes for array in arrays) / len(pool))
+        texts = [plain_text(query) for query in queries]
+        words = bm25s.tokenize(texts, stopwords=None, return_ids=False, show_progress=False)
         return np.stack([index.get_scores(list(text)) if text else np.zeros(len(pool)) for text in words])
 
 
 def word_scorers(seed: int) -> tuple[list[Scorer], dict[str, str]]:
-    """The scorers that look at words alone, or at nothing; and those left out, each with what would bring it."""
-    found: list[Scorer] = [Tfidf(), Random(seed)]
-    return ([*found, Bm25()], {}) if is_installed("bm25s") else (found, {"bm25": pip_command("bm25s")})
+    """The scorers that read words alone, or nothing; and those left out, each with the command that installs it."""
+    scorers: list[Scorer] = [Tfidf(), Random(seed)]
+    return ([*scorers, Bm25()], {}) if is_installed("bm25s") else (scorers, {"bm25": pip_command("bm25s")})

@@ -1,4 +1,4 @@
-"""A user's own training, as a command that is handed each subset of a pool as a file."""
+"""A user's own training, as a command that gets each subset of a pool as a file."""
 
 import contextlib
 import os
@@ -19,25 +19,25 @@ from influcoder.store.files import atomic_file
 
 NEEDED = ("{data}", "{output}")
 TAIL = 5
-"""lines of a failed command's output that are told"""
+"""lines of a failed command's output that the error message shows"""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainCommand:
     """Trains a model on rows of a pool with a command such as `python train.py {data} {output}`.
 
-    `{data}` becomes the path of a JSONL file of the rows, `{output}` that of a folder in which the command leaves a
+    `{data}` becomes the path of a JSONL file of the rows, `{output}` that of a folder in which the command saves a
     Hugging Face model with its tokenizer, `{seed}` the seed. It is run without a shell, in the folder that this program
-    was started in. What it prints goes to `<name>.log`; data and model are removed once the model is loaded.
+    was started in. Its output goes to `<name>.log`; data and model are removed once the model is loaded.
 
     Args:
         pool: the examples, for their ids.
-        rows: the same as they are to be written, in the pool's own columns.
-        folder: where files of the trainings lie.
+        rows: the same examples as they are written, in the pool's own columns.
+        folder: where the files of the trainings are kept.
         max_length: tokens of an example that the trained model reads.
 
     Raises:
-        ConfigError: the command cannot be split into words, or lacks a place.
+        ConfigError: the command cannot be split into words, or lacks a placeholder.
     """
 
     command: str
@@ -58,18 +58,20 @@ class TrainCommand:
         return Provenance(data=data_fingerprint(self.pool), training={"command": self.command})
 
     def train(self, removed: Collection[int], seed: int, name: str, advance: Callable[[int], None]) -> Decoder:
-        """The model that the command leaves.
+        """The model that the command saves.
 
         Raises:
-            ModelError: it fails, or leaves no model that can be loaded.
+            ModelError: it fails, or saves no model that can be loaded.
         """
         work, log = (self.folder / name).absolute(), self.folder / f"{name}.log"
         shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
         (work / "model").mkdir(parents=True)
         with atomic_file(work / "data.jsonl") as file:
-            file.writelines(to_json(row) + b"\n" for place, row in enumerate(self.rows) if place not in removed)
-        places = {"{data}": str(work / "data.jsonl"), "{output}": str(work / "model"), "{seed}": str(seed)}
-        _run([_filled(word, places) for word in shlex.split(self.command)], log)
+            file.writelines(to_json(row) + b"\n" for number, row in enumerate(self.rows) if number not in removed)
+        words = shlex.split(self.command)
+        for placeholder, value in {"data": work / "data.jsonl", "output": work / "model", "seed": seed}.items():
+            words = [word.replace(f"{{{placeholder}}}", str(value)) for word in words]
+        _run(words, log)
         try:
             model = Decoder.load(work / "model", max_length=self.max_length)
         except ModelError as error:
@@ -80,16 +82,16 @@ class TrainCommand:
 
 
 def check_command(command: str) -> None:
-    """Refuse a training command that says not where data and output go.
+    """Refuse a training command that does not say where data and output go.
 
     Raises:
-        ConfigError: it cannot be split into words, or lacks a place.
+        ConfigError: it cannot be split into words, or lacks a placeholder.
     """
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise ConfigError(f"--train-command {command!r}: {error}. Mend its quotes.") from error
-    missing = [place for place in NEEDED if not any(place in word for word in words)]
+        raise ConfigError(f"--train-command {command!r}: {error}. Fix its quotes.") from error
+    missing = [placeholder for placeholder in NEEDED if not any(placeholder in word for word in words)]
     if missing:
         raise ConfigError(
             f"--train-command {command!r} lacks {' and '.join(missing)}. Say where the path of the training data and "
@@ -97,26 +99,22 @@ def check_command(command: str) -> None:
         )
 
 
-def _filled(word: str, places: Mapping[str, str]) -> str:
-    for place, value in places.items():
-        word = word.replace(place, value)
-    return word
-
-
 def _run(words: list[str], log: Path) -> None:
     try:
         with open(log, "wb") as file:
-            done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False)
+            process = subprocess.run(
+                words, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
+            )
     except OSError as error:
         raise ConfigError(
             f"the training command cannot be started: {words[0]}: {os.strerror(error.errno or 0)}. Give a program that "
             "is there; pipes, && and other parts of a shell need a script of their own."
         ) from error
-    if done.returncode:
-        said = ""
+    if process.returncode:
+        tail = ""
         with contextlib.suppress(OSError):
-            said = " | ".join(log.read_text("utf-8", "replace").strip().splitlines()[-TAIL:])
+            tail = " | ".join(log.read_text("utf-8", "replace").strip().splitlines()[-TAIL:])
         raise ModelError(
-            f"the training command ended with exit status {done.returncode}: {said or 'it printed nothing'}. It was: "
-            f"{shlex.join(words)}; all that it printed is in {log}. Mend it, then go on with --resume."
+            f"the training command ended with exit status {process.returncode}: {tail or 'it printed nothing'}. It "
+            f"was: {shlex.join(words)}; its whole output is in {log}. Fix it, then continue with --resume."
         )

@@ -1,6 +1,6 @@
-"""How an index is made and changed: rows stream in, are embedded a shard at a time, and are dropped from memory.
+"""How an index is made and changed: rows are streamed, embedded one shard at a time, and dropped from memory.
 
-What stays in memory is a shard of examples and 8 bytes of hash an id (`influcoder.data.seen_ids`), whatever the corpus.
+Memory holds one shard of examples and 8 bytes of hash per id (`influcoder.data.seen_ids`), whatever the corpus.
 """
 
 import socket
@@ -40,7 +40,8 @@ SAMPLE_ROWS = 4096
 """the first rows of the pool: the code is fitted to them"""
 LEAST_RECALL, LEAST_SPEARMAN = 0.95, 0.99
 """of a code that `auto` may choose, against float32"""
-ASKED = 64
+QUERY_ROWS = 64
+"""rows that are used as queries, to measure how well rankings are kept"""
 Choice = CodeName | Literal["auto"]
 
 
@@ -54,20 +55,20 @@ def build(
     runner: Runner = InProcess(),  # noqa: B008 - holds nothing
     shard_rows: int = SHARD_ROWS,
 ) -> tuple[Store | None, dict[str, Any]]:
-    """Embed `pool` into `folder`, which the caller has claimed; goes on where an earlier run stopped.
+    """Embed `pool` into `folder`, which the caller has claimed; resumes an earlier run.
 
     Args:
         code: how vectors are stored; "auto" takes the smallest that keeps the rankings of the first `SAMPLE_ROWS`
-            rows, and float16 for a pool that is smaller.
-        share: which shards are this process's to make. Every process reads all rows.
+            rows, and float16 for a smaller pool.
+        share: which shards this process makes. Every process reads all rows.
         runner: who makes them; the rows are read here.
 
     Returns:
-        The store, or None while other processes still write shards of it; and what was measured of the codes.
+        The store, or None while other processes still write shards of it; and the measured quality of the codes.
 
     Raises:
         StoreMismatch: the folder holds the beginning of another index.
-        WorkerError: some shards were given up; all others are there.
+        WorkerError: some shards were given up; all others are finished.
     """
     rows = iter(pool)
     sample = list(islice(rows, SAMPLE_ROWS))
@@ -75,9 +76,8 @@ def build(
     if share.index == 0:
         encoder.save(folder / "encoder")
     provenance = Provenance(encoder=encoder.fingerprint)
-    writer = StoreWriter(
-        folder.absolute(), kind="embeddings", code=chosen, provenance=provenance, shard_rows=shard_rows
-    )
+    path = folder.absolute()
+    writer = StoreWriter(path, kind="embeddings", code=chosen, provenance=provenance, shard_rows=shard_rows)
     with progress("embedding the pool", _length(pool)) as advance:
 
         def missing() -> Iterator[Part]:
@@ -96,29 +96,29 @@ def build(
 
 
 def add(store: Store, encoder: InfluenceEncoder, pool: Iterable[Example]) -> tuple[Store, dict[str, int]]:
-    """Append the examples of `pool` whose id is not in the store yet; its folder is the caller's to claim.
+    """Append the examples of `pool` whose id is not in the store yet; the caller claims its folder.
 
-    An id that is there already is left as it is and counted, so a stopped run is simply started again.
+    A known id is left as it is and counted, so a stopped run can be started again.
 
     Returns:
-        The store as it is now; how many were added, and how many were there.
+        The store as it is now; how many rows were added, and how many were known.
     """
-    seen, there, added, code = SeenIds(), 0, 0, store.code(CODES)
+    ids, known, added, code = SeenIds(), 0, 0, store.code(CODES)
     for shard in store.manifest["shards"]:
         for name in store.some(shard, ["id"])["id"].to_pylist():
-            seen.add(name)
+            ids.add(name)
     shards, number = list(store.manifest["shards"]), store.manifest["next"]
 
-    def fresh() -> Iterator[Example]:
-        nonlocal there
-        for one in pool:
-            if one.id in seen:
-                there += 1
+    def new_examples() -> Iterator[Example]:
+        nonlocal known
+        for example in pool:
+            if example.id in ids:
+                known += 1
             else:
-                yield one
+                yield example
 
     with progress("embedding new rows", _length(pool)) as advance:
-        for part in parts_of(fresh(), store.manifest["shard_rows"]):
+        for part in parts_of(new_examples(), store.manifest["shard_rows"]):
             name, source = shard_name(number), data_fingerprint(part)
             if not left_over(store.folder, name, source):
                 write_vectors(store.folder, name, code, embed(encoder, part), shard_columns(part), source)
@@ -126,20 +126,20 @@ def add(store: Store, encoder: InfluenceEncoder, pool: Iterable[Example]) -> tup
             number, added = number + 1, added + len(part)
             advance(len(part))
     changed = change(store, shards, number) if added else store
-    return changed, {"added": added, "already_there": there}
+    return changed, {"added": added, "already_there": known}
 
 
 def remove(store: Store, ids: Sequence[str]) -> tuple[Store, dict[str, int]]:
-    """Forget rows: the shards that hold them are written again without them, and the old files are deleted.
+    """Delete rows: the shards that hold them are rewritten without them, and the old files are deleted.
 
     Returns:
-        The store as it is now; how many were removed, and how many ids it does not hold.
+        The store as it is now; how many rows were removed, and how many ids it does not hold.
     """
-    code, gone, removed = store.code(CODES), pa.array(sorted(set(ids)), pa.string()), 0
+    code, unwanted, removed = store.code(CODES), pa.array(sorted(set(ids)), pa.string()), 0
     shards, number = [], store.manifest["next"]
     with progress("looking for rows", len(store)) as advance:
         for shard in store.manifest["shards"]:
-            kept = np.flatnonzero(~pc.is_in(store.some(shard, ["id"])["id"], gone).to_numpy())
+            kept = np.flatnonzero(~pc.is_in(store.some(shard, ["id"])["id"], unwanted).to_numpy())
             if len(kept) == shard["rows"]:
                 shards.append(shard)
             elif len(kept):
@@ -151,34 +151,38 @@ def remove(store: Store, ids: Sequence[str]) -> tuple[Store, dict[str, int]]:
             removed += shard["rows"] - len(kept)
             advance(shard["rows"])
     changed = change(store, shards, number) if removed else store
-    return changed, {"removed": removed, "not_there": len(gone) - removed}
+    return changed, {"removed": removed, "not_there": len(unwanted) - removed}
 
 
 def measure_codes(encoder: InfluenceEncoder, sample: Sequence[Example], vectors: Floats) -> dict[str, dict[str, float]]:
-    """What each code keeps of the rankings of a sample, (n, dim) in float32, by some of its examples as queries.
+    """How well each code keeps the rankings of a sample, (n, dim) in float32, by some of its examples as queries.
 
-    Bytes an example; recall of the ten best; mean Spearman ρ of a query's scores.
+    Bytes per example; recall of the ten best; mean per-query Spearman ρ of the scores.
     """
-    asked = [sample[place] for place in np.linspace(0, len(sample) - 1, min(ASKED, len(sample))).astype(int)]
-    queries = encoder.encode_query(asked)
+    queries = encoder.encode_query([sample[row] for row in query_rows(len(sample))])
     truth = queries @ vectors.T
     best = np.argsort(-truth, axis=1, kind="stable")[:, :10]
-    found = {}
+    measured = {}
     for name in get_args(CodeName):
         code = ScalarCode.fit(name, vectors)
         scores = queries @ code.decode(code.encode(vectors)).T
         top = np.argsort(-scores, axis=1, kind="stable")[:, : best.shape[1]]
-        recall = np.mean([len(np.intersect1d(one, other)) / len(one) for one, other in zip(best, top, strict=True)])
+        recall = np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(best, top, strict=True)])
         rho = float(np.mean(spearman_rows(truth, scores))) if len(sample) > 1 else 1.0
-        found[name] = {"bytes": code.bytes, "recall_at_10": float(recall), "per_query_spearman": rho}
-    return found
+        measured[name] = {"bytes": code.bytes, "recall_at_10": float(recall), "per_query_spearman": rho}
+    return measured
+
+
+def query_rows(count: int) -> list[int]:
+    """At most `QUERY_ROWS` row numbers, evenly spaced over `count` rows."""
+    return [int(row) for row in np.linspace(0, count - 1, min(QUERY_ROWS, count))]
 
 
 def choose_code(measured: dict[str, dict[str, float]]) -> CodeName:
     """The code of fewest bytes that keeps the rankings; float16 where none does."""
     for name in ("int4", "int8"):
-        kept = measured[name]
-        if kept["recall_at_10"] >= LEAST_RECALL and kept["per_query_spearman"] >= LEAST_SPEARMAN:
+        quality = measured[name]
+        if quality["recall_at_10"] >= LEAST_RECALL and quality["per_query_spearman"] >= LEAST_SPEARMAN:
             return name  # type: ignore[return-value]
     return "float16"
 
@@ -191,11 +195,8 @@ def _code(encoder: InfluenceEncoder, sample: Sequence[Example], choice: Choice) 
     if not sample:
         raise DataError("the pool is empty, so no code can be fitted to it. Expected at least one example.")
     vectors = embed(encoder, sample)
-    measured: dict[str, Any] = {}
-    if choice == "auto":
-        measured = measure_codes(encoder, sample, vectors)
-        choice = choose_code(measured)
-    return ScalarCode.fit(choice, vectors), measured
+    measured = measure_codes(encoder, sample, vectors) if choice == "auto" else {}
+    return ScalarCode.fit(choose_code(measured) if choice == "auto" else choice, vectors), measured
 
 
 def _length(pool: Iterable[Example]) -> int | None:
@@ -221,11 +222,11 @@ class IndexJob:
     """Embeds examples and writes them into the store of an index.
 
     Attributes:
-        encoder: what embeds them. A worker loads its own from where this one came from.
+        encoder: what embeds them. A worker loads its own from the same folder.
         writer: of the store.
     """
 
-    encoder: "InfluenceEncoder | _Elsewhere"
+    encoder: "InfluenceEncoder | _EncoderSource"
     writer: StoreWriter
 
     def make(self) -> Callable[[Part, Advance], None]:
@@ -234,7 +235,7 @@ class IndexJob:
         Raises:
             StoreMismatch: the worker's encoder is not that of the job.
         """
-        encoder = self.encoder.load() if isinstance(self.encoder, _Elsewhere) else self.encoder
+        encoder = self.encoder.load() if isinstance(self.encoder, _EncoderSource) else self.encoder
 
         def work(part: Part, advance: Advance) -> None:
             rows = part.examples
@@ -246,25 +247,25 @@ class IndexJob:
         return work
 
     def __getstate__(self) -> dict[str, Any]:
-        """What travels to a worker: no model."""
-        if isinstance(self.encoder, _Elsewhere):
+        """What is sent to a worker: no model."""
+        if isinstance(self.encoder, _EncoderSource):
             return vars(self)
-        return vars(self) | {"encoder": _Elsewhere.of(self.encoder)}
+        return vars(self) | {"encoder": _EncoderSource.of(self.encoder)}
 
 
 @dataclass(frozen=True, slots=True)
-class _Elsewhere:
-    """How a worker comes by the same encoder."""
+class _EncoderSource:
+    """Where a worker loads the same encoder from."""
 
     folder: Path
     decoder: Callable[[], Decoder] | None
     fingerprint: str
 
     @classmethod
-    def of(cls, encoder: InfluenceEncoder) -> "_Elsewhere":
+    def of(cls, encoder: InfluenceEncoder) -> "_EncoderSource":
         if encoder.folder is None:
             raise ConfigError(
-                "the encoder was made in memory, where no worker finds it. Save it and take it from there with "
+                "the encoder was made in memory, where no worker finds it. Save it and load it with "
                 "InfluenceEncoder.load."
             )
         return cls(encoder.folder, encoder.decoder.again if encoder.decoder else None, encoder.fingerprint)
@@ -277,7 +278,7 @@ class _Elsewhere:
 
 
 def embed(encoder: InfluenceEncoder, examples: Sequence[Example]) -> Floats:
-    """(n, dim) vectors of pool examples, embedded a few at a time."""
+    """(n, dim) vectors of pool examples, embedded `AT_ONCE` at a time."""
     vectors = np.empty((len(examples), encoder.dim), np.float32)
     for start in range(0, len(examples), AT_ONCE):
         vectors[start : start + AT_ONCE] = encoder.encode_pool(examples[start : start + AT_ONCE])
@@ -285,7 +286,7 @@ def embed(encoder: InfluenceEncoder, examples: Sequence[Example]) -> Floats:
 
 
 def shard_columns(examples: Sequence[Example]) -> dict[str, Any]:
-    """What an index keeps of its rows beside the vectors: ids, texts, metadata, and how the row is made again."""
+    """What an index stores of its rows beside the vectors: ids, texts, metadata, and how to restore the row."""
     ids = pa.array([example.id for example in examples], pa.string())
     origins = [origin_of(example) for example in examples]
     return {"id": ids, **to_columns(examples), "origin": origins, **metadata_columns(examples)}
@@ -293,6 +294,6 @@ def shard_columns(examples: Sequence[Example]) -> dict[str, Any]:
 
 def parts_of(rows: "Sequence[Row] | Iterator[Row]", size: int) -> Iterator[list[Row]]:
     """Rows in lists of `size`, the last one shorter."""
-    following = iter(rows)
-    while part := list(islice(following, size)):
+    iterator = iter(rows)
+    while part := list(islice(iterator, size)):
         yield part

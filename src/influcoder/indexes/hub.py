@@ -14,8 +14,8 @@ from influcoder.store.hub import Destination
 from influcoder.student.card import CARD, card_of_encoder_parts, front_matter
 from influcoder.student.hub import evidence
 
-MADE_AGAIN = ("index.faiss", "index.json")
-"""not pushed: FAISS reads its files without any check, and they are made from the rest"""
+REBUILT = ("index.faiss", "index.json")
+"""not pushed: FAISS reads its files without any check, and they are rebuilt from the rest"""
 
 
 def open_pushed(
@@ -27,23 +27,23 @@ def open_pushed(
     cache_dir: str | Path | None = None,
 ) -> Index:
     """See `Index.from_pretrained`."""
-    what, marker = "`influcoder index`", "manifest.json"
-    folder = hub.fetch(name, what, marker, kind="dataset", revision=revision, token=token, cache_dir=cache_dir)
-    hub.refuse_code(folder, MADE_AGAIN)
+    verb, marker = "`influcoder index`", "manifest.json"
+    folder = hub.fetch(name, verb, marker, kind="dataset", revision=revision, token=token, cache_dir=cache_dir)
+    hub.refuse_code(folder, REBUILT)
     index = Index(folder, decoder=decoder)
     index.verify()
     if decoder is not None:
-        encoder_in(folder, index.encoder.fingerprint, decoder)  # refuses another decoder than its own
+        encoder_in(folder, index.encoder.fingerprint, decoder)  # refuses any other decoder
     return index
 
 
 def push(index: Index, to: Destination, *, proof: Path | None = None, license: str | None = None) -> str:
     """See `Index.push_to_hub`."""
     index.verify()
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "index"
-        left_out = shutil.ignore_patterns(*MADE_AGAIN, ".*", "config.toml")
-        shutil.copytree(index.folder.absolute(), folder, ignore=left_out, copy_function=os.symlink)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "index"
+        ignored = shutil.ignore_patterns(*REBUILT, ".*", "config.toml")
+        shutil.copytree(index.folder.absolute(), folder, ignore=ignored, copy_function=os.symlink)
         card = index_card(index, to.repo_id, proof=proof, license=license)
         atomic_write(folder / CARD, card.encode())
         return hub.push(folder, to, "index", kind="dataset")
@@ -52,11 +52,8 @@ def push(index: Index, to: Destination, *, proof: Path | None = None, license: s
 def index_card(index: Index, name: str, *, proof: Path | None = None, license: str | None = None) -> str:
     """Its README.md: how to ask it, how far to trust it, what was proved with it, its limits, what it was made from."""
     teacher = index.encoder.provenance.teacher
-    about = card_of_encoder_parts(
-        index.encoder,
-        evidence(proof),
-        "It holds the texts of the pool: whoever can read it can read them.",
-    )
+    limit = "It holds the texts of the pool: whoever can read it can read them."
+    about = card_of_encoder_parts(index.encoder, evidence(proof), limit)
     return f"""{front_matter("training-data-attribution", "influence", license_name=license)}
 # Influence index of {len(index):,} rows
 

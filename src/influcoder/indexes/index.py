@@ -1,14 +1,14 @@
 """A searchable pool: a store of embeddings and of the pool's texts.
 
-    manifest.json, shard-*.safetensors, shard-*.parquet    the truth (see `influcoder.store`)
+    manifest.json, shard-*.safetensors, shard-*.parquet    vectors and texts (see `influcoder.store`)
     code.safetensors                                        the scales of the code that vectors are stored in
-    index.faiss, index.json                                 made from it; can be made again (see `faiss_index`)
+    index.faiss, index.json                                 made from these; can be rebuilt (see `faiss_index`)
     encoder/                                                the encoder that made it, for queries
 
-The sidecars hold each example whole, so an index needs no other file to show or re-check what it finds.
-An index belongs to the encoder that made it: another encoder's vectors mean nothing here, so its own is
-kept with it and checked by fingerprint. Opening one reads the manifest alone: vectors are mapped into memory, texts
-are read by row group when they are shown, and every file is checked when it is first read.
+The Parquet files hold each example whole, so an index needs no other file to show or re-check its rows.
+Only the encoder that made an index can search it, so that encoder is kept with it and checked by fingerprint.
+Opening an index reads the manifest alone: vectors are mapped into memory, texts are read by row group when they are
+shown, and every file is checked when it is first read.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,9 +25,9 @@ from influcoder.data.examples import Example
 from influcoder.data.reading import Source, stream_examples
 from influcoder.errors import ConfigError, StoreIncomplete, StoreMismatch
 from influcoder.indexes import scan
-from influcoder.indexes.build import Choice, build
+from influcoder.indexes.build import Choice, build, query_rows
 from influcoder.indexes.faiss_index import SHORTLIST, Approximate
-from influcoder.indexes.filters import PREFIX, Condition, parse_filter
+from influcoder.indexes.filters import Condition, metadata_kinds, parse_filter
 from influcoder.indexes.on_hub import OnHub
 from influcoder.indexes.own_encoder import encoder_in
 from influcoder.indexes.scan import Block, Found, checked_queries
@@ -73,7 +73,7 @@ class Index(OnHub):
         *,
         code: Choice = "auto",
     ) -> "Index":
-        """Embed `pool` into `folder`, which the caller has claimed; goes on where an earlier run stopped.
+        """Embed `pool` into `folder`, which the caller has claimed; resumes an earlier run.
 
         `influcoder.index` does it from files, and claims the folder.
         """
@@ -83,7 +83,7 @@ class Index(OnHub):
         return cls(folder).ready()
 
     def ready(self) -> "Index":
-        """The same index, with an `index.faiss` beside it where the pool is small enough for an exact one."""
+        """The same index, with an `index.faiss` beside it if the pool is small enough for an exact one."""
         self.approximate.refresh(self)
         return self
 
@@ -111,11 +111,11 @@ class Index(OnHub):
         return np.concatenate([np.zeros((0, self.dim), np.float32), *self.parts()])
 
     def parts(self) -> Iterator[Floats]:
-        """The vectors of one shard after the other, (rows, dim)."""
+        """The vectors of each shard in turn, (rows, dim)."""
         return (self.code.decode(self.store.mapped(shard)[0]) for shard in self.shards)
 
     def place_of(self, row: int) -> tuple[int, int, int]:
-        """Where a row lies: the number of its shard, of its group in that, which is read as one, and its own there."""
+        """Where a row is: the number of its shard, of its row group in the shard, and of the row in the group."""
         shard = int(np.searchsorted(self.starts, row, side="right")) - 1
         return shard, *divmod(row - int(self.starts[shard]), GROUP_ROWS)
 
@@ -130,7 +130,7 @@ class Index(OnHub):
             yield from map(from_columns, self.store.some(shard, EXAMPLE).to_pylist())
 
     def add(self, pool: Source) -> "Index":
-        """Append rows and give the index as it is then; a row whose id is there already is left as it is.
+        """Append rows and return the index as it is then; a row with a known id is left as it is.
 
         Args:
             pool: whatever `influcoder.index` takes.
@@ -140,13 +140,13 @@ class Index(OnHub):
         return change(self, add=stream_examples(pool))[0]
 
     def remove(self, ids: Sequence[str]) -> "Index":
-        """Forget rows, deleting them from disk, and give the index as it is then; unknown ids do no harm."""
+        """Delete rows from disk, and return the index as it is then; unknown ids are ignored."""
         from influcoder.indexes.change import change
 
         return change(self, remove=ids)[0]
 
     def refresh(self, encoder: InfluenceEncoder | None = None, pool: Source | None = None) -> "Index":
-        """Bring it up to date with another encoder, with its pool as it is now, or both; only what changed is embedded.
+        """Update it to another encoder, to its pool as it is now, or both; only what changed is embedded.
 
         Args:
             pool: whatever `influcoder.index` takes.
@@ -156,18 +156,22 @@ class Index(OnHub):
         return refresh(self, encoder or self.encoder, None if pool is None else stream_examples(pool))[0]
 
     def reopened(self) -> "Index":
-        """The index as its folder is now, with the encoder that this one has loaded, if it has."""
-        other = Index(self.folder, decoder=self._decoder)
+        """The index as its folder is now, with the encoder if this one has loaded it."""
+        index = Index(self.folder, decoder=self._decoder)
         if "encoder" in vars(self):
-            other.encoder = self.encoder
-        return other
+            index.encoder = self.encoder
+        return index
+
+    def query_vectors(self) -> Floats:
+        """(n, dim) vectors of some of its rows in the role of queries, to measure recall with."""
+        return self.encoder.encode_query([self.example(row) for row in query_rows(len(self))])
 
     @cached_property
     def encoder(self) -> InfluenceEncoder:
         """The encoder that made this index.
 
         Raises:
-            StoreMismatch: another one lies in its place.
+            StoreMismatch: its folder holds another one.
         """
         return encoder_in(self.folder, self.store.provenance.encoder or "", self._decoder)
 
@@ -181,52 +185,47 @@ class Index(OnHub):
 
         Args:
             queries: (n, dim) query vectors of the same encoder.
-            where: score only rows whose metadata is like this, as `genre=code,tokens<200`.
+            where: score only rows whose metadata meets these conditions, as `genre=code,tokens<200`.
 
         Raises:
             ConfigError: k is below 1, the queries have another width or are not finite, or `where` cannot be read.
         """
-        queries = checked_queries(queries, self.dim)
-        if k < 1:
-            raise ConfigError(f"k is {k}, expected at least 1.")
-        wanted = self.conditions(where)
-        blocks = [partial(self._block, place, wanted) for place in range(len(self.shards))]
+        queries, conditions = checked_queries(queries, self.dim, k), self.conditions(where)
+        blocks = [partial(self._block, shard, conditions) for shard in range(len(self.shards))]
         sign = np.float32(-1 if opponents else 1)
-        found = scan.top(self.code, blocks, sign * queries, min(k, max(1, len(self))))
-        return Found(found.rows, sign * found.scores)
+        best = scan.top(self.code, blocks, sign * queries, min(k, max(1, len(self))))
+        return Found(best.rows, sign * best.scores)
 
     def search_approximately(self, queries: Floats, k: int, *, opponents: bool = False) -> Found:
-        """The same by `index.faiss`: it names more rows than are asked for, their exact scores choose among them.
+        """The same by `index.faiss`: it gives more candidates than `k`, whose exact scores choose among them.
 
         Raises:
             ConfigError: as `search`.
             StoreMismatch: there is none, or rows were added or removed since it was made.
         """
-        queries = checked_queries(queries, self.dim)
-        if k < 1:
-            raise ConfigError(f"k is {k}, expected at least 1.")
+        queries = checked_queries(queries, self.dim, k)
         rows = self.approximate.shortlist(queries, SHORTLIST * k, opponents=opponents)
         return self.best_of(queries, rows, k, opponents=opponents)
 
     def best_of(self, queries: Floats, rows: NDArray[np.int64], k: int, *, opponents: bool = False) -> Found:
         """The `k` best of some rows of each query, (n_queries, rows), by their exact scores."""
-        wanted, places = np.unique(rows, return_inverse=True)
-        vectors = self.code.decode(self.stored(wanted)) if len(wanted) else np.zeros((0, self.dim), np.float32)
+        unique, inverse = np.unique(rows, return_inverse=True)
+        vectors = self.code.decode(self.stored(unique)) if len(unique) else np.zeros((0, self.dim), np.float32)
         # A query at a time: all shortlists together may be large.
-        pairs = zip(places.reshape(rows.shape), queries, strict=True)
-        scores = np.array([vectors[place] @ query for place, query in pairs], np.float32).reshape(rows.shape)
+        pairs = zip(inverse.reshape(rows.shape), queries, strict=True)
+        scores = np.array([vectors[shortlist] @ query for shortlist, query in pairs], np.float32).reshape(rows.shape)
         order = np.lexsort((rows, scores if opponents else -scores), axis=1)[:, :k]
         return Found(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
 
     def stored(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """(n, width) vectors of some rows, in any order, as the code keeps them."""
+        """(n, width) vectors of some rows, in any order, as the code stores them."""
         shards = np.searchsorted(self.starts, rows, side="right") - 1
-        found = np.empty((len(rows), 0))
+        vectors = np.empty((len(rows), 0))
         for shard in np.unique(shards):
             part = self.store.mapped(self.shards[shard])[0][rows[shards == shard] - self.starts[shard]]
-            found = found if found.shape[1] else np.empty((len(rows), part.shape[1]), part.dtype)
-            found[shards == shard] = part
-        return found
+            vectors = vectors if vectors.shape[1] else np.empty((len(rows), part.shape[1]), part.dtype)
+            vectors[shards == shard] = part
+        return vectors
 
     def scores(self, queries: Floats) -> Floats:
         """(n_queries, rows) the score of every row, all of them in memory."""
@@ -234,13 +233,13 @@ class Index(OnHub):
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(queries), 0), np.float32)
 
     def iter_scores(self, queries: Floats, *, where: str | None = None) -> Iterator[tuple[pa.ChunkedArray, Floats]]:
-        """(ids, (n_queries, rows) scores) of one shard after the other."""
-        queries, wanted = checked_queries(queries, self.dim), self.conditions(where)
-        for place, shard in enumerate(self.shards):
-            block = self._block(place, wanted)
+        """(ids, (n_queries, rows) scores) of each shard in turn."""
+        queries, conditions = checked_queries(queries, self.dim), self.conditions(where)
+        for number, shard in enumerate(self.shards):
+            block = self._block(number, conditions)
             ids = self.store.some(shard, ["id"])["id"]
-            kept = ids if block.places is None else ids.take(block.places)
-            yield kept, scan.scores(self.code, block.stored, queries)
+            scored = ids if block.places is None else ids.take(block.places)
+            yield scored, scan.scores(self.code, block.stored, queries)
 
     def verify(self) -> None:
         """Read every file and check its hash.
@@ -252,38 +251,33 @@ class Index(OnHub):
         self.approximate.verify()
         _ = self.code, self.encoder
 
-    def _block(self, place: int, wanted: Sequence[Condition]) -> Block:
-        """A shard's stored vectors: all, or those of rows that are like what is wanted."""
-        shard, start = self.shards[place], int(self.starts[place])
-        if not wanted:
-            stored, facts = self.store.mapped(shard)
-            return Block(start, stored, facts["reach"])
-        places = np.flatnonzero(self.holding(shard, wanted))
+    def _block(self, number: int, conditions: Sequence[Condition]) -> Block:
+        """A shard's stored vectors: all, or those of the rows that meet all conditions."""
+        shard, start = self.shards[number], int(self.starts[number])
+        places = np.flatnonzero(self.holding(shard, conditions)) if conditions else None
         stored, facts = self.store.mapped(shard)
-        return Block(start, stored[places], facts["reach"], places)
+        return Block(start, stored if places is None else stored[places], facts["reach"], places)
 
-    def holding(self, shard: Mapping[str, Any], wanted: Sequence[Condition]) -> NDArray[np.bool_]:
-        """Which rows of a shard are like what is wanted."""
-        kept = np.ones(shard["rows"], bool)
-        columns = self.store.some(shard, [one.column for one in wanted]) if wanted else None
-        for one in wanted:
-            kept &= one.holds(columns[one.column]) if columns and one.column in columns.column_names else False
-        return kept
+    def holding(self, shard: Mapping[str, Any], conditions: Sequence[Condition]) -> NDArray[np.bool_]:
+        """Which rows of a shard meet all conditions."""
+        holds = np.ones(shard["rows"], bool)
+        columns = self.store.some(shard, [condition.column for condition in conditions]) if conditions else pa.table({})
+        for condition in conditions:
+            name = condition.column
+            holds &= condition.holds(columns[name]) if name in columns.column_names else False
+        return holds
 
     def conditions(self, where: str | None) -> list[Condition]:
-        """What a filter wants of this index's rows."""
-        wanted = parse_filter(where) if where else []
-        missing = [one.name for one in wanted if one.name not in self.filterable]
+        """The conditions of a filter, checked against the columns of this index."""
+        conditions = parse_filter(where) if where else []
+        missing = [condition.name for condition in conditions if condition.name not in self.filterable]
         if missing:
             raise ConfigError(
                 f"--where {missing[0]}: no row has such a column; the index has {', '.join(self.filterable) or 'none'}."
             )
-        return wanted
+        return conditions
 
     @cached_property
     def filterable(self) -> list[str]:
         """The names that a filter may use: those of the pool's metadata."""
-        names: Mapping[str, None] = {
-            name: None for shard in self.shards for name in self.store.schema(shard).names if name.startswith(PREFIX)
-        }
-        return sorted(name.removeprefix(PREFIX) for name in names)
+        return list(metadata_kinds(map(self.store.schema, self.shards)))

@@ -1,16 +1,16 @@
-"""An index in LanceDB, for a pool that has outgrown one machine: exported there, searched there, the same rows found.
+"""An index in LanceDB, for a pool too large for one machine: exported there and searched there, with the same results.
 
     lance.json   which table, and what it was exported from
     encoder/     the encoder that made it, for queries
 
 The table has a row for every row of the index: `row`, `id`, `vector` (float32, decoded), the example's texts, and a
-struct `meta` of what can be filtered by. It appears in one step, so a killed export leaves the table that was there
-before, or none.
+struct `meta` of the columns that can be filtered by. It appears in one step, so a killed export leaves the earlier
+table, or none.
 """
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,9 @@ from influcoder.data.columns import from_columns
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, StoreError, StoreMismatch
 from influcoder.extras import optional
-from influcoder.indexes.build import ASKED
 from influcoder.indexes.faiss_index import LEAST_RECALL
 from influcoder.indexes.filters import PREFIX, Condition, metadata_kinds, parse_filter
-from influcoder.indexes.index import Index
+from influcoder.indexes.index import EXAMPLE, Index
 from influcoder.indexes.own_encoder import encoder_in
 from influcoder.indexes.scan import Found, checked_queries
 from influcoder.maths.arrays import Floats
@@ -36,48 +35,47 @@ from influcoder.store.output_folder import Folder
 from influcoder.student.encoder import InfluenceEncoder
 
 RECORD, FORMAT = "lance.json", 1
-TEXTS = ("id", "prompt", "completion", "turns", "metadata")
 BATCH_ROWS = 4096
 REFINE = 10
-"""rows that LanceDB's own index names for each that is asked for; their exact scores choose among them"""
+"""candidates of LanceDB's own index per requested row; their exact scores choose among them"""
 TIE = 1e-5
-"""rows whose scores differ by so small a share of them are as good as each other"""
+"""scores that differ by less than this share of them count as equal"""
 
 
 def export(
     index: Index, uri: str, folder: Folder, *, table: str = "influcoder", approximate: bool = False
 ) -> dict[str, Any]:
-    """Write an index as a table of LanceDB, and the folder by which it is searched.
+    """Write an index as a table of LanceDB, and the folder that is opened to search it.
 
     Args:
         uri: of the database: a folder, or what LanceDB connects to, as s3://bucket/path.
         table: its name there; one of that name is replaced.
-        approximate: let LanceDB make its IVF-PQ index of the table; its recall is measured and kept.
+        approximate: let LanceDB make its IVF-PQ index of the table; its recall is measured and recorded.
 
     Raises:
         MissingDependency: LanceDB is not installed.
-        StoreError: LanceDB cannot write there; the message has its own words.
+        StoreError: LanceDB cannot write there; the message quotes it.
     """
     uri = uri if "://" in uri else str(Path(uri).absolute())
-    with folder.claim() as path, _told(uri):
+    with folder.claim() as path, _lance_errors(uri):
         index.encoder.save(path / "encoder")
         schema = _schema(index)
         with progress("exporting", len(index)) as advance:
             batches = pa.RecordBatchReader.from_batches(schema, _batches(index, schema, advance))
-            made = _connect(uri).create_table(table, data=batches, mode="overwrite")
+            created = _connect(uri).create_table(table, data=batches, mode="overwrite")
         facts = {"uri": uri, "table": table, "rows": len(index), "dim": index.dim}
         if approximate:
             from lancedb.index import IvfPq
 
-            made.create_index("vector", config=IvfPq(distance_type="dot"))
-            facts["recall_at_10"] = _recalls(index, made)
-        own = {"manifest": index.store.manifest["sha256"], "encoder": index.encoder.fingerprint}
-        write_sealed(path / RECORD, {"format": FORMAT} | facts | own)
+            created.create_index("vector", config=IvfPq(distance_type="dot"))
+            facts["recall_at_10"] = _recalls(index, created)
+        source = {"manifest": index.store.manifest["sha256"], "encoder": index.encoder.fingerprint}
+        write_sealed(path / RECORD, {"format": FORMAT} | facts | source)
     return facts
 
 
 class LanceIndex:
-    """An index that was exported to LanceDB, asked as an `Index` is.
+    """An index that was exported to LanceDB, searched like an `Index`.
 
     Args:
         folder: what `export` wrote beside the table.
@@ -94,15 +92,15 @@ class LanceIndex:
         self.record = read_sealed(self.folder / RECORD, FORMAT)
         if self.record.get("format") != FORMAT:
             raise StoreMismatch(f"{self.folder / RECORD}: another format than {FORMAT}. Export the index again.")
-        with self._told():
+        with self._errors():
             self._table = _connect(self.record["uri"]).open_table(self.record["table"])
-            there = (self._table.schema.metadata or {}).get(b"influcoder", b"").decode()
+            manifest = (self._table.schema.metadata or {}).get(b"influcoder", b"").decode()
             rows = self._table.count_rows()
-        if (there, rows) != (self.record["manifest"], self.record["rows"]):
+        if (manifest, rows) != (self.record["manifest"], self.record["rows"]):
             raise StoreMismatch(
-                f"{self.record['uri']}: table {self.record['table']!r} has {rows:,} rows of index {there[:12] or '-'}; "
-                f"{self.folder} was exported with {self.record['rows']:,} of {self.record['manifest'][:12]}. "
-                "Export the index again."
+                f"{self.record['uri']}: table {self.record['table']!r} has {rows:,} rows of index "
+                f"{manifest[:12] or '-'}; {self.folder} was exported with {self.record['rows']:,} of "
+                f"{self.record['manifest'][:12]}. Export the index again."
             )
 
     def __len__(self) -> int:
@@ -118,15 +116,14 @@ class LanceIndex:
         """The encoder that made the index.
 
         Raises:
-            StoreMismatch: another one lies in its place.
+            StoreMismatch: its folder holds another one.
         """
         return encoder_in(self.folder, self.record["encoder"], self._decoder)
 
     @cached_property
     def filterable(self) -> list[str]:
         """The names that a filter may use: those of the pool's metadata."""
-        schema = self._table.schema
-        return sorted(one.name for one in schema.field("meta").type) if "meta" in schema.names else []
+        return sorted(_metadata_types(self._table.schema))
 
     def search(self, queries: Floats, k: int, *, opponents: bool = False, where: str | None = None) -> Found:
         """The `k` rows of highest inner product with each query, or of lowest for `opponents`. See `Index.search`."""
@@ -147,97 +144,94 @@ class LanceIndex:
 
     def example(self, row: int) -> Example:
         """The pool example of a row, as it was indexed."""
-        with self._told():
-            found = self._table.search().where(f"row = {int(row)}").select(list(TEXTS)).limit(1).to_arrow()
-        return from_columns(found.to_pylist()[0])
+        with self._errors():
+            rows = self._table.search().where(f"row = {int(row)}").select(list(EXAMPLE)).limit(1).to_arrow()
+        return from_columns(rows.to_pylist()[0])
 
     def select(self, columns: Sequence[str], condition: str | None = None) -> pa.Table:
-        """Some columns of the rows of which a condition in SQL holds."""
-        with self._told():
-            asked = self._table.search()
-            asked = asked.where(condition) if condition else asked
-            return asked.select(list(columns)).limit(max(1, len(self))).to_arrow()
+        """Some columns of the rows that meet a condition in SQL."""
+        with self._errors():
+            query = self._table.search()
+            query = query.where(condition) if condition else query
+            return query.select(list(columns)).limit(max(1, len(self))).to_arrow()
 
     def verify(self) -> None:
         """Check the encoder; LanceDB checks what it reads by itself."""
         _ = self.encoder
 
     def _search(self, queries: Floats, k: int, opponents: bool, condition: str | None, probes: int = 0) -> Found:
-        queries = checked_queries(queries, self.dim)
-        if k < 1:
-            raise ConfigError(f"k is {k}, expected at least 1.")
+        queries = checked_queries(queries, self.dim, k)
         sign = np.float32(-1 if opponents else 1)
-        with self._told():
-            found = [_best(self._table, sign * query, min(k, len(self)), condition, probes) for query in queries]
-        rows, scores = (np.stack(part) for part in zip(*found, strict=True))
+        with self._errors():
+            best = [_best(self._table, sign * query, min(k, len(self)), condition, probes) for query in queries]
+        rows, scores = (np.stack(part) for part in zip(*best, strict=True))
         return Found(rows, sign * scores)
 
     def condition(self, where: str | None) -> str | None:
-        """A filter in the words of SQL, in which nothing of it is more than a name or a value."""
+        """A filter as SQL, in which all parts of it are quoted as names and values."""
         if where is None:
             return None
-        schema = self._table.schema
-        columns = {one.name: one.type for one in schema.field("meta").type} if "meta" in schema.names else {}
-        return " AND ".join(_in_sql(one, columns) for one in parse_filter(where))
+        columns = _metadata_types(self._table.schema)
+        return " AND ".join(_in_sql(condition, columns) for condition in parse_filter(where))
 
-    def _told(self) -> Any:
-        return _told(self.record["uri"])
+    def _errors(self) -> AbstractContextManager[None]:
+        return _lance_errors(self.record["uri"])
 
 
 def open_index(folder: Path, decoder: Decoder | None = None) -> "Index | LanceIndex":
-    """The index of a folder, wherever its rows are."""
+    """The index of a folder, with its rows there or in LanceDB."""
     return LanceIndex(folder, decoder=decoder) if (folder / RECORD).exists() else Index(folder, decoder=decoder)
 
 
 def _best(table: Any, query: Floats, k: int, condition: str | None, probes: int) -> tuple[Any, Any]:
     """Rows and scores of the `k` best rows for one query; by LanceDB's own index if any of its lists are probed."""
-    asked = table.search(query, vector_column_name="vector").distance_type("dot")
-    asked = asked.nprobes(probes).refine_factor(REFINE) if probes else asked.bypass_vector_index()
+    request = table.search(query, vector_column_name="vector").distance_type("dot")
+    request = request.nprobes(probes).refine_factor(REFINE) if probes else request.bypass_vector_index()
     if condition:
-        asked = asked.where(condition, prefilter=True)
-    found = asked.limit(k).select(["row", "vector", "_distance"]).to_arrow()
-    rows = found["row"].to_numpy()
-    vectors = found["vector"].combine_chunks().flatten().to_numpy().reshape(len(rows), len(query))
-    # The distance is 1 - score: a small score has lost its last digits in it.
+        request = request.where(condition, prefilter=True)
+    hits = request.limit(k).select(["row", "vector", "_distance"]).to_arrow()
+    rows = hits["row"].to_numpy()
+    vectors = hits["vector"].combine_chunks().flatten().to_numpy().reshape(len(rows), len(query))
+    # Not 1 - `_distance`, in which a small score has lost its last digits.
     scores = np.asarray(vectors @ query, np.float32)
     order = np.lexsort((rows, -scores))
     return rows[order], scores[order]
 
 
 def _recalls(index: Index, table: Any) -> dict[str, float]:
-    """Recall of the ten best by how many lists are probed, doubled until `LEAST_RECALL` is reached."""
-    rows = np.linspace(0, len(index) - 1, min(ASKED, len(index))).astype(int)
-    queries = index.encoder.encode_query([index.example(int(row)) for row in rows])
+    """Recall of the ten best by the number of lists probed, doubled until `LEAST_RECALL` is reached."""
+    queries = index.query_vectors()
     truth = index.search(queries, 10).scores[:, -1:]
-    found: dict[str, float] = {}
+    recalls: dict[str, float] = {}
     for probes in (2**power for power in range(4, 13)):
         scores = np.stack([_best(table, query, 10, None, probes)[1] for query in queries])
-        found[str(probes)] = float((scores >= truth - TIE * np.abs(truth)).mean())
-        if found[str(probes)] >= LEAST_RECALL:
+        recalls[str(probes)] = float((scores >= truth - TIE * np.abs(truth)).mean())
+        if recalls[str(probes)] >= LEAST_RECALL:
             break
-    return found
+    return recalls
 
 
-def _in_sql(one: Condition, columns: dict[str, pa.DataType]) -> str:
-    if one.name not in columns:
+def _in_sql(condition: Condition, columns: dict[str, pa.DataType]) -> str:
+    name, value = condition.name, condition.value
+    if name not in columns:
         raise ConfigError(
-            f"--where {one.name}: no row has such a column; the index has {', '.join(sorted(columns)) or 'none'}."
+            f"--where {name}: no row has such a column; the index has {', '.join(sorted(columns)) or 'none'}."
         )
-    kind = columns[one.name]
-    one.holds(pa.chunked_array([pa.nulls(1, kind)]))  # raises where they cannot be compared
+    kind = columns[name]
+    condition.holds(pa.chunked_array([pa.nulls(1, kind)]))  # raises if they cannot be compared
     if pa.types.is_string(kind):
-        value = "'" + one.value.replace("'", "''") + "'"
-    else:
-        value = one.value if pa.types.is_boolean(kind) else repr(float(one.value))
-    name = one.name.replace("`", "``")
-    return f"meta.`{name}` {one.comparison} {value}"
+        value = "'" + value.replace("'", "''") + "'"
+    elif not pa.types.is_boolean(kind):
+        value = repr(float(value))
+    quoted = name.replace("`", "``")
+    return f"meta.`{quoted}` {condition.comparison} {value}"
 
 
 def _schema(index: Index) -> pa.Schema:
     fields = [
         pa.field("row", pa.int64()),
         pa.field("vector", pa.list_(pa.float32(), index.dim)),
-        *(pa.field(name, pa.string()) for name in TEXTS),
+        *(pa.field(name, pa.string()) for name in EXAMPLE),
     ]
     kinds = metadata_kinds(map(index.store.schema, index.shards))
     if kinds:
@@ -245,9 +239,13 @@ def _schema(index: Index) -> pa.Schema:
     return pa.schema(fields, metadata={"influcoder": index.store.manifest["sha256"]})
 
 
+def _metadata_types(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """The fields of the struct `meta` by name."""
+    return {field.name: field.type for field in schema.field("meta").type} if "meta" in schema.names else {}
+
+
 def _batches(index: Index, schema: pa.Schema, advance: Any) -> Iterator[pa.RecordBatch]:
-    kinds = {one.name: one.type for one in schema.field("meta").type} if "meta" in schema.names else {}
-    start = 0
+    kinds, start = _metadata_types(schema), 0
     for shard in index.shards:
         vectors, table = index.store.mapped(shard)[0], index.store.some(shard)
         for first in range(0, shard["rows"], BATCH_ROWS):
@@ -256,7 +254,7 @@ def _batches(index: Index, schema: pa.Schema, advance: Any) -> Iterator[pa.Recor
             columns = [
                 pa.array(np.arange(start + first, start + first + len(part))),
                 pa.FixedSizeListArray.from_arrays(pa.array(decoded.ravel()), index.dim),
-                *(part[name].combine_chunks() for name in TEXTS),
+                *(part[name].combine_chunks() for name in EXAMPLE),
             ]
             if kinds:
                 columns.append(_struct(part, kinds))
@@ -266,9 +264,9 @@ def _batches(index: Index, schema: pa.Schema, advance: Any) -> Iterator[pa.Recor
 
 
 def _struct(part: pa.Table, kinds: dict[str, pa.DataType]) -> pa.StructArray:
-    held = set(part.column_names)
+    names = set(part.column_names)
     children = [
-        part[PREFIX + name].combine_chunks().cast(kind) if PREFIX + name in held else pa.nulls(len(part), kind)
+        part[PREFIX + name].combine_chunks().cast(kind) if PREFIX + name in names else pa.nulls(len(part), kind)
         for name, kind in kinds.items()
     ]
     return pa.StructArray.from_arrays(children, fields=[pa.field(name, kind) for name, kind in kinds.items()])
@@ -280,8 +278,8 @@ def _connect(uri: str) -> Any:
 
 
 @contextmanager
-def _told(uri: str) -> Iterator[None]:
-    """LanceDB's errors in a sentence of ours."""
+def _lance_errors(uri: str) -> Iterator[None]:
+    """Turn LanceDB's errors into a `StoreError`."""
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:

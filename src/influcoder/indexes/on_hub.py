@@ -36,12 +36,12 @@ class OnHub:
         commit_message: str = "Push an influence index",
         proof: Path | None = None,
         license: str | None = None,
-        **more: Any,
+        **options: Any,
     ) -> str:
         """Upload it as a data set of the hub: texts, vectors and encoder, with a card; returns the commit's address.
 
         Args:
-            proof, more: as of `InfluenceEncoder.push_to_hub`.
+            proof, options: as of `InfluenceEncoder.push_to_hub`.
             license: of the texts.
 
         Raises:
@@ -50,4 +50,5 @@ class OnHub:
         from influcoder.indexes import hub
         from influcoder.store.hub import Destination
 
-        return hub.push(cast("Index", self), Destination(repo_id, commit_message, **more), proof=proof, license=license)
+        to = Destination(repo_id, commit_message, **options)
+        return hub.push(cast("Index", self), to, proof=proof, license=license)

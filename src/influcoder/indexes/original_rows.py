@@ -1,4 +1,4 @@
-"""The rows of an index as they stood in the pool's own files."""
+"""The rows of an index as they were in the pool's own files."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,10 +16,10 @@ COLUMNS = (*EXAMPLE, "origin")
 
 
 def original_rows(index: Index, kept: NDArray[np.bool_]) -> Iterator[list[dict[str, Any]]]:
-    """The rows that are kept, in order, a shard at a time; columns and values are the pool's own, as JSON keeps them.
+    """The rows that are kept, in order, one shard at a time; columns and values are the pool's own, as in JSON.
 
     Args:
-        kept: (rows,) of each row of the index whether it is wanted.
+        kept: (rows,) which rows of the index are wanted.
 
     Raises:
         StoreMismatch: a row was indexed by a version that did not keep its original columns.
@@ -28,22 +28,21 @@ def original_rows(index: Index, kept: NDArray[np.bool_]) -> Iterator[list[dict[s
     for shard in index.shards:
         places = np.flatnonzero(kept[start : start + shard["rows"]])
         start += shard["rows"]
-        if not len(places):
-            continue
-        yield _again(index, index.store.some(shard, COLUMNS), places)
+        if len(places):
+            yield _restored(index, index.store.some(shard, COLUMNS), places)
 
 
 def original_row(index: Index, row: int) -> dict[str, Any]:
-    """One row, of which no more is read than the rows that lie with it.
+    """One row, of which only its row group is read.
 
     Raises:
         StoreMismatch: as of `original_rows`.
     """
     shard, group, within = index.place_of(row)
-    return _again(index, index.store.some(index.shards[shard], COLUMNS, group), np.array([within]))[0]
+    return _restored(index, index.store.some(index.shards[shard], COLUMNS, group), np.array([within]))[0]
 
 
-def _again(index: Index, table: pa.Table, places: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _restored(index: Index, table: pa.Table, places: NDArray[np.int64]) -> list[dict[str, Any]]:
     if "origin" not in table.column_names:
         raise StoreMismatch(
             f"{index.folder}: rows were indexed by a version that kept their texts and metadata, but not their "

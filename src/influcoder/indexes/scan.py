@@ -1,7 +1,7 @@
 """Exact search by reading every stored vector once, at about the speed of memory.
 
 The numbers of an integer code are multiplied as 8-bit integers with a query that is rounded to 8 bits as well.
-That rounding is not part of the answer: by Cauchy and Schwarz it moves a score by at most
+That rounding does not change the result: by Cauchy and Schwarz it moves a score by at most
 
     |⟨q - q̃, x⟩|  ≤  ‖q - q̃‖ · max ‖x‖,
 
@@ -41,8 +41,8 @@ class Block:
     Attributes:
         start: the row number in the index of the first.
         stored: (n, width) as their code stores them.
-        reach: no row of `ScalarCode.numbers(stored)` is longer.
-        places: (n,) how far each is from the first, where some between them are left out.
+        reach: the largest length of a row of `ScalarCode.numbers(stored)`.
+        places: (n,) the offset of each from the first, if some rows are left out.
     """
 
     start: int
@@ -57,27 +57,27 @@ def top(code: ScalarCode, blocks: Sequence[Callable[[], Block]], queries: Floats
     Args:
         blocks: what loads each part of the index; called in as many threads as torch uses.
     """
-    asked = [_Query(code, query) for query in queries]
-    floors = [-np.inf] * len(asked)
+    prepared = [_Query(code, query) for query in queries]
+    floors = [-np.inf] * len(prepared)
     threads = max(1, min(torch.get_num_threads(), len(blocks)))
 
-    def scan(turn: int) -> list[_Best]:
-        best = [_Best(k) for _ in asked]
-        for load in blocks[turn::threads]:
+    def scan(thread: int) -> list[_Best]:
+        by_query = [_Best(k) for _ in prepared]
+        for load in blocks[thread::threads]:
             block = load()
             if len(block.stored) == 0:
                 continue
             numbers = torch.from_numpy(code.numbers(block.stored))
-            for place, query in enumerate(asked):
-                best[place].add(*query.strongest(numbers, block, k, floors[place]))
-                floors[place] = max(floors[place], best[place].floor)  # what any thread has found holds for all
-        return best
+            for number, (query, best) in enumerate(zip(prepared, by_query, strict=True)):
+                best.add(*query.strongest(numbers, block, k, floors[number]))
+                floors[number] = max(floors[number], best.floor)  # the floor of any thread holds for all
+        return by_query
 
-    parts = _in_threads(scan, threads)
-    for first, *others in zip(*parts, strict=True):
-        for other in others:
-            first.add(other.scores, other.rows)
-    return Found(np.stack([one.rows for one in parts[0]]), np.stack([one.scores for one in parts[0]]))
+    merged, *rest = _in_threads(scan, threads)
+    for by_query in rest:
+        for best, other in zip(merged, by_query, strict=True):
+            best.add(other.scores, other.rows)
+    return Found(np.stack([best.rows for best in merged]), np.stack([best.scores for best in merged]))
 
 
 def scores(code: ScalarCode, stored: NDArray[Any], queries: Floats) -> Floats:
@@ -87,7 +87,7 @@ def scores(code: ScalarCode, stored: NDArray[Any], queries: Floats) -> Floats:
 
 
 class _Query:
-    """A query, ready to be multiplied with stored numbers."""
+    """A query, prepared for the product with stored numbers."""
 
     def __init__(self, code: ScalarCode, vector: Floats) -> None:
         self.exact = vector.astype(np.float64) * code.scale
@@ -104,26 +104,26 @@ class _Query:
     def strongest(self, numbers: torch.Tensor, block: Block, k: int, floor: float) -> tuple[Floats, NDArray[np.int64]]:
         """Scores and row numbers of a block's rows: all those that may be among the k best, and few more."""
         if self.rounded.dtype == torch.int8:
-            likely = torch._int_mm(self.rounded, numbers.t())[0].numpy()
+            approximate = torch._int_mm(self.rounded, numbers.t())[0].numpy()
         else:
-            likely = (numbers.float() @ self.rounded).numpy()
+            approximate = (numbers.float() @ self.rounded).numpy()
         slack = self.error * block.reach / self.step
         least = floor / self.step - slack
-        if floor == -np.inf and k < len(likely):
-            least = float(np.partition(likely, len(likely) - k)[len(likely) - k]) - 2 * slack
+        if floor == -np.inf and k < len(approximate):
+            least = float(np.partition(approximate, len(approximate) - k)[len(approximate) - k]) - 2 * slack
         least = max(least, -(2.0**30))
-        # A number of the scores' own kind: NumPy would else turn every score into a double.
-        whole = likely.dtype == np.int32
-        limit = np.int32(math.floor(least)) if whole else np.nextafter(np.float32(least), np.float32(-np.inf))
-        places = np.flatnonzero(likely >= limit)
+        # Of the scores' own type: NumPy would otherwise convert every score to float64.
+        integers = approximate.dtype == np.int32
+        limit = np.int32(math.floor(least)) if integers else np.nextafter(np.float32(least), np.float32(-np.inf))
+        places = np.flatnonzero(approximate >= limit)
         if len(places) == 0:
             return _NO_SCORES, places
-        found = numbers[torch.from_numpy(places)].double().numpy() @ self.exact
-        return found.astype(np.float32), block.start + (places if block.places is None else block.places[places])
+        exact = numbers[torch.from_numpy(places)].double().numpy() @ self.exact
+        return exact.astype(np.float32), block.start + (places if block.places is None else block.places[places])
 
 
 class _Best:
-    """The k best of what was added."""
+    """The k best of the scores that were added."""
 
     def __init__(self, k: int) -> None:
         self._k = k
@@ -131,7 +131,7 @@ class _Best:
 
     @property
     def floor(self) -> float:
-        """What a row must reach to be among them."""
+        """The score that a row must reach to be among them."""
         return float(self.scores[-1]) if len(self.scores) == self._k else -np.inf
 
     def add(self, scores: Floats, rows: NDArray[np.int64]) -> None:
@@ -143,7 +143,7 @@ class _Best:
 
 
 def _in_threads(work: Callable[[int], Any], threads: int) -> list[Any]:
-    """The work of every thread; in each of them torch itself uses one."""
+    """The results of every thread, in each of which torch uses one thread."""
     if threads == 1:
         return [work(0)]
     before = torch.get_num_threads()
@@ -154,15 +154,17 @@ def _in_threads(work: Callable[[int], Any], threads: int) -> list[Any]:
         torch.set_num_threads(before)
 
 
-def checked_queries(queries: Floats, dim: int) -> Floats:
-    """Queries as they are searched with, (n, dim).
+def checked_queries(queries: Floats, dim: int, k: int = 1) -> Floats:
+    """Queries as they are searched with, (n, dim), after checking them and the number of rows that are asked for.
 
     Raises:
-        ConfigError: they have another width or are not finite.
+        ConfigError: the queries have another width or are not finite, or k is below 1.
     """
     queries = np.ascontiguousarray(queries, np.float32)
     if queries.ndim != 2 or queries.shape[1] != dim:
         raise ConfigError(f"queries are {queries.shape}, expected (n, {dim}).")
     if not np.isfinite(queries).all():
         raise ConfigError("a query vector is not finite.")
+    if k < 1:
+        raise ConfigError(f"k is {k}, expected at least 1.")
     return queries

@@ -1,6 +1,6 @@
-"""What the terminal shows: numbers and rows on stdout, hostile text made harmless."""
+"""What the terminal shows: numbers and rows on stdout, with control characters made visible."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from influcoder.report.sentences import agreement_sentence, certified_sentence, 
 from influcoder.report.tokens import can_light, lit, strongest
 from influcoder.report.visible import one_line, visible
 
-ACTING = {False: "push towards", True: "push away from"}
+DIRECTIONS = {False: "push towards", True: "push away from"}
+"""by whether opponents are shown"""
 
 
 class Console(rich.console.Console):
@@ -26,23 +27,22 @@ class Console(rich.console.Console):
         raise BrokenPipeError
 
 
-def print_hits(queries: Sequence[Example], found: Sequence[Hits], opponents: bool, *, answered: bool = False) -> None:
+def print_hits(queries: Sequence[Example], results: Sequence[Hits], opponents: bool, *, answered: bool = False) -> None:
     """Each query and its rows, strongest first.
 
     Args:
         answered: the completions are the decoder's own answers.
     """
     console = Console()
-    for query, hits in zip(queries, found, strict=True):
+    for query, hits in zip(queries, results, strict=True):
         if answered:
-            _print_question(console, query, own=True)
+            _print_question(console, query, answered)
             _print_side(console, hits, opponents)
         else:
-            console.print(Text(f"\nRows that {ACTING[opponents]}: {one_line(query.completion, 100)}"))
+            console.print(Text(f"\nRows that {DIRECTIONS[opponents]}: {one_line(query.completion, 100)}"))
             console.print(Text(f"asked: {one_line(query.prompt, 100)}"))
             console.print(hits_table([hit.json() for hit in hits], can_light(console)))
-        for line in _how_far_to_trust({opponents: hits}):
-            console.print(Text(line))
+        _print_trust(console, {opponents: hits})
         if hits.memorised:
             console.print(Text(memorised_sentence(len(hits.memorised), len(hits))))
 
@@ -50,39 +50,41 @@ def print_hits(queries: Sequence[Example], found: Sequence[Hits], opponents: boo
 def print_both_sides(query: Example, hits: Hits, against: Hits, *, answered: bool = False) -> None:
     """A query, the rows that push towards its completion, those that push away from it, and how far to trust them."""
     console = Console()
-    _print_question(console, query, own=answered)
+    _print_question(console, query, answered)
     sides = {False: hits, True: against}
     for opponents, side in sides.items():
         _print_side(console, side, opponents)
-    for line in _how_far_to_trust(sides):
-        console.print(Text(line))
+    _print_trust(console, sides)
 
 
-def _print_question(console: Console, query: Example, *, own: bool) -> None:
+def _print_question(console: Console, query: Example, answered: bool) -> None:
     console.print(Text(f"\nAsked: {one_line(query.prompt, 100)}", style="bold"))
-    whose = "The model's own answer" if own else "Answer"
-    console.print(Text(f"{whose}: {one_line(query.completion, 300)}", style="bold"))
+    label = "The model's own answer" if answered else "Answer"
+    console.print(Text(f"{label}: {one_line(query.completion, 300)}", style="bold"))
 
 
 def _print_side(console: Console, hits: Hits, opponents: bool) -> None:
-    console.print(Text(f"Rows that {ACTING[opponents]} it:"))
+    console.print(Text(f"Rows that {DIRECTIONS[opponents]} it:"))
     console.print(hits_table([hit.json() for hit in hits], can_light(console)))
 
 
-def _how_far_to_trust(sides: Mapping[bool, Hits]) -> Iterator[str]:
-    """The expected agreement, and what a re-check proves of each side: of opponents where the key is True."""
+def _print_trust(console: Console, sides: Mapping[bool, Hits]) -> None:
+    """The expected agreement, the drift, and the bound of each side: of opponents where the key is True."""
     first = next(iter(sides.values()))
     if first.trust is not None:
-        more = "" if first and first[0].exact is not None else " --verify N re-checks the best N with real gradients."
-        yield f"{agreement_sentence(first.trust)}{more}"
+        rechecked = first and first[0].exact is not None
+        hint = "" if rechecked else " --verify N re-checks the best N with real gradients."
+        console.print(Text(agreement_sentence(first.trust) + hint))
     if first.drift is not None:
-        yield drift_sentence(first.drift)
+        console.print(Text(drift_sentence(first.drift)))
     for opponents, hits in sides.items():
         if hits.certified is not None:
-            yield certified_sentence(hits.certified, len(hits), opponents)
+            console.print(Text(certified_sentence(hits.certified, len(hits), opponents)))
 
 
-def hits_as_json(queries: Sequence[Example], found: Sequence[Hits], *, answered: bool = False) -> list[dict[str, Any]]:
+def hits_as_json(
+    queries: Sequence[Example], results: Sequence[Hits], *, answered: bool = False
+) -> list[dict[str, Any]]:
     """Queries with their rows, ready for JSON; "answer" is the completion where it is the decoder's own."""
     return [
         {
@@ -92,12 +94,12 @@ def hits_as_json(queries: Sequence[Example], found: Sequence[Hits], *, answered:
             "answer": query.completion if answered else None,
             **hits.json(),
         }
-        for query, hits in zip(queries, found, strict=True)
+        for query, hits in zip(queries, results, strict=True)
     ]
 
 
 def print_shown(rows: Sequence[Mapping[str, Any]]) -> None:
-    """What a decoder reads of some rows: each text as it stands, its loss between ⟦ and ⟧."""
+    """What a decoder reads of some rows: each text as it is, the parts with loss between ⟦ and ⟧."""
     console = Console()
     for row in rows:
         facts = [f"{row['tokens']} tokens, {row['tokens_with_loss']} with loss"]
@@ -107,8 +109,8 @@ def print_shown(rows: Sequence[Mapping[str, Any]]) -> None:
         text = Text()
         for part in row["parts"]:
             weight = f"×{part['loss']:g}" if part["loss"] not in (0, 1) else ""
-            words = visible(part["text"])
-            text += Text(f"⟦{words}⟧{weight}", style="bold green") if part["loss"] else Text(words)
+            shown = visible(part["text"])
+            text += Text(f"⟦{shown}⟧{weight}", style="bold green") if part["loss"] else Text(shown)
         console.print(text, soft_wrap=True)
         console.print()
 
@@ -121,14 +123,14 @@ def print_left_out(console: Console, metrics: Mapping[str, Any]) -> None:
         console.print(Text(f"not drawn: the figures of report.html ({pip_command('matplotlib')})"))
 
 
-def print_numbers(found: Mapping[str, Any], folder: Path) -> None:
-    """A verb's numbers, and where it wrote."""
+def print_numbers(metrics: Mapping[str, Any], folder: Path) -> None:
+    """A verb's metrics, and the folder it wrote."""
     console = Console()
-    if "methods" in found:
-        console.print(methods_table(found["methods"]))
-        print_left_out(console, found)
+    if "methods" in metrics:
+        console.print(methods_table(metrics["methods"]))
+        print_left_out(console, metrics)
     else:
-        for name, value in found.items():
+        for name, value in metrics.items():
             if name == "codes":
                 console.print(code_table(value))
             elif not isinstance(value, Mapping):
@@ -139,34 +141,32 @@ def print_numbers(found: Mapping[str, Any], folder: Path) -> None:
 
 
 def code_table(codes: Mapping[str, Mapping[str, float]]) -> Table:
-    """What each way to store a vector keeps of the rankings, against float32."""
+    """How well each code of vectors keeps the rankings of float32."""
     table = Table(title="Codes, against float32 on the first rows", title_justify="left")
     for name in ("code", "bytes an example", "recall@10", "per query ρ"):
         table.add_column(name, justify="left" if name == "code" else "right")
-    for name, one in codes.items():
-        table.add_row(name, str(one["bytes"]), f"{one['recall_at_10']:.3f}", f"{one['per_query_spearman']:.4f}")
+    for name, row in codes.items():
+        table.add_row(name, str(row["bytes"]), f"{row['recall_at_10']:.3f}", f"{row['per_query_spearman']:.4f}")
     return table
 
 
-def print_drift(found: Mapping[str, Any]) -> None:
-    """What a probe of drift found, what it took, and what to do."""
-    now, then = found["agreement_now"], found["agreement_then"]
-    least = (1 - found["tolerance"]) * then["mean"]
-    told = {
+def print_drift(check: Mapping[str, Any]) -> None:
+    """The result of a check of drift, its cost, and what to do."""
+    gradients, now = check["gradients"], check["agreement_now"]
+    least = (1 - check["tolerance"]) * check["agreement_then"]["mean"]
+    advice = {
         "stale": "The encoder ranks as its teacher did at an earlier decoder. Refresh it: `influcoder distill --from`.",
         "fine": f"The agreement is surely above {least:.2f}, the least that the tolerance allows.",
-        "undecided": f"{found['gradients']} gradients do not tell whether it is above {least:.2f}. Give more --budget "
-        "or more rows, or act as at a stale one.",
+        "undecided": f"{gradients} gradients do not show whether it is above {least:.2f}. Give more --budget or more "
+        "rows, or treat it as stale.",
     }
-    probe = (
-        f"{found['gradients']} gradients ({now['queries']} queries, {now['pool']} pool rows), {found['looks']} looks."
-    )
-    for line in (drift_sentence(found), f"Probe: {probe}", told[found["verdict"]]):
+    probe = f"{gradients} gradients ({now['queries']} queries, {now['pool']} pool rows), {check['looks']} looks."
+    for line in (drift_sentence(check), f"Probe: {probe}", advice[check["verdict"]]):
         Console().print(Text(visible(line)), soft_wrap=True)
 
 
 def print_versions() -> None:
-    """Versions of this package, Python and what it stands on."""
+    """Versions of this package, Python and the main dependencies."""
     import platform
     from importlib.metadata import version
 
@@ -177,17 +177,15 @@ def print_versions() -> None:
 
 
 def hits_table(hits: Sequence[Mapping[str, Any]], light: bool = False) -> Table:
-    """Rows with their scores; ids stand over the texts, where they are whole at any width.
+    """Rows with their scores; ids are above the texts, where they are whole at any width.
 
     Args:
-        light: colours show which tokens carry the scores; else the strongest are named.
+        light: colours show which tokens carry the scores; otherwise the strongest are named.
     """
     rechecked = any(hit["exact"] is not None for hit in hits)
     table = Table()
-    table.add_column("#", justify="right")
-    table.add_column("estimate", justify="right")
-    if rechecked:
-        table.add_column("exact", justify="right")
+    for name in ("#", "estimate", *(["exact"] if rechecked else [])):
+        table.add_column(name, justify="right")
     table.add_column("row", overflow="fold")
     for hit in hits:
         exact = [f"{hit['exact']:+.3f}" if hit["exact"] is not None else ""] if rechecked else []

@@ -1,4 +1,4 @@
-"""What `demo` shows in the terminal, in the order of questions."""
+"""What `demo` shows in the terminal, in the order of its questions."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from influcoder.report.tokens import can_light
 from influcoder.report.visible import one_line
 
 QUESTIONS = "questions.jsonl"
-"""in the demo's folder: what the trained model was asked, with its own answers"""
+"""in the demo's folder: the questions to the trained model, with its own answers"""
 ROWS = 3
-"""shown of each question; the page has more"""
+"""shown for each question; the page has more"""
 
 
 def print_demo(
     metrics: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], folder: Path, decoder: str | Path
 ) -> None:
-    """A few answers and the rows behind them, the proof, how far to trust it, what it cost, and where it all lies.
+    """A few answers and the rows behind them, the proof, how far to trust it, its cost, and where the files are.
 
     Args:
         decoder: the one that re-checks what the demo's index finds.
@@ -40,12 +40,11 @@ def print_demo(
     print_left_out(console, metrics)
     if metrics["quick"]:
         console.print(Text("A quick run on a small part of the data: its numbers mean little."))
-    seconds = f"\n{metrics['timings_s']['total']:.0f} s in all. Report: {folder / 'report.html'}"
-    console.print(Text(seconds), soft_wrap=True)
-    words = ["influcoder", "serve", "--index", str(folder / "index"), "--decoder", str(decoder)]
-    asked = ["--queries", str(folder / QUESTIONS)]
-    told = f"In the browser:\n  {shlex.join(words)} \\\n      {shlex.join(asked)}"
-    console.print(Text(told), soft_wrap=True)
+    total = f"\n{metrics['timings_s']['total']:.0f} s in all. Report: {folder / 'report.html'}"
+    console.print(Text(total), soft_wrap=True)
+    serve = shlex.join(["influcoder", "serve", "--index", str(folder / "index"), "--decoder", str(decoder)])
+    queries = shlex.join(["--queries", str(folder / QUESTIONS)])
+    console.print(Text(f"In the browser:\n  {serve} \\\n      {queries}"), soft_wrap=True)
 
 
 def _print_query(console: Console, query: Mapping[str, Any], removed: int) -> None:
@@ -54,6 +53,6 @@ def _print_query(console: Console, query: Mapping[str, Any], removed: int) -> No
     console.print(Text("The rows that push towards it most:"))
     rows = [{name: value for name, value in hit.items() if name != "answer_tokens"} for hit in query["proponents"]]
     console.print(hits_table(rows[:ROWS], can_light(console)))
-    console.print(Text("Trained again from the start, and asked again:"))
+    console.print(Text("Retrained from the start, and asked again:"))
     for line in answer_lines(query["proof"], removed):
         console.print(line)

@@ -1,4 +1,4 @@
-"""Where pages get their templates, and the words that these write numbers and texts with."""
+"""The Jinja environment of pages: their templates, and the filters that write numbers and texts."""
 
 from typing import TYPE_CHECKING
 
@@ -16,22 +16,13 @@ _START = 140
 
 
 def environment(*packages: str) -> "Environment":
-    """Templates of some rooms, the first that has one by a name; what is put into them is escaped."""
+    """The templates of some packages, the first that has a name first; all values are escaped."""
     import jinja2
 
     loader = jinja2.ChoiceLoader([jinja2.PackageLoader(package) for package in packages])
-    made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {
-        "fixed": fixed,
-        "signed": signed,
-        "amount": amount,
-        "percent": percent,
-        "plain": plain,
-        "fold": fold,
-        "visible": visible,
-        "shown": _shown,
-    }
-    return made
+    templates = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    templates.filters |= {f.__name__: f for f in (fixed, signed, amount, percent, plain, fold, visible, shown)}
+    return templates
 
 
 def fold(text: str) -> str:
@@ -41,6 +32,6 @@ def fold(text: str) -> str:
     return " ".join(text[:_START].split())
 
 
-def _shown(tokens: "list[Lit]") -> "list[Lit]":
-    """Lit tokens whose texts hide nothing."""
+def shown(tokens: "list[Lit]") -> "list[Lit]":
+    """Lit tokens with their texts made visible."""
     return [(visible(text), kind, share) for text, kind, share in tokens]

@@ -1,6 +1,6 @@
 """Draw the report's figures as inline SVG that follows the page's theme.
 
-matplotlib draws with stand-in colours; in the SVG each becomes a CSS variable of the page (`--ink`,
+matplotlib draws with placeholder colours; in the SVG each becomes a CSS variable of the page (`--ink`,
 `--muted`, `--line`, `--blue`, `--orange`, `--band`, `--page`), so that one drawing is legible in light and dark.
 Text stays text. The same numbers give the same bytes.
 """
@@ -17,14 +17,8 @@ from xml.etree import ElementTree
 
 from influcoder.extras import is_installed
 
-_INK, _MUTED, _LINE, _BLUE, _ORANGE, _BAND, _PAGE = (f"#01020{n}" for n in range(7))
-_VARIABLES = dict(
-    zip(
-        (_INK, _MUTED, _LINE, _BLUE, _ORANGE, _BAND, _PAGE),
-        ("ink", "muted", "line", "blue", "orange", "band", "page"),
-        strict=True,
-    )
-)
+_VARIABLES = {f"#01020{n}": name for n, name in enumerate(("ink", "muted", "line", "blue", "orange", "band", "page"))}
+_INK, _MUTED, _LINE, _BLUE, _ORANGE, _BAND, _PAGE = _VARIABLES
 _WIDTH = 5.0  # inches; 360 units of the SVG, so that a phone shows it at about its own size
 _LABEL_LENGTH = 24
 _STYLE = {
@@ -80,7 +74,8 @@ def forest(points: Sequence[Point]) -> str:
             axes.text(value, -0.75, "ceiling", ha="center", va="bottom", fontsize=9)
         for row, point in enumerate(points):
             if point.interval:
-                axes.plot(point.interval, (row, row), color=_line_colour(point), linewidth=2)
+                colour = {"ours": _BLUE, "ceiling": _INK}.get(point.mark, _MUTED)
+                axes.plot(point.interval, (row, row), color=colour, linewidth=2)
             axes.plot(point.value, row, **_marker(point))
         axes.set_yticks(range(len(points)), [_short(point.name) for point in points])
         axes.tick_params(axis="y", length=0, labelcolor=_INK)
@@ -173,16 +168,12 @@ def _marker(point: Point) -> dict[str, Any]:
     return {"marker": "o", "color": _MUTED, "markerfacecolor": _PAGE, "markersize": 6, "linestyle": ""}
 
 
-def _line_colour(point: Point) -> str:
-    return {"ours": _BLUE, "ceiling": _INK}.get(point.mark, _MUTED)
-
-
 def _short(name: str) -> str:
     return name if len(name) <= _LABEL_LENGTH else name[: _LABEL_LENGTH - 1] + "…"
 
 
 def _spread(points: Sequence[Point], limits: tuple[float, float], gap: float) -> list[float]:
-    """Heights of the labels in data units: each at its point, pushed up until `gap` of the axis parts them."""
+    """Heights of the labels in data units: each at its point, pushed up until `gap` of the axis is between them."""
     step = gap * (limits[1] - limits[0])
     order = sorted(range(len(points)), key=lambda index: (points[index].value, points[index].name))
     heights = [0.0] * len(points)
@@ -215,7 +206,7 @@ def _svg(key: str, title: str, height: float, draw: Any) -> str:
 
 
 def _inline(svg: bytes, key: str, title: str) -> str:
-    """The drawing without prolog, metadata, style sheet and namespaces, which a page has no use for."""
+    """The drawing without prolog, metadata, style sheet and namespaces, which a page does not need."""
     drawing = ElementTree.fromstring(svg)
     for node in drawing.iter():
         node.tag = node.tag.rpartition("}")[2]
@@ -243,5 +234,5 @@ def _rewritten(name: str, value: str, key: str) -> str:
         return value.replace("url(#", f"url(#{key}-")
     if name == "style":
         value = re.sub(r"font-family: [^;]*", "font-family: inherit", value)
-        return re.sub(r"#01020\d", lambda found: f"var(--{_VARIABLES[found[0]]})", value)
+        return re.sub(r"#01020\d", lambda colour: f"var(--{_VARIABLES[colour[0]]})", value)
     return value

@@ -10,11 +10,11 @@ from rich.text import Text
 from influcoder.report.visible import visible
 
 COLUMNS = ("per\nquery ρ", "95 %\ninterval", "without\nlength", "top\n10 %", "ms", "bytes")
-"""what is shown of a method: the other numbers are in metrics.json and on the page"""
+"""numbers of a method that are shown: the others are in metrics.json and on the page"""
 
 
 def methods_table(methods: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Agreement of each method with the exact teacher, best first, and what an example costs it."""
+    """Agreement of each method with the exact teacher, best first, and its cost per example."""
     table = named_table("Agreement with the exact teacher, and cost of an example", *COLUMNS)
     for name, values in sorted(methods.items(), key=lambda item: -item[1]["per_query_spearman"]):
         low, high = values["interval_95"]["per_query_spearman"]
@@ -39,7 +39,7 @@ def planted_table(planted: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def named_table(title: str, *columns: str, first: str = "method") -> Table:
-    """An empty table without lines: one column of names, which fold where they are too long, and columns of numbers."""
+    """An empty table without lines: a column of names, which fold where they are too long, and columns of numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first, overflow="fold")
     for column in columns:

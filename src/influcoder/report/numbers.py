@@ -6,16 +6,20 @@ from typing import Any
 import orjson
 
 
-def number(row: dict[str, Any], key: str) -> float | None:
-    """A finite number of a table; None where there is none."""
-    value = row.get(key)
+def finite(value: Any) -> float | None:
+    """A finite number as it is; None for anything else."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
 
 
+def number(row: dict[str, Any], key: str) -> float | None:
+    """A finite number of a table; None where there is none."""
+    return finite(row.get(key))
+
+
 def numbers(values: Any) -> list[float]:
-    """A list of finite numbers; empty where one of them is not."""
-    found = [number({"": value}, "") for value in values or []]
-    return [value for value in found if value is not None] if None not in found else []
+    """A list of finite numbers; empty if any of them is not finite."""
+    kept = [value for value in values or [] if finite(value) is not None]
+    return kept if len(kept) == len(values or []) else []
 
 
 def pair(values: Any) -> tuple[float, float] | None:
@@ -35,7 +39,7 @@ def fixed(value: Any, digits: int = 3) -> str:
     >>> fixed(-0.0123), fixed(None)
     ('−0.012', '–')
     """
-    return "–" if number({"": value}, "") is None else f"{value:.{digits}f}".replace("-", "−")
+    return "–" if finite(value) is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def signed(value: Any) -> str:
@@ -44,7 +48,7 @@ def signed(value: Any) -> str:
     >>> signed(0.12), signed(-4.5e-6)
     ('+0.120', '−4.50e−06')
     """
-    return "–" if number({"": value}, "") is None else f"{value:+#.3g}".replace("-", "−")
+    return "–" if finite(value) is None else f"{value:+#.3g}".replace("-", "−")
 
 
 def amount(value: Any) -> str:
@@ -53,7 +57,7 @@ def amount(value: Any) -> str:
     >>> amount(65536), amount(0.01234), amount(12.5)
     ('65,536', '0.0123', '12.5')
     """
-    if number({"": value}, "") is None:
+    if finite(value) is None:
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
@@ -64,7 +68,7 @@ def percent(share: Any) -> str:
     >>> percent(0.946), percent(-0.0), percent(None)
     ('95 %', '0 %', '–')
     """
-    return "–" if number({"": share}, "") is None else f"{round(100 * share):,} %".replace("-", "−")
+    return "–" if finite(share) is None else f"{round(100 * share):,} %".replace("-", "−")
 
 
 def plain(value: Any) -> str:

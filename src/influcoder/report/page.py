@@ -1,8 +1,8 @@
-"""Turn a run's numbers into one HTML page that stands alone: no script, nothing loaded from elsewhere.
+"""Turn a run's numbers into one self-contained HTML page: no script, nothing loaded from elsewhere.
 
-`metrics.json` (the evaluation) is needed, `report.json` (queries and the rows found for them) adds the
-rows. Texts come from data sets and are shown as they are: escaped, with characters that a reader could
-not see, or that would reorder a line, written as ⟨U+202E⟩.
+`metrics.json` (the evaluation) is needed, `report.json` (queries and their rows) is optional. Texts come
+from data sets and are shown as they are: escaped, with characters that a reader could not see, or that
+would reorder a line, written as ⟨U+202E⟩.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from influcoder.report.visible import visible
 from influcoder.store.files import atomic_write, read_json
 
 _CEILING = "exact"
-_REMEDY = "Run the evaluation again to write it anew."
+_REMEDY = "Run the evaluation again to rewrite it."
 _METRICS = {
     "per_query_spearman": "per query",
     "aggregated_spearman": "aggregated",
@@ -27,8 +27,8 @@ _METRICS = {
     "top_10_percent_overlap": "top-10 % overlap",
 }
 _ABOUT = {
-    "influcoder": "the encoder, both sides from text",
-    "influcoder-exact-query": "the encoder for the pool, the query's real gradient",
+    "influcoder": "the encoder, queries and pool from text",
+    "influcoder-exact-query": "the encoder for the pool, the query's exact gradient",
     "paper-recipe": "the published recipe on the same data",
     "untrained": "the encoder before training",
     "surface": "lengths, digits, newlines: no understanding",
@@ -55,10 +55,9 @@ def write_report(folder: Path) -> Path:
             "run one with this output folder, or give the folder of one."
         )
     metrics = dict(_shown(read_json(source, _REMEDY)))
-    if not _is_table(metrics.get("methods")):
-        raise StoreError(
-            f'{source}: no "methods" ({{name: metrics}}) in it. Run the evaluation again to write it anew.'
-        )
+    methods = metrics.get("methods")
+    if not isinstance(methods, dict) or not all(isinstance(row, dict) for row in methods.values()):
+        raise StoreError(f'{source}: no "methods" ({{name: metrics}}) in it. {_REMEDY}')
     details = dict(_shown(read_json(folder / "report.json", _REMEDY))) if (folder / "report.json").exists() else {}
     from jinja2 import UndefinedError
 
@@ -74,7 +73,7 @@ def write_report(folder: Path) -> Path:
 
 
 def _shown(value: Any) -> Any:
-    """The same value with every text in it made visible, so that no later step has to think of it."""
+    """The same value with every text in it made visible, so that no later step has to."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
@@ -82,33 +81,25 @@ def _shown(value: Any) -> Any:
     return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
-def _is_table(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(row, dict) for row in value.values())
-
-
 def _render(metrics: dict[str, Any], details: dict[str, Any]) -> str:
     removed, certified = removed_rows(metrics), metrics.get("certified")
     queries = enumerate(details.get("queries") or [], start=1)
     times = {name: number(metrics["timings_s"], name) for name in metrics.get("timings_s") or {}}
     total = times.pop("total", None)
-    return (
-        environment("influcoder.report")
-        .get_template("report.html")
-        .render(
-            metrics=metrics,
-            details=details,
-            columns=_METRICS,
-            queries=[query_parts(query, f"query-{n}", removed) for n, query in queries],
-            proof=proof_rows(metrics),
-            certified=certified_together(certified) if certified else "",
-            planted=sorted(
-                (metrics.get("planted") or {}).items(), key=lambda item: -(number(item[1], "recall_at_10") or 0)
-            ),
-            times=dict(sorted(times.items(), key=lambda item: -(item[1] or 0))),
-            total=sum(seconds or 0 for seconds in times.values()) if total is None else total,
-            undrawn="" if is_installed("matplotlib") else pip_command("matplotlib"),
-            **_methods(metrics["methods"]),
-        )
+    planted = (metrics.get("planted") or {}).items()
+    template = environment("influcoder.report").get_template("report.html")
+    return template.render(
+        metrics=metrics,
+        details=details,
+        columns=_METRICS,
+        queries=[query_parts(query, f"query-{n}", removed) for n, query in queries],
+        proof=proof_rows(metrics),
+        certified=certified_together(certified) if certified else "",
+        planted=sorted(planted, key=lambda item: -(number(item[1], "recall_at_10") or 0)),
+        times=dict(sorted(times.items(), key=lambda item: -(item[1] or 0))),
+        total=sum(seconds or 0 for seconds in times.values()) if total is None else total,
+        undrawn="" if is_installed("matplotlib") else pip_command("matplotlib"),
+        **_methods(metrics["methods"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a page shows of the queries: each with its rows, and what is answered after a training without them."""
+"""What a page shows of the queries: each with its rows, and the answers after a training without them."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ SIDES = ("proponents", "opponents")
 
 
 def query_parts(query: dict[str, Any], key: str, removed: int | None) -> dict[str, Any]:
-    """A query of `report.json`: its histogram drawn, its rows told from the null band, its answers compared.
+    """A query of `report.json`: its histogram, its rows compared with the null band, and its answers compared.
 
     Args:
         key: what ids on the page start with.
@@ -19,24 +19,21 @@ def query_parts(query: dict[str, Any], key: str, removed: int | None) -> dict[st
     from influcoder.report.figures import histogram
 
     band = pair(query.get("null_band"))
-    found = {side: [_hit(hit, band) for hit in query.get(side) or []] for side in SIDES}
+    sides = {side: [_hit(hit, band) for hit in query.get(side) or []] for side in SIDES}
+    hits = [hit for side in sides.values() for hit in side]
+    scores = [hit["score"] for hit in hits if hit["score"] is not None]
     bins = query.get("histogram") or {}
-    scores = [hit["score"] for side in found.values() for hit in side if hit["score"] is not None]
-    edges, counts = (numbers(bins.get(name)) for name in ("edges", "counts"))
-    return (
-        query
-        | found
-        | {
-            "key": key,
-            "band": band,
-            "figure": histogram(key, edges, counts, band, scores),
-            "lit": any(hit["lit_tokens"] for side in found.values() for hit in side),
-            "some_inside": any(hit["inside"] for side in found.values() for hit in side),
-            "remark": _remark(found["opponents"]),
-            "trust": _trust(query),
-            "proof": None if removed is None else _answers(query.get("proof") or {}, removed),
-        }
-    )
+    parts = {
+        "key": key,
+        "band": band,
+        "figure": histogram(key, numbers(bins.get("edges")), numbers(bins.get("counts")), band, scores),
+        "lit": any(hit["lit_tokens"] for hit in hits),
+        "some_inside": any(hit["inside"] for hit in hits),
+        "remark": _remark(sides["opponents"]),
+        "trust": _trust(query),
+        "proof": None if removed is None else _answers(query.get("proof") or {}, removed),
+    }
+    return query | sides | parts
 
 
 def proof_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
@@ -62,38 +59,38 @@ def removed_rows(metrics: dict[str, Any]) -> int | None:
     return None if removed is None or not metrics.get("conditions") else int(removed)
 
 
-def _answers(said: dict[str, str], removed: int) -> list[dict[str, Any]]:
-    """What the model says under each condition, and whether that is another answer than before."""
-    if not said:
+def _answers(answers: dict[str, str], removed: int) -> list[dict[str, Any]]:
+    """The model's answer under each condition, and whether it differs from the one before."""
+    if not answers:
         return []
     from influcoder.evaluation.proof import is_same_answer
 
-    before = said.get("all")
+    before = answers.get("all")
     return [
         {
             "trained": trained_without(name, removed),
             "answer": answer,
             "changed": before is not None and not is_same_answer(before, answer),
         }
-        for name, answer in said.items()
+        for name, answer in answers.items()
     ]
 
 
 def _trust(query: dict[str, Any]) -> list[str]:
     """How far the rows of one query can be trusted."""
-    said = []
+    sentences = []
     expected, certified = query.get("expected_agreement"), query.get("certified")
     if expected:
-        said.append(agreement_sentence([expected[name] for name in ("rho", "low", "high")]))
+        sentences.append(agreement_sentence([expected[name] for name in ("rho", "low", "high")]))
     if certified:
         from influcoder.attribution.certified import Certified
 
-        said.append(certified_sentence(Certified(**certified), len(query.get("proponents") or [])))
-    return said
+        sentences.append(certified_sentence(Certified(**certified), len(query.get("proponents") or [])))
+    return sentences
 
 
 def _remark(opponents: list[dict[str, Any]]) -> str:
-    """What to say of rows that are shown as opponents and are none: where few push away, others are the lowest."""
+    """A remark on opponents that do not push away: where few rows do, the lowest others are shown beside them."""
     towards = [hit["sign"] == "up" for hit in opponents]
     if not any(towards):
         return ""
@@ -103,11 +100,11 @@ def _remark(opponents: list[dict[str, Any]]) -> str:
 
 
 def _hit(hit: dict[str, Any], band: tuple[float, float] | None) -> dict[str, Any]:
-    """A row: the exact score says which way it pushes where there is one, otherwise the estimate."""
+    """A row; its direction is the sign of the exact score if there is one, otherwise of the estimate."""
     score, exact = number(hit, "score"), number(hit, "exact")
     strength = score if exact is None else exact
     sign = sign_of(strength)
     inside = exact is None and score is not None and band is not None and band[0] <= score <= band[1]
     glyph = {"up": "▲", "down": "▼", "zero": "○"}[sign]
-    told = {f"lit_{name}": lit_tokens(hit.get(name) or []) for name in ("tokens", "answer_tokens")}
-    return hit | told | {"score": score, "exact": exact, "sign": sign, "glyph": glyph, "inside": inside}
+    lit = {f"lit_{name}": lit_tokens(hit.get(name) or []) for name in ("tokens", "answer_tokens")}
+    return hit | lit | {"score": score, "exact": exact, "sign": sign, "glyph": glyph, "inside": inside}

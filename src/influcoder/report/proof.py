@@ -1,4 +1,4 @@
-"""What `prove` found, for the terminal."""
+"""The results of `prove`, for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ SHOWN = 3
 
 
 def print_proof(metrics: Mapping[str, Any], answers: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """A table of the conditions, and what the model said of a few queries under each."""
+    """A table of the conditions, and the model's answers to a few queries under each."""
     console, seeds = Console(), len(metrics["seeds"])
     title = f"{metrics['queries']} queries, {metrics['pool']} rows, {seeds} seed{'s' if seeds > 1 else ''}"
     console.print(proof_table(metrics, title))
-    for row in [one for one in answers if one["seed"] == metrics["seeds"][0]][:SHOWN]:
+    for row in [answer for answer in answers if answer["seed"] == metrics["seeds"][0]][:SHOWN]:
         console.print(Text(f"\nasked: {one_line(row['prompt'])}", style="bold"))
         for line in answer_lines(row["answers"], metrics["removed"]):
             console.print(line)
@@ -27,7 +27,7 @@ def print_proof(metrics: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]
 
 
 def proof_table(metrics: Mapping[str, Any], title: str) -> Table:
-    """Loss and changed answers under each condition, a condition a row."""
+    """Loss and changed answers, one row per condition."""
     table = Table(title=title, title_justify="left")
     table.add_column("trained")
     for name in ("loss", "loss change", "answers changed"):
@@ -48,7 +48,7 @@ def proof_table(metrics: Mapping[str, Any], title: str) -> Table:
 
 
 def answer_lines(answers: Mapping[str, str], removed: int) -> list[Text]:
-    """What a model says before and without some rows, a line a condition."""
+    """A model's answers before and after a training without some rows, one line per condition."""
     return [
         Text(f"{'before' if condition == 'all' else trained_without(condition, removed)}: {one_line(answer)}")
         for condition, answer in answers.items()
@@ -56,5 +56,5 @@ def answer_lines(answers: Mapping[str, str], removed: int) -> list[Text]:
 
 
 def _with_interval(value: float, ends: Sequence[float] | None, form: str) -> str:
-    said = form.format(value)
-    return said if ends is None else f"{said} [{', '.join(form.format(end) for end in ends)}]"
+    number = form.format(value)
+    return number if ends is None else f"{number} [{', '.join(form.format(end) for end in ends)}]"

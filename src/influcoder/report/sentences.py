@@ -9,9 +9,8 @@ from influcoder.report.numbers import percent
 if TYPE_CHECKING:
     from influcoder.attribution.certified import Certified
 
-
 WIDE = 1.5
-"""a band of expected agreements as wide as this says nothing, and is left out"""
+"""a band of expected agreements this wide is of no use, and is left out"""
 
 
 def trained_without(condition: str, removed: int) -> str:
@@ -21,17 +20,17 @@ def trained_without(condition: str, removed: int) -> str:
     ('without the 20 rows found', "without TF-IDF's row")
     """
     rows = "row" if removed == 1 else f"{removed} rows"
-    known = {
+    named = {
         "all": "on all rows",
         "found": f"without the {rows} found",
         "random": f"without {'a' if removed == 1 else removed} random {'row' if removed == 1 else 'rows'}",
         "tfidf": f"without TF-IDF's {'row' if removed == 1 else removed}",
     }
-    return known.get(condition, f"without the {rows} by {condition}")
+    return named.get(condition, f"without the {rows} by {condition}")
 
 
 def agreement_sentence(expected: Sequence[float]) -> str:
-    """What the encoder expects of its own ranking: (ρ, low, high).
+    """The expected agreement of the encoder's ranking in a sentence: (ρ, low, high).
 
     >>> agreement_sentence((0.5, 0.25, 0.75))
     "Expected agreement of the encoder's ranking with the teacher's: ρ 0.50 (four of five such queries: 0.25 to 0.75)."
@@ -42,17 +41,17 @@ def agreement_sentence(expected: Sequence[float]) -> str:
 
 
 def memorised_sentence(count: int, shown: int) -> str:
-    """What to think of rows that the model has memorised.
+    """A warning about rows that the model has memorised.
 
     >>> memorised_sentence(1, 5)
     '1 of the 5 rows shown is memorised: its gradient is mostly noise. Take gradients from an earlier checkpoint.'
     """
-    many = "are memorised: their gradients are" if count > 1 else "is memorised: its gradient is"
-    return f"{count} of the {shown} rows shown {many} mostly noise. Take gradients from an earlier checkpoint."
+    are = "are memorised: their gradients are" if count > 1 else "is memorised: its gradient is"
+    return f"{count} of the {shown} rows shown {are} mostly noise. Take gradients from an earlier checkpoint."
 
 
 def drift_sentence(check: Mapping[str, Any]) -> str:
-    """What a check of drift found, as `influcoder.drift` gives it.
+    """The result of a check of drift, as `influcoder.drift` gives it.
 
     >>> agreements = {"agreement_then": {"mean": 0.42}, "agreement_now": {"mean": 0.18}, "interval_95": [0.1, 0.26]}
     >>> drift_sentence({"checked": "2026-11-30", "decoder": "new", "verdict": "stale", **agreements})
@@ -67,7 +66,7 @@ def drift_sentence(check: Mapping[str, Any]) -> str:
 
 
 def certified_sentence(certified: "Certified", shown: int, opponents: bool = False) -> str:
-    """What a random sample of the rows that were not re-checked proves of the others.
+    """What a random sample of the rows that were not re-checked proves about the others.
 
     >>> from influcoder.attribution.certified import Certified
     >>> certified_sentence(Certified(200, 0, 940, 0.01486, 0.95), 3)
@@ -105,6 +104,6 @@ def certified_together(certified: Mapping[str, Any]) -> str:
 
 
 def _rounded_up(value: float) -> str:
-    """Two digits that do not promise too much."""
+    """Two digits, rounded up."""
     step = 10.0 ** (math.floor(math.log10(value)) - 1) if value > 0 else 1.0
     return f"{math.ceil(value / step - 1e-9) * step:.2g}" if value < 99 else "100"

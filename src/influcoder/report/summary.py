@@ -1,4 +1,4 @@
-"""What a report shows of one query: its hits and how all scores of the pool are spread."""
+"""What a report shows of one query: its hits and the distribution of all scores of the pool."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ def query_summary(
 
     Args:
         vector: (1, dim) the query's vector that the hits were searched with.
-        answer: what the model itself says, if it was asked.
+        answer: the model's own answer, if it was asked.
         hits: under "proponents" and "opponents".
         planted: for the demo: which hit rows taught the answer.
         references: (n, dim) vectors of unrelated queries; 95 % of their scores make the null band.
@@ -45,9 +45,9 @@ def query_summary(
                 "note": hit.example.metadata.get("kind"),
                 **hit.shares(),
             }
-            for hit in found
+            for hit in of_side
         ]
-        for side, found in hits.items()
+        for side, of_side in hits.items()
     }
     return {
         "id": query.id,

@@ -1,4 +1,4 @@
-"""What the terminal shows of teachers: their list, and how far their numbers can be relied on."""
+"""What the terminal shows of teachers: their list, and how reliable their numbers are."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,34 +16,34 @@ RELIABILITY = {
 
 
 def print_teachers() -> None:
-    """The named teachers, a line each."""
+    """The named teachers, one per line."""
     from influcoder.teachers.settings import FITTED, TEACHERS, TeacherSettings
 
     table = Table(title="Teachers", title_justify="left")
     for name in ("name", "what it is", "compared by", "learns from a sample"):
         table.add_column(name)
-    for name, (what, _) in TEACHERS.items():
+    for name, (description, _) in TEACHERS.items():
         settings = TeacherSettings.named(name)
         learns = "yes" if settings.curvature != "none" or settings.source in FITTED else ""
-        table.add_row(name, what, settings.similarity, learns)
+        table.add_row(name, description, settings.similarity, learns)
     Console().print(table)
 
 
-def print_check(teacher: str, found: Mapping[str, Any]) -> None:
+def print_check(teacher: str, metrics: Mapping[str, Any]) -> None:
     """The numbers of a self-check and of a teacher's agreement with itself."""
-    checked, agrees = found["self_check"], found["reliability"]
+    check, agreement = metrics["self_check"], metrics["reliability"]
     console = Console()
-    what = f"Gradients of {checked['layers']} layers" if checked["layers"] else "Features"
-    other = "plain autograd's" if checked["layers"] else "those of an example alone"
+    quantity = f"Gradients of {check['layers']} layers" if check["layers"] else "Features"
+    reference = "plain autograd's" if check["layers"] else "those of an example alone"
     console.print(
-        f"{what}, {checked['examples']} examples in a batch: at most {checked['error']:.1e} of their length from "
-        f"{other}."
+        f"{quantity}, {check['examples']} examples in a batch: at most {check['error']:.1e} of their length from "
+        f"{reference}."
     )
-    if checked["bf16_cosine"] is not None:
-        console.print(f"bfloat16 against float32: cosine at least {checked['bf16_cosine']:.4f}.")
+    if check["bf16_cosine"] is not None:
+        console.print(f"bfloat16 against float32: cosine at least {check['bf16_cosine']:.4f}.")
     table = Table(title=f"How well {teacher} agrees with itself (per-query ρ)", title_justify="left")
     table.add_column("changed")
     table.add_column("ρ", justify="right")
-    for key, what in RELIABILITY.items():
-        table.add_row(what, "-" if agrees[key] is None else f"{agrees[key]:.3f}")
+    for key, change in RELIABILITY.items():
+        table.add_row(change, "-" if agreement[key] is None else f"{agreement[key]:.3f}")
     console.print(table)

@@ -1,4 +1,4 @@
-"""Tokens lit by their share of an influence: in colour on a terminal, else the few strongest by name."""
+"""Tokens highlighted by their share of an influence: in colour on a terminal, otherwise the few strongest by name."""
 
 import re
 from collections.abc import Sequence
@@ -44,17 +44,17 @@ def lit_tokens(tokens: Tokens) -> list[Lit]:
     >>> lit_tokens([("Genoa", 0.5), (".", 0.01), ("", -0.2)])
     [('Genoa', 'towards3', 0.5), ('.', '', 0.01), (' (end)', 'away2', -0.2)]
     """
-    most = strongest_share(tokens)
-    found = []
+    largest = strongest_share(tokens)
+    lit = []
     for text, share in tokens:
-        bright = level(share, most)
+        bright = level(share, largest)
         kind = f"{'towards' if share > 0 else 'away'}{bright}" if bright else ""
-        found.append((text or (f" {END}" if kind else ""), kind, share))
-    return found
+        lit.append((text or (f" {END}" if kind else ""), kind, share))
+    return lit
 
 
 def can_light(console: Console) -> bool:
-    """Whether colours are seen where this console writes."""
+    """Whether this console shows colours."""
     return console.is_terminal and not console.no_color and console.color_system is not None
 
 
@@ -77,7 +77,7 @@ def strongest(tokens: Tokens, count: int = 3) -> str:
     >>> strongest([("In", 0.01), (" Mont", 0.314), ("real", 0.05), (".", 0.002)], 2)
     'Montreal +.36, In +.01'
     """
-    order = sorted((one for one in _words(tokens) if one[1]), key=lambda one: -abs(one[1]))[:count]
+    order = sorted((word for word in _words(tokens) if word[1]), key=lambda word: -abs(word[1]))[:count]
     return ", ".join(f"{_name(text)} {_short(share)}" for text, share in order)
 
 

@@ -1,4 +1,4 @@
-"""Text from training data made harmless to look at, in a terminal or on a page."""
+"""Text from training data made safe to show, in a terminal or on a page."""
 
 import unicodedata
 

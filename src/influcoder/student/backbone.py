@@ -28,12 +28,12 @@ def tokenizer_of(backbone: Any) -> tokenizers.Tokenizer:
     """A backbone's tokenizer; a folder's without loading Sentence Transformers."""
     if isinstance(backbone, Path):
         return tokenizers.Tokenizer.from_file(str(next(backbone.rglob("tokenizer.json"))))
-    found: tokenizers.Tokenizer = getattr(backbone[0].tokenizer, "backend_tokenizer", backbone[0].tokenizer)
-    return found
+    tokenizer: tokenizers.Tokenizer = getattr(backbone[0].tokenizer, "backend_tokenizer", backbone[0].tokenizer)
+    return tokenizer
 
 
 def sentence_transformer(backbone: Any) -> Any:
-    """The Sentence Transformers model of a folder or hub id; a model is given back as it is.
+    """The Sentence Transformers model of a folder or hub id; a model is returned as it is.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -69,7 +69,7 @@ def embed(backbone: Any, texts: Sequence[str], *, precision: Precision = "auto")
 class Embedder:
     """Embeds texts with a Sentence Transformers model, several times faster than its own `encode` on a CPU.
 
-    Texts go through in batches of alike lengths of at most `TOKENS_AT_ONCE` padded tokens, which fit the caches; the
+    Texts go through in batches of similar lengths of at most `TOKENS_AT_ONCE` padded tokens, which fit the caches; the
     weights are a bfloat16 copy where the processor has such products. Unit rows, as with `normalize_embeddings`.
 
     Args:
@@ -88,26 +88,25 @@ class Embedder:
         if not texts:
             return np.zeros((0, self._backbone.get_embedding_dimension() or 0), np.float32)
         if self._static:
-            found = self._backbone.encode(list(texts), prompt="", normalize_embeddings=True, show_progress_bar=False)
-            return np.asarray(found, np.float32)
-        lengths = self._lengths(texts)
-        order = sorted(range(len(texts)), key=lambda place: -lengths[place])
-        parts, done = [], 0
-        while done < len(order):
-            count = max(1, TOKENS_AT_ONCE // max(1, lengths[order[done]]))
-            parts.append(self._embed([texts[place] for place in order[done : done + count]]))
-            done += count
-        return np.asarray(np.concatenate(parts)[np.argsort(order)])
+            rows = self._backbone.encode(list(texts), prompt="", normalize_embeddings=True, show_progress_bar=False)
+            return np.asarray(rows, np.float32)
+        encoded = self._backbone.tokenizer(list(texts), truncation=True, max_length=self._backbone.max_seq_length)
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        order = sorted(range(len(texts)), key=lambda text: -lengths[text])
+        batches, start = [], 0
+        with torch.inference_mode():
+            while start < len(order):
+                stop = start + max(1, TOKENS_AT_ONCE // max(1, lengths[order[start]]))
+                batches.append(unit_embeddings(self._backbone, [texts[text] for text in order[start:stop]]).cpu())
+                start = stop
+        return np.asarray(torch.cat(batches).numpy()[np.argsort(order)], np.float32)
 
-    def _lengths(self, texts: Sequence[str]) -> list[int]:
-        ids = self._backbone.tokenizer(list(texts), truncation=True, max_length=self._backbone.max_seq_length)
-        return [len(one) for one in ids["input_ids"]]
 
-    @torch.inference_mode()
-    def _embed(self, texts: list[str]) -> NDArray[np.float32]:
-        features = self._backbone.preprocess(texts)
-        features = {
-            name: one.to(self._backbone.device) if torch.is_tensor(one) else one for name, one in features.items()
-        }
-        rows = self._backbone(features)["sentence_embedding"].float()[:, : self._backbone.truncate_dim]
-        return np.asarray(torch.nn.functional.normalize(rows, dim=-1).cpu().numpy(), np.float32)
+def unit_embeddings(backbone: Any, texts: list[str]) -> torch.Tensor:
+    """(n, d) float32 unit rows of one batch, on the backbone's device; gradients flow where they are enabled."""
+    features = {
+        name: value.to(backbone.device) if torch.is_tensor(value) else value
+        for name, value in backbone.preprocess(texts).items()
+    }
+    rows = backbone(features)["sentence_embedding"].float()[:, : backbone.truncate_dim]
+    return torch.nn.functional.normalize(rows, dim=-1)

@@ -13,9 +13,9 @@ CARD = "README.md"
 
 
 def front_matter(*tags: str, base_model: str | None = None, license_name: str | None = None) -> str:
-    """The YAML with which a card begins."""
-    given = {"library_name": "influcoder", "base_model": base_model, "license": license_name}
-    lines = [f"{name}: {value}" for name, value in given.items() if value]
+    """The YAML at the top of a card."""
+    fields = {"library_name": "influcoder", "base_model": base_model, "license": license_name}
+    lines = [f"{name}: {value}" for name, value in fields.items() if value]
     return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in ("influcoder", *tags)), "---"])
 
 
@@ -31,7 +31,7 @@ On validation examples, which also chose between models; `influcoder evaluate` m
 
 
 def evidence_section(proof: Mapping[str, Any] | None) -> str:
-    """What training without rows has shown.
+    """What retraining without some rows has shown.
 
     Args:
         proof: the metrics.json of `influcoder prove`.
@@ -55,23 +55,23 @@ of choosing them, and asked {proof["queries"]} questions again.
 {lines_of("| {} | {:+.2f} | {:.0%} | {} |", rows)}"""
 
 
-def limits_section(*more: str) -> str:
-    """What none of it says."""
+def limits_section(*further: str) -> str:
+    """What the numbers do not show."""
     limits = (
         "It speaks of the decoder and the checkpoint named below, and of no other model.",
         "It agrees best on examples like those it was distilled from.",
         "The teacher itself is a local, first-order estimate at the decoder's present weights, not a proof of cause.",
     )
-    return "## Limits\n\n" + lines_of("- {}", [(one,) for one in (*limits, *more)])
+    return "## Limits\n\n" + lines_of("- {}", [(limit,) for limit in (*limits, *further)])
 
 
 def made_from_section(record: Mapping[str, Any]) -> str:
-    """What it was made from, a value a line."""
+    """What it was made from, one value per line."""
     return "## Made from\n\n" + lines_of("- {}: `{}`", flat(record))
 
 
 def card_of_encoder_parts(encoder: InfluenceEncoder, proof: Mapping[str, Any] | None, *limits: str) -> str:
-    """The sections that speak of the encoder, for the card of what was made with it."""
+    """The sections about the encoder, for the card of what was made with it."""
     sections = (
         agreement_section(encoder.measured, "the teacher"),
         evidence_section(proof),
@@ -82,7 +82,7 @@ def card_of_encoder_parts(encoder: InfluenceEncoder, proof: Mapping[str, Any] | 
 
 
 def lines_of(form: str, rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as lines of text."""
+    """One formatted line per row."""
     return "\n".join(form.format(*row) for row in rows)
 
 

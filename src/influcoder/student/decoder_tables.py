@@ -1,4 +1,4 @@
-"""What a student reads of a decoder, kept in a features folder: put in place whole, and known by its hashes.
+"""What a student reads of a decoder, kept in a features folder: put in place whole, and checked by hash.
 
 backbone/              its tokenizer and its table of input embeddings
 expected.safetensors   what it expects after each token, and its output embeddings where they are others
@@ -34,21 +34,22 @@ def write_decoder_tables(decoder: Decoder, folder: Path) -> None:
     Raises:
         StoreError: the disk refuses.
     """
-    half = folder / f"tables.tmp-{os.getpid()}"
+    temporary = folder / f"tables.tmp-{os.getpid()}"
     try:
-        half.mkdir()
-        _write_tables(decoder, half)
+        temporary.mkdir()
+        backbone_of(decoder).save(str(temporary / "backbone"), create_model_card=False)
+        atomic_write(temporary / EXPECTED, safetensors.numpy.save(expected_embeddings(decoder)))
         (folder / _RECORD).unlink(missing_ok=True)
-        for entry in sorted(half.iterdir()):
+        for entry in sorted(temporary.iterdir()):
             if (folder / entry.name).is_dir():
                 shutil.rmtree(folder / entry.name)
             os.replace(entry, folder / entry.name)
-        half.rmdir()
+        temporary.rmdir()
     except (OSError, safetensors.SafetensorError) as error:
         remove_half_written(folder)
         raise StoreError(
             f"{folder}: cannot write the decoder's tables: {getattr(error, 'strerror', None) or error}. Expected a "
-            "folder that can be written and has space; mend it and run the same command with --resume."
+            "writable folder with enough space; fix this and run the same command with --resume."
         ) from error
     files = [folder / EXPECTED, *sorted((folder / "backbone").rglob("*"))]
     hashes = {str(path.relative_to(folder)): sha256(path) for path in files if path.is_file()}
@@ -56,7 +57,7 @@ def write_decoder_tables(decoder: Decoder, folder: Path) -> None:
 
 
 def check_decoder_tables(folder: Path) -> None:
-    """Hold a decoder's tables against what was written; folders of an earlier version have no record of it.
+    """Check a decoder's tables against their recorded hashes; folders of an earlier version have no record.
 
     Raises:
         StoreCorrupt: a file is missing or has changed; the message names it.
@@ -97,24 +98,18 @@ def static_backbone(tokenizer: Any, table: Floats) -> Any:
     return SentenceTransformer(modules=[module], device="cpu")
 
 
-def _write_tables(decoder: Decoder, folder: Path) -> None:
-    """Write what a student reads of a decoder: `backbone/`, its table and tokenizer, and what it expects."""
-    backbone_of(decoder).save(str(folder / "backbone"), create_model_card=False)
-    atomic_write(folder / EXPECTED, safetensors.numpy.save(expected_embeddings(decoder)))
-
-
 def read_expected(folder: Path) -> dict[str, Floats]:
-    """What `write_decoder_tables` wrote of a decoder's expectation; nothing where an earlier version wrote the folder.
+    """The expected embeddings that `write_decoder_tables` wrote; empty where an earlier version wrote the folder.
 
     Raises:
         StoreCorrupt: it is damaged.
     """
-    return {name: one.numpy() for name, one in read_tensors(folder / EXPECTED).items()}
+    return {name: tensor.numpy() for name, tensor in read_tensors(folder / EXPECTED).items()}
 
 
 @torch.no_grad()
 def expected_embeddings(decoder: Decoder) -> dict[str, Floats]:
-    """What a decoder expects after each token of its vocabulary, seen alone: tables for the `error` features.
+    """What a decoder expects after each token of its vocabulary on its own: tables for the `error` features.
 
     Returns:
         predicted: (vocabulary, d) Σ_u p(u | v) w_u, with w the output embeddings.
@@ -126,7 +121,7 @@ def expected_embeddings(decoder: Decoder) -> dict[str, Floats]:
         ids = torch.arange(start, min(start + CONTEXTS_AT_ONCE, len(table)), device=decoder.device)
         logits = decoder.model(input_ids=ids[:, None], use_cache=False).logits[:, 0]
         rows.append((torch.softmax(logits.float(), dim=-1)[:, : len(head)] @ head.float()).cpu())
-    found = {"predicted": torch.cat(rows).numpy()}
+    tables = {"predicted": torch.cat(rows).numpy()}
     if head.data_ptr() != table.data_ptr():
-        found["head"] = head.float().cpu().numpy()
-    return {name: one.astype(np.float16) for name, one in found.items()}
+        tables["head"] = head.float().cpu().numpy()
+    return {name: values.astype(np.float16) for name, values in tables.items()}

@@ -2,8 +2,8 @@
 
 The student is solved, not trained: ridge regression from what `static_reader` reads (and the slower tiers from what
 `forward_reader` and `short_reader` do) to the spectral targets of `influcoder.maths.influence`, each text supervised
-against the whole other side. What is read, penalties and channel weights are chosen on a validation split of queries
-*and* pool examples, never on the test.
+against all examples of the other role. Feature groups, penalties and channel weights are chosen on a validation split
+of queries *and* pool examples, never on the test.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ from influcoder.student.pseudo_labels import PseudoLabels
 from influcoder.student.ridge import Choice, RidgeSolution
 from influcoder.student.sample import Sample, refuse_overlap
 from influcoder.student.short_reader import ShortReader
-from influcoder.student.static_reader import CHANNELS, StaticReader, inverse_document_frequency
+from influcoder.student.static_reader import CHANNELS, inverse_document_frequency
 from influcoder.student.trust import Trust
 from influcoder.teachers.make import teacher_again
 from influcoder.teachers.teacher import Teacher
@@ -43,7 +43,7 @@ class ClosedFormRecipe:
         dim: spectral dimensions.
         product_width: numbers in the sketch of errors times inputs.
         channel_width: numbers in each identity channel.
-        short_tokens: of a text whose gradient the short tier takes.
+        short_tokens: tokens of a text whose gradient the short tier takes.
         seed: draws the random tables.
     """
 
@@ -54,12 +54,8 @@ class ClosedFormRecipe:
     seed: int = 0
 
     def reading(self) -> dict[str, Any]:
-        """The settings that reading a text takes."""
-        return {
-            "product_width": self.product_width,
-            "channel_width": self.channel_width,
-            "seed": self.seed,
-        }
+        """The settings of `StaticReader`."""
+        return {"product_width": self.product_width, "channel_width": self.channel_width, "seed": self.seed}
 
 
 def distill_static(
@@ -77,20 +73,20 @@ def distill_static(
 ) -> InfluenceEncoder:
     """The closed-form student of a teacher: the static tier, or the forward or short tier.
 
-    What is read of a text, the penalties and the channel weights are chosen on `validation`; the head is then solved
-    on both splits together.
+    Feature groups, penalties and channel weights are chosen on `validation`; the head is then solved on both splits
+    together.
 
     Args:
         backbone: a Sentence Transformers model of one StaticEmbedding: the decoder's tokenizer and table
             (`static_backbone`).
-        train: what the ridge regressions are solved on while choices are made.
-        validation: what they are made by.
+        train: what the ridge regressions are solved on while these choices are made.
+        validation: what the choices are made on.
         expected: what the decoder expects after each token (`expected_embeddings`).
         forward: the decoder whose forward pass is read as well.
         short: the teacher, whose gradients of shortened texts are read as well.
         pseudo: further examples to learn from, labelled by a slower student of the same splits.
-        refit: solve the head on both splits at the end; without it the student has seen nothing of `validation` but its
-            choices, as one must that labels examples for another.
+        refit: solve the head on both splits at the end; without it only the choices depend on `validation`, as is
+            needed of a student that labels examples for another.
 
     Raises:
         ConfigError: the splits share an example, or one is too small; two slow tiers are asked for at once; or the
@@ -107,17 +103,17 @@ def distill_static(
     if forward is not None and short is not None:
         raise ConfigError("a student reads a forward pass or a shortened text's gradient, not both.")
     targets = SpectralTargets.of(train.query_features, train.pool_features, recipe.dim)
-    projectors = _as_kept(targets.query_projector), _as_kept(targets.pool_projector)
+    projectors = _as_saved(targets.query_projector), _as_saved(targets.pool_projector)
     encoder = InfluenceEncoder(backbone, None, expected=expected, settings={"tier": "static"})
     encoder.query_projector = projectors[0]
     if forward is not None:
-        encoder.settings["tier"], encoder.beside = "forward", ForwardReader(forward)
+        encoder.settings["tier"], encoder.decoder_reader = "forward", ForwardReader(forward)
     if short is not None:
         encoder.settings |= {"tier": "short", "short_tokens": recipe.short_tokens}
         provenance = short.provenance
         encoder.pool_projector = projectors[1]
-        again = teacher_again(short.provenance, short.state(), short.decoder.shortened(recipe.short_tokens))
-        encoder.beside = ShortReader(again, *projectors)
+        teacher = teacher_again(short.provenance, short.state(), short.decoder.shortened(recipe.short_tokens))
+        encoder.decoder_reader = ShortReader(teacher, *projectors)
     encoder.settings["reading"] = recipe.reading()
     if pseudo is not None:
         pseudo.refuse_other_basis(projectors[0])
@@ -125,15 +121,14 @@ def distill_static(
     encoder.provenance = replace(provenance or Provenance(), student=student)
     exact_queries = np.asarray(validation.query_features @ targets.query_projector, np.float32)
     exact_pool = np.asarray(validation.pool_features @ targets.pool_projector, np.float32)
-    sides: _Sides = {
-        "query": _SideFeatures.read(
-            encoder, "query", train.queries, targets.queries, validation.queries, exact_queries, pseudo
-        ),
-        "pool": _SideFeatures.read(encoder, "pool", train.pool, targets.pool, validation.pool, exact_pool, pseudo),
+    read = partial(_RoleFeatures.read, encoder, pseudo)
+    roles: _Roles = {
+        "query": read("query", train.queries, targets.queries, validation.queries, exact_queries),
+        "pool": read("pool", train.pool, targets.pool, validation.pool, exact_pool),
     }
     truth = validation.influence
-    choices = _choices(sides, train, validation, targets, truth)
-    _solve(encoder, sides, choices, train, validation, truth, refit)
+    choices = _choices(roles, train, validation, targets, truth)
+    _solve(encoder, roles, choices, train, validation, truth, refit)
     return encoder
 
 
@@ -150,7 +145,7 @@ def distill_tier(
     unlabelled: tuple[Sequence[Example], Sequence[Example]] = ((), ()),
     provenance: Provenance | None = None,
 ) -> InfluenceEncoder:
-    """The closed-form student of a tier; where there are unlabelled examples, a short tier labels them first.
+    """The closed-form student of a tier; unlabelled examples are labelled by a short-tier student first.
 
     Args:
         tier: "static", "forward" or "short".
@@ -170,8 +165,8 @@ def distill_tier(
 
 
 @dataclass(frozen=True, slots=True)
-class _SideFeatures:
-    """What is read of one side's examples in both splits, by group, and where they lie.
+class _RoleFeatures:
+    """The features of one role's examples in both splits, by group, and their spectral coordinates.
 
     Attributes:
         train, validation: features by group.
@@ -187,20 +182,20 @@ class _SideFeatures:
     def read(
         cls,
         encoder: InfluenceEncoder,
+        pseudo: PseudoLabels | None,
         role: Role,
         train: Sequence[Example],
         labels: Floats,
         validation: Sequence[Example],
         exact: Floats,
-        pseudo: PseudoLabels | None,
-    ) -> "_SideFeatures":
+    ) -> "_RoleFeatures":
         if pseudo is not None:
-            more, told = pseudo.of(role)
-            train, labels = [*train, *more], np.concatenate([labels, told])
+            examples, coordinates = pseudo.of(role)
+            train, labels = [*train, *examples], np.concatenate([labels, coordinates])
         return cls(encoder.features(train, role), encoder.features(validation, role), labels, exact)
 
-    def choose(self, judge: Callable[[Floats], float]) -> Choice:
-        return Choice.best(self.train, self.validation, self.labels, judge)
+    def choose(self, agreement: Callable[[Floats], float]) -> Choice:
+        return Choice.best(self.train, self.validation, self.labels, agreement)
 
     def solve(self, choice: Choice) -> RidgeSolution:
         """The ridge solution on the training examples."""
@@ -208,45 +203,48 @@ class _SideFeatures:
 
     def refit(self, choice: Choice) -> RidgeSolution:
         """The ridge solution on both splits."""
-        both = {name: np.concatenate([self.train[name], self.validation[name]]) for name in choice.groups}
-        return RidgeSolution.solve(both, np.concatenate([self.labels, self.exact]), choice)
+        features = {name: np.concatenate([self.train[name], self.validation[name]]) for name in choice.groups}
+        return RidgeSolution.solve(features, np.concatenate([self.labels, self.exact]), choice)
 
 
-_Sides = dict[Role, _SideFeatures]
+_Roles = dict[Role, _RoleFeatures]
 _Choices = dict[Role, Choice]
 
 
-def _choices(sides: _Sides, train: Sample, validation: Sample, targets: SpectralTargets, truth: Floats) -> _Choices:
-    """What each side reads. Validation examples are judged against the whole other side: few of them tell little."""
-    queries = np.concatenate([targets.queries, sides["query"].exact])
-    pool = np.concatenate([targets.pool, sides["pool"].exact])
+def _choices(roles: _Roles, train: Sample, validation: Sample, targets: SpectralTargets, truth: Floats) -> _Choices:
+    """The groups and penalty of each role, judged by validation examples against all examples of the other role."""
+    queries = np.concatenate([targets.queries, roles["query"].exact])
+    pool = np.concatenate([targets.pool, roles["pool"].exact])
     of_queries = np.concatenate([validation.query_features @ train.pool_features.T, truth], axis=1)
     of_pool = np.concatenate([train.query_features @ validation.pool_features.T, truth], axis=0)
-    judges = agreement_with(of_queries), agreement_with(of_pool)
+    query_agreement, pool_agreement = agreement_with(of_queries), agreement_with(of_pool)
     return {
-        "query": sides["query"].choose(lambda mine: judges[0](mine @ pool.T)),
-        "pool": sides["pool"].choose(lambda mine: judges[1](queries @ mine.T)),
+        "query": roles["query"].choose(lambda coordinates: query_agreement(coordinates @ pool.T)),
+        "pool": roles["pool"].choose(lambda coordinates: pool_agreement(queries @ coordinates.T)),
     }
 
 
 def _solve(
     encoder: InfluenceEncoder,
-    sides: _Sides,
+    roles: _Roles,
     choices: _Choices,
     train: Sample,
     validation: Sample,
     truth: Floats,
     refit: bool,
 ) -> None:
-    """Give the encoder its head, and what validation examples say of it."""
-    query, pool = sides["query"], sides["pool"]
+    """Give the encoder its head, its agreement with the teacher and its trust."""
+    query, pool = roles["query"], roles["pool"]
     solved = query.solve(choices["query"]), pool.solve(choices["pool"])
-    guessed_queries, guessed_pool = solved[0].predict(query.validation), solved[1].predict(pool.validation)
+    predicted_queries, predicted_pool = solved[0].predict(query.validation), solved[1].predict(pool.validation)
     if refit:
         solved = query.refit(choices["query"]), pool.refit(choices["pool"])
-    idf = _idf(encoder.reader, train.pool)
+    texts = [
+        encoder.reader.tokens([getattr(example, part) for example in train.pool]) for part in ("prompt", "completion")
+    ]
+    idf = inverse_document_frequency(texts, len(encoder.reader.table))
     channels = encoder.channels(validation.queries, idf), encoder.channels(validation.pool, idf)
-    parts = [guessed_queries @ guessed_pool.T, *(channels[0][name] @ channels[1][name].T for name in CHANNELS)]
+    parts = [predicted_queries @ predicted_pool.T, *(channels[0][name] @ channels[1][name].T for name in CHANNELS)]
     weights = worthwhile_weights(truth, parts)
     scores = _summed(weights, parts)
     encoder.settings["groups"] = {role: list(choice.groups) for role, choice in choices.items()}
@@ -258,25 +256,20 @@ def _solve(
         channel_weights=weights[1:],
     )
     measure(encoder, validation, scores)
-    known = {
-        "text": (guessed_queries, scores),
-        "exact": (query.exact, _summed(weights, [query.exact @ guessed_pool.T, *parts[1:]])),
+    rankings = {
+        "text": (predicted_queries, scores),
+        "exact": (query.exact, _summed(weights, [query.exact @ predicted_pool.T, *parts[1:]])),
     }
     encoder.trust = {
-        how: Trust.fit(encoder.head.vectors(coordinates, channels[0]), spearman_rows(truth, found))
-        for how, (coordinates, found) in known.items()
+        kind: Trust.fit(encoder.head.vectors(coordinates, channels[0]), spearman_rows(truth, ranking))
+        for kind, (coordinates, ranking) in rankings.items()
     }
 
 
-def _as_kept(projector: NDArray[Any]) -> Floats:
-    """As it is read again from its file, in half precision."""
+def _as_saved(projector: NDArray[Any]) -> Floats:
+    """The projector as a saved encoder has it, rounded to half precision."""
     return np.asarray(projector.astype(np.float16), np.float32)
 
 
 def _summed(weights: Floats, parts: Sequence[Floats]) -> Floats:
     return np.asarray(sum(weight * part for weight, part in zip(weights, parts, strict=True)), np.float32)
-
-
-def _idf(reader: StaticReader, pool: Sequence[Example]) -> Floats:
-    texts = [reader.tokens([one.prompt for one in pool]), reader.tokens([one.completion for one in pool])]
-    return inverse_document_frequency(texts, len(reader.table))

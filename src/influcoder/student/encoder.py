@@ -1,13 +1,5 @@
 """The student: text in, vector out; the inner product of two vectors estimates an influence.
 
-    influcoder.json              tier, settings, fingerprint, what it was distilled from, what it measured
-    README.md                    model card
-    backbone/                    a plain Sentence Transformers folder: loads without this package
-    head.safetensors             all tiers but the transformer: the closed-form head
-    expected.safetensors         the same: what the decoder expects after each token
-    pool_projector.safetensors   short tier: from a shortened pool text's features to its coordinates
-    query_projector.safetensors  from a query's real features to its coordinates
-
 The static tier reads the backbone's table and tokenizer and needs no Sentence Transformers to run. The forward and
 the short tier run the decoder as well, so they are loaded with it. The transformer tier is a Sentence
 Transformers bi-encoder whose unit vectors are used as they are.
@@ -30,8 +22,9 @@ from influcoder.maths.drift import Agreement
 from influcoder.model.decoder import Decoder
 from influcoder.provenance import Provenance
 from influcoder.student.backbone import Embedder, sentence_transformer, tokenizer_of, weights_of
+from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead
-from influcoder.student.short_reader import DecoderReader
+from influcoder.student.short_reader import ShortReader
 from influcoder.student.static_reader import CHANNELS, StaticReader
 from influcoder.student.trust import Trust
 
@@ -39,6 +32,7 @@ HEAD, PROJECTOR = "head.safetensors", "query_projector.safetensors"
 EXPECTED, POOL_PROJECTOR = "expected.safetensors", "pool_projector.safetensors"
 DECODER_TIERS = ("forward", "short")
 """which run the decoder on every text"""
+DecoderReader = ForwardReader | ShortReader
 QUERY_PROMPT = "Represent this example to find the training examples that influence it: "
 
 
@@ -57,9 +51,9 @@ class InfluenceEncoder:
         teacher_state: what its teacher learnt from a sample, for exact queries and re-checks.
         expected: what the decoder expects after each token (`influcoder.student.decoder_tables.expected_embeddings`).
         pool_projector: the short tier's, (width, spectral dim), as the query projector for pool examples.
-        beside: what reads texts with the decoder, in the forward and the short tier.
+        decoder_reader: what reads texts with the decoder, in the forward and the short tier.
         trust: how far to trust rankings of queries from "text" and of "exact" ones.
-        agreement: with its teacher on validation examples, and how surely that is known: what drift is measured from.
+        agreement: with its teacher on validation examples, and how precisely that is known: the baseline of drift.
         base_model: the hub id of the model it was made from, if it has one.
     """
 
@@ -75,7 +69,7 @@ class InfluenceEncoder:
         teacher_state: Mapping[str, NDArray[Any]] | None = None,
         expected: Mapping[str, Floats] | None = None,
         pool_projector: Floats | None = None,
-        beside: DecoderReader | None = None,
+        decoder_reader: DecoderReader | None = None,
         trust: Mapping[str, Trust] | None = None,
         agreement: Agreement | None = None,
         base_model: str | None = None,
@@ -89,7 +83,7 @@ class InfluenceEncoder:
         self.teacher_state = dict(teacher_state or {})
         self.expected = dict(expected or {})
         self.pool_projector = pool_projector
-        self.beside = beside
+        self.decoder_reader = decoder_reader
         self.trust = dict(trust or {})
         self.agreement = agreement
         self.base_model = base_model
@@ -103,7 +97,7 @@ class InfluenceEncoder:
     @property
     def decoder(self) -> Decoder | None:
         """What it reads texts with, where its tier runs one and it was loaded with it."""
-        return self.beside.decoder if self.beside else None
+        return self.decoder_reader.decoder if self.decoder_reader else None
 
     @cached_property
     def dim(self) -> int:
@@ -115,8 +109,8 @@ class InfluenceEncoder:
         """SHA-256 of everything that changes its vectors."""
         digest = hashlib.sha256(orjson.dumps(self.settings, option=orjson.OPT_SORT_KEYS))
         digest.update(tokenizer_of(self.backbone).to_str().encode())
-        beside = {name: tensor for tensors in self.tensors().values() for name, tensor in tensors.items()}
-        for name, tensor in sorted((beside | weights_of(self.backbone)).items()):
+        learnt = {name: tensor for tensors in self.tensors().values() for name, tensor in tensors.items()}
+        for name, tensor in sorted((learnt | weights_of(self.backbone)).items()):
             digest.update(name.encode() + np.ascontiguousarray(tensor).tobytes())
         return digest.hexdigest()
 
@@ -129,7 +123,7 @@ class InfluenceEncoder:
         return self._encode(examples, "pool")
 
     def project_query(self, examples: Sequence[Example], features: Floats) -> Floats:
-        """(n, dim) vectors of queries whose real teacher features, (n, width), are at hand.
+        """(n, dim) vectors of queries whose exact teacher features, (n, width), are given.
 
         Raises:
             ModelError: the encoder has no projector, or the features have another width.
@@ -145,7 +139,7 @@ class InfluenceEncoder:
         return self.head.vectors((features @ self.query_projector).astype(np.float32), channels)
 
     def coordinates(self, examples: Sequence[Example], role: Role) -> Floats:
-        """(n, k) spectral coordinates of examples; ModelError where the encoder was not solved in closed form."""
+        """(n, k) spectral coordinates of examples; ModelError where the encoder has no closed-form head."""
         if self.head is None:
             raise ModelError("this encoder was not solved in closed form, so it has no spectral coordinates.")
         read = self.features(examples, role, self.settings["groups"][role])
@@ -154,31 +148,31 @@ class InfluenceEncoder:
     def features(
         self, examples: Sequence[Example], role: Role, groups: Sequence[str] | None = None
     ) -> dict[str, Floats]:
-        """Learnable features by group of some examples: those named, or all that this tier reads.
+        """The features of examples by group: the groups named, or all that this tier reads.
 
         Raises:
             ModelError: the tier runs the decoder, and the encoder was loaded without.
         """
-        looked_up = self.reader.groups
-        found = self.reader.read(examples, [name for name in groups or looked_up if name in looked_up], ())[0]
-        if self.tier in DECODER_TIERS and not (groups and set(groups) <= set(looked_up)):
-            if self.beside is None:
+        static = self.reader.groups
+        features = self.reader.read(examples, [name for name in groups or static if name in static], ())[0]
+        if self.tier in DECODER_TIERS and not (groups and set(groups) <= set(static)):
+            if self.decoder_reader is None:
                 raise ModelError(
                     f"an encoder of the {self.tier} tier reads texts with its decoder: give it with --decoder."
                 )
-            found |= self.beside.read(examples, role)
-        return found if groups is None else {name: found[name] for name in groups}
+            features |= self.decoder_reader.read(examples, role)
+        return features if groups is None else {name: features[name] for name in groups}
 
     def channels(self, examples: Sequence[Example], idf: Floats, names: Sequence[str] = CHANNELS) -> dict[str, Floats]:
-        """Identity channels by name of some examples, their tokens weighted by `idf`."""
+        """Identity channels of examples by name, their tokens weighted by `idf`."""
         return self.reader.read(examples, (), names, idf)[1] if names else {}
 
     @cached_property
     def reader(self) -> StaticReader:
         """Reads texts for the static tier."""
         table = weights_of(self.backbone)["embedding.weight"].astype(np.float32)
-        settings = self.settings["reading"] | {name: one.astype(np.float32) for name, one in self.expected.items()}
-        return StaticReader(tokenizer_of(self.backbone), table, **settings)
+        expected = {name: values.astype(np.float32) for name, values in self.expected.items()}
+        return StaticReader(tokenizer_of(self.backbone), table, **(self.settings["reading"] | expected))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the encoder's folder, which `from_pretrained` reads; see `influcoder.student.encoder_folder`."""
@@ -200,7 +194,7 @@ class InfluenceEncoder:
     ) -> "InfluenceEncoder":
         """Load an encoder from the folder that `influcoder distill` wrote, or from the Hugging Face hub.
 
-        Every file is held against the hash that was saved with it; none of a kind that can run code is read.
+        Every file is checked against the hash that was saved with it; none of a kind that can run code is read.
 
         Args:
             name: a folder, or a hub id such as "owner/name".
@@ -249,7 +243,7 @@ class InfluenceEncoder:
             token: that of `hf auth login` when omitted.
             branch: where to commit, if not to main.
             create_pr: open a pull request instead.
-            proof: the folder of an `influcoder prove` with this encoder: the card then tells what it showed.
+            proof: the folder of an `influcoder prove` with this encoder: the card then reports what it showed.
             license: for the card, as the hub spells it, such as "apache-2.0".
 
         Raises:
@@ -274,7 +268,7 @@ class InfluenceEncoder:
         return Embedder(self.backbone, precision=self.settings.get("precision", "auto"))
 
     def tensors(self) -> dict[str, dict[str, Any]]:
-        """The tensors that lie beside the backbone, by the name of their file."""
+        """The tensors that are saved beside the backbone, by file name."""
         files: dict[str, dict[str, Any]] = {}
         if self.head is not None:
             files[HEAD] = self.head.tensors()

@@ -43,11 +43,12 @@ from influcoder.student.encoder import (
     POOL_PROJECTOR,
     PROJECTOR,
     QUERY_PROMPT,
+    DecoderReader,
     InfluenceEncoder,
 )
 from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead
-from influcoder.student.short_reader import DecoderReader, ShortReader
+from influcoder.student.short_reader import ShortReader
 from influcoder.student.trust import Trust
 from influcoder.teachers.checkpoints import Checkpoint
 from influcoder.teachers.make import teacher_again, teacher_now
@@ -77,7 +78,7 @@ def save(encoder: InfluenceEncoder, folder: Path) -> None:
         "base_model": encoder.base_model,
         "made_by": encoder.provenance.json(),
         "measured": encoder.measured,
-        "trust": {name: asdict(one) for name, one in encoder.trust.items()},
+        "trust": {kind: asdict(trust) for kind, trust in encoder.trust.items()},
         "agreement": asdict(encoder.agreement) if encoder.agreement else None,
     }
     atomic_write(folder / CARD, model_card(description).encode())
@@ -95,7 +96,7 @@ def load(folder: Path, *, decoder: Decoder | None = None) -> InfluenceEncoder:
     Raises:
         ModelError: not an encoder folder, the decoder is another than the encoder's, or a file might run code.
         StoreMismatch: of another format version.
-        StoreCorrupt: a file is missing, is not the one that was saved, or was put there later.
+        StoreCorrupt: a file is missing, is not the one that was saved, or was added later.
     """
     path = folder / "influcoder.json"
     if not path.exists():
@@ -115,14 +116,14 @@ def load(folder: Path, *, decoder: Decoder | None = None) -> InfluenceEncoder:
 
 
 def read_with(encoder: InfluenceEncoder, decoder: Decoder) -> None:
-    """Let an encoder of the forward or the short tier read texts with its decoder; others do without.
+    """Give an encoder of the forward or the short tier the decoder that it reads texts with; others need none.
 
     Raises:
         ModelError: the decoder is another than the encoder's.
     """
     if encoder.tier in DECODER_TIERS:
         _refuse_other_decoder(encoder, decoder)
-        encoder.beside = _reader_with(encoder, decoder)
+        encoder.decoder_reader = _reader_with(encoder, decoder)
 
 
 def _read(folder: Path, description: Mapping[str, Any]) -> InfluenceEncoder:
@@ -131,7 +132,9 @@ def _read(folder: Path, description: Mapping[str, Any]) -> InfluenceEncoder:
 
     head = tensors(HEAD)
     projectors: dict[str, Floats] = {
-        name: one.astype(np.float32) for file in (PROJECTOR, POOL_PROJECTOR) for name, one in tensors(file).items()
+        name: tensor.astype(np.float32)
+        for file in (PROJECTOR, POOL_PROJECTOR)
+        for name, tensor in tensors(file).items()
     }
     encoder = InfluenceEncoder(
         folder / "backbone",
@@ -140,7 +143,7 @@ def _read(folder: Path, description: Mapping[str, Any]) -> InfluenceEncoder:
         provenance=Provenance.read(description["made_by"]),
         measured=description["measured"],
         base_model=description.get("base_model"),
-        trust={name: Trust(**one) for name, one in description["trust"].items()},
+        trust={kind: Trust(**numbers) for kind, numbers in description["trust"].items()},
         agreement=Agreement(**description["agreement"]) if description.get("agreement") else None,
         teacher_state=tensors(TEACHER),
         expected=tensors(EXPECTED),
@@ -162,17 +165,16 @@ def _reader_with(encoder: InfluenceEncoder, decoder: Decoder) -> DecoderReader:
 
 
 def _refuse_other_decoder(encoder: InfluenceEncoder, decoder: Decoder) -> None:
-    expected, given = encoder.provenance.decoder, decoder.fingerprint
-    if expected is not None and expected.decoder != given.decoder:
+    expected, actual = encoder.provenance.decoder, decoder.fingerprint
+    if expected is not None and expected.decoder != actual.decoder:
         raise ModelError(
             f"{encoder.folder}: distilled from a decoder with weights {expected.decoder[:12]}, {decoder.name} has "
-            f"{given.decoder[:12]}. "
-            "Give the decoder it was distilled from."
+            f"{actual.decoder[:12]}. Give the decoder it was distilled from."
         )
 
 
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Refuse an encoder of which a file is not the one that was saved, or is of a kind that may run code."""
+    """Refuse an encoder with a file that is not the one that was saved, or that may run code."""
     for name, expected in files.items():
         path = folder / name
         if path.suffix not in KINDS:
@@ -200,7 +202,7 @@ def teacher_of(encoder: InfluenceEncoder, decoder: Decoder, checkpoints: Sequenc
 
 
 def teacher_of_later(encoder: InfluenceEncoder, decoder: Decoder) -> Teacher:
-    """The same teacher at a later state of the decoder, with what it learnt at the earlier one.
+    """The same teacher at a later state of the decoder, with what it learnt from the earlier state.
 
     Raises:
         StoreMismatch: the decoder is another model.

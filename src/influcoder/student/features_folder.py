@@ -50,16 +50,18 @@ class FeaturesFolder:
         for store in (self.queries, self.pool):
             if store.manifest["kind"] != "features":
                 raise StoreMismatch(f"{store.folder}: a store of {store.manifest['kind']}, expected features.")
-        sides = [store.provenance.of_features() for store in (self.queries, self.pool)]
-        what, remedy = "queries and pool are of different teachers", "Make both with one run of `influcoder features`."
-        sides[0].refuse_other(sides[1], f"{path}: {what}", remedy)
+        self.queries.provenance.of_features().refuse_other(
+            self.pool.provenance.of_features(),
+            f"{path}: queries and pool are of different teachers",
+            "Make both with one run of `influcoder features`.",
+        )
         check_decoder_tables(self.path)
 
     @property
     def provenance(self) -> Provenance:
         """The teacher and the decoder that made it."""
-        made = self.pool.provenance
-        return Provenance(teacher=made.teacher, decoder=made.decoder)
+        record = self.pool.provenance
+        return Provenance(teacher=record.teacher, decoder=record.decoder)
 
     @cached_property
     def base_model(self) -> str | None:
@@ -77,20 +79,18 @@ class FeaturesFolder:
     @cached_property
     def asked(self) -> tuple[Sequence[Example], Floats] | None:
         """Pool rows and their features in the role of queries; None where these are not known, or not needed."""
-        made_by = self.provenance.teacher
-        if len(self.sample.queries) >= FEW or made_by is None or made_by.name == IMPORTED:
+        teacher = self.provenance.teacher
+        if len(self.sample.queries) >= FEW or teacher is None or teacher.name == IMPORTED:
             return None
-        if TeacherSettings.read(made_by).roles_differ:
+        if TeacherSettings.read(teacher).roles_differ:
             return read_features(Store(self.path / ASKED)) if (self.path / ASKED).exists() else None
         return self.sample.pool, self.sample.pool_features
 
     def split(self, seed: int) -> tuple[Sample, Sample]:
         """(train, validation), as `split_sample`; where there are few queries, with pool rows among them."""
-        return (
-            split_sample(self.sample, seed)
-            if self.asked is None
-            else split_with_pool_rows(self.sample, self.asked, seed)
-        )
+        if self.asked is None:
+            return split_sample(self.sample, seed)
+        return split_with_pool_rows(self.sample, self.asked, seed)
 
     @property
     def has_tables(self) -> bool:
@@ -135,5 +135,5 @@ def read_features(store: Store) -> tuple[list[Example], Floats]:
     examples = [from_columns(record) for record in store.columns.to_pylist()]
     if "rejected" not in names:
         return examples, vectors
-    kept = np.flatnonzero(~store.columns["rejected"].to_numpy())
-    return [examples[row] for row in kept], vectors[kept]
+    finite = np.flatnonzero(~store.columns["rejected"].to_numpy())
+    return [examples[row] for row in finite], vectors[finite]

@@ -1,7 +1,7 @@
 """Few questions: pool rows take the role of queries, so that an encoder can be distilled for a single one.
 
-What is learnt of queries is which directions of the pool's gradients matter, and how texts point at them. A handful of
-questions shows neither; the pool rows of the sample show both, and their gradients are at hand
+Queries teach which directions of the pool's gradients matter, and how a text maps to them. A handful of questions shows
+neither; the pool rows of the sample show both, and their gradients are computed already
 (docs/decisions/0019-few-questions.md).
 """
 
@@ -26,11 +26,11 @@ MOST_ASKED = 300
 LEAST_POOL = 8
 
 
-def split_with_pool_rows(whole: Sample, asked: tuple[Sequence[Example], Floats], seed: int) -> tuple[Sample, Sample]:
+def split_with_pool_rows(sample: Sample, asked: tuple[Sequence[Example], Floats], seed: int) -> tuple[Sample, Sample]:
     """(train, validation) as of `split_sample`, with pool rows among the queries of both.
 
-    A pool row of the training split is asked and asked about. One of the validation split is either: a row's influence
-    on itself, which every text shows, would flatter.
+    A pool row of the training split takes both roles. One of the validation split takes one of them: a row's influence
+    on itself, which is easy to predict, would raise the measured agreement.
 
     Args:
         asked: pool rows and their (n, width) features in the role of queries.
@@ -41,24 +41,26 @@ def split_with_pool_rows(whole: Sample, asked: tuple[Sequence[Example], Floats],
     """
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed is {seed}, expected 0 to 2**63 - 1.")
-    if len(whole.pool) < LEAST_POOL:
-        raise DataError(f"{len(whole.pool)} pool rows; distilling needs at least {LEAST_POOL} to train and validate.")
+    if len(sample.pool) < LEAST_POOL:
+        raise DataError(f"{len(sample.pool)} pool rows; distilling needs at least {LEAST_POOL} to train and validate.")
     rng = np.random.default_rng(seed)
-    queries, pool = rng.permutation(len(whole.queries)), rng.permutation(len(whole.pool))
-    few, held = round(VALIDATION_SHARE * len(queries)), max(4, round(VALIDATION_SHARE * len(pool)))
-    place = {one.id: row for row, one in enumerate(asked[0])}
+    queries, pool = rng.permutation(len(sample.queries)), rng.permutation(len(sample.pool))
+    query_count, pool_count = round(VALIDATION_SHARE * len(queries)), max(4, round(VALIDATION_SHARE * len(pool)))
+    examples, features = asked
+    asked_row = {example.id: row for row, example in enumerate(examples)}
 
-    def joined(real: Ints, rows: Ints, stand: Ints) -> Sample:
-        rows = np.array([place[whole.pool[row].id] for row in rows if whole.pool[row].id in place], np.int64)
+    def joined(query_rows: Ints, as_queries: Ints, pool_rows: Ints) -> Sample:
+        names = [sample.pool[row].id for row in as_queries]
+        rows = np.array([asked_row[name] for name in names if name in asked_row], np.int64)
         return Sample(
-            [*(whole.queries[row] for row in real), *(asked[0][row] for row in rows)],
-            [whole.pool[row] for row in stand],
-            np.concatenate([whole.query_features[real], asked[1][rows]]),
-            whole.pool_features[stand],
+            [*(sample.queries[row] for row in query_rows), *(examples[row] for row in rows)],
+            [sample.pool[row] for row in pool_rows],
+            np.concatenate([sample.query_features[query_rows], features[rows]]),
+            sample.pool_features[pool_rows],
         )
 
-    train, validation = np.sort(pool[held:]), pool[:held]
-    half = held // 2
-    return joined(np.sort(queries[few:]), train, train), joined(
-        queries[:few], np.sort(validation[:half]), np.sort(validation[half:])
+    train, validation = np.sort(pool[pool_count:]), pool[:pool_count]
+    half = pool_count // 2
+    return joined(np.sort(queries[query_count:]), train, train), joined(
+        queries[:query_count], np.sort(validation[:half]), np.sort(validation[half:])
     )

@@ -4,7 +4,7 @@ decoder_error    unit mean over completion tokens of Σ_u (p_t(u) - [u = y_t]) w
                  gradient at the last hidden state, from which every other gradient of the example flows
 decoder_loss     mean loss, its mean square, the share of losses above 3 nats, the mean probability
 decoder_state    unit mean of the last hidden state over completion tokens
-decoder_middle   the same of the state two thirds of the way up, which tells more of a trained decoder's gradient
+decoder_middle   the same of the state two thirds of the way up, which predicts a trained decoder's gradient better
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ SURPRISING = 3.0
 
 
 class ForwardReader:
-    """Runs a decoder forward over examples and keeps what says most of their gradients.
+    """Runs a decoder forward over examples and keeps what predicts their gradients best.
 
     Raises:
         ModelError: the logits are not the head's product with the last hidden state alone.
@@ -39,7 +39,7 @@ class ForwardReader:
         if not has_plain_head(decoder.model, decoder.device):
             raise ModelError(
                 f"{decoder.name}: its logits are not the head's product with the last hidden state alone, so the "
-                "forward tier cannot tell the error there. Use the static tier."
+                "forward tier cannot compute the error there. Use the static tier."
             )
         self.decoder: Decoder = decoder
         self.bf16 = use_bf16("auto", decoder.device)
@@ -49,30 +49,30 @@ class ForwardReader:
         """(n, width) features by group, the same for both roles; zeros for an example without a completion token."""
         width = self._head.shape[1]
         widths = dict(zip(GROUPS, (width, 4, width, width), strict=True))
-        found = {name: torch.zeros(len(examples), size) for name, size in widths.items()}
+        features = {name: torch.zeros(len(examples), size) for name, size in widths.items()}
 
         def work(batch: Batch) -> None:
             for name, part in zip(GROUPS, self._of(batch), strict=True):
-                found[name][batch.places] = part.cpu()
+                features[name][batch.places] = part.cpu()
 
         in_batches(self.decoder.tokenise(examples), TOKENS_AT_ONCE, self.decoder.device, work)
-        return {name: part.numpy() for name, part in found.items()}
+        return {name: part.numpy() for name, part in features.items()}
 
     @torch.no_grad()
     def _of(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         device = self.decoder.device
         with fast_attention(self.decoder.model), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            read = self.decoder.model.base_model(input_ids=batch.ids, use_cache=False, output_hidden_states=True)
-            states = read.last_hidden_state[batch.rows, batch.columns]
-            inner = read.hidden_states[round(DEPTH * (len(read.hidden_states) - 1))]
-            middle = inner[batch.rows, batch.columns]
+            output = self.decoder.model.base_model(input_ids=batch.ids, use_cache=False, output_hidden_states=True)
+            states = output.last_hidden_state[batch.rows, batch.columns]
+            layer = round(DEPTH * (len(output.hidden_states) - 1))
+            middle = output.hidden_states[layer][batch.rows, batch.columns]
             logits = states @ self._head.T
         losses, error, _ = cross_entropy(logits.float(), batch.targets)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             delta = error @ self._head
-        told = torch.stack([losses, losses.square(), (losses > SURPRISING).float(), (-losses).exp()], dim=1)
-        error, loss, *means = (self._mean(batch, one.float()) for one in (delta, told, states, middle))
-        return _unit(error), loss, *map(_unit, means)
+        statistics = torch.stack([losses, losses.square(), (losses > SURPRISING).float(), (-losses).exp()], dim=1)
+        error, loss, *hidden = (self._mean(batch, values.float()) for values in (delta, statistics, states, middle))
+        return _unit(error), loss, *map(_unit, hidden)
 
     @staticmethod
     def _mean(batch: Batch, values: torch.Tensor) -> torch.Tensor:

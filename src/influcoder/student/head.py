@@ -8,8 +8,8 @@ then an inner product,
 
 with q̂, x̂ the predicted coordinates and u_c the identity channels. The weights are fitted by non-negative
 least squares on examples the ridge has not seen: how much of the influence there is identity of words? Channels that
-explain less than `LEAST_EXPLAINED` of what the spectral part leaves (a partial coefficient of determination, which a
-dozen queries tell where they do not tell a gain in ranks) take no room.
+explain less than `LEAST_EXPLAINED` of what the spectral part leaves are left out (a partial coefficient of
+determination, which a dozen queries suffice to measure where they do not suffice for a gain in ranks).
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,12 +50,8 @@ class ClosedFormHead:
     spectral_weight: Floats
     channel_weights: Floats
 
-    @property
-    def spectral_dim(self) -> int:
-        return int(self.pool_bias.shape[0])
-
     def tensors(self) -> dict[str, Floats]:
-        return {one.name: np.atleast_1d(getattr(self, one.name)) for one in fields(self)}
+        return {field.name: np.atleast_1d(getattr(self, field.name)) for field in fields(self)}
 
     def coordinates(self, role: Role, features: Floats) -> Floats:
         """(n, k) predicted spectral coordinates of joined, unscaled features."""
@@ -65,25 +61,22 @@ class ClosedFormHead:
 
     @property
     def channels(self) -> list[str]:
-        """The identity channels that have a part in the score."""
+        """The identity channels that count in the score."""
         return [name for name, weight in zip(CHANNELS, self.channel_weights, strict=True) if weight > 0]
 
     def vectors(self, coordinates: Floats, channels: Mapping[str, Floats]) -> Floats:
         """(n, dim) coordinates and weighted channels side by side: inner products are scores."""
-        parts = [coordinates * np.sqrt(self.spectral_weight)]
-        parts += [
-            channels[name] * np.sqrt(weight)
-            for name, weight in zip(CHANNELS, self.channel_weights, strict=True)
-            if weight > 0
-        ]
+        weights = dict(zip(CHANNELS, self.channel_weights, strict=True))
+        weighted = [channels[name] * np.sqrt(weights[name]) for name in self.channels]
+        parts = [coordinates * np.sqrt(self.spectral_weight), *weighted]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
 
 def fit_weights(truth: Floats, parts: Sequence[Floats]) -> tuple[Floats, float]:
-    """Non-negative least-squares weights of `parts` (n_q, n_p each) that add up to `truth`, row means aside.
+    """Non-negative least-squares weights of `parts`, (n_q, n_p) each, that add up to `truth`, without row means.
 
     Returns:
-        the weights (len(parts),), and the sum of squares that they leave.
+        the weights (len(parts),), and the residual sum of squares.
     """
     target, *columns = (
         np.ravel(part - part.mean(axis=1, keepdims=True)).astype(np.float64) for part in (truth, *parts)
@@ -96,9 +89,9 @@ def fit_weights(truth: Floats, parts: Sequence[Floats]) -> tuple[Floats, float]:
 
 
 def worthwhile_weights(truth: Floats, parts: Sequence[Floats]) -> Floats:
-    """The weights of the spectral part, `parts[0]`, and the channels; 1 and zeros where the channels tell little."""
-    weights, left = fit_weights(truth, parts)
-    _, left_alone = fit_weights(truth, parts[:1])
-    alone = np.zeros_like(weights)
-    alone[0] = 1.0
-    return weights if left_alone - left > LEAST_EXPLAINED * left_alone else alone
+    """The weights of the spectral part, `parts[0]`, and the channels; 1 and zeros where the channels add little."""
+    weights, residual = fit_weights(truth, parts)
+    _, spectral_residual = fit_weights(truth, parts[:1])
+    if spectral_residual - residual > LEAST_EXPLAINED * spectral_residual:
+        return weights
+    return np.asarray(np.eye(1, len(parts), dtype=np.float32)[0])

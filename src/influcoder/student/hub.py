@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from influcoder.errors import StoreMismatch
 from influcoder.store import hub
@@ -19,15 +20,15 @@ TRAINING = "training.parquet"
 def fetch(
     name: str | Path, *, revision: str | None = None, token: str | None = None, cache_dir: str | Path | None = None
 ) -> Path:
-    """The folder of an encoder: the one of this name on this machine, otherwise a snapshot from the hub.
+    """The folder of an encoder: a local one of this name, otherwise a snapshot from the hub.
 
     Raises:
         ModelError: there is no such folder, and the hub does not give it.
         ConfigError: a revision of a folder on this machine is asked for.
     """
     patterns = [*(f"*{kind}" for kind in KINDS), TRAINING]
-    what, marker = "`influcoder distill`", "influcoder.json"
-    return hub.fetch(name, what, marker, patterns=patterns, revision=revision, token=token, cache_dir=cache_dir)
+    options: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_dir}
+    return hub.fetch(name, "`influcoder distill`", "influcoder.json", patterns=patterns, **options)
 
 
 def push(encoder: InfluenceEncoder, to: Destination, *, proof: Path | None = None, license: str | None = None) -> str:
@@ -40,8 +41,8 @@ def push(encoder: InfluenceEncoder, to: Destination, *, proof: Path | None = Non
     Raises:
         ModelError: the hub refuses.
     """
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         save(encoder, folder)
         description = read_sealed(folder / "influcoder.json", FORMAT)
         card = model_card(description, to.repo_id, proof=evidence(proof), license_name=license)
@@ -52,7 +53,7 @@ def push(encoder: InfluenceEncoder, to: Destination, *, proof: Path | None = Non
 
 
 def evidence(proof: str | Path | None) -> dict[str, object] | None:
-    """What a proof measured, for a card.
+    """The metrics of a proof, for a card.
 
     Raises:
         StoreError: there is no proof in that folder.

@@ -1,4 +1,4 @@
-"""What validation examples say of an encoder: kept with it, on its card and for `influcoder drift`."""
+"""How an encoder agrees with its teacher on validation examples: kept on its card and for `influcoder drift`."""
 
 import numpy as np
 
@@ -10,20 +10,15 @@ from influcoder.student.sample import Sample
 
 
 def measure(encoder: InfluenceEncoder, validation: Sample, scores: Floats | None = None) -> None:
-    """Let an encoder remember how it agrees with its teacher on validation examples.
+    """Record on an encoder how well it agrees with its teacher on validation examples.
 
     Args:
-        scores: (n_queries, n_pool) its scores of them; from text, both sides, when omitted.
+        scores: (n_queries, n_pool) its scores of them; computed from their texts when omitted.
     """
     if scores is None:
         scores = encoder.encode_query(validation.queries) @ encoder.encode_pool(validation.pool).T
-    encoder.measured = measured_scores(validation, scores)
+    lengths = np.array([len(example.completion) for example in validation.pool])
+    metrics = agreement(validation.influence, scores, lengths)
+    encoder.measured = {name: value for name, value in metrics.items() if isinstance(value, float)}
     if len(validation.queries) >= LEAST_QUERIES and len(validation.pool) >= LEAST_POOL:
         encoder.agreement = Agreement.of(validation.influence, scores)
-
-
-def measured_scores(validation: Sample, scores: Floats) -> dict[str, float]:
-    """The agreement of scores of validation examples."""
-    lengths = np.array([len(one.completion) for one in validation.pool])
-    found = agreement(validation.influence, scores, lengths)
-    return {name: value for name, value in found.items() if isinstance(value, float)}

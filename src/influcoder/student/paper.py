@@ -1,4 +1,4 @@
-"""The paper's recipe, kept as the rival: block-wise distillation of a bi-encoder.
+"""The paper's recipe, kept for comparison: block-wise distillation of a bi-encoder.
 
 Kachler, Sileo, Denis 2026 (arXiv 2606.13668): a Sentence Transformers bi-encoder with cosine similarity. A
 step takes a block of 8 queries x 16 pool texts, S the student's cosines and T the teacher's, and minimises
@@ -26,6 +26,7 @@ from influcoder.data.examples import Example, plain_text
 from influcoder.maths.arrays import Floats
 from influcoder.model.precision import use_bf16
 from influcoder.provenance import Provenance, StudentRecord
+from influcoder.student.backbone import unit_embeddings
 from influcoder.student.encoder import QUERY_PROMPT, InfluenceEncoder
 
 TEXTS_AT_ONCE = 4
@@ -80,7 +81,7 @@ def distill_paper(
     """Train a Sentence Transformers `backbone`, in place, to the (n_queries, n_pool) influences.
 
     Args:
-        advance: told of every step done, for a progress bar of `steps(...)` steps.
+        advance: called with 1 after every step, for a progress bar of `steps(...)` steps.
 
     >>> from influcoder import FeaturesFolder
     >>> features = FeaturesFolder("features")
@@ -92,7 +93,8 @@ def distill_paper(
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     teacher = torch.from_numpy(np.asarray(influence, np.float32))
-    texts = [QUERY_PROMPT + plain_text(one) for one in queries], [plain_text(one) for one in pool]
+    query_texts = [QUERY_PROMPT + plain_text(example) for example in queries]
+    pool_texts = [plain_text(example) for example in pool]
     total = steps(len(queries), len(pool), recipe)
     optimizer = torch.optim.AdamW(backbone.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, total, recipe.warm_up))
@@ -100,9 +102,9 @@ def distill_paper(
     backbone.train()
     for rows, columns in _blocks(len(queries), len(pool), recipe, rng):
         with torch.autocast(backbone.device.type, torch.bfloat16, enabled=bf16):
-            one = _embed(backbone, [texts[0][i] for i in rows])
-            other = _embed(backbone, [texts[1][i] for i in columns])
-        loss = block_loss(one @ other.T, teacher[rows][:, columns], recipe.alpha, recipe.temperature)
+            student = _embed(backbone, [query_texts[i] for i in rows])
+            student = student @ _embed(backbone, [pool_texts[i] for i in columns]).T
+        loss = block_loss(student, teacher[rows][:, columns], recipe.alpha, recipe.temperature)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(backbone.parameters(), recipe.clip)
         optimizer.step()
@@ -111,8 +113,8 @@ def distill_paper(
         if advance:
             advance(1)
     backbone.eval()
-    student = StudentRecord("paper", recipe.seed)
-    return InfluenceEncoder(backbone, None, provenance=replace(provenance or Provenance(), student=student))
+    made_by = replace(provenance or Provenance(), student=StudentRecord("paper", recipe.seed))
+    return InfluenceEncoder(backbone, None, provenance=made_by)
 
 
 def steps(queries: int, pool: int, recipe: PaperRecipe) -> int:
@@ -137,20 +139,13 @@ def _blocks(queries: int, pool: int, recipe: PaperRecipe, rng: np.random.Generat
 def _embed(backbone: Any, texts: list[str]) -> Tensor:
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     parts = [
-        _unit(backbone, [texts[i] for i in order[start : start + TEXTS_AT_ONCE]])
+        unit_embeddings(backbone, [texts[i] for i in order[start : start + TEXTS_AT_ONCE]])
         for start in range(0, len(order), TEXTS_AT_ONCE)
     ]
     return torch.cat(parts)[np.argsort(order)]
 
 
-def _unit(backbone: Any, texts: list[str]) -> Tensor:
-    features = backbone.preprocess(texts)
-    features = {
-        name: value.to(backbone.device) if torch.is_tensor(value) else value for name, value in features.items()
-    }
-    return functional.normalize(backbone(features)["sentence_embedding"].float(), dim=-1)
-
-
 def _share(step: int, total: int, warm_up: float) -> float:
-    first = max(1, round(warm_up * total))
-    return (step + 1) / first if step < first else max(0.0, (total - step) / max(1, total - first))
+    """The share of the learning rate at a step: a linear warm-up, then a linear decay to zero."""
+    rising = max(1, round(warm_up * total))
+    return (step + 1) / rising if step < rising else max(0.0, (total - step) / max(1, total - rising))

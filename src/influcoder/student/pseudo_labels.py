@@ -1,7 +1,7 @@
-"""Pseudo-labels: a slow student tells a fast one about texts that no gradient was taken of.
+"""Pseudo-labels: a slow student labels texts without a gradient, for a fast student to learn from.
 
-Few gradients are what limits a fast student, and each is dear. A slow tier (`short`, `forward`), distilled from the
-same gradients, places further texts among the spectral targets for a part of a gradient's cost; the fast one then
+The number of gradients limits a fast student, and each is expensive. A slow tier (`short`, `forward`), distilled from
+the same gradients, predicts the spectral coordinates of further texts for a part of a gradient's cost; the fast student
 learns from both (pseudo-labels, Lee 2013; a teacher's assistant, Mirzadeh et al. 2020, arXiv 1902.03393).
 """
 
@@ -27,7 +27,7 @@ class PseudoLabels:
     Attributes:
         queries, pool: the examples of each role.
         query_coordinates, pool_coordinates: (n, k) of each.
-        student: that gave them.
+        student: the one that gave them.
 
     >>> labels = PseudoLabels.by(short, [], unlabelled)  # doctest: +SKIP
     >>> fast = distill_static(backbone, train, validation, pseudo=labels)  # doctest: +SKIP
@@ -41,7 +41,7 @@ class PseudoLabels:
 
     @classmethod
     def by(cls, student: InfluenceEncoder, queries: Sequence[Example], pool: Sequence[Example]) -> "PseudoLabels":
-        """What a distilled student, loaded with its decoder where it runs one, says of some examples.
+        """Label examples with a distilled student, loaded with its decoder where it runs one.
 
         Raises:
             ModelError: the student was not solved in closed form, or runs a decoder that it was loaded without.
@@ -71,16 +71,16 @@ class PseudoLabels:
         }
 
     def refuse_other_basis(self, query_projector: Floats) -> None:
-        """See that the coordinates are those that this projector gives.
+        """Check that the coordinates are those that this projector gives.
 
         Raises:
             ConfigError: the student was distilled from other examples.
         """
-        mine = self.student.query_projector
+        projector, tolerance = self.student.query_projector, 0.02 * float(np.abs(query_projector).max())
         if (
-            mine is None
-            or mine.shape != query_projector.shape
-            or not np.allclose(mine, query_projector, rtol=0, atol=0.02 * float(np.abs(query_projector).max()))
+            projector is None
+            or projector.shape != query_projector.shape
+            or not np.allclose(projector, query_projector, rtol=0, atol=tolerance)
         ):
             raise ConfigError(
                 "the student that gave the pseudo-labels was distilled from other examples, so its coordinates mean "

@@ -11,8 +11,6 @@ from influcoder.maths.arrays import Floats
 from influcoder.student.short_reader import GROUP as MEASURED
 
 PENALTIES = tuple(10.0**power for power in np.arange(-5, 1.5, 0.5))
-
-
 LEAST_GAIN = 0.002
 """of validation agreement, for one more group of features to be worth its reading"""
 
@@ -34,17 +32,17 @@ class FeatureScale:
     def fit(cls, features: Mapping[str, Floats], names: Sequence[str]) -> "FeatureScale":
         means, scales = [np.empty(0, np.float32)], [np.empty(0, np.float32)]
         for name in names:
-            centred = features[name] - features[name].mean(axis=0)
-            spread = float(np.sqrt((centred**2).sum(axis=1).mean())) or 1.0
             means.append(features[name].mean(axis=0))
+            centred = features[name] - means[-1]
+            spread = float(np.sqrt((centred**2).sum(axis=1).mean())) or 1.0
             scales.append(np.full(centred.shape[1], 1 / spread, np.float32))
         return cls(tuple(names), np.concatenate(means).astype(np.float32), np.concatenate(scales))
 
     def join(self, features: Mapping[str, Floats]) -> Floats:
         """(n, F)."""
         rows = len(next(iter(features.values())))
-        whole = [np.empty((rows, 0), np.float32), *(features[name] for name in self.names)]
-        return (np.concatenate(whole, axis=1) - self.mean) * self.scale
+        groups = [np.empty((rows, 0), np.float32), *(features[name] for name in self.names)]
+        return (np.concatenate(groups, axis=1) - self.mean) * self.scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +50,14 @@ class RidgePath:
     """Ridge regression at every penalty, from one eigendecomposition of the smaller Gram matrix.
 
     Attributes:
-        values: (r,) eigenvalues; basis: (F, r) of the features; turned: (r, k) targets seen from there.
+        values: (r,) eigenvalues; basis: (F, r) of the features; projected: (r, k) the targets in that basis.
         bias: (k,) mean of the targets.
-        rows: n; a penalty counts that often.
+        rows: n, which a penalty is multiplied by.
     """
 
     values: NDArray[np.float64]
     basis: Floats
-    turned: Floats
+    projected: Floats
     bias: Floats
     rows: int
 
@@ -67,24 +65,24 @@ class RidgePath:
     def of(cls, joined: Floats, targets: Floats) -> "RidgePath":
         """Of (n, F) centred features and (n, k) targets: over F x F where there are fewer features than rows."""
         bias = targets.mean(axis=0).astype(np.float32)
-        few = joined.shape[1] < len(joined)
-        gram = joined.T @ joined if few else joined @ joined.T
+        narrow = joined.shape[1] < len(joined)
+        gram = joined.T @ joined if narrow else joined @ joined.T
         values, vectors = np.linalg.eigh(gram.astype(np.float64))
-        basis = vectors if few else joined.T @ vectors
-        turned = vectors.T @ (joined.T @ (targets - bias) if few else targets - bias)
-        return cls(values, basis.astype(np.float32), turned.astype(np.float32), bias, len(joined))
+        basis = vectors if narrow else joined.T @ vectors
+        projected = vectors.T @ (joined.T @ (targets - bias) if narrow else targets - bias)
+        return cls(values, basis.astype(np.float32), projected.astype(np.float32), bias, len(joined))
 
     def at(self, penalty: float) -> Floats:
         """(r, k) the solution in the basis: min ‖F W - (targets - mean)‖² + penalty · n ‖W‖²."""
-        return np.asarray(self.turned / (self.values + penalty * self.rows)[:, None], np.float32)
+        return np.asarray(self.projected / (self.values + penalty * self.rows)[:, None], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which groups of features a side reads, with which ridge penalty, and how well that does on validation.
+    """Which groups of features a role reads, with which ridge penalty, and the agreement on validation.
 
     Attributes:
-        belief: how far coordinates that were measured on a part of the text are believed; 0 where there are none.
+        belief: the factor of coordinates that were measured on a part of the text; 0 where there are none.
     """
 
     names: tuple[str, ...]
@@ -94,7 +92,7 @@ class Choice:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """All that is read, in the order in which it is joined."""
+        """All groups that are read, in the order in which they are joined."""
         return (*self.names, MEASURED) if self.belief else self.names
 
     @classmethod
@@ -103,34 +101,34 @@ class Choice:
         train: Mapping[str, Floats],
         validation: Mapping[str, Floats],
         targets: Floats,
-        judge: Callable[[Floats], float],
+        agreement: Callable[[Floats], float],
     ) -> "Choice":
-        """Groups are taken one at a time, the most helpful first, until none helps by `LEAST_GAIN`.
+        """Groups are added one at a time, the most helpful first, until none helps by `LEAST_GAIN`.
 
-        Coordinates of group `MEASURED` are no feature: times their least-squares factor they are taken as they are,
-        and the others explain what they leave.
+        Coordinates of group `MEASURED` are no feature: they are taken as they are, times their least-squares factor,
+        and the other groups explain the residual.
 
         Args:
-            judge: tells the agreement of predicted (n_validation, k) coordinates.
+            agreement: of predicted (n_validation, k) coordinates.
         """
-        belief, seen = 0.0, np.zeros((len(next(iter(validation.values()))), targets.shape[1]), np.float32)
+        belief, base = 0.0, np.zeros((len(next(iter(validation.values()))), targets.shape[1]), np.float32)
         if MEASURED in train:
             measured = train[MEASURED]
             belief = float((measured * targets).sum() / max(float((measured**2).sum()), 1e-30))
-            targets, seen = targets - belief * measured, belief * validation[MEASURED]
+            targets, base = targets - belief * measured, belief * validation[MEASURED]
         names = [name for name in train if name != MEASURED]
-        found = cls((), 1.0, judge(seen) if belief else -np.inf, belief)
-        while len(found.names) < len(names):
+        choice = cls((), 1.0, agreement(base) if belief else -np.inf, belief)
+        while len(choice.names) < len(names):
             trials = [
-                cls._penalised((*found.names, name), train, validation, targets, lambda mine: judge(mine + seen))
+                cls._penalised((*choice.names, name), train, validation, targets, lambda rest: agreement(rest + base))
                 for name in names
-                if name not in found.names
+                if name not in choice.names
             ]
-            best = max(trials, key=lambda one: one.agreement)
-            if best.agreement < found.agreement + LEAST_GAIN:
+            best = max(trials, key=lambda trial: trial.agreement)
+            if best.agreement < choice.agreement + LEAST_GAIN:
                 break
-            found = replace(best, belief=belief)
-        return found
+            choice = replace(best, belief=belief)
+        return choice
 
     @classmethod
     def _penalised(
@@ -139,12 +137,12 @@ class Choice:
         train: Mapping[str, Floats],
         validation: Mapping[str, Floats],
         targets: Floats,
-        judge: Callable[[Floats], float],
+        agreement: Callable[[Floats], float],
     ) -> "Choice":
         scale = FeatureScale.fit(train, names)
         path = RidgePath.of(scale.join(train), targets)
-        seen = scale.join(validation) @ path.basis
-        scores = [judge(np.asarray(seen @ path.at(penalty) + path.bias, np.float32)) for penalty in PENALTIES]
+        rotated = scale.join(validation) @ path.basis
+        scores = [agreement(np.asarray(rotated @ path.at(penalty) + path.bias, np.float32)) for penalty in PENALTIES]
         best = int(np.argmax(scores))
         return cls(names, PENALTIES[best], float(scores[best]))
 
@@ -161,7 +159,7 @@ class RidgeSolution:
     def solve(cls, features: Mapping[str, Floats], targets: Floats, choice: Choice) -> "RidgeSolution":
         """The ridge solution over the chosen groups, see `RidgePath`.
 
-        What was measured is taken off the targets first, and put back as features of unit weight.
+        Measured coordinates are subtracted from the targets first, and added back as features of unit weight.
         """
         if choice.belief:
             targets = targets - choice.belief * features[MEASURED]

@@ -1,4 +1,4 @@
-"""A sample of queries and pool examples: how it is split, and remembered so that no test is held on it."""
+"""A sample of queries and pool examples: how it is split, and recorded so that it is not used as a test."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Sample:
         return np.asarray(cross_influence(self.query_features, self.pool_features), np.float32)
 
     def rows(self, queries: NDArray[np.int64], pool: NDArray[np.int64]) -> "Sample":
-        """The part of it with these queries and pool examples."""
+        """The sample of these queries and pool examples only."""
         return Sample(
             [self.queries[row] for row in queries],
             [self.pool[row] for row in pool],
@@ -42,55 +42,56 @@ class Sample:
         )
 
 
-def split_sample(whole: Sample, seed: int) -> tuple[Sample, Sample]:
-    """(train, validation): a seeded share of both sides is kept for choosing between models."""
+def split_sample(sample: Sample, seed: int) -> tuple[Sample, Sample]:
+    """(train, validation): a seeded share of both roles is held out for choosing between models."""
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed is {seed}, expected 0 to 2**63 - 1.")
     rng = np.random.default_rng(seed)
-    kept = []
-    for examples in (whole.queries, whole.pool):
+    splits = []
+    for examples in (sample.queries, sample.pool):
         order = rng.permutation(len(examples))
         size = max(2, round(VALIDATION_SHARE * len(examples)))
         if len(order) < 2 * size:
             raise DataError(
                 f"{len(examples)} examples on one side; distilling needs at least {2 * size} to train and validate."
             )
-        kept.append((np.sort(order[size:]), np.sort(order[:size])))
-    (q_train, q_validation), (p_train, p_validation) = kept
-    return whole.rows(q_train, p_train), whole.rows(q_validation, p_validation)
+        splits.append((np.sort(order[size:]), np.sort(order[:size])))
+    (q_train, q_validation), (p_train, p_validation) = splits
+    return sample.rows(q_train, p_train), sample.rows(q_validation, p_validation)
 
 
 def refuse_overlap(train: Sample, validation: Sample) -> None:
-    """See that two splits share no example and that neither is too small.
+    """Check that two splits share no example and that neither is too small.
 
     Raises:
         ConfigError: they do, or one side has fewer than two examples.
     """
     for side in ("queries", "pool"):
-        mine, theirs = getattr(train, side), getattr(validation, side)
-        if len(mine) < 2 or len(theirs) < 2:
+        training, held_out = getattr(train, side), getattr(validation, side)
+        if len(training) < 2 or len(held_out) < 2:
             raise ConfigError(
-                f"{side}: {len(mine)} to train on, {len(theirs)} to validate on; expected at least 2 each."
+                f"{side}: {len(training)} to train on, {len(held_out)} to validate on; expected at least 2 each."
             )
-        shared = {one.id for one in mine} & {one.id for one in theirs}
+        shared = {example.id for example in training} & {example.id for example in held_out}
         if shared:
             raise ConfigError(f"{side}: {len(shared)} examples are in both splits, {sorted(shared)[0]!r} among them.")
 
 
 def not_in(known: Sequence[Example], examples: Sequence[Example]) -> list[Example]:
-    """Those of some examples whose text is not that of a known one, each text once."""
-    seen = {normalised(one) for one in known}
-    found: dict[str, Example] = {}
-    for one in examples:
-        found.setdefault(normalised(one), one)
-    return [one for text, one in found.items() if text not in seen]
+    """The examples whose text is not that of a known one, each text once."""
+    known_texts = set(map(normalised, known))
+    unique: dict[str, Example] = {}
+    for example in examples:
+        unique.setdefault(normalised(example), example)
+    return [example for text, example in unique.items() if text not in known_texts]
 
 
-def write_training(folder: Path, whole: Sample, unlabelled: Sequence[Example] = ()) -> None:
+def write_training(folder: Path, sample: Sample, unlabelled: Sequence[Example] = ()) -> None:
     """Write `training.parquet`: the ids and text hashes of everything training and model selection saw."""
-    examples = [*whole.queries, *whole.pool, *unlabelled]
+    examples = [*sample.queries, *sample.pool, *unlabelled]
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"id": [one.id for one in examples], "text": [normalised(one) for one in examples]}), sink)
+    columns = {"id": [example.id for example in examples], "text": list(map(normalised, examples))}
+    pq.write_table(pa.table(columns), sink)
     atomic_write(folder / "training.parquet", sink.getvalue().to_pybytes())
 
 
@@ -98,30 +99,30 @@ def seen_by(encoder_folder: Path) -> set[str]:
     """The `normalised` texts that training or model selection of an encoder saw, as `write_training` wrote them.
 
     Raises:
-        DataError: it cannot be told.
+        DataError: the encoder has no record of them.
     """
     path = encoder_folder / "training.parquet"
     if not path.exists():
-        raise DataError(f"{path}: missing, so it cannot be told what the encoder was trained on. Distill it again.")
+        raise DataError(f"{path}: missing, so it is unknown what the encoder was trained on. Distill it again.")
     return set(pq.read_table(path)["text"].to_pylist())
 
 
 def refuse_trained_on(encoder_folder: Path, test: Sample) -> None:
-    """Hold a test against what the encoder saw.
+    """Check that a test shares no text with what an encoder saw.
 
     Raises:
-        DataError: the test holds a text that training or model selection saw, or it cannot be told.
+        DataError: training or model selection saw a text of the test, or the encoder has no record of them.
     """
     refuse_seen(seen_by(encoder_folder), test)
 
 
 def refuse_seen(seen: Collection[str], test: Sample) -> None:
-    """Hold a test against the `normalised` texts that something has learnt from.
+    """Check that a test shares no text with the `normalised` texts of some training.
 
     Raises:
         DataError: the test holds one of them.
     """
-    shared = [one.id for one in (*test.queries, *test.pool) if normalised(one) in seen]
+    shared = [example.id for example in (*test.queries, *test.pool) if normalised(example) in seen]
     if shared:
         raise DataError(
             f"{len(shared)} test examples were seen in training or model selection, {shared[0]!r} among them. "

@@ -1,32 +1,17 @@
 """What the short tier reads of a text: the teacher's gradient of the text cut short.
 
-A gradient costs as much as its text is long, and one of the end of the prompt with the beginning of the completion
-already points much the same way. Its coordinates among the spectral targets are read as features, beside those
-that need no network, and the head learns how far to believe them.
+A gradient's cost grows with its text, and the end of the prompt with the beginning of the completion already gives
+nearly the same direction. Its spectral coordinates are read as features, beside those that need no network, and the
+head learns a weight for them.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from influcoder.data.examples import Example, Role
 from influcoder.maths.arrays import Floats
-from influcoder.model.decoder import Decoder
 from influcoder.teachers.teacher import Teacher
 
 GROUP = "short"
-
-
-class DecoderReader(Protocol):
-    """What reads texts by running the decoder: features by group, (n, width) each."""
-
-    @property
-    def decoder(self) -> Decoder:
-        """The decoder that is run."""
-        ...
-
-    def read(self, examples: Sequence[Example], role: Role) -> dict[str, Floats]:
-        """Features of examples that are queries, or of the pool."""
-        ...
 
 
 class ShortReader:
@@ -39,12 +24,8 @@ class ShortReader:
 
     def __init__(self, teacher: Teacher, query_projector: Floats, pool_projector: Floats) -> None:
         self.teacher = teacher
+        self.decoder = teacher.decoder
         self._projectors: dict[Role, Floats] = {"query": query_projector, "pool": pool_projector}
-
-    @property
-    def decoder(self) -> Decoder:
-        """The decoder that is run, reading little of a text."""
-        return self.teacher.decoder
 
     def read(self, examples: Sequence[Example], role: Role) -> dict[str, Floats]:
         """(n, k) coordinates, as group `short`; zeros for an example without a gradient."""

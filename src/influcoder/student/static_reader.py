@@ -1,7 +1,7 @@
 """What the static student reads of a text: the decoder's own embedding table, looked up and never run.
 
 A decoder's gradient is Σ_t δ_t ⊗ x_t over its layers: an output error and an input at each completion
-token. Its crudest likenesses need no network, only the embedding e_t of each token:
+token. Its simplest approximations need no network, only the embedding e_t of each token:
 
     surface   completion and prompt length, newlines, digits, capitals ...
     means     of e over the completion, the prompt, the completion's first two tokens
@@ -11,7 +11,7 @@ token. Its crudest likenesses need no network, only the embedding e_t of each to
     products  unit mean over completion tokens of (A d_t) ∘ (B e_{t-1}) with random A and B: a tensor sketch
               (Pham & Pagh 2013) of Σ d_t ⊗ e_{t-1}, which is a gradient's own form at one token of context
 
-Beside these learnable features stand *identity channels*, which need no learning to recognise a name never
+Beside these learnable features there are *identity channels*, which need no learning to recognise a name never
 seen before. A fact is stored as "this answer after these words", and two statements of it share both:
 
     answer    hashed, idf-weighted bag of the completion's tokens
@@ -34,16 +34,6 @@ from influcoder.errors import ConfigError
 from influcoder.maths.arrays import Floats, unit_rows
 from influcoder.student.token_bags import Ragged
 
-SURFACE = (
-    "completion_tokens",
-    "prompt_tokens",
-    "newlines",
-    "digits",
-    "capitals",
-    "punctuation",
-    "word_length",
-    "repeats",
-)
 CHANNELS = ("answer", "subject", "fact")
 TEXTS_AT_ONCE = 4
 """in a sketch of products: more do not fit the caches"""
@@ -91,8 +81,8 @@ class StaticReader:
     def tokens(self, texts: Sequence[str]) -> Ragged:
         encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         if self.tokenizer.get_vocab_size() > len(self.table):  # tokens that the decoder has no row for are left out
-            return Ragged.of([[token for token in one.ids if token < len(self.table)] for one in encoded])
-        return Ragged.of([one.ids for one in encoded])
+            return Ragged.of([[token for token in text.ids if token < len(self.table)] for text in encoded])
+        return Ragged.of([text.ids for text in encoded])
 
     def read(
         self,
@@ -107,9 +97,9 @@ class StaticReader:
             groups: all of them when omitted.
             idf: (vocabulary,) token weights of the identity channels; all 1 when omitted.
         """
-        whole = self.tokens([part for example in examples for part in (example.prompt, example.completion)])
-        prompt, completion = whole.every_other(0), whole.every_other(1)
-        makers: dict[str, Callable[[], Floats]] = {
+        texts = self.tokens([text for example in examples for text in (example.prompt, example.completion)])
+        prompt, completion = texts.every_other(0), texts.every_other(1)
+        readers: dict[str, Callable[[], Floats]] = {
             "surface": lambda: self._surface(prompt, completion),
             "completion": lambda: unit_rows(completion.mean_of(self.table)),
             "prompt": lambda: unit_rows(prompt.mean_of(self.table)),
@@ -118,14 +108,14 @@ class StaticReader:
             "prompt_error": lambda: self._error(prompt.first(0), prompt),
             "products": lambda: self._products(prompt, completion),
         }
-        features = {name: makers[name]() for name in (self.groups if groups is None else groups)}
+        features = {name: readers[name]() for name in (self.groups if groups is None else groups)}
         return features, self._channels(prompt, completion, channels, idf)
 
     def _surface(self, prompt: Ragged, completion: Ragged) -> Floats:
-        """(n, 8) what can be seen of a text without reading it: see `SURFACE`."""
+        """(n, 8) lengths, shares of characters of some kinds, mean word length and distinct tokens of the texts."""
         counts = completion.counts(len(self.table))
         characters, newlines, digits, capitals, punctuation, spaced = (counts @ self._characters).T
-        words = spaced + (completion.lengths > 0)  # nothing stands before the first
+        words = spaced + (completion.lengths > 0)  # no space before the first word
         distinct = np.diff(counts.indptr)
         size = np.maximum(characters, 1)
         columns = (
@@ -145,7 +135,7 @@ class StaticReader:
         """(vocabulary, 6) of each token: characters, newlines, digits, capitals, punctuation, beginnings of words."""
         rows = np.zeros((len(self.table), 6), np.float32)
         ids = range(min(len(self.table), self.tokenizer.get_vocab_size()))
-        for row, text in enumerate(self.tokenizer.decode_batch([[one] for one in ids], skip_special_tokens=False)):
+        for row, text in enumerate(self.tokenizer.decode_batch([[token] for token in ids], skip_special_tokens=False)):
             rows[row] = (
                 len(text),
                 text.count("\n"),
@@ -170,27 +160,27 @@ class StaticReader:
         centre = self.head.mean(axis=0)
         size = np.linalg.norm(self.head - centre, axis=1).mean()
         left, right = (
-            rng.standard_normal((one.shape[1], width)).astype(np.float32) / np.float32(width**0.25)
-            for one in (self.head, self.table)
+            rng.standard_normal((table.shape[1], width)).astype(np.float32) / np.float32(width**0.25)
+            for table in (self.head, self.table)
         )
-        said = ((self.head - centre) / size).astype(np.float32) @ left
-        expected = np.zeros_like(said)
+        output = ((self.head - centre) / size).astype(np.float32) @ left
+        expected = np.zeros_like(output)
         if self.predicted is not None:
             expected = ((self.predicted - centre) / size).astype(np.float32) @ left
-        return expected, said, self.table @ right
+        return expected, output, self.table @ right
 
     def _products(self, prompt: Ragged, completion: Ragged) -> Floats:
-        expected, said, seen = self._product_tables
+        expected, output, inputs = self._product_tables
         contexts, tokens = completion.with_contexts(prompt)
         bounds = tokens.offsets
-        result = np.empty((len(bounds) - 1, seen.shape[1]), np.float32)
+        result = np.empty((len(bounds) - 1, inputs.shape[1]), np.float32)
         for start in range(0, len(result), TEXTS_AT_ONCE):
             stop = min(start + TEXTS_AT_ONCE, len(result))
-            here = slice(bounds[start], bounds[stop])
-            values = expected[contexts.ids[here]]
-            values -= said[tokens.ids[here]]
-            values *= seen[contexts.ids[here]]
-            result[start:stop] = Ragged(tokens.ids[here], bounds[start : stop + 1] - bounds[start]).mean(values)
+            span = slice(bounds[start], bounds[stop])
+            values = expected[contexts.ids[span]]
+            values -= output[tokens.ids[span]]
+            values *= inputs[contexts.ids[span]]
+            result[start:stop] = Ragged(tokens.ids[span], bounds[start : stop + 1] - bounds[start]).mean(values)
         return unit_rows(result)
 
     @cached_property
@@ -209,36 +199,36 @@ class StaticReader:
         scale = scipy.sparse.diags_array(weights)
         bag = completion.bag(vocabulary)
         everything, answer = (bag + prompt.bag(vocabulary)).minimum(1) @ scale, bag @ scale
-        makers: dict[str, Callable[[], Floats]] = {
+        readers: dict[str, Callable[[], Floats]] = {
             "answer": lambda: answer @ self._signs[0],
             "subject": lambda: self._neighbours(prompt, weights) + self._neighbours(completion, weights),
             "fact": lambda: (answer @ self._signs[3]) * (everything @ self._signs[4]),
         }
-        return {name: unit_rows(makers[name]()) for name in names}
+        return {name: unit_rows(readers[name]()) for name in names}
 
     def _neighbours(self, text: Ragged, weights: Floats) -> Floats:
-        """Sum over neighbouring tokens of a random sign vector a pair, weighted by the rarity of both."""
+        """Sum over neighbouring tokens of one random sign vector per pair, weighted by the rarity of both."""
         owner = text.owner()
-        both = np.flatnonzero(owner[1:] == owner[:-1])
-        before, after = text.ids[both], text.ids[both + 1]
+        pairs = np.flatnonzero(owner[1:] == owner[:-1])
+        before, after = text.ids[pairs], text.ids[pairs + 1]
         left, right = self._signs[1], self._signs[2]
         result = np.empty((len(text.offsets) - 1, left.shape[1]), np.float32)
-        bounds = np.searchsorted(owner[both], np.arange(len(result) + 1))
+        bounds = np.searchsorted(owner[pairs], np.arange(len(result) + 1))
         for start in range(0, len(result), TEXTS_AT_ONCE):
             stop = min(start + TEXTS_AT_ONCE, len(result))
-            here = slice(bounds[start], bounds[stop])
-            share = (weights[before[here]] * weights[after[here]]).astype(np.float32)
+            span = slice(bounds[start], bounds[stop])
+            share = (weights[before[span]] * weights[after[span]]).astype(np.float32)
             rows = scipy.sparse.csr_matrix(
                 (share, np.arange(len(share)), bounds[start : stop + 1] - bounds[start]), (stop - start, len(share))
             )
-            result[start:stop] = rows @ (left[before[here]] * right[after[here]])
+            result[start:stop] = rows @ (left[before[span]] * right[after[span]])
         return result
 
 
 def inverse_document_frequency(texts: Sequence[Ragged], vocabulary: int) -> Floats:
     """(vocabulary,) ln((1 + n) / (1 + examples that hold the token)), `texts` the parts of n examples."""
-    whole = texts[0].bag(vocabulary)
+    bags = texts[0].bag(vocabulary)
     for text in texts[1:]:
-        whole = (whole + text.bag(vocabulary)).minimum(1)
-    held = np.asarray(whole.sum(axis=0)).ravel()
-    return np.asarray(np.log((1 + whole.shape[0]) / (1 + held)), np.float32)
+        bags = (bags + text.bag(vocabulary)).minimum(1)
+    frequency = np.asarray(bags.sum(axis=0)).ravel()
+    return np.asarray(np.log((1 + bags.shape[0]) / (1 + frequency)), np.float32)

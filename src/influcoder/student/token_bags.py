@@ -29,18 +29,15 @@ class Ragged:
         return np.diff(self.offsets)
 
     def owner(self) -> NDArray[np.int64]:
-        """The text each token belongs to."""
+        """The number of the text that each token belongs to."""
         return np.repeat(np.arange(len(self.offsets) - 1), self.lengths)
 
     def mean(self, values: Floats) -> Floats:
         """(n, d) mean of (tokens, d) values over each text; zero for an empty one."""
-        return np.asarray(self.weights() @ values)
-
-    def weights(self) -> scipy.sparse.csr_matrix:
-        """(n, tokens) sparse averaging matrix."""
         share = np.repeat(1 / np.maximum(self.lengths, 1), self.lengths).astype(np.float32)
         shape = (len(self.offsets) - 1, len(self.ids))
-        return scipy.sparse.csr_matrix((share, np.arange(len(self.ids)), self.offsets), shape=shape)
+        weights = scipy.sparse.csr_matrix((share, np.arange(len(self.ids)), self.offsets), shape=shape)
+        return np.asarray(weights @ values)
 
     def bag(self, vocabulary: int) -> scipy.sparse.csr_matrix:
         """(n, vocabulary) 1 where a text holds a token."""
@@ -72,23 +69,17 @@ class Ragged:
         kept = self.ids[np.repeat(chosen, self.lengths)]
         return Ragged(kept, np.concatenate([[0], np.cumsum(self.lengths[chosen])]))
 
-    def shifted(self, before: "Ragged") -> "Ragged":
-        """The token before each token; the last of the text in `before` for a first one, -1 where there is none."""
+    def with_contexts(self, before: "Ragged") -> tuple["Ragged", "Ragged"]:
+        """(the token before, the token) of every token with a token before it; the last of `before` for a first."""
         ids = np.concatenate([[-1], self.ids[:-1]])[: len(self.ids)]
         filled = self.lengths > 0
         last = np.full(len(filled), -1)
         last[before.lengths > 0] = before.ids[before.offsets[1:][before.lengths > 0] - 1]
         ids[self.offsets[:-1][filled]] = last[filled]
-        return Ragged(ids, self.offsets)
+        return Ragged(ids, self.offsets).filtered(ids >= 0), self.filtered(ids >= 0)
 
-    def with_contexts(self, before: "Ragged") -> tuple["Ragged", "Ragged"]:
-        """(the token before, the token) for every token that has one, a first one's being the last of `before`."""
-        contexts = self.shifted(before)
-        seen = contexts.ids >= 0
-        return contexts.kept(seen), self.kept(seen)
-
-    def kept(self, chosen: NDArray[np.bool_]) -> "Ragged":
-        """The chosen ones of all tokens."""
+    def filtered(self, chosen: NDArray[np.bool_]) -> "Ragged":
+        """The tokens that are chosen, (tokens,)."""
         return Ragged(self.ids[chosen], np.concatenate([[0], np.cumsum(chosen)])[self.offsets])
 
     def first(self, count: int) -> "Ragged":

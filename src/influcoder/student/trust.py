@@ -1,11 +1,11 @@
 """How far to trust an answer: the agreement with the teacher that a query's ranking is expected to have.
 
 On validation queries, which the student was not solved on while this was measured, the per-query Spearman ρ of student
-and teacher is known. A query whose vector is long says more than one whose is short, so ρ is regressed on the logarithm
-of its length, where that predicts left-out queries better than their mean does. The band around it is made of the
-residuals of left-out queries, the quantiles that conformal prediction takes (Vovk, Gammerman, Shafer 2005; left out
-one by one, Barber et al. 2021): about `COVERED` of new queries of the same kind fall inside. Fewer than
-`LEAST_QUERIES` have no such quantiles: nothing is promised then but the mean.
+and teacher is known. A query with a long vector is ranked better than one with a short vector, so ρ is regressed on the
+logarithm of its length, where that predicts held-out queries better than their mean does. The band around it is made of
+the residuals of held-out queries, the quantiles that conformal prediction takes (Vovk, Gammerman, Shafer 2005; left out
+one by one, Barber et al. 2021): about `COVERED` of new queries of the same kind fall inside. Fewer than `LEAST_QUERIES`
+have no such quantiles: then only the mean is given.
 """
 
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class Trust:
     """The expected agreement ρ of a query: level + slope · (ln length - centre), and the band around it.
 
     Attributes:
-        low, high: what is added for the ends of the band.
+        low, high: added to the expectation for the ends of the band.
 
     >>> trust = Trust.fit(np.eye(9, dtype=np.float32), np.array([0.1, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.5]))
-    >>> [f"{one:.2f}" for one in trust.expect(np.eye(1, 9, dtype=np.float32))[0]]
+    >>> [f"{rho:.2f}" for rho in trust.expect(np.eye(1, 9, dtype=np.float32))[0]]
     ['0.30', '0.08', '0.52']
     """
 
@@ -45,16 +45,15 @@ class Trust:
         if n < LEAST_QUERIES:
             return cls(float(agreements.mean()), 0.0, float(logs.mean()), -2.0, 2.0)
         centred = logs - logs.mean()
-        around = agreements - agreements.mean()
-        alone = around * n / (n - 1)
+        deviations = agreements - agreements.mean()
         spread = float((centred**2).sum())
-        slope, residuals = 0.0, alone
+        slope, residuals = 0.0, deviations * n / (n - 1)
         if spread > 1e-12:
-            found = float((centred * around).sum()) / spread
+            fitted_slope = float((centred * deviations).sum()) / spread
             leverage = 1 / n + centred**2 / spread
-            together = (around - found * centred) / np.maximum(1 - leverage, 1e-6)
-            if (together**2).sum() < (alone**2).sum():
-                slope, residuals = found, together
+            fitted = (deviations - fitted_slope * centred) / np.maximum(1 - leverage, 1e-6)
+            if (fitted**2).sum() < (residuals**2).sum():
+                slope, residuals = fitted_slope, fitted
         low, high = _band(residuals)
         return cls(float(agreements.mean()), slope, float(logs.mean()), low, high)
 
@@ -69,7 +68,7 @@ def _log_lengths(vectors: Floats) -> NDArray[np.float64]:
 
 
 def _band(residuals: NDArray[np.floating]) -> tuple[float, float]:
-    """The conformal quantiles of left-out residuals."""
+    """The conformal quantiles of held-out residuals."""
     ordered, n = np.sort(residuals), len(residuals)
     outside = int(np.floor((1 - COVERED) / 2 * (n + 1) + 1e-9))
     return float(ordered[outside - 1]), float(ordered[n - outside])
