@@ -51,7 +51,7 @@ def features(
         max_length: tokens of an example that are read
         json: print the numbers as JSON
     """
-    from influcoder.data.preview import glance
+    from influcoder.data.preview import preview
     from influcoder.teachers.make import make_teacher
     from influcoder.verbs.opening import open_checkpoints, open_decoder
     from influcoder.verbs.plan import FEATURE_PROBE, plan_features
@@ -59,7 +59,7 @@ def features(
     loaded = open_decoder(decoder, adapter, max_length)
     columns = reading.columns()
     asked, rows = (
-        glance(side, FEATURE_PROBE, columns=columns, seed=seed, prepare=loaded.prepare) for side in (queries, pool)
+        preview(side, FEATURE_PROBE, columns=columns, seed=seed, prepare=loaded.prepare) for side in (queries, pool)
     )
     saved = open_checkpoints(checkpoints, decoder, max_length)
     teacher = make_teacher(loaded, teaching.settings(seed), checkpoints=saved)
@@ -95,7 +95,7 @@ def index(
         checkpoints: those the teacher took its gradients from, if it did
         json: print the numbers as JSON
     """
-    from influcoder.data.preview import glance
+    from influcoder.data.preview import preview
     from influcoder.student.encoder_folder import teacher_of
     from influcoder.verbs.opening import open_checkpoints, open_encoder
     from influcoder.verbs.plan import INDEX_PROBE, plan_index
@@ -105,8 +105,8 @@ def index(
     if model is not None:
         teacher = teacher_of(loaded, model, open_checkpoints(checkpoints, model, loaded.provenance))
     prepare = model.prepare if model else None
-    seen = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed, prepare=prepare)
-    _tell(plan_index(loaded, seen, teacher, code=code, approximate=approximate), output_dir, json)
+    pool_preview = preview(pool, INDEX_PROBE, columns=reading.columns(), seed=seed, prepare=prepare)
+    _tell(plan_index(loaded, pool_preview, teacher, code=code, approximate=approximate), output_dir, json)
 
 
 def _tell(plan: dict[str, Any], output_dir: Path, json: bool) -> None:
