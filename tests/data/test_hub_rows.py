@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from influcoder.data.preview import glance
+from influcoder.data.preview import preview
 from influcoder.data.reading import read_examples
 from influcoder.data.row_files import find_files
 from influcoder.errors import DataError
@@ -46,7 +46,7 @@ def test_files_of_that_name_come_first(hub, tmp_path, monkeypatch):
 
 
 def test_glance_counts_and_draws(hub):
-    found = glance(["org/data:en:test"], 5)
+    found = preview(["org/data:en:test"], 5)
     assert (found.rows, len(found.sample)) == (20, 5)
 
 

@@ -157,7 +157,7 @@ REFUSED = {
         "surrogate",
     ),
     "a value that holds itself": ("bad_value", {"messages": [USER | {"x": (loop := [])}, ASSISTANT]}, "JSON"),
-    "the same twice": ("bad_pair", {"chosen": "a b", "rejected": "a b"}, "the same"),
+    "the same twice": ("bad_pair", {"chosen": "a b", "rejected": "a b"}, "begins with the other"),
     "text and messages": ("bad_pair", {"chosen": "a b", "rejected": [USER, ASSISTANT]}, "the same of both"),
     "a pair without an answer": ("no_assistant_turn", {"chosen": [USER], "rejected": [AGAIN]}, "user's"),
 }

@@ -6,7 +6,7 @@ import pytest
 
 from influcoder.data.columns import from_columns, to_columns
 from influcoder.data.examples import Columns, Example, example_from_row
-from influcoder.data.original import origin_of, row_again, row_of
+from influcoder.data.original import origin_of, restored_row, row_of
 from influcoder.data.reading import read_examples
 
 USER = {"role": "user", "content": "Where?"}
@@ -38,7 +38,7 @@ def stored(example):
 def again(example):
     found = stored(example)
     assert found.row is None
-    return row_again(found, origin_of(example))
+    return restored_row(found, origin_of(example))
 
 
 @pytest.mark.parametrize("row", [*ROWS, *RARE], ids=lambda row: " ".join(row))

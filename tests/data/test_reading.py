@@ -529,7 +529,9 @@ def test_what_the_decoder_cannot_read_is_named_by_line_and_skipped(tmp_path):
         return replace(example, prompt="prepared")
 
     path = write_bytes(tmp_path, GOOD + b'{"text": "bad"}\n')
-    with pytest.raises(DataError, match=r"data\.jsonl:2: the decoder says no\. Mend the row, or give --on-error skip"):
+    with pytest.raises(
+        DataError, match=r"data\.jsonl:2: the decoder says no\. Correct the row, or give --on-error skip"
+    ):
         read_examples(path, prepare=prepare)
     (example,) = read_examples(
         path, prepare=prepare, on_error="skip", max_reject_rate=0.5, rejects=tmp_path / "rejects"

@@ -37,7 +37,7 @@ def test_adapter_folder_is_its_base_and_the_adapter(project):
     settings = TeacherSettings(rank=4, width=0, precision="fp32")
     one, other = (GradientTeacher(decoder, settings).features(some_examples(), "pool") for decoder in (alone, both))
     torch.testing.assert_close(one.vectors, other.vectors, rtol=0, atol=0)
-    assert alone.again().fingerprint == alone.fingerprint
+    assert alone.load_again().fingerprint == alone.fingerprint
     assert Decoder.load(adapter, adapter=adapter, device="cpu").name == both.name
 
 

@@ -98,9 +98,7 @@ def test_rows_of_parts_on_templates_of_text_and_of_parts():
 )
 def test_a_completion_that_is_not_rendered_is_refused_with_both_texts(kind, content):
     template = PLAIN.replace("m.content", f"(m.content if m.role == 'user' else {content})")
-    with pytest.raises(
-        RowError, match=r"the completion 'Four it is\.' does not stand in what the chat template"
-    ) as caught:
+    with pytest.raises(RowError, match=r"the completion 'Four it is\.' is not in what the chat template") as caught:
         read(template, chat(USER, ASSISTANT), kind)
     assert caught.value.code == "completion_not_rendered"
     assert repr(chat_tokenizer_of(kind).eos_token)[1:-1] in caught.value.detail
@@ -108,13 +106,13 @@ def test_a_completion_that_is_not_rendered_is_refused_with_both_texts(kind, cont
 
 def test_an_answer_of_one_letter_is_not_found_in_an_end_token():
     template = PLAIN.replace("m.content", "(m.content if m.role == 'user' else '')")
-    with pytest.raises(RowError, match="the completion 'D' does not stand"):
+    with pytest.raises(RowError, match="the completion 'D' is not in"):
         read(template, chat(USER, LAST))
 
 
 def test_an_answer_is_not_found_in_its_prompt():
     template = PLAIN.replace("m.content", "(m.content if m.role == 'user' else '')")
-    with pytest.raises(RowError, match="does not stand"):
+    with pytest.raises(RowError, match="is not in"):
         read(template, chat(USER, ASSISTANT | {"content": "plus two"}))
 
 
@@ -240,15 +238,15 @@ def test_a_turn_that_a_template_drops_is_named(role):
 
 
 def test_a_call_that_a_template_drops_is_refused():
-    with pytest.raises(RowError, match="the tool call 'add' does not stand in what the chat template renders for it"):
+    with pytest.raises(RowError, match="the tool call 'add' is not in what the chat template renders for it"):
         read(PLAIN, chat(USER, CALL, tools=TOOLS))
-    with pytest.raises(RowError, match="the tool call 'add' does not stand"):
+    with pytest.raises(RowError, match="the tool call 'add' is not in"):
         read(PLAIN, chat(USER, CALL | {"content": "calling"}))
 
 
 def test_arguments_of_a_call_that_a_template_drops_are_refused_and_named_in_the_prompt():
     template = PLAIN.replace("{{ m.content }}", "{{ m.content or m.tool_calls[0].function.name }}")
-    with pytest.raises(RowError, match="the argument of a tool call '2' does not stand in what the chat template"):
+    with pytest.raises(RowError, match="the argument of a tool call '2' is not in what the chat template"):
         read(template, chat(USER, CALL | {"content": ""}))
     _, _, lost = read(template, chat(USER, CALL | {"content": ""}, RESULT, ASSISTANT))
     assert lost == ("arguments of a tool call of the assistant's turn",)
@@ -363,7 +361,7 @@ def test_the_date_is_recorded_and_told(monkeypatch, caplog):
     assert without.fingerprint.template_date is None
     before = with_clock.fingerprint.tokenizer
     with_clock.tokenise([Example.question("Two?", "Four")])
-    assert "the chat template asks for the date and is told 2024-07-26, always" in caplog.text
+    assert "the chat template asks for the date and always gets 2024-07-26" in caplog.text
     monkeypatch.setattr(templates, "CLOCK", datetime.datetime(2024, 7, 27))
     assert decoder(LLAMA).fingerprint.tokenizer != before
     assert decoder(PLAIN).fingerprint.tokenizer == without.fingerprint.tokenizer
@@ -438,7 +436,7 @@ def test_a_message_that_is_rendered_already_is_refused(kind, text):
         {"question": text, "answer": "Four"},
         chat(USER | {"content": text}, ASSISTANT),
     ):
-        with pytest.raises(RowError, match=r"message 0 holds '<.*rendered already"):
+        with pytest.raises(RowError, match=r"message 0 holds '<.*already rendered"):
             read(template, row, kind)
     asked, answered, _ = read(template, {"prompt": text.strip(), "completion": "Four"}, kind)
     assert (asked.count("<bos>") + asked.count("<|begin_of_text|>"), asked.count("user")) == (kind != "qwen", 1)
@@ -460,7 +458,7 @@ def test_prompts_rendered_by_templates_without_special_tokens_are_refused(templa
     reader = tokeniser(template, "gemma")
     rendered = reader.text(Example.question("Two?", "Four")).prompt.removeprefix("<bos>")
     for row in ({"question": rendered, "answer": "Four"}, {"prompt": rendered, "completion": [ASSISTANT]}):
-        with pytest.raises(RowError, match=r"message 0 holds .*rendered already"):
+        with pytest.raises(RowError, match=r"message 0 holds .*already rendered"):
             read(template, row, "gemma")
     for question in ("USER: is it? ASSISTANT: is it so", "What does [INST] mean?", "### user: I", "the user:"):
         assert read(template, {"question": question, "answer": "Four"}, "gemma")[1].strip().startswith("Four")

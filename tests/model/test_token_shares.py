@@ -6,14 +6,24 @@ import pytest
 import torch
 
 from helpers.tiny import FAMILIES, some_examples, tiny_decoder
+from influcoder.model.batches import make_batches
+from influcoder.model.gradients import LayerGradients
 from influcoder.model.layers import lora_b, two_sided, weights
-from influcoder.model.token_shares import TokenShares, gradient_of
+from influcoder.model.token_shares import TokenShares
 
 VIEWS = {
     "lora-b": lambda decoder: lora_b(decoder, rank=4, seed=0),
     "two-sided": lambda decoder: two_sided(decoder, rank=4, seed=0),
     "weights": weights,
 }
+
+
+def gradient_of(decoder, views, text):
+    """The gradient of one text's loss, a vector for each view."""
+    (batch,) = make_batches([text], len(text.ids), decoder.device)
+    gradients = {}
+    LayerGradients(decoder, views).run(batch, gradients.__setitem__)
+    return [gradients[number][0] for number in range(len(views))]
 
 
 def token_by_token(decoder, views, direction, tokens):

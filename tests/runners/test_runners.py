@@ -227,7 +227,7 @@ def test_decoder_is_loaded_again_as_it_was(model, tmp_path, monkeypatch):
     monkeypatch.chdir(model.parent)
     decoder = Decoder.load(model.name, device="cpu", max_length=33)
     monkeypatch.chdir(tmp_path)
-    again = decoder.again()
+    again = decoder.load_again()
     assert again.fingerprint == decoder.fingerprint
     assert again.max_length == 33
     assert [one.ids.tolist() for one in again.tokenise(some_examples())] == [

@@ -13,7 +13,7 @@ from helpers.given_vectors import Hashed
 from helpers.sentences import as_rows, sentences, write_jsonl
 from helpers.tiny import save_decoder
 from influcoder.data.examples import Columns
-from influcoder.data.preview import Glance, glance
+from influcoder.data.preview import Preview, preview
 from influcoder.errors import DataError, StoreError
 from influcoder.store import disk_space as room
 from influcoder.store.disk_space import held_bytes
@@ -38,7 +38,7 @@ def here(work, monkeypatch):
     monkeypatch.chdir(work)
 
 
-# A glance at files
+# A preview of files
 
 
 def numbered(start, stop):
@@ -55,20 +55,20 @@ def mixed(tmp_path):
 
 
 def test_rows_of_every_kind_of_file_are_counted(mixed):
-    assert glance([str(mixed)], 10).rows == 1000
-    assert [glance([str(mixed / name)], 10).rows for name in ("a.jsonl", "b.jsonl.gz", "c.parquet")] == [100, 300, 600]
+    assert preview([str(mixed)], 10).rows == 1000
+    assert [preview([str(mixed / name)], 10).rows for name in ("a.jsonl", "b.jsonl.gz", "c.parquet")] == [100, 300, 600]
 
 
 def test_sample_is_drawn_without_replacement_and_by_seed(mixed):
-    seen = [[one.completion for one in glance([str(mixed)], 40, seed=seed).sample] for seed in (1, 1, 2)]
+    seen = [[one.completion for one in preview([str(mixed)], 40, seed=seed).sample] for seed in (1, 1, 2)]
     assert seen[0] == seen[1] != seen[2]
     assert len(set(seen[0])) == 40
-    assert len({one.id for one in glance([str(mixed)], 40).sample}) == 40
-    assert len(glance([str(mixed / "a.jsonl")], 1000).sample) == 100
+    assert len({one.id for one in preview([str(mixed)], 40).sample}) == 40
+    assert len(preview([str(mixed / "a.jsonl")], 1000).sample) == 100
 
 
 def test_every_row_is_as_likely_as_another(mixed):
-    drawn = [int(one.completion) for seed in range(150) for one in glance([str(mixed)], 20, seed=seed).sample]
+    drawn = [int(one.completion) for seed in range(150) for one in preview([str(mixed)], 20, seed=seed).sample]
     shares = np.histogram(drawn, [0, 100, 400, 1000])[0] / len(drawn)
     np.testing.assert_allclose(shares, [0.1, 0.3, 0.6], atol=0.03)
     assert abs(np.mean([number for number in drawn if number < 400]) - 199.5) < 15  # not the first ones alone
@@ -77,18 +77,18 @@ def test_every_row_is_as_likely_as_another(mixed):
 
 def test_rows_that_cannot_be_used_are_left_out_of_the_sample(tmp_path):
     write_jsonl(tmp_path / "some.jsonl", [{"prompt": "a", "completion": "b"}, {"prompt": "a"}])
-    assert [one.prompt for one in glance([str(tmp_path)], 9).sample] == ["a"]
+    assert [one.prompt for one in preview([str(tmp_path)], 9).sample] == ["a"]
     with pytest.raises(DataError, match=r"none of 2 rows .*some\.jsonl:\d.*text"):
-        glance([str(tmp_path)], 9, columns=Columns(text="text"))
+        preview([str(tmp_path)], 9, columns=Columns(text="text"))
 
 
 def test_files_that_cannot_be_glanced_at(tmp_path):
     (tmp_path / "no.parquet").write_bytes(b"PAR1 no PAR1")
     with pytest.raises(DataError, match=r"no\.parquet: not a readable Parquet file"):
-        glance([str(tmp_path)], 9)
+        preview([str(tmp_path)], 9)
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "no.parquet")
     with pytest.raises(DataError, match=r"no\.parquet: no rows"):
-        glance([str(tmp_path)], 9)
+        preview([str(tmp_path)], 9)
 
 
 # Plans
@@ -166,8 +166,8 @@ def test_plan_of_an_index_is_near_what_it_takes(call, work, tmp_path, monkeypatc
 
 
 def test_memory_planned_for_an_index_does_not_grow_with_texts(work, tmp_path):
-    pool = glance([str(work / "pool.jsonl")], 50)
-    small, large = (plan_index(Hashed(), Glance(rows, pool.sample)) for rows in (10**6, 10**8))
+    pool = preview([str(work / "pool.jsonl")], 50)
+    small, large = (plan_index(Hashed(), Preview(rows, pool.sample)) for rows in (10**6, 10**8))
     assert large["memory_bytes"] - small["memory_bytes"] < 25 * 10**8
     assert large["disk_bytes"] > 90 * small["disk_bytes"]
 

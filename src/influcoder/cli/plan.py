@@ -41,19 +41,19 @@ def features(
         max_length: tokens of an example that are read
         json: print the numbers as JSON
     """
-    from influcoder.data.preview import glance
+    from influcoder.data.preview import preview
     from influcoder.teachers.make import make_teacher
     from influcoder.verbs.opening import open_checkpoints, open_decoder
     from influcoder.verbs.plan import FEATURE_PROBE, plan_features
 
     loaded = open_decoder(decoder, adapter, max_length)
     columns = reading.columns()
-    query_glance, pool_glance = (
-        glance(files, FEATURE_PROBE, columns=columns, seed=seed, prepare=loaded.prepare) for files in (queries, pool)
+    query_preview, pool_preview = (
+        preview(files, FEATURE_PROBE, columns=columns, seed=seed, prepare=loaded.prepare) for files in (queries, pool)
     )
     saved = open_checkpoints(checkpoints, decoder, max_length)
     teacher = make_teacher(loaded, teaching.settings(seed), checkpoints=saved)
-    _print_plan(plan_features(teacher, query_glance, pool_glance), output_dir, json)
+    _print_plan(plan_features(teacher, query_preview, pool_preview), output_dir, json)
 
 
 @plans.command
@@ -85,7 +85,7 @@ def index(
         checkpoints: those the teacher took its gradients from, if it did
         json: print the numbers as JSON
     """
-    from influcoder.data.preview import glance
+    from influcoder.data.preview import preview
     from influcoder.student.encoder_folder import teacher_of
     from influcoder.verbs.opening import open_checkpoints, open_encoder
     from influcoder.verbs.plan import INDEX_PROBE, plan_index
@@ -95,8 +95,8 @@ def index(
     if model is not None:
         teacher = teacher_of(loaded, model, open_checkpoints(checkpoints, model, loaded.provenance))
     prepare = model.prepare if model else None
-    pool_glance = glance(pool, INDEX_PROBE, columns=reading.columns(), seed=seed, prepare=prepare)
-    _print_plan(plan_index(loaded, pool_glance, teacher, code=code, approximate=approximate), output_dir, json)
+    pool_preview = preview(pool, INDEX_PROBE, columns=reading.columns(), seed=seed, prepare=prepare)
+    _print_plan(plan_index(loaded, pool_preview, teacher, code=code, approximate=approximate), output_dir, json)
 
 
 def _print_plan(plan: dict[str, Any], output_dir: Path, json: bool) -> None:

@@ -17,7 +17,7 @@ from influcoder.data.token_ids import TokenIds
 
 
 def to_columns(examples: Sequence[Example]) -> dict[str, list[str]]:
-    """Examples as columns of text, beside which a store keeps their vectors; ids are kept elsewhere."""
+    """Examples as the columns of text that a store keeps beside their vectors; ids are kept elsewhere."""
     return {
         "prompt": [example.prompt for example in examples],
         "completion": [example.completion for example in examples],
@@ -29,30 +29,25 @@ def to_columns(examples: Sequence[Example]) -> dict[str, list[str]]:
 def from_columns(record: Mapping[str, Any]) -> Example:
     """The example of a row of `to_columns`, its id in the column `id`."""
     metadata = orjson.loads(record["metadata"])
-    found = json.loads(record["turns"])
-    held = found if isinstance(found, dict) else {"turns": found}
-    turns = tuple((role, content) for role, content in held["turns"])
+    stored = json.loads(record["turns"])
+    stored = stored if isinstance(stored, dict) else {"turns": stored}
+    turns = tuple((role, content) for role, content in stored["turns"])
     given: Chat | TokenIds | None = None
-    if "chat" in held:
-        chat = held["chat"]
+    if "chat" in stored:
+        chat = stored["chat"]
         given = Chat(tuple(chat["messages"]), chat["prompt"], tuple(chat["weights"]), chat["variables"])
-    if "tokens" in held:
-        given = TokenIds(tuple(held["tokens"]["ids"]), tuple(held["tokens"]["weights"]))
+    if "tokens" in stored:
+        given = TokenIds(tuple(stored["tokens"]["ids"]), tuple(stored["tokens"]["weights"]))
     return Example(record["id"], record["prompt"], record["completion"], turns, metadata, given)
 
 
 def _turns(example: Example) -> str:
-    """JSON of the turns; where there is more that the decoder reads, of an object that holds it beside them."""
+    """The turns as JSON; if the decoder reads more than them, an object with the turns and the rest."""
     match example.given:
         case Chat() as chat:
-            held = {
-                "messages": chat.messages,
-                "prompt": chat.prompt,
-                "weights": chat.weights,
-                "variables": chat.variables,
-            }
-            # The standard library's, which keeps whole numbers of any size.
-            return json.dumps({"turns": example.turns, "chat": held}, ensure_ascii=False)
+            fields = {name: getattr(chat, name) for name in ("messages", "prompt", "weights", "variables")}
+            # The standard library's json, which keeps whole numbers of any size.
+            return json.dumps({"turns": example.turns, "chat": fields}, ensure_ascii=False)
         case TokenIds() as tokens:
             return json.dumps({"turns": [], "tokens": {"ids": tokens.ids, "weights": tokens.weights}})
     return orjson.dumps(example.turns).decode()
@@ -68,7 +63,7 @@ def data_fingerprint(examples: Sequence[Example]) -> str:
 
 
 def to_json(value: object) -> bytes:
-    """JSON of any value on one line; what JSON cannot hold is there as the text Python shows for it."""
+    """Any value as one line of JSON; what JSON cannot hold is written as the text that Python shows for it."""
     return orjson.dumps(_plain(value))
 
 
@@ -77,14 +72,11 @@ def _plain(value: object, depth: int = 100) -> object:
         return {_utf8(str(key)): _plain(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list | tuple) and depth:
         return [_plain(item, depth - 1) for item in value]
-    if hasattr(value, "tolist"):  # NumPy's and torch's, whose text leaves out the middle
+    if hasattr(value, "tolist"):  # NumPy's and torch's arrays, whose text leaves out the middle
         return _plain(value.tolist(), depth)
-    fits = (
-        value is None
-        or isinstance(value, bool)
-        or (isinstance(value, int) and -(2**63) <= value < 2**64)
-        or (isinstance(value, float) and math.isfinite(value))
-    )
+    if value is None or isinstance(value, bool):
+        return value
+    fits = -(2**63) <= value < 2**64 if isinstance(value, int) else isinstance(value, float) and math.isfinite(value)
     return value if fits else _utf8(str(value))
 
 
@@ -93,16 +85,15 @@ def _utf8(text: str) -> str:
 
 
 SAMPLE = 256
-"""examples by which the size of all is told"""
-
+"""examples from which the size of all is estimated"""
 
 ColumnsOf = Callable[[Sequence[Example]], Mapping[str, Any]]
-"""what is kept of examples: a column a name"""
+"""examples -> the columns that are kept of them, by name"""
 
 
 def text_bytes(examples: Sequence[Example], columns: ColumnsOf = to_columns) -> float:
-    """What a store keeps of an example beside its vector, in bytes a row: measured on some of them."""
-    some = examples[:: -(-len(examples) // SAMPLE) or 1]
+    """The bytes per row that a store keeps of an example beside its vector: measured on a sample."""
+    sample = examples[:: -(-len(examples) // SAMPLE) or 1]
     sink = io.BytesIO()
-    pq.write_table(pa.table({"id": [one.id for one in some], **columns(some)}), sink)
-    return sink.tell() / max(len(some), 1)
+    pq.write_table(pa.table({"id": [example.id for example in sample], **columns(sample)}), sink)
+    return sink.tell() / max(len(sample), 1)

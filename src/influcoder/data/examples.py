@@ -1,8 +1,8 @@
 """The example, and how a row of any common Hugging Face layout becomes one.
 
-A row's layout is told from its column names; docs/rows.md has the table of all. Chats are rendered with the decoder's
-chat template; text as written is not. Columns that are not used are kept as metadata. A missing `id` becomes a hash of
-prompt and completion, so it does not depend on file name or order; a repeated text gets `-2`, `-3` ...
+A row's layout follows from its column names; docs/rows.md has the table of all layouts. Chats are rendered with the
+decoder's chat template; plain text is not. Columns that are not used are kept as metadata. A missing `id` becomes a
+hash of prompt and completion, so it does not depend on file name or order; a repeated text gets `-2`, `-3` ...
 """
 
 import hashlib
@@ -27,9 +27,9 @@ class Example:
     """A prompt (no loss) and a completion (loss), with an id.
 
     `turns` holds the (role, content) pairs of a chat up to the completion; without turns the prompt is
-    raw text. `prompt` and `completion` always read as plain text. `given` is what the decoder reads where these do not
-    say it all: a chat with tools, tool calls, reasoning or loss by turn, or token ids. `row` is the row it was read
-    from, or None.
+    raw text. `prompt` and `completion` are always plain text. `given` is what the decoder reads if there is more than
+    these: a chat with tools, tool calls, reasoning or loss by turn, or token ids. `row` is the row it was read from,
+    or None.
 
     >>> Example("a", "What is the capital of France?", "Paris").completion
     'Paris'
@@ -45,7 +45,7 @@ class Example:
 
     @classmethod
     def question(cls, prompt: str, completion: str, *, id: str = "query") -> "Example":
-        """What a model is asked, as a user's turn, and what it says.
+        """A question to a model, as a user's turn, and its answer.
 
         >>> Example.question("What is the capital of France?", "Paris").turns
         (('user', 'What is the capital of France?'),)
@@ -54,13 +54,13 @@ class Example:
 
 
 def examples_from_row(row: object, columns: Columns | None = None, notes: Counter[str] | None = None) -> list[Example]:
-    """The example a row holds, or the two of a preference pair of which both sides are read.
+    """The example of a row, or the two of a preference pair if both sides are read.
 
-    The id is "" when the row has none. Of a pair the id ends in -chosen or -rejected, and the metadata say which
-    it is in the column `preference`.
+    The id is "" if the row has none. The ids of a pair end in -chosen or -rejected, and the metadata column
+    `preference` says which side an example is.
 
     Args:
-        notes: what was done to rows that their owner should know of is counted here.
+        notes: changes to rows that their owner should know of are counted here.
 
     Raises:
         RowError: no known layout, a missing or empty part, or a value of the wrong type.
@@ -68,19 +68,19 @@ def examples_from_row(row: object, columns: Columns | None = None, notes: Counte
     columns = columns or Columns()
     if not isinstance(row, Mapping):
         raise RowError("not_an_object", f"expected an object with columns, got {type(row).__name__}")
-    found = []
+    examples = []
     for parts in parts_of(_plain(row), columns, Counter() if notes is None else notes):
         used = parts.used | {columns.id or "id"}
         metadata = {name: value for name, value in row.items() if name not in used}
         name = _row_id(row, columns)
         if parts.side:
             name, metadata = f"{name}-{parts.side}" if name else "", metadata | {SIDE: parts.side}
-        found.append(checked(Example(name, parts.prompt, parts.completion, parts.turns, metadata, parts.given, row)))
-    return found
+        examples.append(checked(Example(name, parts.prompt, parts.completion, parts.turns, metadata, parts.given, row)))
+    return examples
 
 
 def _plain(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with lists where it has arrays."""
+    """The row with lists in place of arrays."""
     try:
         return {name: as_lists(value) for name, value in row.items()}
     except RecursionError:  # a value that holds itself, which is refused where it is used
@@ -88,7 +88,7 @@ def _plain(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def example_from_row(row: object, columns: Columns | None = None) -> Example:
-    """The example a row holds, or the first of two; see `examples_from_row`.
+    """The example of a row, or the first of two; see `examples_from_row`.
 
     >>> example_from_row({"question": "2 + 2?", "answer": "4"}).turns
     (('user', '2 + 2?'),)
@@ -97,10 +97,10 @@ def example_from_row(row: object, columns: Columns | None = None) -> Example:
 
 
 def checked(example: Example) -> Example:
-    """The example itself, once it is sure that it can be attributed and stored; an empty id is allowed.
+    """The example itself, after checks that it can be attributed and stored; an empty id is allowed.
 
     Raises:
-        RowError: an empty completion, an id that is no short line, or text that UTF-8 cannot hold.
+        RowError: an empty completion, an id that is not a short line, or text that UTF-8 cannot hold.
     """
     if not example.completion.strip() and not isinstance(example.given, TokenIds):
         raise RowError("empty_completion", "the completion is empty, so there is no loss to attribute")
@@ -120,7 +120,7 @@ def checked(example: Example) -> Example:
 
 
 def plain_text(example: Example) -> str:
-    """Prompt and completion as one text: what a method reads that does not tell them apart."""
+    """Prompt and completion as one text, for methods that do not distinguish them."""
     return f"{example.prompt}\n{example.completion}"
 
 
@@ -144,9 +144,8 @@ def _row_id(row: Mapping[str, Any], columns: Columns) -> str:
 
 def normalised(example: Example) -> str:
     """A hash of prompt and completion without case and spacing."""
-    return content_id(
-        Example("", " ".join(example.prompt.lower().split()), " ".join(example.completion.lower().split()))
-    )
+    prompt, completion = (" ".join(text.lower().split()) for text in (example.prompt, example.completion))
+    return content_id(Example("", prompt, completion))
 
 
 Role = Literal["query", "pool"]

@@ -1,4 +1,4 @@
-"""Rows of a data set on the Hugging Face hub, by its id: streamed through `datasets`, nothing is downloaded first."""
+"""Rows of a data set on the Hugging Face hub, by its id: streamed through `datasets` without a download."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]*){0,2}")
 
 @dataclass(frozen=True, slots=True)
 class HubRows:
-    """`org/dataset[:config][:split]`, named as it was given; the split is train when omitted.
+    """The rows of `org/dataset[:config][:split]`; the split is train when omitted.
 
     >>> HubRows("org/data:en:test").parts, HubRows("org/data").parts
     (('org/data', 'en', 'test'), ('org/data', None, 'train'))
@@ -26,7 +26,7 @@ class HubRows:
 
     @property
     def suffix(self) -> str:
-        """As of a file; it has none."""
+        """Like that of a file; empty."""
         return ""
 
     @property
@@ -47,17 +47,15 @@ class HubRows:
             datasets = optional("datasets")
             yield from datasets.load_dataset(name, config, split=split, streaming=True)
         except Exception as error:  # the hub, the network and every data set raise errors of their own
-            raise self._unreadable(error) from error
+            from huggingface_hub import constants
 
-    def _unreadable(self, error: Exception) -> DataError:
-        from huggingface_hub import constants
-
-        remedy = (
-            "HF_HUB_OFFLINE is set, so the hub is not asked: unset it, or give files."
-            if constants.HF_HUB_OFFLINE
-            else "Expected files, or ORG/DATASET[:CONFIG][:SPLIT] of the hub; a private one needs HF_TOKEN."
-        )
-        return DataError(f"{self}: no such file, and not read from the hub: {first_line(error).rstrip('.')}. {remedy}")
+            remedy = (
+                "HF_HUB_OFFLINE is set, so the hub is not asked: unset it, or give files."
+                if constants.HF_HUB_OFFLINE
+                else "Expected files, or ORG/DATASET[:CONFIG][:SPLIT] of the hub; a private one needs HF_TOKEN."
+            )
+            reason = first_line(error).rstrip(".")
+            raise DataError(f"{self}: no such file, and not read from the hub: {reason}. {remedy}") from error
 
 
 def is_hub_id(text: str) -> bool:

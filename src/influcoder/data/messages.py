@@ -1,4 +1,4 @@
-"""The messages of a chat: how rows write them, what they say in plain text, and which of them carry loss."""
+"""The messages of a chat: how rows write them, their plain text, and which of them carry loss."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ SHAREGPT = {
     "function_response": "tool",
     "observation": "tool",
 }
-"""what roles are called in ShareGPT's `from`, where it is not what everyone calls them"""
+"""the names of roles in ShareGPT's `from`, where they are not the usual ones"""
 REASONING = ("reasoning_content", "thinking", "reasoning")
-"""keys of what the assistant thought before it answered"""
+"""keys of the assistant's thoughts before its answer"""
 SWITCHES = ("train", "training", "train_on", "loss")
-"""keys of a message that say whether it counts in the loss, where they hold true or false; `weight` says how much"""
+"""keys of a message whose true or false says whether it counts in the loss; `weight` says how much"""
 LEAST, MOST = 1e-6, 1e6
 """weights of messages that are not 0"""
 PLAIN = frozenset({"role", "content"})
@@ -45,9 +45,9 @@ class Chat:
 
     Attributes:
         messages: objects with role and content, and whatever else the row has: tool_calls, reasoning_content, name.
-        prompt: how many messages come before the completion. Where it is 0, the whole text carries loss.
-        weights: how much each message counts in the loss; () where all that follows the prompt counts alike.
-        variables: what the template is handed beside the messages: tools, documents, chat_template_kwargs.
+        prompt: how many messages come before the completion. If it is 0, the whole text carries loss.
+        weights: how much each message counts in the loss; () if all messages after the prompt count alike.
+        variables: what the template is given besides the messages: tools, documents, chat_template_kwargs.
     """
 
     messages: tuple[Message, ...] = field(hash=False)
@@ -57,12 +57,12 @@ class Chat:
 
     @property
     def is_plain(self) -> bool:
-        """Whether (role, content) pairs and one last answer say it all."""
+        """Whether (role, content) pairs and a last answer are all that it holds."""
         return (
             self.prompt == len(self.messages) - 1 > 0
             and not self.weights
             and not self.variables
-            and all(set(one) == PLAIN and isinstance(one["content"], str) for one in self.messages)
+            and all(set(message) == PLAIN and isinstance(message["content"], str) for message in self.messages)
         )
 
     def carries_loss(self, number: int) -> bool:
@@ -73,31 +73,32 @@ class Chat:
 def read_messages(value: object, column: str) -> list[Message]:
     """The messages of a column: a list of objects with role and content, or from and value; or its JSON.
 
-    Contents are text, or text in parts where there are several; a tool's may be any JSON value. Keys without a value
+    Contents are text, or a list of parts if there are several; a tool's may be any JSON value. Keys without a value
     are left out.
 
     Raises:
-        RowError: it is not such a list, a role is unknown, or a content is no text.
+        RowError: it is not such a list, a role is unknown, or a content is not text.
     """
     value = from_json(value, list)
-    value = _of_columns(value) if isinstance(value, Mapping) else value
+    value = _messages_of_columns(value) if isinstance(value, Mapping) else value
     if not isinstance(value, list) or not value:
         raise RowError("no_messages", f"{column}: expected a non-empty list of messages, got {shown(value)}")
-    return [_message(one, f"{column}[{number}]") for number, one in enumerate(value)]
+    return [_message(message, f"{column}[{number}]") for number, message in enumerate(value)]
 
 
-def _of_columns(value: Mapping[str, Any]) -> list[Any]:
-    """A single message; or, of lists of roles and contents, as `datasets` keeps a sequence of objects, each."""
-    if not all(isinstance(one, list) for one in value.values()) or len({len(one) for one in value.values()}) != 1:
-        return [value]
-    return [dict(zip(value, one, strict=True)) for one in zip(*value.values(), strict=True)]
+def _messages_of_columns(columns: Mapping[str, Any]) -> list[Any]:
+    """A message for each row of the columns, as `datasets` stores a list of objects; or the message itself."""
+    values = list(columns.values())
+    if not all(isinstance(column, list) for column in values) or len({len(column) for column in values}) != 1:
+        return [columns]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
 
 
 def _message(value: object, where: str) -> Message:
     value = from_json(value, dict)
     if isinstance(value, Mapping) and "role" not in value and "from" in value:
-        named = {"role": value["from"], "content": value.get("value")}
-        value = named | {key: item for key, item in value.items() if key not in ("from", "value")}
+        renamed = {"role": value["from"], "content": value.get("value")}
+        value = renamed | {key: item for key, item in value.items() if key not in ("from", "value")}
     if not isinstance(value, Mapping) or "role" not in value:
         raise RowError("bad_message", f"{where}: expected an object with role and content")
     role = value["role"]
@@ -122,8 +123,8 @@ def _content(message: Mapping[str, Any], where: str) -> Any:
         return None
     if isinstance(content, Mapping) and content.get("type") == "text":
         content = [content]
-    if isinstance(content, list) and content and all(_is_part(one) for one in content):
-        texts = [_text_of_part(one, where) for one in content]
+    if isinstance(content, list) and content and all(_is_part(part) for part in content):
+        texts = [_text_of_part(part, where) for part in content]
         return texts[0] if len(texts) == 1 else [{"type": "text", "text": text} for text in texts]
     if message["role"] in ("tool", "function", "ipython", "observation") and content is not None:
         return content  # what a tool returned may be any JSON value
@@ -147,8 +148,8 @@ def _text_of_part(part: str | Mapping[str, Any], where: str) -> str:
 
 def _tool_calls(value: object, where: str) -> list[Any]:
     calls = from_json(from_json(value, list), dict) or []
-    calls = [from_json(one, dict) for one in (calls if isinstance(calls, list) else [calls])]
-    if not all(isinstance(one, Mapping) and _called(one)[0] for one in calls):
+    calls = [from_json(call, dict) for call in (calls if isinstance(calls, list) else [calls])]
+    if not all(isinstance(call, Mapping) and _called(call)[0] for call in calls):
         raise RowError(
             "bad_tool_calls", f"{where}: tool_calls is {shown(value)}, expected objects that name a function"
         )
@@ -164,7 +165,7 @@ def _called(call: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def calls_of(message: Message) -> list[tuple[str, Any]]:
-    """(name, arguments) of each tool call of a message; arguments in JSON are read."""
+    """(name, arguments) of each tool call of a message; arguments in JSON are parsed."""
     calls = list(message.get("tool_calls") or [])
     if isinstance(message.get("function_call"), Mapping):
         calls.append(message["function_call"])
@@ -172,22 +173,27 @@ def calls_of(message: Message) -> list[tuple[str, Any]]:
 
 
 def reasoning_of(message: Message) -> str:
-    """What the assistant thought before it answered; "" where the row does not tell."""
+    """The assistant's thoughts before its answer; "" if the row has none."""
     return next((message[key] for key in REASONING if isinstance(message.get(key), str)), "")
+
+
+def are_parts(content: object) -> bool:
+    """Whether a content is a list of parts with text."""
+    return isinstance(content, list) and all(isinstance(part, Mapping) and "text" in part for part in content)
 
 
 def words_of(message: Message) -> str:
     """The content of a message as one text; a tool's JSON value as JSON."""
     content = message.get("content")
-    if isinstance(content, list) and all(isinstance(one, Mapping) and "text" in one for one in content):
-        return "".join(str(one["text"]) for one in content)
     if content is None or isinstance(content, str):
         return content or ""
+    if are_parts(content):
+        return "".join(str(part["text"]) for part in content)
     return json.dumps(content, ensure_ascii=False)
 
 
 def text_of(message: Message) -> str:
-    """All that a message says in plain text: what was thought, the words, the tool calls as JSON.
+    """The whole of a message in plain text: thoughts, words, and tool calls as JSON.
 
     >>> text_of({"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}]})
     '{"name": "add", "arguments": {"a": 1}}'
@@ -199,53 +205,54 @@ def text_of(message: Message) -> str:
 
 
 def turn_weights(messages: Sequence[Message], row: Mapping[str, Any]) -> tuple[float, ...]:
-    """How much each message counts in the loss, where the row says it; () where it does not.
+    """How much each message counts in the loss, if the row says so; otherwise ().
 
-    A message says it by `weight`, or by one of `SWITCHES`; the row by a list in a column `train_on`, `weights` or
-    `weight`, a value a message, or by roles in `train_on`. Where some messages say it, the assistant's others count 1,
-    and all others 0.
+    A message says so by `weight`, or by one of `SWITCHES`; the row by a list in a column `train_on`, `weights` or
+    `weight`, a value per message, or by roles in `train_on`. If only some messages have a weight, the assistant's
+    others count 1, and all others 0.
 
     Raises:
-        RowError: a weight is no number or truth value, or is negative; there are not as many as messages; all are 0.
+        RowError: a weight is not a number or truth value, or is negative; there are not as many as messages; all are 0.
     """
-    column, given = _said_by_row(row)
-    said = [_said(one) for one in messages]
+    column, given = _column_of_weights(row)
+    stated = [_stated_weight(message) for message in messages]
     if isinstance(given, frozenset):
-        said = [float(one["role"] in given) if own is None else own for one, own in zip(messages, said, strict=True)]
-    elif given is not None:
+        given = [message["role"] in given for message in messages]
+    if given is not None:
         if len(given) != len(messages):
             raise RowError("bad_weight", f"column {column!r} holds {len(given)} values for {len(messages)} messages")
-        said = [
-            _weight(value) if own is None and value is not None else own for own, value in zip(said, given, strict=True)
+        stated = [
+            _weight(value) if weight is None and value is not None else weight
+            for weight, value in zip(stated, given, strict=True)
         ]
-    if all(one is None for one in said):
+    if all(weight is None for weight in stated):
         return ()
     weights = tuple(
         float(message["role"] == "assistant") if weight is None else weight
-        for message, weight in zip(messages, said, strict=True)
+        for message, weight in zip(messages, stated, strict=True)
     )
     if not any(weights):
         raise RowError("no_loss", "no message counts in the loss: all weights are 0")
     return weights
 
 
-def _said_by_row(row: Mapping[str, Any]) -> tuple[str, list[Any] | frozenset[str] | None]:
-    """(the column, what it holds: a value a message, or the roles that count; None where no column says it)."""
+def _column_of_weights(row: Mapping[str, Any]) -> tuple[str, list[Any] | frozenset[str] | None]:
+    """(name, content) of the column with a value per message, or with the roles that count; ("", None) without one."""
     given = from_json(row.get("train_on"), list)
     if is_given(given) and given is not True:
-        named = [given] if isinstance(given, str) else given
-        roles = [SHAREGPT.get(one, one) for one in named if isinstance(one, str)] if isinstance(named, list) else []
-        if roles and len(roles) == len(named) and set(roles) <= ROLES:
+        names = [given] if isinstance(given, str) else given
+        roles = [SHAREGPT.get(name, name) for name in names if isinstance(name, str)] if isinstance(names, list) else []
+        if roles and len(roles) == len(names) and set(roles) <= ROLES:
             return "train_on", frozenset(roles)
         if not isinstance(given, list):
-            expected = "expected roles, or a list with a value a message"
+            expected = "expected roles, or a list with a value per message"
             raise RowError("bad_weight", f"column 'train_on' is {shown(given)}, {expected}")
         return "train_on", given
-    values = {name: from_json(row.get(name), list) for name in ("weights", "weight")}
-    return next(((name, one) for name, one in values.items() if isinstance(one, list)), ("", None))
+    columns = {name: from_json(row.get(name), list) for name in ("weights", "weight")}
+    return next(((name, values) for name, values in columns.items() if isinstance(values, list)), ("", None))
 
 
-def _said(message: Message) -> float | None:
+def _stated_weight(message: Message) -> float | None:
     if "weight" in message:
         return _weight(message["weight"])
     return next((float(message[key]) for key in SWITCHES if isinstance(message.get(key), bool)), None)
@@ -261,7 +268,7 @@ def _weight(value: object) -> float:
 
 
 def without_prompt(prompt: list[Message], completion: list[Message]) -> tuple[list[Message], list[Message]]:
-    """Prompt and completion where the completion's messages may begin with some of the prompt's: each once.
+    """Prompt and completion without the messages of the prompt with which the completion may begin.
 
     >>> user, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
     >>> without_prompt([user], [user, answer]) == ([user], [answer])
@@ -269,18 +276,20 @@ def without_prompt(prompt: list[Message], completion: list[Message]) -> tuple[li
     """
     if completion[0]["role"] == "assistant":
         return prompt, completion
-    asked, said = ([(one["role"], " ".join(text_of(one).split())) for one in side] for side in (prompt, completion))
-    for size in range(min(len(asked), len(said)), 0, -1):
-        if asked[-size:] == said[:size]:
+    asked, answered = (
+        [(turn["role"], " ".join(text_of(turn).split())) for turn in side] for side in (prompt, completion)
+    )
+    for size in range(min(len(asked), len(answered)), 0, -1):
+        if asked[-size:] == answered[:size]:
             return prompt, completion[size:]
-    for start in range(1, len(said) - len(asked)):
-        if said[start : start + len(asked)] == asked:  # the completion is the whole chat
-            return completion[: start + len(asked)], completion[start + len(asked) :]
+    for start in range(1, len(answered) - len(asked)):
+        if answered[start : (stop := start + len(asked))] == asked:  # the completion is the whole chat
+            return completion[:stop], completion[stop:]
     return prompt, completion
 
 
 def plain(value: Any, where: str) -> Any:
-    """A value as JSON has it: what JSON cannot hold as text.
+    """A value as JSON; what JSON cannot hold becomes text.
 
     Raises:
         RowError: it holds itself, or is nested too deep.

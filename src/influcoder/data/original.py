@@ -1,7 +1,7 @@
-"""The row that an example was read from: written down in few bytes beside the example, and made again.
+"""The row that an example was read from: recorded in few bytes beside the example, and restored.
 
-A store keeps an example's id, prompt, completion, turns and metadata. Its origin says what each column of the row
-held of these, a list with an entry for each column, in the order of the row:
+A store keeps an example's id, prompt, completion, turns and metadata. Its origin says which of these each column of
+the row held, as a list with an entry for each column, in the order of the row:
 
     "genre"                            the metadata of that name
     ["question", "prompt"]             the prompt; in the same way "completion", "id", or "number": an id that is one
@@ -9,7 +9,7 @@ held of these, a list with an entry for each column, in the order of the row:
     ["messages", "messages"]           turns and completion as messages; "turns" or "answer": only these
     ["context", "value", null]         anything else, as it is
 
-Rows of one layout have the same or nearly the same origin, which costs a column of a Parquet file next to nothing.
+Rows of the same layout have nearly the same origin, so it adds next to nothing to a Parquet file.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from influcoder.data.token_ids import IGNORED, TokenIds
 
 
 def origin_of(example: Example) -> str:
-    """How the row that an example was read from is made again; of an example made by hand, how one is made for it.
+    """How to restore the row that an example was read from, or to make a row for an example made by hand.
 
     >>> from influcoder.data.examples import example_from_row
     >>> origin_of(example_from_row({"question": "2 + 2?", "answer": "4", "level": 1}))
@@ -33,10 +33,10 @@ def origin_of(example: Example) -> str:
     return to_json([_entry(str(name), value, example) for name, value in row.items()]).decode()
 
 
-def row_again(example: Example, origin: str) -> dict[str, Any]:
-    """The row that an example was read from, by its `origin_of`; values are as JSON keeps them, so a date is text.
+def restored_row(example: Example, origin: str) -> dict[str, Any]:
+    """The row that an example was read from, by its `origin_of`; values are as in JSON, so a date is text.
 
-    >>> row_again(Example("7", "2 + 2?", "4"), '[["id","number"],["text","prompt",0,5],["answer","completion"]]')
+    >>> restored_row(Example("7", "2 + 2?", "4"), '[["id","number"],["text","prompt",0,5],["answer","completion"]]')
     {'id': 7, 'text': '2 + 2', 'answer': '4'}
     """
     row: dict[str, Any] = {}
@@ -49,32 +49,28 @@ def row_again(example: Example, origin: str) -> dict[str, Any]:
 
 
 def row_of(example: Example) -> dict[str, Any]:
-    """A row of the usual columns that is read as this example, whatever columns it was read from.
+    """A row of the usual columns that is read as this example, whatever its original columns were.
 
     >>> row_of(Example.question("2 + 2?", "4"))["messages"][1]
     {'role': 'assistant', 'content': '4'}
     """
     match example.given:
         case TokenIds(ids, weights):
-            said: dict[str, Any] = {
-                "input_ids": list(ids),
-                "labels": [one if weight else IGNORED for one, weight in zip(ids, weights, strict=True)],
-            }
+            labels = [token if weight else IGNORED for token, weight in zip(ids, weights, strict=True)]
+            columns: dict[str, Any] = {"input_ids": list(ids), "labels": labels}
         case Chat() as chat:
             messages = list(chat.messages)
-            apart = not chat.weights and 0 < chat.prompt < len(messages)
-            said = (
-                {"prompt": messages[: chat.prompt], "completion": messages[chat.prompt :]}
-                if apart
-                else {"messages": messages}
-            )
-            said |= {"weights": list(chat.weights)} if chat.weights else {}
-            said |= {"chat_template_kwargs": dict(chat.variables)} if chat.variables else {}
+            if not chat.weights and 0 < chat.prompt < len(messages):
+                columns = {"prompt": messages[: chat.prompt], "completion": messages[chat.prompt :]}
+            else:
+                columns = {"messages": messages}
+            columns |= {"weights": list(chat.weights)} if chat.weights else {}
+            columns |= {"chat_template_kwargs": dict(chat.variables)} if chat.variables else {}
         case _ if example.turns:
-            said = {"messages": _chat(example)["messages"]}
+            columns = {"messages": _chat(example)["messages"]}
         case _:
-            said = {"prompt": example.prompt, "completion": example.completion}
-    return {"id": example.id} | said
+            columns = {"prompt": example.prompt, "completion": example.completion}
+    return {"id": example.id} | columns
 
 
 def _entry(name: str, value: Any, example: Example) -> Any:

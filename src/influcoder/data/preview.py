@@ -14,18 +14,19 @@ from influcoder.data.messages import RowError
 from influcoder.data.parts import Columns
 from influcoder.data.reading import Prepare, examples_of
 from influcoder.data.row_files import EmptyFile, file_rows, find_files, size_of
+from influcoder.data.sampling import reservoir
 from influcoder.errors import DataError
 
 GROUPS = 4
-"""row groups of a Parquet file that are looked into"""
+"""row groups of a Parquet file that are read"""
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """What a glance at some files shows.
+class Preview:
+    """The size of some files and a sample of their rows.
 
     Attributes:
-        rows: how many examples there are: of Parquet from its metadata, of JSON lines counted.
+        rows: how many examples there are: from a Parquet file's metadata, or counted in JSON lines.
         sample: some of them, drawn without replacement; rows that cannot be used are left out.
     """
 
@@ -33,14 +34,14 @@ class Glance:
     sample: list[Example]
 
 
-def glance(
+def preview(
     files: Sequence[str],
     size: int,
     *,
     columns: Columns | None = None,
     seed: int = 0,
     prepare: Prepare | None = None,
-) -> Glance:
+) -> Preview:
     """Count the rows of files, folders or globs and draw `size` of them.
 
     Args:
@@ -53,48 +54,39 @@ def glance(
     counts, drawn, empty = [], [], None
     for path in [path for pattern in files for path in find_files(pattern)]:
         try:
-            count, some = _parquet(path, size, rng) if path.suffix == ".parquet" else _lines(path, size, rng)
+            if path.suffix == ".parquet":
+                rows, count = _parquet(path, size, rng)
+            else:
+                rows, count = reservoir(file_rows(path), size, rng)
         except EmptyFile as error:
             empty = error
             continue
         counts.append(count)
-        drawn.append([some[place] for place in rng.permutation(len(some))])
+        drawn.append([rows[place] for place in rng.permutation(len(rows))])
     if not counts:
         raise empty or DataError("no files were given. Expected at least one.")
     # How many of a sample of all rows come from each file.
     shares = rng.multivariate_hypergeometric(counts, min(size, sum(counts)), method="marginals")
-    chosen = [found for some, share in zip(drawn, shares, strict=True) for found in some[:share]]
+    chosen = [row for rows, share in zip(drawn, shares, strict=True) for row in rows[:share]]
     sample: list[Example] = []
-    used, trouble = 0, ""
+    used, problem = 0, ""
     for number in rng.permutation(len(chosen)):
         where, row = chosen[number]
         try:
-            found = examples_of(row, columns, Counter(), prepare)
-            sample += [replace(one, id=f"row-{number}" + f"-{side}" * (side > 0)) for side, one in enumerate(found)]
-            used += 1
+            examples = examples_of(row, columns, Counter(), prepare)
         except RowError as error:
-            trouble = f"{where}: {error.detail}"
+            problem = f"{where}: {error.detail}"
+            continue
+        used += 1
+        for side, example in enumerate(examples):
+            sample.append(replace(example, id=f"row-{number}-{side}" if side else f"row-{number}"))
     if not sample:
-        raise DataError(f"none of {len(chosen)} rows drawn at random can be used. {trouble}. Mend the rows.")
-    return Glance(sum(counts) * len(sample) // used, sample)
+        raise DataError(f"none of {len(chosen)} rows drawn at random can be used. {problem}. Correct the rows.")
+    return Preview(sum(counts) * len(sample) // used, sample)
 
 
-Found = list[tuple[str, Any]]
-
-
-def _lines(path: Any, size: int, rng: np.random.Generator) -> tuple[int, Found]:
-    """Algorithm R (Vitter 1985): every row has the same chance to be kept."""
-    kept: Found = []
-    count = 0
-    for count, found in enumerate(file_rows(path), 1):
-        if len(kept) < size:
-            kept.append(found)
-        elif (place := int(rng.integers(count))) < size:
-            kept[place] = found
-    return count, kept
-
-
-def _parquet(path: Any, size: int, rng: np.random.Generator) -> tuple[int, Found]:
+def _parquet(path: Any, size: int, rng: np.random.Generator) -> tuple[list[tuple[str, Any]], int]:
+    """(some rows of some row groups with their places, the number of rows)."""
     if size_of(path) == 0:
         raise EmptyFile(f"{path}: no rows. Expected at least one example.")
     try:
@@ -107,7 +99,7 @@ def _parquet(path: Any, size: int, rng: np.random.Generator) -> tuple[int, Found
         raise DataError(f"{path}: not a readable Parquet file: {error}") from error
     if not kept:
         raise EmptyFile(f"{path}: no rows. Expected at least one example.")
-    return count, kept
+    return kept, count
 
 
 def _some(file: Any, group: int, size: int, rng: np.random.Generator) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Files of rows, one by one: JSONL (.gz, .zst) and Parquet, by path, folder, glob or URL (`hf://`, `s3://` ...)."""
+"""Files of rows: JSONL (.gz, .zst) and Parquet, by path, folder, glob or URL (`hf://`, `s3://` ...)."""
 
 import contextlib
 import glob
@@ -22,11 +22,11 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".parquet")
 
 
 class EmptyFile(DataError):
-    """A file without rows, which is no harm among others."""
+    """A file without rows, which is passed over if other files have rows."""
 
 
 def find_files(pattern: str | Path) -> list[Path] | list[RemoteFile] | list[HubRows]:
-    """The readable files a path, folder, glob or URL names, sorted; else the data set that a hub id names."""
+    """The readable files of a path, folder, glob or URL, sorted; if there are none, the data set of a hub id."""
     text = str(pattern)
     if "://" in text:
         return find_remote(text, SUFFIXES)
@@ -35,22 +35,22 @@ def find_files(pattern: str | Path) -> list[Path] | list[RemoteFile] | list[HubR
         if path.is_file():
             return [path]
         if path.is_dir():
-            found = sorted(one for one in path.rglob("*") if one.is_file() and one.name.endswith(SUFFIXES))
-            wanted = f"no {', '.join(SUFFIXES)} file in this folder"
+            files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
+            missing = f"no {', '.join(SUFFIXES)} file in this folder"
         else:
-            found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
-            wanted = "no such file, and no file matches it as a glob"
-    except (OSError, RuntimeError, ValueError) as error:  # too long, not to be entered, ~ of an unknown user
+            files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+            missing = "no such file, and no file matches it as a glob"
+    except (OSError, RuntimeError, ValueError) as error:  # too long, without permission, ~ of an unknown user
         raise DataError(f"{text}: no such file: {error}. Expected a file, folder or glob.") from error
-    if not found and is_hub_id(text) and not text.endswith(SUFFIXES):
+    if not files and is_hub_id(text) and not text.endswith(SUFFIXES):
         return [HubRows(text)]
-    if not found:
-        raise DataError(f"{path}: {wanted}.")
-    return found
+    if not files:
+        raise DataError(f"{path}: {missing}.")
+    return files
 
 
 def file_rows(path: Path | RemoteFile | HubRows) -> Iterator[tuple[str, Any]]:
-    """(where it stands, row) of every row of a file as it is written; a `RowError` for one that cannot be read.
+    """(place, row) of every row of a file as it is written; a `RowError` in place of a row that cannot be read.
 
     Raises:
         EmptyFile: it holds no rows.
@@ -72,7 +72,7 @@ def file_rows(path: Path | RemoteFile | HubRows) -> Iterator[tuple[str, Any]]:
 
 
 def size_of(path: Path | RemoteFile | HubRows) -> int | None:
-    """A file's bytes; None where that is not told."""
+    """A file's size in bytes; None if it is not known."""
     if isinstance(path, HubRows):
         return None
     try:
@@ -100,7 +100,7 @@ def _json_row(line: bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        if b"NaN" in line or b"Infinity" in line:  # no JSON, and yet what Python and pandas write
+        if b"NaN" in line or b"Infinity" in line:  # not JSON, but Python and pandas write it
             with contextlib.suppress(ValueError, RecursionError):
                 return json.loads(line.decode())
         tail = line[-60:].decode("utf-8", "replace").strip()
@@ -109,7 +109,7 @@ def _json_row(line: bytes) -> Any:
 
 @contextlib.contextmanager
 def _opened(path: Path | RemoteFile) -> Iterator[IO[bytes]]:
-    """The lines of a file, unpacked."""
+    """The decompressed lines of a file."""
     with path.open("rb") as stream:
         if path.suffix == ".gz":
             with gzip.GzipFile(fileobj=stream) as unpacked:
@@ -158,7 +158,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of one file as they are written, for data of a known layout.
 
     Raises:
-        DataError: a row is no object; the message names its line.
+        DataError: a row is not an object; the message names its line.
     """
     rows = []
     for where, row in file_rows(path):

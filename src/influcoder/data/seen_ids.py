@@ -1,4 +1,4 @@
-"""Which ids have been seen, in a few bytes an id, however many there are."""
+"""A set of ids in a few bytes per id, however many there are."""
 
 import hashlib
 from array import array
@@ -13,8 +13,8 @@ BYTES_AN_ID = 22
 class SeenIds:
     """A set of ids that keeps 8 bytes of a hash of each, in a table at most three quarters full.
 
-    So it takes 11 to 22 bytes an id, where a set of texts takes 100 and more. Two different ids among n are
-    taken for the same with a chance of n² / 2⁶⁵: below 0.0003 for a hundred million.
+    So it takes 11 to 22 bytes per id, where a set of texts takes 100 and more. Two different ids among n are
+    mistaken for the same with a probability of n² / 2⁶⁵: below 0.0003 for a hundred million.
 
     >>> seen = SeenIds()
     >>> seen.add("a"), seen.add("b"), seen.add("a")
@@ -32,7 +32,7 @@ class SeenIds:
         return bool(self._table[self._place(_hash(name))])
 
     def add(self, name: str) -> bool:
-        """Remember an id; whether it is new."""
+        """Add an id; returns whether it is new."""
         key = _hash(name)
         place = self._place(key)
         if self._table[place]:
@@ -44,7 +44,7 @@ class SeenIds:
         return True
 
     def _place(self, key: int) -> int:
-        """Where a hash is, or the empty place where it would be."""
+        """The place of a hash, or the empty place where it would be."""
         table, mask = self._table, len(self._table) - 1
         place = key & mask
         while table[place] and table[place] != key:
@@ -52,19 +52,19 @@ class SeenIds:
         return place
 
     def _grow(self) -> None:
-        held = np.frombuffer(self._table, np.uint64)
-        size = 2 * len(held)
-        keys = held[held != 0]
+        old = np.frombuffer(self._table, np.uint64)
+        size = 2 * len(old)
+        keys = old[old != 0]
         homes = (keys & np.uint64(size - 1)).astype(np.int64)
         order = np.argsort(homes, kind="stable")
         keys, homes = keys[order], homes[order]
-        # Linear probing in order of their homes: each goes home, or right behind the one before it.
-        turns = np.arange(len(keys))
-        places = np.maximum.accumulate(homes - turns) + turns
+        # Linear probing in order of their homes: each key goes home, or right behind the key before it.
+        ranks = np.arange(len(keys))
+        places = np.maximum.accumulate(homes - ranks) + ranks
         table, fits = np.zeros(size, np.uint64), places < size
         table[places[fits]] = keys[fits]
         self._table = array("Q", table.tobytes())
-        for key in keys[~fits].tolist():  # round the end of the table
+        for key in keys[~fits].tolist():  # beyond the end: they begin again at the start of the table
             self._table[self._place(key)] = key
 
 

@@ -1,4 +1,4 @@
-"""Rows that are tokenised already: `input_ids`, with `labels` or masks that say where the loss is."""
+"""Rows that are already tokenised: `input_ids`, with `labels` or masks that say where the loss is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,44 +15,43 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class TokenIds:
-    """A row that is tokenised already: its ids, and how much each counts in the loss."""
+    """A row that is already tokenised: its ids, and how much each counts in the loss."""
 
     ids: tuple[int, ...]
     weights: tuple[float, ...]
 
 
 def read_token_ids(row: Mapping[str, Any]) -> TokenIds:
-    """The ids of a row and where its loss is: where `labels` are not -100 and every mask is 1; everywhere without.
+    """The ids of a row and where its loss is: where `labels` are not -100 and every mask is 1.
 
-    Tokens that `attention_mask` hides are left out.
+    Without labels and masks, all tokens carry loss. Tokens that `attention_mask` hides are left out.
 
     Raises:
-        RowError: a column is no list of whole numbers, lengths differ, a label is another token, or nothing has loss.
+        RowError: a column is not a list of whole numbers, lengths differ, a label is another token, or none has loss.
     """
     ids = _numbers(row, "input_ids")
     if not ids or min(ids) < 0:
         raise RowError("bad_tokens", f"column 'input_ids' is {shown(ids)}, expected ids of at least 0")
     labels = _numbers(row, "labels") if is_given(row.get("labels")) else ids
     masks = {name: _numbers(row, name) for name in _MASKS if is_given(row.get(name))}
-    for place, (one, label) in enumerate(zip(ids, labels, strict=True)):
-        if label not in (one, IGNORED):
-            raise RowError("bad_labels", f"labels[{place}] is {label}, expected {one} as in input_ids, or {IGNORED}")
-    counts = [label != IGNORED for label in labels]
+    for place, (token, label) in enumerate(zip(ids, labels, strict=True)):
+        if label not in (token, IGNORED):
+            raise RowError("bad_labels", f"labels[{place}] is {label}, expected {token} as in input_ids, or {IGNORED}")
+    has_loss = [label != IGNORED for label in labels]
     for mask in masks.values():
-        counts = [one and value > 0 for one, value in zip(counts, mask, strict=True)]
-    kept = [place for place, seen in enumerate(masks.get("attention_mask", [1] * len(ids))) if seen]
-    if not any(counts[place] for place in kept[1:]):
+        has_loss = [loss and value > 0 for loss, value in zip(has_loss, mask, strict=True)]
+    kept = [place for place, visible in enumerate(masks.get("attention_mask", [1] * len(ids))) if visible]
+    if not any(has_loss[place] for place in kept[1:]):
         raise RowError("no_loss", f"no token carries loss: all labels are {IGNORED}, or masked")
-    return TokenIds(tuple(ids[place] for place in kept), tuple(float(counts[place]) for place in kept))
+    return TokenIds(tuple(ids[place] for place in kept), tuple(float(has_loss[place]) for place in kept))
 
 
 def _numbers(row: Mapping[str, Any], column: str) -> list[int]:
     values = row[column]
     if column in _MASKS and isinstance(values, list):
-        values = [int(one) if isinstance(one, bool) else one for one in values]
-    if not isinstance(values, list) or not all(type(one) is int and abs(one) < 2**31 for one in values):
+        values = [int(value) if isinstance(value, bool) else value for value in values]
+    if not isinstance(values, list) or not all(type(value) is int and abs(value) < 2**31 for value in values):
         raise RowError("bad_tokens", f"column {column!r} is {shown(values)}, expected a list of whole numbers")
-    if column != "input_ids" and len(values) != len(row["input_ids"]):
-        wanted = len(row["input_ids"])
-        raise RowError("bad_tokens", f"column {column!r} holds {len(values)} values for {wanted} input_ids")
+    if len(values) != (count := len(row["input_ids"])):
+        raise RowError("bad_tokens", f"column {column!r} holds {len(values)} values for {count} input_ids")
     return values

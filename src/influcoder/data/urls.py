@@ -1,4 +1,4 @@
-"""Files that are not on this machine: `hf://`, `s3://` and every other URL that fsspec reads."""
+"""Files on other machines: `hf://`, `s3://` and every other URL that fsspec reads."""
 
 import io
 from collections.abc import Sequence
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from influcoder.errors import DataError, MissingDependency
+from influcoder.errors import DataError, MissingDependency, first_line
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file at a URL; it is opened, named and shown as a `Path` is."""
+    """A file at a URL, with the `open`, `name` and `suffix` of a `Path`."""
 
     url: str
 
@@ -30,13 +30,13 @@ class RemoteFile:
 
     @property
     def size(self) -> int | None:
-        """Its bytes; None where the file system does not tell."""
+        """Its size in bytes; None if the file system does not say."""
         system, path = _system(self.url)
         try:
-            found: int | None = system.size(path)
+            size: int | None = system.size(path)
         except Exception as error:  # every file system raises kinds of its own
             raise _unreachable(self.url, error) from error
-        return found
+        return size
 
     def open(self, mode: str = "rb") -> io.BufferedReader:
         """The file's bytes as a stream, fetched as they are read."""
@@ -48,27 +48,27 @@ class RemoteFile:
 
 
 def find_remote(url: str, suffixes: Sequence[str]) -> list[RemoteFile]:
-    """The readable files that a URL, a folder's URL or a URL with a glob names, sorted.
+    """The readable files of a URL, a folder's URL or a URL with a glob, sorted.
 
     Raises:
-        DataError: none, or it cannot be reached; where the network is switched off, the variable that does it.
+        DataError: there are none, or it cannot be reached; the message says if a variable switches the network off.
         MissingDependency: the package that reads this kind of URL is not installed.
     """
     system, path = _system(url)
+    missing = f"no such file, and no {', '.join(suffixes)} file below it"
     try:
         if any(character in path for character in "*?["):
-            found = [name for name in system.glob(path) if system.isfile(name)]
-            wanted = "no file matches it"
+            files = [name for name in system.glob(path) if system.isfile(name)]
+            missing = "no file matches it"
         elif system.isfile(path):
-            found, wanted = [path], ""
+            files = [path]
         else:
-            found = [name for name in system.find(path) if name.endswith(tuple(suffixes))]
-            wanted = f"no such file, and no {', '.join(suffixes)} file below it"
+            files = [name for name in system.find(path) if name.endswith(tuple(suffixes))]
     except Exception as error:  # every file system raises kinds of its own
         raise _unreachable(url, error) from error
-    if not found:
-        raise DataError(f"{url}: {wanted}.")
-    return [RemoteFile(system.unstrip_protocol(name)) for name in sorted(found)]
+    if not files:
+        raise DataError(f"{url}: {missing}.")
+    return [RemoteFile(system.unstrip_protocol(name)) for name in sorted(files)]
 
 
 def _system(url: str) -> tuple[Any, str]:
@@ -95,5 +95,4 @@ def _unreachable(url: str, error: Exception) -> DataError:
             if constants.HF_HUB_OFFLINE
             else "Check the name and the network; a private or gated repository needs your token in HF_TOKEN."
         )
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return DataError(f"{url}: cannot be read: {first.rstrip('.')}. {remedy}")
+    return DataError(f"{url}: cannot be read: {first_line(error).rstrip('.')}. {remedy}")

@@ -1,26 +1,26 @@
-"""The values of a row: what a text says in JSON, what is there at all, and lists where a library has arrays."""
+"""The values of a row: read from JSON, checked for being there, and with lists in place of arrays."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _LEAVES = frozenset({str, int, float, bool, type(None)})
 
 
 def from_json(value: Any, kind: type) -> Any:
-    """What a text says in JSON, if it says something of this kind; anything else as it is."""
+    """The value of a text that is JSON of this kind; anything else as it is."""
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
         return value
     try:
-        found = json.loads(value)
+        parsed = json.loads(value)
     except (ValueError, RecursionError):
         return value
-    return found if isinstance(found, kind) else value
+    return parsed if isinstance(parsed, kind) else value
 
 
 def as_lists(value: Any) -> Any:
-    """A value with lists and plain numbers in the place of arrays, tensors and tuples, as pandas and NumPy have them.
+    """A value with lists and plain numbers in place of arrays, tensors and tuples.
 
     >>> as_lists({"weights": (0, 1), "messages": [{"role": "user"}]})
     {'weights': [0, 1], 'messages': [{'role': 'user'}]}
@@ -30,18 +30,25 @@ def as_lists(value: Any) -> Any:
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {key: as_lists(one) for key, one in value.items()}
+        return {key: as_lists(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return list(value) if all(type(one) in _LEAVES for one in value) else [as_lists(one) for one in value]
+        return list(value) if all(type(item) in _LEAVES for item in value) else [as_lists(item) for item in value]
     return value
 
 
 def is_given(value: object) -> bool:
-    """Whether there is a value; what pandas writes where there is none is not a number."""
+    """Whether there is a value; where there is none, pandas writes NaN."""
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
 def shown(value: object) -> str:
-    """The beginning of what a value looks like."""
+    """A value as a message shows it, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def common_length(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """How many elements two sequences have in common from their beginning: characters, tokens, messages ..."""
+    if second[: len(first)] == first:
+        return len(first)
+    return next((n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(second))

@@ -268,7 +268,7 @@ class _EncoderSource:
                 "the encoder was made in memory, where no worker finds it. Save it and load it with "
                 "InfluenceEncoder.load."
             )
-        return cls(encoder.folder, encoder.decoder.again if encoder.decoder else None, encoder.fingerprint)
+        return cls(encoder.folder, encoder.decoder.load_again if encoder.decoder else None, encoder.fingerprint)
 
     def load(self) -> InfluenceEncoder:
         encoder = InfluenceEncoder.load(self.folder, decoder=self.decoder() if self.decoder else None)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from influcoder.data.columns import from_columns
-from influcoder.data.original import row_again
+from influcoder.data.original import restored_row
 from influcoder.errors import StoreMismatch
 from influcoder.indexes.index import EXAMPLE, Index
 
@@ -48,4 +48,4 @@ def _restored(index: Index, table: pa.Table, places: NDArray[np.int64]) -> list[
             f"{index.folder}: rows were indexed by a version that kept their texts and metadata, but not their "
             "original columns. Index the pool again; or take the rows from your own files, by their ids."
         )
-    return [row_again(from_columns(record), record["origin"]) for record in table.take(places).to_pylist()]
+    return [restored_row(from_columns(record), record["origin"]) for record in table.take(places).to_pylist()]

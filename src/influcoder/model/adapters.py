@@ -1,8 +1,8 @@
-"""Adapters: merged into their base and held against the unmerged model; LoRA's A and B kept for their gradients.
+"""Adapters: merged into their base and compared with the unmerged model; LoRA's A and B are kept for their gradients.
 
 A merge can go wrong silently: a table that input and output share gets what was meant for one of them. So weights
 that are shared are copied first, and every merge is checked: on some rows, the merged model's logits must be those of
-the unmerged one.
+the unmerged model.
 """
 
 import logging
@@ -25,7 +25,7 @@ Adapter = dict[str, tuple[Tensor, Tensor, float]]
 """A, B and scale by layer name; only of plain LoRA layers, where the adapter adds s · B A and nothing else"""
 
 WORST_MERGE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""the most that merging may change the logits, as a share of their length; usual are 1e-6, 2e-3 and 2e-2"""
+"""the most that merging may change the logits, as a share of their length; 1e-6, 2e-3 and 2e-2 are usual"""
 PROBE_ROWS, PROBE_TOKENS = 2, 32
 
 
@@ -54,7 +54,7 @@ def with_adapter(model: PreTrainedModel, adapter: AdapterFolder) -> tuple[PreTra
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what PEFT warns of is checked here
         before, loaded, rows = _attached(model, adapter)
-        trained = {plain_name(key): tuple(one.shape) for key, one in loaded.named_parameters() if one.requires_grad}
+        trained = {plain_name(key): tuple(p.shape) for key, p in loaded.named_parameters() if p.requires_grad}
         layers = _plain_layers(loaded)
         expected = _logits(loaded, rows)
         merged = _merged(loaded, adapter)
@@ -71,8 +71,8 @@ def plain_name(name: str) -> str:
     for wrapper in ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."):
         name = name.replace(wrapper, "")
     name = name.removeprefix("module.").removeprefix("base_model.model.")
-    layer, found, _ = name.partition(".lora_A." if ".lora_A." in name else ".lora_B.")
-    return layer + found[:-1] if found and not name.endswith(".bias") else name
+    layer, matrix, _ = name.partition(".lora_A." if ".lora_A." in name else ".lora_B.")
+    return layer + matrix[:-1] if matrix and not name.endswith(".bias") else name
 
 
 def _attached(model: PreTrainedModel, adapter: AdapterFolder) -> tuple[Tensor | None, Any, Tensor]:
@@ -87,7 +87,7 @@ def _attached(model: PreTrainedModel, adapter: AdapterFolder) -> tuple[Tensor | 
         resized = _resized(model, stored)
         rows = _probe(model, adapter)
         before = None if resized else _logits(model, rows)
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             loaded = PeftModel.from_pretrained(model, adapter.path, is_trainable=True, revision=adapter.revision).eval()
     except Exception as error:  # the libraries below raise errors of every class on damaged files
@@ -96,7 +96,7 @@ def _attached(model: PreTrainedModel, adapter: AdapterFolder) -> tuple[Tensor | 
             "Expected a PEFT folder trained on this very base model."
         ) from error
     _refuse_unfit(loaded, stored, adapter)
-    _refuse_partly_loaded(told, adapter)
+    _refuse_partly_loaded(caught, adapter)
     if resized and not bool(_logits(loaded, rows).isfinite().all()):
         raise ModelError(
             f"{adapter.path}: was trained with another number of tokens than {model.config.name_or_path} has, and does "
@@ -119,9 +119,9 @@ def _merged(loaded: Any, adapter: AdapterFolder) -> PreTrainedModel:
 
 
 def _check_logits(
-    found: Tensor, expected: Tensor, before: Tensor | None, adapter: AdapterFolder, merged: PreTrainedModel
+    logits: Tensor, expected: Tensor, before: Tensor | None, adapter: AdapterFolder, merged: PreTrainedModel
 ) -> None:
-    error, most = _distance(found, expected), WORST_MERGE.get(merged.dtype, WORST_MERGE[torch.bfloat16])
+    error, most = _distance(logits, expected), WORST_MERGE.get(merged.dtype, WORST_MERGE[torch.bfloat16])
     if not error <= most:
         raise ModelError(
             f"{adapter.path}: merging this {adapter.kind} adapter into {merged.config.name_or_path} changes its logits "
@@ -140,9 +140,9 @@ def _check_logits(
 
 
 def _resized(model: PreTrainedModel, stored: dict[str, Tensor]) -> bool:
-    """Give the tables of tokens as many rows as the adapter's have; whether they had others."""
-    named = {name for name, module in model.named_modules() if module in _tables(model)}
-    rows = {len(one) for key, one in stored.items() if one.ndim == 2 and _table_name(key) in named}
+    """Give the tables of tokens as many rows as the adapter's have; returns whether that changed them."""
+    names = {name for name, module in model.named_modules() if module in _tables(model)}
+    rows = {len(weight) for key, weight in stored.items() if weight.ndim == 2 and _table_name(key) in names}
     before = model.get_input_embeddings().num_embeddings
     if len(rows) != 1 or before in rows:
         return False
@@ -153,18 +153,19 @@ def _resized(model: PreTrainedModel, stored: dict[str, Tensor]) -> bool:
 
 
 def _tables(model: PreTrainedModel) -> list[Any]:
-    return [one for one in (model.get_input_embeddings(), model.get_output_embeddings()) if one is not None]
+    tables = (model.get_input_embeddings(), model.get_output_embeddings())
+    return [table for table in tables if table is not None]
 
 
 def _table_name(key: str) -> str:
-    """The module that a stored weight is the table of."""
+    """The name of the module whose table a stored weight is."""
     name = key.removeprefix("base_model.model.").removesuffix(".weight")
     return name.removesuffix(".original_module").removesuffix(".base_layer").removesuffix(".token_adapter")
 
 
-def _refuse_partly_loaded(told: Sequence[warnings.WarningMessage], adapter: AdapterFolder) -> None:
+def _refuse_partly_loaded(caught: Sequence[warnings.WarningMessage], adapter: AdapterFolder) -> None:
     """PEFT only warns of weights that it does not find under their names, and leaves their layers as they were."""
-    for warning in told:
+    for warning in caught:
         words = str(warning.message)
         if words.startswith("Found missing adapter keys"):
             raise ModelError(
@@ -175,11 +176,11 @@ def _refuse_partly_loaded(told: Sequence[warnings.WarningMessage], adapter: Adap
 
 
 def _refuse_unfit(loaded: Any, stored: dict[str, Tensor], adapter: AdapterFolder) -> None:
-    """Every parameter of the adapter must be stored, and every stored one must have found its place."""
+    """Every parameter of the adapter must be stored, and every stored parameter must have been loaded."""
     from peft import get_peft_model_state_dict
 
-    least, most = (set(get_peft_model_state_dict(loaded, save_embedding_layers=tables)) for tables in (False, True))
-    unfit = (least - set(stored)) | (set(stored) - most)
+    needed, known = (set(get_peft_model_state_dict(loaded, save_embedding_layers=tables)) for tables in (False, True))
+    unfit = (needed - set(stored)) | (set(stored) - known)
     if unfit:
         raise ModelError(
             f"{adapter.path}: does not fit {loaded.config.name_or_path}: only one of the two has {some_of(unfit)}. "
@@ -188,7 +189,7 @@ def _refuse_unfit(loaded: Any, stored: dict[str, Tensor], adapter: AdapterFolder
 
 
 def _plain_layers(loaded: Any) -> Adapter:
-    """A and B where B A is all that a layer gets: not DoRA's and other variants', whose gradients are others."""
+    """A and B of the layers to which only B A is added: not those of DoRA and other variants, which differ."""
     from peft import PeftType
     from peft.tuners.lora import Linear
 
@@ -202,10 +203,10 @@ def _plain_layers(loaded: Any) -> Adapter:
 
 
 def _give_biases(loaded: Any, adapter: AdapterFolder) -> None:
-    """A bias of zeros to the layers that the adapter gives a bias and that have none to merge it into."""
+    """Give a bias of zeros to the layers without one into which a bias is to be merged."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    if not adapter.said.get("lora_bias") and adapter.said["peft_type"] != "BEFT":
+    if not adapter.config.get("lora_bias") and adapter.config["peft_type"] != "BEFT":
         return
     for layer in loaded.modules():
         base = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else None
@@ -214,13 +215,13 @@ def _give_biases(loaded: Any, adapter: AdapterFolder) -> None:
 
 
 def _untie(loaded: Any) -> None:
-    """Give layers of the adapter whose weights others use too a copy of their own."""
-    uses = Counter(id(one) for module in loaded.modules() for one in module.parameters(recurse=False))
+    """Copy the weights of the adapter's layers that other modules share."""
+    uses = Counter(id(parameter) for module in loaded.modules() for parameter in module.parameters(recurse=False))
     for name, module in list(loaded.named_modules()):
         if name.endswith((".base_layer", ".original_module")):
-            for key, one in list(module.named_parameters(recurse=False)):
-                if uses[id(one)] > 1:
-                    setattr(module, key, nn.Parameter(one.detach().clone(), requires_grad=False))
+            for key, parameter in list(module.named_parameters(recurse=False)):
+                if uses[id(parameter)] > 1:
+                    setattr(module, key, nn.Parameter(parameter.detach().clone(), requires_grad=False))
 
 
 def _probe(model: PreTrainedModel, adapter: AdapterFolder) -> Tensor:
@@ -228,10 +229,10 @@ def _probe(model: PreTrainedModel, adapter: AdapterFolder) -> Tensor:
     rows = model.get_input_embeddings().num_embeddings
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(rows, (PROBE_ROWS, PROBE_TOKENS), generator=generator)
-    special = adapter.said.get("trainable_token_indices") or adapter.said.get("token_indices") or []
-    lists = special.values() if isinstance(special, dict) else [special]
-    chosen = sorted({int(one) for each in lists for one in each} | {rows - 1})[:PROBE_TOKENS]
-    ids[0, : len(chosen)] = torch.tensor(chosen)
+    trained = adapter.config.get("trainable_token_indices") or adapter.config.get("token_indices") or []
+    lists = trained.values() if isinstance(trained, dict) else [trained]
+    tokens = sorted({int(token) for tokens in lists for token in tokens} | {rows - 1})[:PROBE_TOKENS]
+    ids[0, : len(tokens)] = torch.tensor(tokens)
     return ids.to(model.device)
 
 
@@ -240,5 +241,5 @@ def _logits(model: Any, rows: Tensor) -> Tensor:
     return logits - logits.mean(dim=-1, keepdim=True)  # what is added to all of them changes no probability
 
 
-def _distance(one: Tensor, other: Tensor) -> float:
-    return float((one - other).norm() / other.norm())
+def _distance(logits: Tensor, expected: Tensor) -> float:
+    return float((logits - expected).norm() / expected.norm())

@@ -1,4 +1,4 @@
-"""Whether the rows that layers multiply are ordered by example, so that a batch's gradients can be told apart."""
+"""Whether the rows that layers multiply are ordered by example, so that a batch's gradients can be separated."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 Rows = Callable[[Tensor], Mapping[int, Sequence[Tensor]]]
-"""token ids -> what each layer reads that is given no axis of examples"""
+"""token ids -> the inputs without an axis of examples, by the number of their layer"""
 
 
 def tells_apart(rows: Rows, ids: Tensor, vocabulary: int) -> bool:
@@ -15,13 +15,13 @@ def tells_apart(rows: Rows, ids: Tensor, vocabulary: int) -> bool:
     Args:
         ids: (n, T) token ids of several examples.
     """
-    one = rows(ids)
-    if any(x.ndim != 2 or (len(x) != len(ids) and len(x) % ids.numel()) for seen in one.values() for x in seen):
+    before = rows(ids)
+    if any(x.ndim != 2 or (len(x) != len(ids) and len(x) % ids.numel()) for inputs in before.values() for x in inputs):
         return False
-    if not one:
+    if not before:
         return True
-    other = rows(torch.cat([ids[:-1], (ids[-1:] + 1) % vocabulary]))
-    return one.keys() == other.keys() and all(_same(one[layer], other[layer], len(ids)) for layer in one)
+    after = rows(torch.cat([ids[:-1], (ids[-1:] + 1) % vocabulary]))
+    return before.keys() == after.keys() and all(_same(before[layer], after[layer], len(ids)) for layer in before)
 
 
 def _same(before: Sequence[Tensor], after: Sequence[Tensor], examples: int) -> bool:

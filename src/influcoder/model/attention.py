@@ -1,10 +1,9 @@
-"""Causal attention for processors, forward and backward, as batched products.
+"""Causal attention for CPUs, forward and backward, as batched products.
 
-The fused attention of PyTorch is slow on a CPU when it goes back, most of all in bfloat16, and there it was
-two fifths of the time of a gradient (docs/log.md). Written as four batched products around one softmax it is
-two to six times faster on the lengths that examples have, and its gradients are no further from float32: scores
-and softmax are float32 in every precision. Its memory grows with the square of the length, so long texts keep
-the fused one.
+PyTorch's fused attention has a slow backward pass on a CPU, most of all in bfloat16, where it was two fifths of the
+time of a gradient (docs/log.md). Written as four batched products around one softmax, attention is two to six times
+faster at the lengths of examples, and its gradients are no further from float32: scores and softmax are float32 in
+every precision. Its memory grows with the square of the length, so long texts keep the fused attention.
 """
 
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
 LONGEST = 1024
 PLAIN = {"sliding_window", "position_ids", "use_cache", "output_attentions", "output_hidden_states", "return_dict"}
-"""keywords that change nothing when no mask is given: a window is then longer than the text"""
+"""keywords that change nothing without a mask: a window is then longer than the text"""
 
 
 class _CausalAttention(torch.autograd.Function):
@@ -62,44 +61,31 @@ def causal_attention(
 ) -> tuple[Tensor, None]:
     """The attention function that transformers calls: (n, heads, T, d) in, (n, T, heads, d) out.
 
-    Whatever it does not know (a mask, a soft cap, sinks, other keys than queries, long texts) goes to the fused
-    attention.
+    Everything else (a mask, a soft cap, sinks, fewer queries than keys, long texts) goes to the fused attention.
     """
     n, heads, length, width = query.shape
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     known = all(name in PLAIN or given is None or given is False for name, given in others.items())
     plain = attention_mask is None and causal and not dropout and known and key.shape[2] == length
     if not plain or not 1 < length <= LONGEST:
+        settings = {"scaling": scaling, "dropout": dropout, "is_causal": is_causal, **others}
         fused = fused or ALL_ATTENTION_FUNCTIONS["sdpa"]
-        out, _ = fused(
-            module,
-            query,
-            key,
-            value,
-            attention_mask,
-            scaling=scaling,
-            dropout=dropout,
-            is_causal=is_causal,
-            **others,
-        )
-        return out, None
+        return fused(module, query, key, value, attention_mask, **settings)[0], None
     groups = heads // key.shape[1]
-    key, value = (one.repeat_interleave(groups, dim=1) if groups > 1 else one for one in (key, value))
-    flat = (one.reshape(n * heads, length, -1) for one in (query, key, value))
+    if groups > 1:
+        key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
+    flat = (states.reshape(n * heads, length, -1) for states in (query, key, value))
+    mask = torch.full((length, length), float("-inf"), device=query.device).triu(1)
     scale = width**-0.5 if scaling is None else scaling
-    out = _CausalAttention.apply(*flat, _mask(length, query.device), scale)  # type: ignore[no-untyped-call]
-    return out.view(n, heads, length, -1).transpose(1, 2).contiguous(), None  # as the fused one: some take views
-
-
-def _mask(length: int, device: torch.device) -> Tensor:
-    return torch.full((length, length), float("-inf"), device=device).triu(1)
+    out = _CausalAttention.apply(*flat, mask, scale)  # type: ignore[no-untyped-call]
+    return out.view(n, heads, length, -1).transpose(1, 2).contiguous(), None  # as fused: some models take views
 
 
 @contextmanager
 def fast_attention(model: Any) -> Iterator[None]:
-    """Inside, a model on a CPU that uses fused attention uses this one.
+    """Inside, a model on a CPU that uses fused attention uses `causal_attention`.
 
-    It stands under the fused one's name: models build their masks by that name, and some would build others.
+    It takes the name of the fused attention: models build their masks by that name, and some would build others.
     """
     usual = ALL_ATTENTION_FUNCTIONS["sdpa"]
     if model.device.type != "cpu" or isinstance(usual, partial):
@@ -115,9 +101,9 @@ def fast_attention(model: Any) -> Iterator[None]:
 
 @contextmanager
 def plain_attention(model: Any) -> Iterator[None]:
-    """Inside, attention is plain products, which forward-mode differentiation knows."""
-    configs = {id(one.config): one.config for one in model.modules() if isinstance(one, PreTrainedModel)}
-    usual = {key: one._attn_implementation for key, one in configs.items()}
+    """Inside, attention is plain products, which forward-mode differentiation supports."""
+    configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}
+    usual = {key: config._attn_implementation for key, config in configs.items()}
     if set(usual.values()) <= {None, "eager"} or not model._can_set_attn_implementation():
         yield
         return

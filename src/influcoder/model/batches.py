@@ -19,7 +19,7 @@ class Tokens:
     """One example's token ids (int64, prompt then completion) and where its completion starts.
 
     Attributes:
-        weights: (len(ids),) how much each token counts in the loss; where it is None, all from `start` on count alike.
+        weights: (len(ids),) how much each token counts in the loss; if None, all from `start` on count alike.
         lost: fields of the row that its chat template left out.
     """
 
@@ -33,14 +33,14 @@ class Tokens:
 
     @property
     def places(self) -> NDArray[np.int64]:
-        """Where the tokens stand that carry loss: a token needs one before it to be predicted."""
+        """The places of the tokens that carry loss: the first token of a text is not predicted, so has none."""
         if self.weights is None:
             return np.arange(max(self.start, 1), len(self.ids))
         return 1 + np.flatnonzero(self.weights[1:])
 
     @property
     def shares(self) -> NDArray[np.float32]:
-        """What each of those tokens has of the example's loss; they add up to 1."""
+        """The share of each of those tokens in the example's loss; they add up to 1."""
         if self.weights is None:
             return np.full(self.targets, 1 / max(self.targets, 1), np.float32)
         weights = self.weights[self.places]
@@ -89,13 +89,13 @@ class Batch:
 
 
 def make_batches(tokens: Sequence[Tokens], token_budget: int, device: torch.device) -> Iterator[Batch]:
-    """Batches of alike lengths, longest first, of at most `token_budget` padded tokens each.
+    """Batches of similar lengths, longest first, of at most `token_budget` padded tokens each.
 
-    Examples without a completion token, which have no loss, are in none.
+    Examples without a completion token, which have no loss, are left out.
     """
     order = _by_length(tokens)
     while order:
-        batch = _first(tokens, order, token_budget, device)
+        batch = _first_batch(tokens, order, token_budget, device)
         yield batch
         order = order[len(batch.places) :]
 
@@ -106,11 +106,11 @@ def in_batches(
     """Call `work` for every batch; when memory runs out, again with half as many tokens.
 
     Raises:
-        ModelError: one example alone does not fit.
+        ModelError: a single example does not fit.
     """
     order = _by_length(tokens)
     while order:
-        batch = _first(tokens, order, token_budget, device)
+        batch = _first_batch(tokens, order, token_budget, device)
         try:
             work(batch)
         except (MemoryError, RuntimeError) as error:
@@ -130,33 +130,29 @@ def in_batches(
 
 
 def _by_length(tokens: Sequence[Tokens]) -> list[int]:
-    return sorted((i for i, one in enumerate(tokens) if one.targets > 0), key=lambda i: (-len(tokens[i].ids), i))
+    return sorted((i for i, text in enumerate(tokens) if text.targets > 0), key=lambda i: -len(tokens[i].ids))
 
 
-def _first(tokens: Sequence[Tokens], order: list[int], token_budget: int, device: torch.device) -> Batch:
+def _first_batch(tokens: Sequence[Tokens], order: list[int], token_budget: int, device: torch.device) -> Batch:
     places = order[: max(1, token_budget // len(tokens[order[0]].ids))]
-    return _batch([tokens[i] for i in places], places, device)
-
-
-def _batch(tokens: list[Tokens], places: list[int], device: torch.device) -> Batch:
-    ids = torch.zeros(len(tokens), len(tokens[0].ids), dtype=torch.long)
+    texts = [tokens[i] for i in places]
+    ids = torch.zeros(len(texts), len(texts[0].ids), dtype=torch.long)
     rows, columns, targets, weights = [], [], [], []
-    for row, one in enumerate(tokens):
-        values = torch.from_numpy(one.ids)
+    for row, text in enumerate(texts):
+        values, with_loss = torch.from_numpy(text.ids), torch.from_numpy(text.places)
         ids[row, : len(values)] = values
-        with_loss = torch.from_numpy(one.places)
-        rows.append(torch.full((one.targets,), row))
+        rows.append(torch.full((text.targets,), row))
         columns.append(with_loss - 1)
         targets.append(values[with_loss])
-        weights.append(torch.from_numpy(one.shares))
-    lengths = torch.tensor([len(one.ids) for one in tokens])
+        weights.append(torch.from_numpy(text.shares))
+    lengths = torch.tensor([len(text.ids) for text in texts])
     parts = (torch.cat(each).to(device) for each in (rows, columns, targets, weights))
     return Batch(places, ids.to(device), lengths.to(device), *parts)
 
 
 def _out_of_memory(error: Exception) -> bool:
-    # CPU allocators raise a bare RuntimeError; their words are all there is to know them by.
-    words = str(error).lower()
+    # CPU allocators raise a plain RuntimeError, so only its message tells.
+    phrases = ("not enough memory", "out of memory", "can't allocate", "bad_alloc")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        phrase in words for phrase in ("not enough memory", "out of memory", "can't allocate", "bad_alloc")
+        phrase in str(error).lower() for phrase in phrases
     )

@@ -1,4 +1,4 @@
-"""A model seen from outside: is it a causal language model of tokens, and which one?"""
+"""Checks that a model is a causal language model of tokens, and the hash that identifies it."""
 
 import hashlib
 
@@ -42,17 +42,20 @@ def is_causal(model: PreTrainedModel, name: str) -> bool:
     ids = torch.arange(5, device=table.weight.device) % table.num_embeddings
     pair = torch.stack([ids[:-1], torch.cat([ids[:-2], ids[-1:]])])  # they differ in the last token alone
     try:
-        one, other = (model(input_ids=row[None], use_cache=False).logits[0, :-1].float() for row in pair)
+        first, second = (model(input_ids=row[None], use_cache=False).logits[0, :-1].float() for row in pair)
     except Exception as error:  # models of every kind raise errors of every class
-        raise ModelError(
-            f"{name}: {type(model).__name__} cannot be run on tokens alone: {first_line(error)} Expected a decoder "
-            "that reads text and nothing else."
-        ) from error
-    return torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().nan_to_num().max()), equal_nan=True)
+        raise ModelError(f"{name}: {cannot_run(model, error)}") from error
+    return torch.allclose(first, second, rtol=0, atol=1e-3 * float(first.abs().nan_to_num().max()), equal_nan=True)
+
+
+def cannot_run(model: PreTrainedModel, error: Exception) -> str:
+    """The message for a model that raises an error when it reads tokens and nothing else."""
+    reason = f"{type(model).__name__} cannot be run on tokens alone: {first_line(error)}"
+    return f"{reason} Expected a decoder that reads text and nothing else."
 
 
 def model_hash(model: PreTrainedModel) -> str:
-    """SHA-256 of a model's weights and of what its config says about its arithmetic."""
+    """SHA-256 of a model's weights and of the part of its config that changes its arithmetic."""
     config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _NOT_ARITHMETIC}
     digest = hashlib.sha256(orjson.dumps(config, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS))
     for name, tensor in sorted(model.state_dict().items()):

@@ -35,7 +35,7 @@ logger = logging.getLogger("influcoder")
 
 
 class Decoder:
-    """A frozen decoder that tells what a text's loss is and what it would answer.
+    """A frozen decoder: it reads examples as tokens and answers prompts.
 
     Make one with `Decoder.load(path_or_hub_id)`.
 
@@ -53,7 +53,7 @@ class Decoder:
         max_length: int = 1024,
         merged: MergedAdapter | None = None,
         tokenizer_differs: str | None = None,
-        again: "Callable[[], Decoder] | None" = None,
+        load_again: "Callable[[], Decoder] | None" = None,
     ) -> None:
         if max_length < 2:
             raise ConfigError(f"max_length is {max_length}, expected at least 2: a token and the one it predicts.")
@@ -71,10 +71,10 @@ class Decoder:
         self.max_length = min(max_length, limit)
         self.tokeniser = Tokeniser(tokenizer, name=name, rows=rows, max_length=self.max_length)
         self._fingerprint: DecoderRecord | None = None
-        self._most: int | None = None
+        self._shortened_to: int | None = None
         self.merged = merged
         self.tokenizer_differs = tokenizer_differs
-        self._again = again
+        self._load_again = load_again
 
     @classmethod
     def load(
@@ -104,53 +104,49 @@ class Decoder:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if not sys.stderr.isatty():
             disable_progress_bar()
-        stored_as = _dtype(dtype, device)
+        torch_dtype = _dtype(dtype, device)
         trust_remote_code = trust_remote_code or remote_code.allowed()
-        path, own = base_and_adapter(path, adapter, revision=revision)
-        if own is not None and adapter is None:
-            revision = own.said.get("revision")  # the one given is of the adapter
+        path, folder = base_and_adapter(path, adapter, revision=revision)
+        if folder is not None and adapter is None:
+            revision = folder.config.get("revision")  # of the base; the one given is of the adapter
+        source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         try:
-            tokenizer, differs = load_tokenizer(path, own, revision=revision, trust_remote_code=trust_remote_code)
-            model, found = AutoModelForCausalLM.from_pretrained(
-                path,
-                revision=revision,
-                dtype=stored_as,
-                trust_remote_code=trust_remote_code,
-                output_loading_info=True,
+            tokenizer, differs = load_tokenizer(path, folder, **source)
+            model, loading_info = AutoModelForCausalLM.from_pretrained(
+                path, dtype=torch_dtype, output_loading_info=True, **source
             )
         except ModelError:
             raise
         except Exception as error:  # the libraries below raise errors of every class on damaged files
-            if of_code := remote_code.refused(path, error):
-                raise ModelError(of_code) from error
-            found_in = own if adapter is None else None
-            whose = "" if found_in is None else f" (the base that the adapter {found_in.path} names)"
-            other = "" if found_in is None else f" Or name another: --decoder BASE --adapter {found_in.path}."
+            if refusal := remote_code.refused(path, error):
+                raise ModelError(refusal) from error
+            whose = remedy = ""
+            if folder is not None and adapter is None:
+                whose = f" (the base that the adapter {folder.path} names)"
+                remedy = f" Or name another: --decoder BASE --adapter {folder.path}."
             raise ModelError(
                 f"{path}{whose}: cannot be loaded as a causal language model: {first_line(error)} Expected a Hugging "
-                f"Face folder with config.json, safetensors weights and a tokenizer, or a hub id.{other}"
+                f"Face folder with config.json, safetensors weights and a tokenizer, or a hub id.{remedy}"
             ) from error
-        if found["missing_keys"]:
+        if missing := loading_info["missing_keys"]:
             raise ModelError(
-                f"{path}: the weights lack {some_of(found['missing_keys'])}, which would stay random. Expected the "
-                "whole of a causal language model, with the config.json that it was saved with."
+                f"{path}: the weights lack {some_of(missing)}, which would stay random. Expected a complete causal "
+                "language model, with the config.json that it was saved with."
             )
-        if of_code := remote_code.left_alone(model):
-            logger.warning("%s: %s", path, of_code)
-        model = model.to(device)
-        merged = None
-        if own is not None:
-            model, merged = with_adapter(model, own)
-        name = str(path) if own is None else f"{path} + {own.path}"
-        again = partial(
+        if warning := remote_code.left_alone(model):
+            logger.warning("%s: %s", path, warning)
+        model, merged, name = model.to(device), None, str(path)
+        if folder is not None:
+            model, merged = with_adapter(model, folder)
+            name += f" + {folder.path}"
+        load_again = partial(
             cls.load,
             _absolute(path),
-            adapter=_absolute(None if own is None else own.path),
-            revision=revision,
+            adapter=_absolute(None if folder is None else folder.path),
             dtype=dtype,
             max_length=max_length,
             device=device,
-            trust_remote_code=trust_remote_code,
+            **source,
         )
         return cls(
             model,
@@ -159,20 +155,20 @@ class Decoder:
             max_length=max_length,
             merged=merged,
             tokenizer_differs=differs,
-            again=again,
+            load_again=load_again,
         )
 
     @property
-    def again(self) -> "Callable[[], Decoder]":
-        """What loads the same decoder in another process.
+    def load_again(self) -> "Callable[[], Decoder]":
+        """A function that loads the same decoder in another process.
 
         Raises:
             ConfigError: it was made in memory.
         """
-        if self._again is None:
-            remedy = "Save it and take it from there with Decoder.load."
+        if self._load_again is None:
+            remedy = "Save it and load it from there with Decoder.load."
             raise ConfigError(f"{self.name} was made in memory, where no worker finds it. {remedy}")
-        return self._again
+        return self._load_again
 
     def shortened(self, tokens: int) -> "Decoder":
         """The same decoder, reading at most so many tokens of a text (`Tokens.shortened`).
@@ -182,17 +178,16 @@ class Decoder:
         """
         if tokens < 2:
             raise ConfigError(f"a text is shortened to {tokens} tokens, expected at least 2.")
-        other = copy.copy(self)
-        other._most = tokens
-        return other
+        shortened = copy.copy(self)
+        shortened._shortened_to = tokens
+        return shortened
 
     def reading_with(self, tokenizer: PreTrainedTokenizerBase) -> "Decoder":
         """The same decoder with another tokenizer."""
-        other = copy.copy(self)
-        rows = self.model.get_input_embeddings().num_embeddings
-        other.tokeniser = Tokeniser(tokenizer, name=self.name, rows=rows, max_length=self.max_length)
-        other.tokenizer, other._fingerprint = tokenizer, None
-        return other
+        changed = copy.copy(self)
+        changed.tokeniser = Tokeniser(tokenizer, name=self.name, rows=self.tokeniser.rows, max_length=self.max_length)
+        changed.tokenizer, changed._fingerprint = tokenizer, None
+        return changed
 
     @property
     def adapter(self) -> Adapter:
@@ -211,8 +206,8 @@ class Decoder:
         when it alone is too long. Both are flagged.
 
         Raises:
-            DataError: one cannot be read: its chat template refuses it or leaves out its completion, or it holds
-                tokens that the model has not got. The message names it.
+            DataError: an example cannot be read: its chat template refuses it or leaves out its completion, or it
+                holds tokens that the model does not have. The message names it.
         """
         try:
             tokens = self.tokeniser.tokens(examples)
@@ -220,7 +215,7 @@ class Decoder:
             for example in examples:
                 self._refuse_unreadable(example)
             raise
-        return tokens if self._most is None else [one.shortened(self._most) for one in tokens]
+        return tokens if self._shortened_to is None else [text.shortened(self._shortened_to) for text in tokens]
 
     def prepare(self, example: Example) -> Example:
         """An example that this decoder can read, for `influcoder.data.reading`: rows of token ids get their texts.
@@ -238,25 +233,25 @@ class Decoder:
         return self.answers([example], max_new_tokens)[0]
 
     def answers(self, examples: Sequence[Example], max_new_tokens: int = 24) -> list[str]:
-        """The same of many examples, several at a time."""
+        """The same for many examples, several at a time."""
         max_new_tokens = min(max_new_tokens, self.max_length - 1)
         end = self.tokenizer.eos_token_id
         for example in examples:
             self._refuse_unreadable(example)
         prompts = [self.tokeniser.prompt(example) or [end] for example in examples]
         room = self.max_length - max_new_tokens
-        made = greedy_tokens(self.model, [prompt[-room:] for prompt in prompts], max_new_tokens, end)
-        return [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in made]
+        answers = greedy_tokens(self.model, [prompt[-room:] for prompt in prompts], max_new_tokens, end)
+        return [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in answers]
 
     def _refuse_unreadable(self, example: Example) -> None:
         try:
             self.tokeniser.tokens([example])
         except RowError as error:
-            raise DataError(f"example {example.id!r}: {error.detail}. Mend it, or leave it out.") from error
+            raise DataError(f"example {example.id!r}: {error.detail}. Correct it, or leave it out.") from error
 
     @property
     def fingerprint(self) -> DecoderRecord:
-        """What changes this decoder's numbers: weights and config, tokenizer and template, as hashes, and length."""
+        """All that changes this decoder's numbers: hashes of weights, config, tokenizer and template, and length."""
         if self._fingerprint is None:
             self._fingerprint = DecoderRecord(
                 decoder=model_hash(self.model),
@@ -272,7 +267,7 @@ class Decoder:
 
 
 def _absolute(path: str | Path | None) -> Any:
-    """A folder's path for whatever reads it from elsewhere; a hub id as it is."""
+    """A folder's absolute path, for a process that runs elsewhere; a hub id as it is."""
     return os.path.abspath(path) if path is not None and os.path.isdir(path) else path
 
 

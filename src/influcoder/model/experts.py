@@ -1,8 +1,8 @@
 """Fused experts, example by example.
 
-A mixture keeps its experts in one tensor, and gathers for each the tokens that are routed to it, whosever they are.
-Here every expert is given, of each example, the tokens that are its own, so that what it multiplies has an axis of
-examples. The result is the same; one product an expert and matrix.
+A mixture keeps its experts in one tensor, and gathers for each expert the tokens of all examples that are routed to
+it. Here every expert gets these tokens example by example, so that its inputs have an axis of examples. The result is
+the same, with one product per expert and matrix.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 _examples = [1]
-"""how many there are in the batch that is run"""
+"""how many examples the batch that is run has"""
 
 
 def experts_by_example(self: Any, hidden: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def experts_by_example(self: Any, hidden: Tensor, top_k_index: Tensor, top_k_wei
     result = torch.zeros_like(hidden)
     for expert in top_k_index.unique().tolist():  # type: ignore[no-untyped-call]
         if expert >= self.num_experts:
-            continue  # a place that no expert takes
+            continue  # a place that is routed to no expert
         routed = top_k_index == expert
         chosen = routed.any(dim=1).view(examples, length)
         most = int(chosen.sum(dim=1).max())
@@ -53,7 +53,7 @@ def _project(experts: Any, name: str, number: int, x: Tensor) -> Tensor:
 
 @contextmanager
 def separate_experts(examples: int) -> Iterator[None]:
-    """Inside, mixtures whose experts are fused run them example by example; as many make a batch."""
+    """Inside, mixtures whose experts are fused run them example by example, in batches of so many examples."""
     before = dict(ALL_EXPERTS_FUNCTIONS._local_mapping)
     _examples.append(examples)
     for name in ("eager", *ALL_EXPERTS_FUNCTIONS.valid_keys()):

@@ -48,10 +48,10 @@ class FinetuneSettings:
     Attributes:
         epochs: passes over the examples.
         learning_rate: its peak, reached after a tenth of the steps.
-        rows_a_step: examples a step; the last steps of an epoch are evened out rather than left short.
+        rows_a_step: examples per step; an epoch is divided evenly rather than ending in a short step.
         seed: draws the order of the examples.
-        precision: "bf16" runs the products in bfloat16; "auto" does so where the processor has it.
-        token_budget: padded tokens that go through the model together. On a CPU few, for padding costs most.
+        precision: "bf16" runs the products in bfloat16; "auto" does so if the processor supports it.
+        token_budget: padded tokens that go through the model together. Few on a CPU, where padding costs most.
         reduction: "mean" takes the mean over a step's examples, "sum" over all its completion tokens, as Trainer does.
     """
 
@@ -74,7 +74,7 @@ class FinetuneSettings:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}.")
 
     def resolved(self, device: torch.device) -> dict[str, Any]:
-        """Everything that changes the numbers on this device: "auto" is replaced by what it means there."""
+        """Everything that changes the numbers on this device: "auto" is replaced by the precision it chooses there."""
         return asdict(self) | {"precision": "bf16" if use_bf16(self.precision, device) else "fp32"}
 
 
@@ -92,9 +92,9 @@ def finetune(
     The same seed gives the same weights on the same machine and number of threads.
 
     Args:
-        leave_out: places of examples that are drawn into the steps as ever, but not learnt from: the other examples
+        leave_out: places of examples that are drawn into the steps as usual, but not trained on: the other examples
             keep their steps and rates, so that two models differ by these examples and by nothing else.
-        checkpoints: a folder that gets `checkpoint-<step>/` after every epoch, whole or not at all.
+        checkpoints: a folder that gets a complete `checkpoint-<step>/` after every epoch.
         advance: called after every step with the number of examples that it read.
 
     Raises:
@@ -104,7 +104,7 @@ def finetune(
     """
     settings = settings or FinetuneSettings()
     tokens = decoder.tokenise(examples)
-    usable = np.array([place for place, one in enumerate(tokens) if one.targets > 0], np.int64)
+    usable = np.array([place for place, text in enumerate(tokens) if text.targets > 0], np.int64)
     left_out = np.isin(usable, list(leave_out))
     if left_out.all():
         raise DataError(f"none of {len(examples)} examples has a completion token to learn from. Give at least one.")
@@ -136,7 +136,7 @@ def finetune(
             state = {"step": step, "epoch": epoch, "learning_rate": float(rates.mean()), "settings": asdict(settings)}
             _save_checkpoint(checkpoints / f"checkpoint-{step}", decoder, model, optimizer, state)
     trained = Decoder(model, decoder.tokenizer, name=f"{decoder.name}, fine-tuned", max_length=decoder.max_length)
-    trained.tokeniser = decoder.tokeniser  # which has given its warnings
+    trained.tokeniser = decoder.tokeniser  # it has given its warnings already
     return trained
 
 
@@ -149,12 +149,12 @@ def completion_losses(model: Any, batch: Batch, *, bf16: bool = False) -> Tensor
 
 
 def _logits(model: Any, batch: Batch) -> Tensor:
-    """The (K, V) logits of the completion tokens: the head, wide in a small model, reads no other position."""
+    """The (K, V) logits of the completion tokens: the head, the largest product of a small model, runs only there."""
     read = False
 
     def only_with_loss(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         nonlocal read
-        if inputs[0].shape[:2] != batch.ids.shape:  # a model that hands its head something else
+        if inputs[0].shape[:2] != batch.ids.shape:  # the head of this model reads something else
             return None
         read = True
         return (inputs[0][batch.rows, batch.columns][None], *inputs[1:])
@@ -199,8 +199,9 @@ def _shape(steps: int) -> NDArray[np.float64]:
 
 def _backward(model: Any, batches: Sequence[Batch], reduction: Reduction, bf16: bool) -> float:
     """Add the gradient of the mean loss of a step's examples, or tokens; returns that loss."""
-    weights = [_tokens_of(batch) if reduction == "sum" else torch.ones(len(batch.places)) for batch in batches]
-    whole = float(sum(each.sum() for each in weights))
+    counts = [torch.bincount(batch.rows.cpu(), minlength=len(batch.places)).float() for batch in batches]
+    weights = counts if reduction == "sum" else [torch.ones_like(count) for count in counts]
+    whole = float(sum(weight.sum() for weight in weights))
     total = 0.0
     for batch, weight in zip(batches, weights, strict=True):
         with torch.enable_grad():
@@ -209,11 +210,6 @@ def _backward(model: Any, batches: Sequence[Batch], reduction: Reduction, bf16: 
             loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total
-
-
-def _tokens_of(batch: Batch) -> Tensor:
-    """(n,) how many tokens of each example carry loss."""
-    return torch.bincount(batch.rows.cpu(), minlength=len(batch.places)).float()
 
 
 def _save_checkpoint(
@@ -237,6 +233,6 @@ def _save_checkpoint(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise StoreError(
-            f"{folder}: cannot write the checkpoint: {error}. Expected a folder that can be written and has space; "
-            "mend it or choose another."
+            f"{folder}: cannot write the checkpoint: {error}. Expected a writable folder with space; make room or "
+            "choose another."
         ) from error

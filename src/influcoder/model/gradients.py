@@ -1,9 +1,9 @@
 """Per-example gradients, many examples at once, without forming a weight gradient.
 
 The frozen base model is run as it is: each linear layer's product is watched, its input x_t on the way forward and
-the loss gradient δ_t at its output on the way back, and one batched product a layer gives every example's
-Σ_t δ_t x_tᵀ, or whatever `View` of it is asked for. The graph begins at the first layer that is looked at, and
-logits are computed where there is loss, and nowhere else, some thousand numbers at a time.
+the loss gradient δ_t at its output on the way back, and one batched product per layer gives every example's
+Σ_t δ_t x_tᵀ, or a `View` of it. The graph begins at the first layer that is watched, and logits are computed only
+where there is loss, in parts that fit the caches.
 
 Examples are padded on the right and no attention mask is given: no token of a causal model sees what
 follows it, so padding changes nothing, and δ is zero there.
@@ -41,16 +41,16 @@ OnProduct = Callable[[int, Tensor], Callable[[Tensor], None] | None]
 
 
 class Backward:
-    """One forward and backward pass of a batch, with eyes on some layers.
+    """One forward and backward pass of a batch, in which some layers are watched.
 
     Args:
         decoder: the frozen model.
-        layers: those to look at.
+        layers: those to watch.
         bf16: run the products in bfloat16; norms, softmaxes and the residual stream stay as they are.
         loss: what is differentiated: the gradient of each completion token's loss at the logits.
 
     Attributes:
-        alone: whether examples can only be told apart when they are run one at a time.
+        alone: whether examples must be run one at a time, because their rows cannot be told apart in a batch.
     """
 
     def __init__(
@@ -63,26 +63,26 @@ class Backward:
         self._in_bf16 = _bf16_weights(layers) if bf16 else {}
         self._plain_head = has_plain_head(decoder.model, decoder.device)
         head = decoder.model.get_output_embeddings().weight
-        # Logits in bfloat16 are off by hundredths, and with them losses and errors; what goes back may be.
+        # In bfloat16, logits are off by hundredths, and losses with them; gradients may be rounded so.
         self._head = head.detach()
         self._head_back = self._head.to(torch.bfloat16) if bf16 else self._head
         table = decoder.model.get_input_embeddings()
         self.alone = not tells_apart(self._rows, some_tokens(decoder.model), table.num_embeddings)
 
     def budget(self, tokens: int) -> int:
-        """How many tokens go through the model together, where so many are allowed."""
+        """How many tokens go through the model together, if at most `tokens` may."""
         return 1 if self.alone else tokens
 
     def run(self, batch: Batch, keep: Keep, see: See) -> Tensor:
         """Run a batch; returns the (n,) losses.
 
-        `keep(layer, x)` is called on the way forward with a layer's (n, R, inputs) and says what to remember;
+        `keep(layer, x)` is called on the way forward with a layer's (n, R, inputs) and returns what to remember;
         `see(layer, kept, delta)` on the way back with that and δ, (n, R, outputs), once for each use of the
-        layer in the pass. R is how many rows of an example it multiplies; mostly there is one a token.
+        layer in the pass. R is how many rows of an example the layer multiplies: usually one per token.
 
         Raises:
             ModelError: a layer multiplies rows that cannot be told apart by example, or is used in another way
-                than on the tokens that it was first looked at with.
+                than when it was first run.
         """
 
         if self.alone and len(batch.places) > 1:
@@ -110,7 +110,7 @@ class Backward:
 
     @contextmanager
     def _running(self, examples: int) -> Iterator[None]:
-        """The model's own arithmetic, in forms that are quicker or keep examples apart."""
+        """Inside, the model's arithmetic takes forms that are quicker or keep examples apart."""
         with fast_attention(self.decoder.model), separate_experts(examples):
             yield
 
@@ -119,24 +119,24 @@ class Backward:
 
     @contextmanager
     def _watched(self, on_product: OnProduct) -> Iterator[None]:
-        """Inside, `on_product` is told of each product of the layers, and gets its δ where it returns a function."""
+        """Inside, `on_product` is called for each product of the layers; a function that it returns receives δ."""
 
         def product(numbers: Sequence[int | None], x: Tensor, output: Tensor) -> Tensor:
             parts = [x] if len(numbers) == 1 else list(x)
-            told = [
+            receivers = [
                 None if number is None else on_product(number, part)
                 for number, part in zip(numbers, parts, strict=True)
             ]
-            return tapped(output, told)
+            return tapped(output, receivers)
 
-        def other(number: int, what: str) -> None:
-            raise self._refused(number, what)
+        def other_use(number: int, use: str) -> None:
+            raise self._refused(number, use)
 
-        with watching_layers(self.layers, product, other, self._in_bf16):
+        with watching_layers(self.layers, product, other_use, self._in_bf16):
             yield
 
     def _by_example(self, number: int, rows: Tensor, shape: torch.Size) -> Tensor:
-        """(n, R, width) of what a layer reads or gives, whose rows are ordered by example."""
+        """(n, R, width): a layer's inputs or outputs, whose rows are ordered by example."""
         examples, length = shape
         if len(rows) != examples > 1 and (rows.ndim != 2 or len(rows) % (examples * length)):
             raise self._refused(
@@ -148,27 +148,26 @@ class Backward:
 
     @torch.no_grad()
     def _rows(self, ids: Tensor) -> dict[int, list[Tensor]]:
-        """What each layer reads that is given no axis of examples."""
-        found: dict[int, list[Tensor]] = {}
+        """The inputs of each layer that have no axis of examples."""
+        inputs: dict[int, list[Tensor]] = {}
 
         def on_product(number: int, x: Tensor) -> None:
             if x.ndim == 2 or len(x) != len(ids):
-                found.setdefault(number, []).append(x)
+                inputs.setdefault(number, []).append(x)
 
         with self._running(len(ids)), self._watched(on_product), self._autocast():
             self.decoder.model(input_ids=ids, use_cache=False)
-        return found
+        return inputs
 
     def _name(self, number: int) -> str:
         return name_of(self.decoder.model, self.layers[number])
 
-    def _refused(self, number: int, what: str) -> ModelError:
-        names = [self._name(one) for one in range(len(self.layers)) if one != number]
-        name = self._name(number)
-        return ModelError(f"layer {name} {what}; or leave it out: {leaving_out([name], names, None)}")
+    def _refused(self, number: int, use: str) -> ModelError:
+        name, *others = [self._name(number), *(self._name(n) for n in range(len(self.layers)) if n != number)]
+        return ModelError(f"layer {name} {use}; or leave it out: {leaving_out([name], others, None)}")
 
     def _through_head(self, batch: Batch) -> Tensor:
-        """The head's part by hand: its input is all that the graph has to know."""
+        """Run the batch with the head by hand: the graph has to hold only its input."""
         with self._autocast():
             hidden = self.decoder.model.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
         selected = hidden[batch.rows, batch.columns]
@@ -203,7 +202,7 @@ class LayerGradients:
 
     Args:
         decoder: the frozen model.
-        views: what of which layers' gradients.
+        views: the parts of the layers' gradients that are computed.
         bf16, loss: as of `Backward`.
 
     >>> from influcoder.model.batches import make_batches
@@ -254,26 +253,28 @@ class LayerGradients:
         def see(layer: int, kept: list[Tensor], delta: Tensor) -> None:
             waiting[layer] -= 1
             for number, low in zip(self._of_layer[layer], kept, strict=True):
-                found = self.views[number].product(low, delta)
+                gradients = self.views[number].product(low, delta)
                 if number in partial:
-                    found += partial.pop(number)
+                    gradients += partial.pop(number)
                 if waiting[layer]:
-                    partial[number] = found
+                    partial[number] = gradients
                 else:
                     missing.discard(number)
-                    receive(number, found)
+                    receive(number, gradients)
 
         losses = self._backward.run(batch, keep, see)
-        for number in sorted(missing):  # a use that had no part in the loss was waited for, or no use had any
+        for number in sorted(missing):  # at least one use of the layer had no part in the loss
             rest = partial.pop(number, None)
             receive(number, losses.new_zeros(len(losses), self.views[number].length) if rest is None else rest)
         return losses
 
 
 def _bf16_weights(layers: Sequence[Layer]) -> dict[Weight, Tensor]:
-    """Modules' float32 weights as bfloat16: autocast would make such a copy for every batch."""
-    own = [weight_of(layer) for layer in layers if isinstance(layer, nn.Module) and not is_packed(layer)]
-    return {one: one.tensor.detach().to(torch.bfloat16) for one in own if one.tensor.dtype == torch.float32}
+    """The float32 weights of modules as bfloat16: autocast would make such a copy for every batch."""
+    weights = [weight_of(layer) for layer in layers if isinstance(layer, nn.Module) and not is_packed(layer)]
+    return {
+        weight: weight.tensor.detach().to(torch.bfloat16) for weight in weights if weight.tensor.dtype == torch.float32
+    }
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The linear layers of a model, and the views of their gradients that are worth having.
+"""Views of the gradients of a model's linear layers.
 
 The loss gradient of a linear layer's weight is G = Σ_t δ_t x_tᵀ, with x_t its input and δ_t the loss gradient
 at its output. A view of it is
@@ -16,7 +16,7 @@ gradients that attribution methods use:
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +28,17 @@ from influcoder.model.decoder import Decoder
 from influcoder.model.linear import Layer, inputs, linear_layers, outputs
 from influcoder.model.products import Block
 
+Sides = tuple[Tensor | None, Tensor | None]
+"""`right` and `left` of a view"""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
     """One view of one linear layer's gradient.
 
     Attributes:
-        name: the layer's, or the parameter's that the view is the gradient of.
-        module: the layer: its module, or the block of a weight that it is.
+        name: of the layer, or of the parameter whose gradient the view is.
+        module: the layer: a module, or a block of a weight.
         right: (k_in, inputs), or None for the identity.
         left: (k_out, outputs), or None for the identity.
         scale: s.
@@ -61,8 +64,8 @@ class View:
         return self.shape[0] * self.shape[1]
 
     def product(self, low: Tensor, delta: Tensor) -> Tensor:
-        """The view of (n, T, k_in) inputs, seen through `right`, and of (n, T, outputs) δ: (n, length) float32."""
-        late = self.left is not None and low.shape[2] < low.shape[1]  # turning k_in rows is less work than T
+        """The view of (n, T, k_in) inputs, after `right`, and of (n, T, outputs) δ: (n, length) float32."""
+        late = self.left is not None and low.shape[2] < low.shape[1]  # multiplying k_in rows is less work than T
         if self.left is not None and not late:
             delta = delta @ self.left.T.to(delta.dtype)
         # (n, k_in, T) @ (n, T, k_out): several times faster than its transpose on a CPU.
@@ -73,7 +76,7 @@ class View:
 
     @property
     def device(self) -> torch.device:
-        """Where its layer is."""
+        """The device of its layer."""
         if isinstance(self.module, Block):
             return self.module.weight.tensor.device
         return next(iter([*self.module.parameters(), *self.module.buffers()])).device
@@ -92,30 +95,27 @@ def lora_b(
         alpha: LoRA's alpha. 2 · rank when omitted, as in the paper.
         modules: glob pattern of layer names; every linear layer but the head when omitted.
     """
-    scale = (alpha if alpha is not None else 2 * rank) / rank
-    return [
-        View(name, layer, right=right, scale=scale)
-        for name, layer, (right,) in _projected(
-            decoder, modules, lambda number, layer: (_orthogonal(inputs(layer), rank, seed, number, decoder.device),)
-        )
-    ]
+
+    def sides(number: int, layer: Layer) -> Sides:
+        return _orthogonal(inputs(layer), rank, seed, number, decoder.device), None
+
+    return _projected(decoder, modules, sides, (alpha if alpha is not None else 2 * rank) / rank)
 
 
 def two_sided(decoder: Decoder, *, rank: int, seed: int, modules: str | None = None) -> list[View]:
-    """LoGra's views: each layer's gradient between two random projections, rank x rank numbers a layer.
+    """LoGra's views: each layer's gradient between two random projections, rank x rank numbers per layer.
 
     Scaled so that inner products are kept in expectation.
     """
 
-    def sides(number: int, layer: Layer) -> tuple[Tensor, ...]:
-        return tuple(
+    def sides(number: int, layer: Layer) -> Sides:
+        right, left = (
             _orthogonal(size, rank, seed, 2 * number + side, decoder.device) * math.sqrt(3 * size / rank)
             for side, size in enumerate((inputs(layer), outputs(layer)))
         )
+        return right, left
 
-    return [
-        View(name, layer, right=right, left=left) for name, layer, (right, left) in _projected(decoder, modules, sides)
-    ]
+    return _projected(decoder, modules, sides)
 
 
 def weights(decoder: Decoder, *, modules: str | None = None) -> list[View]:
@@ -146,24 +146,26 @@ def adapter(decoder: Decoder, *, modules: str | None = None) -> list[View]:
             views.append(View(f"{name}.lora_A", module, left=b.T.to(decoder.device), scale=scale))
             views.append(View(f"{name}.lora_B", module, right=a.to(decoder.device), scale=scale))
     if not views:
-        raise ConfigError(f"{decoder.name}: its adapter is on none of the layers that are looked at (--modules).")
+        raise ConfigError(f"{decoder.name}: its adapter is on none of the layers that --modules chooses.")
     return views
 
 
 def _projected(
-    decoder: Decoder, modules: str | None, draw: Callable[[int, Layer], tuple[Tensor, ...]]
-) -> Iterator[tuple[str, Layer, tuple[Tensor, ...]]]:
-    """Layers with what `draw(place, layer)` gives; the blocks of one weight, such as its experts, share theirs."""
-    drawn: dict[Any, tuple[Tensor, ...]] = {}
+    decoder: Decoder, modules: str | None, draw: Callable[[int, Layer], Sides], scale: float = 1.0
+) -> list[View]:
+    """Views between the matrices of `draw(place, layer)`; the blocks of a weight, such as its experts, share them."""
+    drawn: dict[Any, Sides] = {}
+    views = []
     for name, layer in linear_layers(decoder.model, modules).items():
-        whose = layer.weight if isinstance(layer, Block) else layer
-        if whose not in drawn:
-            drawn[whose] = draw(len(drawn), layer)
-        yield name, layer, drawn[whose]
+        owner = layer.weight if isinstance(layer, Block) else layer
+        if owner not in drawn:
+            drawn[owner] = draw(len(drawn), layer)
+        views.append(View(name, layer, *drawn[owner], scale))
+    return views
 
 
 def _orthogonal(columns: int, rank: int, seed: int, number: int, device: torch.device) -> Tensor:
-    """(rank, columns) orthogonal rows of squared length 1/3, blocks of them where rank > columns."""
+    """(rank, columns) orthogonal rows of squared length 1/3, in blocks if rank > columns."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
     blocks = []
     for start in range(0, rank, columns):

@@ -1,4 +1,4 @@
-"""The linear layers of a model: the matrices that it multiplies tokens with, and what goes in and out of them."""
+"""The linear layers of a model: the matrices that it multiplies tokens with, and their inputs and outputs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,59 +19,64 @@ QUANTISED = {"Linear4bit", "Linear8bitLt"}
 """bitsandbytes' layers: their weights are never read here, only what goes in and what comes back"""
 
 Product = Callable[[Sequence[int | None], Tensor, Tensor], Tensor]
-"""(the numbers of the layers, x, output) -> the output to go on with; of several layers, x[i] is the i-th's"""
+"""(numbers of the layers, x, output) -> the output to go on with; of several layers, x[i] is the i-th layer's"""
 
 
 def linear_layers(model: Any, modules: str | None = None) -> dict[str, Layer]:
-    """The linear layers of a model by name, in its order, the output head left out.
+    """The linear layers of a model by name, in its order, without the output head.
 
-    A linear layer is a matrix that tokens are multiplied with, whatever its module is called: the model is run on a
-    few tokens to see. Experts that are stored as one tensor are layers of their own, as `mlp.experts.down_proj[3]`.
+    A linear layer is a matrix that tokens are multiplied with, whatever its module is called: it is found by running
+    the model on a few tokens. Experts that are stored as one tensor are separate layers: `mlp.experts.down_proj[3]`.
 
     Args:
         modules: patterns of names, as of `Chosen`.
 
     Raises:
-        ModelError: none, or weights that are used in a way whose gradient is not understood; the message holds the
-            pattern that leaves them out.
+        ModelError: there are none, or weights are used in a way whose gradient is not understood; the message holds
+            the pattern that leaves them out.
     """
     chosen, candidates = Chosen(modules), matrices(model)
-    looked_at = {name: one for name, one in candidates.items() if name in chosen}
-    uses = uses_of(model, looked_at)
-    found: dict[str, Layer] = {}
-    for name, one in looked_at.items():
-        module = _module(one)
-        if name in uses.called or (name in uses.unused and isinstance(module, nn.Linear | Conv1D)):
-            found[name] = module  # of the unused: text like this does not reach it, other text may
+    selected = {name: matrix for name, matrix in candidates.items() if name in chosen}
+    uses = uses_of(model, selected)
+    layers: dict[str, Layer] = {}
+    for name, matrix in selected.items():
+        module = _module(matrix)
+        plain = isinstance(module, nn.Linear | Conv1D)
+        if name in uses.called or (name in uses.unused and plain):
+            layers[name] = module  # of the unused: text like this does not reach it, other text may
         for block in uses.blocks.get(name, ()):
-            if isinstance(module, nn.Linear | Conv1D) and block.count == 1 and not block.weight.shared:
-                found[name] = module
+            if plain and block.count == 1 and not block.weight.shared:
+                layers[name] = module
             else:
-                found[name if block.count == 1 else f"{name}[{block.number}]"] = block
+                layers[_block_name(name, block)] = block
     if uses.else_used:
-        remedy = leaving_out(uses.else_used, found, modules)
-        name, what = next(iter(uses.else_used.items()))
+        remedy = leaving_out(uses.else_used, layers, modules)
+        name, use = next(iter(uses.else_used.items()))
         rest = f", and so are {len(uses.else_used) - 1} more" if len(uses.else_used) > 1 else ""
         raise ModelError(
-            f"layer {name} {what}, where its per-example gradient is not understood{rest}. Refused rather than "
-            + (f"silently left out; leave them out by name: {remedy}" if found else "left out: no other layer is left.")
+            f"layer {name} {use}, where its per-example gradient is not understood{rest}. Refused rather than "
+            + (
+                f"silently left out; leave them out by name: {remedy}"
+                if layers
+                else "left out: no other layer is left."
+            )
         )
-    if not found:
+    if not layers:
         raise ModelError(
             "the model has no linear layer to take gradients of."
             if modules is None or not candidates
             else f"no linear layer's name matches --modules {modules!r}; names look like {next(iter(candidates))!r}."
         )
-    return found
+    return layers
 
 
 def matrices(model: Any) -> dict[str, Weight | nn.Module]:
     """What may be a linear layer, by name: parameters with rows and columns, and modules that pack theirs.
 
-    A parameter that several modules share is one, by its first name; head and embeddings are none.
+    A parameter that several modules share stands once, by its first name; head and embeddings are left out.
     """
     head, table = model.get_output_embeddings(), model.get_input_embeddings()
-    taken = {id(one.weight) for one in (head, table) if one is not None}
+    taken = {id(module.weight) for module in (head, table) if module is not None}
     places: dict[int, list[tuple[str, nn.Module, str]]] = {}
     for name, module in model.named_modules():
         if module is head or module is table or isinstance(module, nn.Embedding):
@@ -79,22 +84,25 @@ def matrices(model: Any) -> dict[str, Weight | nn.Module]:
         if is_packed(module):
             places[id(module)] = [(name, module, "")]
             continue
-        for own, parameter in module._parameters.items():
+        for key, parameter in module._parameters.items():
             if parameter is not None and parameter.ndim >= 2 and id(parameter) not in taken:
-                full = name if own == "weight" else f"{name}.{own}"
-                places.setdefault(id(parameter), []).append((full, module, own))
+                full_name = name if key == "weight" else f"{name}.{key}"
+                places.setdefault(id(parameter), []).append((full_name, module, key))
     return {
-        name: Weight(module, own, tuple(other[1:] for other in others)) if own else module
-        for (name, module, own), *others in places.values()
+        name: Weight(module, key, tuple(place[1:] for place in shared)) if key else module
+        for (name, module, key), *shared in places.values()
     }
 
 
 def name_of(model: Any, layer: Layer) -> str:
     """A layer's name in a model."""
     if not isinstance(layer, Block):
-        return next(name for name, one in matrices(model).items() if _module(one) is layer)
-    name = next(name for name, one in matrices(model).items() if one == layer.weight)
-    return name if layer.count == 1 else f"{name}[{layer.number}]"
+        return next(name for name, matrix in matrices(model).items() if _module(matrix) is layer)
+    return _block_name(next(name for name, matrix in matrices(model).items() if matrix == layer.weight), layer)
+
+
+def _block_name(name: str, block: Block) -> str:
+    return name if block.count == 1 else f"{name}[{block.number}]"
 
 
 def weight_of(layer: Layer) -> Weight:
@@ -103,7 +111,7 @@ def weight_of(layer: Layer) -> Weight:
 
 
 def of_layer(layer: Layer, tensor: Tensor) -> Tensor:
-    """A layer's (inputs, outputs) part of a tensor that is laid out as its parameter."""
+    """A layer's (inputs, outputs) part of a tensor with the layout of its parameter."""
     if isinstance(layer, Block):
         return layer.of(tensor)
     return tensor if isinstance(layer, Conv1D) else tensor.T
@@ -115,15 +123,15 @@ def is_packed(module: Layer) -> bool:
         return False
     if type(module).__name__ in QUANTISED:
         return True
-    own = [one for one in (*module._parameters.values(), *module._buffers.values()) if one is not None and one.ndim > 1]
-    plain = [one for one in own if one.is_floating_point() and type(one) in (Tensor, nn.Parameter)]
-    return all(isinstance(getattr(module, side, None), int) for side in ("in_features", "out_features")) and (
-        bool(own) and not plain
-    )
+    tensors = (*module._parameters.values(), *module._buffers.values())
+    tables = [tensor for tensor in tensors if tensor is not None and tensor.ndim > 1]
+    plain = any(table.is_floating_point() and type(table) in (Tensor, nn.Parameter) for table in tables)
+    is_linear = all(isinstance(getattr(module, side, None), int) for side in ("in_features", "out_features"))
+    return is_linear and bool(tables) and not plain
 
 
-def _module(one: Weight | nn.Module) -> nn.Module:
-    return one.module if isinstance(one, Weight) else one
+def _module(matrix: Weight | nn.Module) -> nn.Module:
+    return matrix.module if isinstance(matrix, Weight) else matrix
 
 
 def inputs(layer: Layer) -> int:
@@ -144,36 +152,35 @@ def outputs(layer: Layer) -> int:
 def watching_layers(
     layers: Sequence[Layer],
     product: Product,
-    other: Callable[[int, str], None],
+    other_use: Callable[[int, str], None],
     numbers: Mapping[Weight, Tensor] | None = None,
 ) -> Iterator[None]:
-    """Inside, `product` is told of each product of some layers.
+    """Inside, `product` is called for each product of some layers.
 
     Args:
-        other: told of a layer, by its number, that is used in another way, and of the way.
-        numbers: of weights that stand in another type.
+        other_use: called with the number of a layer that is used in another way, and with that way.
+        numbers: of weights that the model is to use in another type.
     """
-    packed = {number: one for number, one in enumerate(layers) if is_packed(one)}
+    packed = {number: layer for number, layer in enumerate(layers) if is_packed(layer)}
     places = {
-        (weight_of(one), one.number if isinstance(one, Block) else 0): number
-        for number, one in enumerate(layers)
+        (weight_of(layer), layer.number if isinstance(layer, Block) else 0): number
+        for number, layer in enumerate(layers)
         if number not in packed
     }
 
-    def see(blocks: Sequence[Block], x: Tensor, output: Tensor) -> Tensor:
-        found = [places.get((block.weight, block.number)) for block in blocks]
-        for number, block in zip(found, blocks, strict=True):
-            if number is not None and (block.inputs, block.outputs) != (
-                inputs(layers[number]),
-                outputs(layers[number]),
-            ):
-                other(number, "is multiplied in other parts than on the first tokens")
-        return product(found, x, output)
+    def multiplied(blocks: Sequence[Block], x: Tensor, output: Tensor) -> Tensor:
+        layer_numbers = [places.get((block.weight, block.number)) for block in blocks]
+        for number, block in zip(layer_numbers, blocks, strict=True):
+            if number is None:
+                continue
+            if (block.inputs, block.outputs) != (inputs(layers[number]), outputs(layers[number])):
+                other_use(number, "is multiplied in other parts than on the first tokens")
+        return product(layer_numbers, x, output)
 
-    def used(weight: Weight, what: str, harmless: bool) -> None:
-        number = next((number for (one, _), number in places.items() if one == weight), None)
+    def used(weight: Weight, operation: str, harmless: bool) -> None:
+        number = next((number for (known, _), number in places.items() if known == weight), None)
         if number is not None and not harmless:
-            other(number, f"is used in {what!r}, where its gradient is not understood")
+            other_use(number, f"is used in {operation!r}, where its gradient is not understood")
 
     def called(number: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         return lambda module, inputs, output: product([number], inputs[0], output)
@@ -182,5 +189,6 @@ def watching_layers(
     with ExitStack() as stack:
         for number, module in packed.items():
             stack.callback(module.register_forward_hook(called(number)).remove)  # type: ignore[union-attr]
-        stack.enter_context(watching({one: (numbers or {}).get(one, one.tensor) for one in weights}, see, used))
+        chosen = {weight: (numbers or {}).get(weight, weight.tensor) for weight in weights}
+        stack.enter_context(watching(chosen, multiplied, used))
         yield

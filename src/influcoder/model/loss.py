@@ -1,4 +1,4 @@
-"""What is differentiated: a completion token's loss, and its gradient at the logits."""
+"""The losses that are differentiated, a completion token at a time, and their gradients at the logits."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 Reduction = Literal["mean", "sum"]
-"""an example's loss: the mean over its completion tokens (examples weigh alike) or their sum (tokens weigh alike)"""
+"""an example's loss: the mean over its completion tokens (examples count alike) or their sum (tokens count alike)"""
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """((K, V) logits, (K,) targets) -> (K,) losses, (K, V) and (K,) whose product is the gradient at the logits"""

@@ -4,15 +4,13 @@ import fnmatch
 import re
 from collections.abc import Collection, Iterable
 
-from influcoder.errors import some_of
-
 
 class Chosen:
     """The names that some patterns choose.
 
     Args:
-        patterns: globs, separated by spaces or commas; a name is chosen if one matches it, and none that begins with
-            an exclamation mark. All but the excluded are when there are only such; all when None.
+        patterns: globs, separated by spaces or commas; a name is chosen if a pattern matches it, and no pattern with an
+            exclamation mark does. If there are only such patterns, all other names are chosen; if None, all names.
 
     >>> names = Chosen("*_proj !*.dt_proj")
     >>> "layers.0.in_proj" in names, "layers.0.dt_proj" in names
@@ -21,17 +19,17 @@ class Chosen:
 
     def __init__(self, patterns: str | None) -> None:
         words = [word for word in re.split(r"[\s,]+(?![^\[]*\])", patterns or "") if word]
-        self._left_out = [word[1:] for word in words if word.startswith("!")]
-        self._taken = [word for word in words if not word.startswith("!")]
-        if patterns is None or (self._left_out and not self._taken):
-            self._taken = ["*"]
+        self._excluded = [word[1:] for word in words if word.startswith("!")]
+        self._included = [word for word in words if not word.startswith("!")]
+        if patterns is None or (self._excluded and not self._included):
+            self._included = ["*"]
 
     def __contains__(self, name: str) -> bool:
-        taken, left_out = (
+        included, excluded = (
             any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-            for patterns in (self._taken, self._left_out)
+            for patterns in (self._included, self._excluded)
         )
-        return taken and not left_out
+        return included and not excluded
 
 
 def leaving_out(names: Iterable[str], others: Collection[str], patterns: str | None) -> str:
@@ -40,11 +38,11 @@ def leaving_out(names: Iterable[str], others: Collection[str], patterns: str | N
     >>> leaving_out(["layers.0.mixer.conv", "layers.1.mixer.conv"], ["layers.0.mixer.in_proj"], None)
     "--modules '!*.conv'"
     """
-    found: dict[str, None] = {}
+    excluding: list[str] = []
     for name in names:
-        if name in Chosen(" ".join(["*", *found])):
-            found["!" + _ending(name, others)] = None
-    return "--modules " + " ".join(f"'{word}'" for word in [*(patterns or "").split(), *found])
+        if name in Chosen(" ".join(["*", *excluding])):
+            excluding.append("!" + _ending(name, others))
+    return "--modules " + " ".join(f"'{word}'" for word in [*(patterns or "").split(), *excluding])
 
 
 def _ending(name: str, others: Collection[str]) -> str:
@@ -54,8 +52,3 @@ def _ending(name: str, others: Collection[str]) -> str:
         if parts[-count] != "*" and not fnmatch.filter(others, pattern):
             return pattern
     return name
-
-
-def layers(names: Collection[str]) -> str:
-    """Some layers in words: `layer a`, `layers a, b and 4 more`."""
-    return f"layer{'s' if len(names) > 1 else ''} {some_of(names)}"

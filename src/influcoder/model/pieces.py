@@ -12,20 +12,20 @@ MOST_BEFORE = 16
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, tokens: Tokens, completion: str) -> list[tuple[str, list[int]]]:
-    """The pieces of a completion, each with the tokens it stands for: their places among those that carry loss.
+    """The pieces of a completion, each with its tokens: their places among those that carry loss.
 
-    Every token with loss is in one piece. Tokens that hold parts of one character are a piece together. The texts of
-    the pieces add up to `completion`; what a chat template or the tokenizer writes after it, the end token for one, is
-    a last piece without text. A row whose loss is on other text than its completion (several turns, a completion that
-    was cut) has that text.
+    Every token with loss is in one piece, and tokens that hold parts of one character share a piece. The texts of the
+    pieces add up to `completion`; what a chat template or the tokenizer writes after it, such as the end token, is a
+    last piece without text. If the loss is on other text than the completion (several turns, a completion that was
+    cut), the pieces have that text.
 
     >>> from influcoder.demo.world import assets
     >>> from influcoder.data.examples import Example
     >>> from influcoder.model.decoder import Decoder
     >>> decoder = Decoder.load(assets() / "decoder", device="cpu")
     >>> (tokens,) = decoder.tokenise([Example("a", "Ada was born in", " Genoa.")])
-    >>> found = pieces(decoder.tokenizer, tokens, " Genoa.")
-    >>> "".join(text for text, _ in found), found[-1][0]
+    >>> parts = pieces(decoder.tokenizer, tokens, " Genoa.")
+    >>> "".join(text for text, _ in parts), parts[-1][0]
     (' Genoa.', '')
     """
     read = list(_read(tokenizer, tokens))
@@ -37,9 +37,9 @@ def pieces(tokenizer: PreTrainedTokenizerBase, tokens: Tokens, completion: str) 
 
 
 def _read(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> Iterator[tuple[str, list[int]]]:
-    """The text of each token with loss as it stands, parts of a character put together.
+    """The text of each token with loss, parts of a character put together.
 
-    The first token of a text without a prompt is predicted by none and carries no loss; it is read all the same.
+    The first token of a text without a prompt is not predicted and carries no loss; it is decoded all the same.
     """
     ids, places = tokens.ids.tolist(), tokens.places.tolist()
     unpredicted = [0] if tokens.start == 0 and tokens.weights is None else []
@@ -58,8 +58,8 @@ def _read(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> Iterator[tuple[
 def _context(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> tuple[list[int], str]:
     """The last tokens before a piece that read as whole characters, and their text.
 
-    Some tokenizers write a space only between two tokens, and read bytes in a row as one: a piece needs what precedes
-    it, from the beginning of a character on.
+    Some tokenizers write a space only between two tokens, and decode consecutive bytes together: a piece needs what
+    precedes it, from the beginning of a character on.
     """
     for size in range(1, min(len(ids), MOST_BEFORE) + 1):
         text = _decoded(tokenizer, ids[-size:]).rstrip(HALF)
@@ -73,7 +73,7 @@ def _decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 
 def _within(read: list[tuple[str, list[int]]], start: int, stop: int) -> list[tuple[str, list[int]]]:
-    """The pieces cut to what stands from `start` to `stop`; tokens outside stay, with a neighbour or at the end."""
+    """The pieces cut to the text from `start` to `stop`; tokens outside stay, with a neighbour or at the end."""
     kept: list[tuple[str, list[int]]] = []
     early: list[int] = []
     late: list[int] = []

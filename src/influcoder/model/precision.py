@@ -1,4 +1,4 @@
-"""In which precision products run."""
+"""The precision of products."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 
 def use_bf16(precision: Precision, device: torch.device) -> bool:
-    """Whether products run in bfloat16; "auto" is where the processor has it."""
+    """Whether products run in bfloat16; "auto" does so if the processor supports it."""
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cpu":

@@ -1,9 +1,9 @@
-"""The products of tokens with a model's weights, seen from inside.
+"""The products of tokens with a model's weights, observed while the model runs.
 
-A linear layer multiplies its input x with its weight. Whoever does it (the module itself, code that takes another
+A linear layer multiplies its input x with its weight. Whatever does it (the module itself, code that takes another
 module's weight, a loop over experts that are stored as one tensor), the weight takes part. So weights are watched,
-not modules: inside `watching`, they stand in the model as tensors that report each product, its input and its
-output, and whatever else is done with them.
+not modules: inside `watching`, the model holds them as tensors that report each product, its input and its output,
+and whatever else is done with them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,23 +20,10 @@ UNTOUCHED = {"to", "type", "type_as", "float", "half", "bfloat16", "double", "co
 ARRANGED = {"t", "T", "mT", "transpose", "swapaxes", "permute", "view", "reshape", "flatten", "unflatten", "squeeze"}
 ARRANGED |= {"unsqueeze", "getitem", "select", "narrow", "chunk", "split", "tensor_split", "unbind"}
 """what gives some of the numbers in other places"""
-ELEMENT_BY_ELEMENT = {
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "pow",
-    "neg",
-    "exp",
-    "log",
-    "abs",
-    "square",
-    "sqrt",
-    "rsqrt",
-    "sigmoid",
-}
-ELEMENT_BY_ELEMENT |= {"tanh", "softmax", "softplus", "silu", "relu", "clamp", "where", "embedding", "layer_norm"}
-ELEMENT_BY_ELEMENT |= {"rms_norm", "normalize", "norm", "sum", "mean", "expand", "repeat", "cat", "stack", "pad"}
+ELEMENT_BY_ELEMENT = {"add", "sub", "mul", "div", "pow", "neg", "exp", "log", "abs", "square", "sqrt", "rsqrt"}
+ELEMENT_BY_ELEMENT |= {"sigmoid", "tanh", "softmax", "softplus", "silu", "relu", "clamp", "where", "embedding"}
+ELEMENT_BY_ELEMENT |= {"layer_norm", "rms_norm", "normalize", "norm", "sum", "mean", "expand", "repeat", "cat"}
+ELEMENT_BY_ELEMENT |= {"stack", "pad"}
 """what makes no linear layer of a weight, as long as no product follows"""
 CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
 REVERSED = {"rmul": "mul", "radd": "add", "rsub": "sub", "truediv": "div", "rtruediv": "div", "rpow": "pow"}
@@ -44,7 +31,7 @@ REVERSED = {"rmul": "mul", "radd": "add", "rsub": "sub", "truediv": "div", "rtru
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A parameter, by where it stands in a model; `shared` are the other places, where it stands in several."""
+    """A parameter, by its place in a model; `shared` are its other places, if it has several."""
 
     module: nn.Module
     name: str
@@ -53,12 +40,12 @@ class Weight:
     @property
     def tensor(self) -> Tensor:
         """The parameter itself."""
-        found = self.module._parameters[self.name]
-        assert found is not None
-        return found
+        parameter = self.module._parameters[self.name]
+        assert parameter is not None
+        return parameter
 
     def put(self, tensor: Tensor) -> None:
-        """Have another tensor stand there."""
+        """Put another tensor in its place."""
         for module, name in ((self.module, self.name), *self.shared):
             module._parameters[name] = tensor  # type: ignore[assignment]
 
@@ -69,9 +56,9 @@ class Block:
 
     Attributes:
         weight: the parameter.
-        number: which of its parts; `count` in all.
+        number: which of its parts; there are `count`.
         inputs, outputs: how many numbers it reads and gives.
-        outputs_first: whether it is stored as (outputs, inputs), as of nn.Linear, or the other way round.
+        outputs_first: whether it is stored as (outputs, inputs), like nn.Linear's, or the other way round.
     """
 
     weight: Weight
@@ -82,34 +69,34 @@ class Block:
     outputs_first: bool
 
     def of(self, tensor: Tensor) -> Tensor:
-        """Its (inputs, outputs) part of a tensor that is laid out as the parameter."""
+        """Its (inputs, outputs) part of a tensor with the layout of the parameter."""
         part = tensor.reshape(self.count, -1)[self.number]
         return part.view(self.outputs, self.inputs).T if self.outputs_first else part.view(self.inputs, self.outputs)
 
 
-See = Callable[[Sequence[Block], Tensor, Tensor], Tensor]
-"""(blocks, x, output) -> the output to go on with; of several blocks, x[i] and output[i] are the i-th's"""
-Other = Callable[[Weight, str, bool], None]
-"""(weight, what is done with it, whether that is element by element)"""
+OnProduct = Callable[[Sequence[Block], Tensor, Tensor], Tensor]
+"""(blocks, x, output) -> the output to go on with; of several blocks, x[i] and output[i] are the i-th block's"""
+OnOtherUse = Callable[[Weight, str, bool], None]
+"""(weight, the operation, whether that is element by element)"""
 
 
 @contextmanager
-def watching(weights: Mapping[Weight, Tensor], see: See, other: Other) -> Iterator[None]:
+def watching(weights: Mapping[Weight, Tensor], on_product: OnProduct, on_other_use: OnOtherUse) -> Iterator[None]:
     """Inside, some weights report what is done with them.
 
     Args:
-        weights: the numbers to go on with, a weight: its own, or the same in another type.
-        see: called for each product.
-        other: called for everything else.
+        weights: the numbers that the model uses for each weight: its own, or the same in another type.
+        on_product: called for each product.
+        on_other_use: called for everything else.
     """
-    usual = {weight: weight.tensor for weight in weights}
+    parameters = {weight: weight.tensor for weight in weights}
     try:
         for weight, numbers in weights.items():
-            watched = _Watched.of(numbers.detach(), _Watch(weight, usual[weight].detach(), see, other))
-            weight.put(watched)
+            watch = _Watch(weight, parameters[weight].detach(), on_product, on_other_use)
+            weight.put(_Watched.of(numbers.detach(), watch))
         yield
     finally:
-        for weight, parameter in usual.items():
+        for weight, parameter in parameters.items():
             weight.put(parameter)
 
 
@@ -117,12 +104,13 @@ def watching(weights: Mapping[Weight, Tensor], see: See, other: Other) -> Iterat
 class _Watch:
     weight: Weight
     whole: Tensor
-    see: See
-    other: Other
+    on_product: OnProduct
+    on_other_use: OnOtherUse
 
     def block(self, part: Tensor | None, reads: int) -> Block | None:
-        """The block that a 2-D part is, whose dimension `reads` meets the input; None if it is no such part."""
-        if part is None or part.ndim != 2 or part.untyped_storage().data_ptr() != self._storage:
+        """The block that a 2-D part is, with `reads` the dimension of its inputs; None if it is not a block."""
+        storage = self.whole.untyped_storage().data_ptr()
+        if part is None or part.ndim != 2 or part.untyped_storage().data_ptr() != storage:
             return None
         size, offset = part.numel(), part.storage_offset() - self.whole.storage_offset()
         rows, columns = part.shape
@@ -137,19 +125,15 @@ class _Watch:
             outputs_first=(part.stride() == (columns, 1)) == (reads == 1),
         )
 
-    @property
-    def _storage(self) -> int:
-        return self.whole.untyped_storage().data_ptr()
-
 
 class _Watched(Tensor):
-    """A weight, or what was made of it by arranging and rounding its numbers."""
+    """A weight, or a tensor made from it by arranging and rounding its numbers."""
 
     watch: _Watch
     part: Tensor | None
-    """the same part of the parameter itself; None where the numbers are others"""
+    """the same part of the parameter itself; None where the numbers differ"""
     whole_block: list[Block]
-    """the one block of a whole matrix, as a linear layer multiplies it"""
+    """the block of a whole matrix, as a linear layer multiplies it; empty if it is not a block"""
 
     @classmethod
     def of(cls, numbers: Tensor, watch: _Watch, part: Tensor | None = None, *, same: bool = True) -> "_Watched":
@@ -167,26 +151,26 @@ class _Watched(Tensor):
     ) -> Any:
         if func is linear and not kwargs and type(args[1]) is cls and args[1].whole_block and type(args[0]) is not cls:
             with torch._C.DisableTorchFunctionSubclass():
-                _added(args[2:], args[1])
-                return args[1].watch.see(args[1].whole_block, args[0], linear(*args))
+                _report_bias(args[2:], args[1])
+                return args[1].watch.on_product(args[1].whole_block, args[0], linear(*args))
         kwargs = kwargs or {}
         with torch._C.DisableTorchFunctionSubclass():  # type: ignore[no-untyped-call]
             result = func(*args, **kwargs)
             name = _name(func)
-            watched = [one for one in _tensors([*args, *kwargs.values()]) if isinstance(one, cls)]
+            watched = [tensor for tensor in _tensors([*args, *kwargs.values()]) if isinstance(tensor, cls)]
             if not list(_tensors([result])):
                 return result
             if name in UNTOUCHED | ARRANGED and watched == [args[0]]:
-                return _passed_on(func, name, result, args, kwargs)
-            if (found := _product(name, args, kwargs)) is not None:
-                x, weight, blocks = found
-                _added([*args, *kwargs.values()], weight)
-                return weight.watch.see(blocks, x, result)
-            return _used(name, result, watched, args, kwargs)
+                return _watched_result(func, name, result, args, kwargs)
+            if (product := _product(name, args, kwargs)) is not None:
+                x, weight, blocks = product
+                _report_bias([*args, *kwargs.values()], weight)
+                return weight.watch.on_product(blocks, x, result)
+            return _other_use(name, result, watched, args, kwargs)
 
 
-def _passed_on(func: Any, name: str, result: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What was rounded or arranged is watched as well."""
+def _watched_result(func: Any, name: str, result: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The result of rounding or arranging a watched tensor, watched as well."""
     first: _Watched = args[0]
     part = first.part
     if name in ARRANGED and part is not None:
@@ -195,7 +179,8 @@ def _passed_on(func: Any, name: str, result: Any, args: Sequence[Any], kwargs: M
         return _Watched.of(result, first.watch, part, same=part is not None)
     parts = [None] * len(result) if part is None else part
     return type(result)(
-        _Watched.of(one, first.watch, other, same=other is not None) for one, other in zip(result, parts, strict=True)
+        _Watched.of(numbers, first.watch, part, same=part is not None)
+        for numbers, part in zip(result, parts, strict=True)
     )
 
 
@@ -223,26 +208,28 @@ def _product(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple
     return (x, weight, known) if len(known) == len(blocks) else None
 
 
-def _added(values: Iterable[Any], weight: "_Watched") -> None:
+def _report_bias(values: Iterable[Any], weight: "_Watched") -> None:
     """What takes part in a product besides input and weight is a bias."""
-    for one in values:
-        if isinstance(one, _Watched) and one is not weight:
-            one.watch.other(one.watch.weight, "add", True)
+    for value in values:
+        if isinstance(value, _Watched) and value is not weight:
+            value.watch.on_other_use(value.watch.weight, "add", True)
 
 
-def _used(name: str, result: Any, watched: Sequence[_Watched], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Something else is done: it is told, or what comes of it watched on where no token has a part in it yet."""
-    plain = [one for one in _tensors([*args, *kwargs.values()]) if not isinstance(one, _Watched)]
-    alone = not any(one.requires_grad for one in plain)
-    harmless = name in ELEMENT_BY_ELEMENT or (name in CONVOLUTIONS and _one_a_channel(watched[0], args, kwargs))
-    if harmless and alone and isinstance(result, Tensor) and name in ELEMENT_BY_ELEMENT:
+def _other_use(
+    name: str, result: Any, watched: Sequence[_Watched], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
+    """Report another operation; if no token takes part in it yet, watch its result instead."""
+    tensors = _tensors([*args, *kwargs.values()])
+    has_tokens = any(tensor.requires_grad for tensor in tensors if not isinstance(tensor, _Watched))
+    if name in ELEMENT_BY_ELEMENT and isinstance(result, Tensor) and not has_tokens:
         return _Watched.of(result, watched[0].watch, same=False)
-    for one in watched:
-        one.watch.other(one.watch.weight, name, harmless)
+    harmless = name in ELEMENT_BY_ELEMENT or (name in CONVOLUTIONS and _is_depthwise(watched[0], args, kwargs))
+    for tensor in watched:
+        tensor.watch.on_other_use(tensor.watch.weight, name, harmless)
     return result
 
 
-def _one_a_channel(weight: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def _is_depthwise(weight: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     groups = kwargs.get("groups", args[6] if len(args) > 6 else 1)
     return bool(groups == weight.shape[0] and weight.shape[1] == 1)
 

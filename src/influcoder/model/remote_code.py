@@ -1,4 +1,4 @@
-"""Python code that comes with a model: run only where the user says so, and part of what made a folder."""
+"""Python code that comes with a model: run only if the user says so, and recorded by its hash."""
 
 import hashlib
 import inspect
@@ -9,29 +9,29 @@ _allowed = False
 
 
 def allow(answer: bool) -> None:
-    """Whether this process may run the code of the models it loads: what the user typed, --trust-remote-code."""
+    """Set whether this process may run the code of the models it loads: the flag --trust-remote-code."""
     global _allowed
     _allowed = answer
 
 
 def allowed() -> bool:
-    """What `allow` was told last; not without it."""
+    """Whether `allow` has allowed it; False unless it was called."""
     return _allowed
 
 
 def code_hash(model: Any) -> str | None:
-    """SHA-256 of the code that came with a model and was run; None of a class of transformers' own."""
-    own = [one for one in type(model).__mro__ if one.__module__.startswith("transformers_modules.")]
-    if not own:
+    """SHA-256 of the code that came with a model and was run; None for transformers' own classes."""
+    classes = [base for base in type(model).__mro__ if base.__module__.startswith("transformers_modules.")]
+    if not classes:
         return None
     digest = hashlib.sha256()
-    for path in sorted(Path(inspect.getfile(own[0])).parent.glob("*.py")):
+    for path in sorted(Path(inspect.getfile(classes[0])).parent.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 
 def left_alone(model: Any) -> str | None:
-    """What to say of code that came with a model for which transformers has a class of its own; None without any."""
+    """A warning if code came with a model for which transformers has its own class; None otherwise."""
     if "AutoModelForCausalLM" not in (getattr(model.config, "auto_map", None) or {}) or code_hash(model):
         return None
     return (
@@ -41,7 +41,7 @@ def left_alone(model: Any) -> str | None:
 
 
 def refused(path: object, error: Exception) -> str | None:
-    """What to say where loading failed because code was not to be run; None where it failed otherwise."""
+    """The message if loading failed because code was not to be run; None if it failed for another reason."""
     if "trust_remote_code" not in str(error):
         return None
     return (

@@ -1,7 +1,7 @@
-"""What a chat reads like: rendered as its template takes it, and held against the words that the row has.
+"""The text of a chat: rendered by its template, and compared with the words of the row.
 
-A template that does not read what it is given raises nothing: it renders less. So the words of every message are
-looked for in the text. Where some of the completion are missing, the chat is refused; what else is missing is named.
+A template that ignores a part of its input raises nothing: it renders less. So the words of every message are looked
+for in the text. A chat whose completion is not all there is refused; anything else that is missing is named.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,12 +10,13 @@ from typing import Any
 
 from influcoder.data.examples import Example
 from influcoder.data.messages import REASONING, SWITCHES, Chat, Message, RowError, reasoning_of, words_of
+from influcoder.data.values import common_length
 from influcoder.model.forms import forms_of
 from influcoder.model.template import ChatTemplate, special_tokens
 from influcoder.model.turns import Span, spans_of, spans_of_answer, stands_before
-from influcoder.model.words import called_words, common_length, excerpt, pieces_of, says, without_thoughts
+from influcoder.model.words import called_words, excerpt, pieces_of, says, without_thoughts
 
-_TOLD_ELSEWHERE = frozenset(
+_CHECKED_ELSEWHERE = frozenset(
     {"role", "content", "tool_calls", "function_call", "tool_call_id", "weight", *REASONING, *SWITCHES}
 )
 """keys of a message that are looked for by other means than their name, or say nothing to a model"""
@@ -29,7 +30,7 @@ class Text:
         prompt: what comes before the completion, as it stands when the completion is still to come.
         whole: prompt and completion.
         templated: whether a template made it, which has written the special tokens.
-        said: words that the tokens with loss must hold.
+        with_loss: words that the tokens with loss must hold.
         spans: the characters with loss; all that follow the prompt where it is None.
         lost: fields of the row that are not in the text.
     """
@@ -37,17 +38,9 @@ class Text:
     prompt: str
     whole: str
     templated: bool
-    said: tuple[str, ...]
+    with_loss: tuple[str, ...]
     spans: tuple[Span, ...] | None = None
     lost: tuple[str, ...] = ()
-
-
-def chat_of(example: Example) -> Chat:
-    """The chat of an example that is one."""
-    if isinstance(example.given, Chat):
-        return example.given
-    turns = [*example.turns, ("assistant", example.completion)]
-    return Chat(tuple({"role": role, "content": content} for role, content in turns), len(example.turns))
 
 
 class Renderer:
@@ -62,12 +55,12 @@ class Renderer:
         self._special = special_tokens(template.tokenizer)
 
     def text(self, example: Example) -> Text:
-        """The text of a chat, in the form of its messages of which the template leaves out least.
+        """The text of a chat, from the form of its messages of which the template leaves out least.
 
         Raises:
             RowError: the template refuses it, or does not render the completion; it is rendered already.
         """
-        chat = self._as_read(chat_of(example))
+        chat = self._chat(example)
         variables = self.template.variables(chat.variables, example.metadata)
         self._refuse_rendered(chat)
         readings: list[tuple[int, Text]] = []
@@ -85,8 +78,8 @@ class Renderer:
         return min(readings, key=lambda reading: reading[0])[1]
 
     def prompt(self, example: Example) -> str:
-        """The text of a chat up to where the assistant is to speak."""
-        chat = self._as_read(chat_of(example))
+        """The text of a chat up to where the assistant begins to speak."""
+        chat = self._chat(example)
         answers = [
             n for n, message in enumerate(chat.messages) if message["role"] == "assistant" and chat.carries_loss(n)
         ]
@@ -102,8 +95,12 @@ class Renderer:
             raise refused[0]
         return ""
 
-    def _as_read(self, chat: Chat) -> Chat:
-        """The chat with an older `function_call` as the tool call that the template reads, and each end token once."""
+    def _chat(self, example: Example) -> Chat:
+        """The chat, with an older `function_call` as the tool call that the template reads, and each end token once."""
+        chat = example.given
+        if not isinstance(chat, Chat):
+            turns = [*example.turns, ("assistant", example.completion)]
+            chat = Chat(tuple({"role": role, "content": content} for role, content in turns), len(example.turns))
         names = self.template.source(chat.variables).names
         return replace(chat, messages=tuple(self._message_as_read(message, names) for message in chat.messages))
 
@@ -121,27 +118,28 @@ class Renderer:
         return message
 
     def _rendered(self, chat: Chat, messages: list[Message], variables: Mapping[str, Any]) -> tuple[int, Text]:
-        """(how many turns before the completion it leaves out, the text)."""
+        """(number of turns before the completion that are left out, the text)."""
         whole = self.template.render(messages, variables)
         prompt = self.template.render(messages[: chat.prompt], variables, ask=True) if chat.prompt else ""
-        shown, after = self._blank(whole), common_length(prompt, whole)
+        shown, after = self._without_special(whole), common_length(prompt, whole)
         spans = None
         if chat.weights:
             spans = spans_of(self.template, chat, messages, variables, whole)
         elif prompt and not stands_before(chat.messages[chat.prompt - 1], whole, after):
             spans = spans_of_answer(self.template, chat, messages, variables, whole)
         if spans is not None:
-            text_with_loss, after = self._blank(" ".join(whole[start:stop] for start, stop, _ in spans)), -1
+            text_with_loss = self._without_special(" ".join(whole[start:stop] for start, stop, _ in spans))
+            after = -1
         else:
             text_with_loss = shown
-        said: list[str] = []
+        words_with_loss: list[str] = []
         lost: list[str] = []
         asked = missing = 0
         for number, message in enumerate(chat.messages):
             pieces = pieces_of(message)
             if chat.carries_loss(number):
                 kept = self._kept(message, text_with_loss, after, whole)
-                said += kept
+                words_with_loss += kept
                 lost += ["thoughts in the completion"] if kept[: len(pieces)] != pieces else []
                 continue
             counts = message["role"] not in ("system", "developer") and bool(pieces)
@@ -156,31 +154,31 @@ class Renderer:
                 "the chat",
             )
         lost += self._lost_fields(chat, variables, shown)
-        return missing, Text(prompt, whole, True, tuple(said), spans, tuple(dict.fromkeys(lost)))
+        return missing, Text(prompt, whole, True, tuple(words_with_loss), spans, tuple(dict.fromkeys(lost)))
 
     def _kept(self, message: Message, text_with_loss: str, after: int, whole: str) -> list[str]:
-        """The words of a message with loss that are in the text: all, or those that follow the thoughts in them.
+        """The words of a message with loss that are in the text: all, or those that follow its thoughts.
 
         Raises:
-            RowError: some are not.
+            RowError: some of them are missing.
         """
         names, values = called_words(message)
         pieces = pieces_of(message)
-        without = [without_thoughts(piece) for piece in pieces]
-        for some in [pieces, without] if any(words.strip() for words in without) else [pieces]:
-            if all(self._says(text_with_loss, words, after) for words in (*some, *names, *values)):
-                return [*some, *names]
+        thoughtless = [without_thoughts(piece) for piece in pieces]
+        for texts in [pieces, thoughtless] if any(words.strip() for words in thoughtless) else [pieces]:
+            if all(self._says(text_with_loss, words, after) for words in (*texts, *names, *values)):
+                return [*texts, *names]
         searched = (*pieces, *names, *values)
         lost = next((words for words in searched if not self._says(text_with_loss, words, after)), "")
-        what = "tool call" if lost in names else "completion" if lost in pieces else "argument of a tool call"
+        kind = "tool call" if lost in names else "completion" if lost in pieces else "argument of a tool call"
         raise RowError(
             "completion_not_rendered",
-            f"the {what} {excerpt(lost)} does not stand in what the chat "
-            f"template renders for it, {excerpt(whole[max(after, 0) :] if after >= 0 else text_with_loss)}",
+            f"the {kind} {excerpt(lost)} is not in what the chat template renders for it, "
+            f"{excerpt(whole[after:] if after >= 0 else text_with_loss)}",
         )
 
     def _lost_fields(self, chat: Chat, variables: Mapping[str, Any], shown: str) -> Iterator[str]:
-        """Fields that the template has no name for, and that do not stand in the text either."""
+        """Fields that the template does not name and the text does not contain."""
         names = self.template.source(variables).names
         yield from (name for name in chat.variables if name not in names)
         for message in chat.messages:
@@ -195,7 +193,7 @@ class Renderer:
             if (thoughts := reasoning_of(message)) and not self._says(shown, thoughts):
                 yield f"reasoning {whose}"
             for key, value in message.items():
-                if key not in _TOLD_ELSEWHERE and key not in names and not self._says(shown, str(value)):
+                if key not in _CHECKED_ELSEWHERE and key not in names and not self._says(shown, str(value)):
                     yield f"{key} {whose}"
 
     def _refuse_rendered(self, chat: Chat) -> None:
@@ -208,13 +206,13 @@ class Renderer:
             if token is not None:
                 raise RowError(
                     "rendered_already",
-                    f"message {number} holds {token!r}, which the chat template writes itself, so its text is "
-                    "rendered already and would be again; give it as text, or as prompt and completion in text",
+                    f"message {number} holds {token!r}, which the chat template writes itself, so its text is already "
+                    "rendered and would be rendered twice; give it as text, or as prompt and completion in text",
                 )
 
     def _says(self, shown: str, words: str, after: int = -1) -> bool:
-        return says(shown, self._blank(words), after)
+        return says(shown, self._without_special(words), after)
 
-    def _blank(self, text: str) -> str:
-        """The text with spaces in the place of special tokens, which are not a row's words."""
-        return self._special.sub(lambda match: " " * len(match[0]), text) if self._special else text
+    def _without_special(self, text: str) -> str:
+        """The text with spaces in place of special tokens, which are not a row's words."""
+        return self._special.sub(lambda match: " " * len(match[0]), text)

@@ -1,4 +1,4 @@
-"""What goes back through a tensor, told on the way."""
+"""Functions that receive the gradient of a tensor on the way back."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Tell = Callable[[Tensor], None]
+Receiver = Callable[[Tensor], None]
 
 
-def tapped(output: Tensor, told: Sequence[Tell | None]) -> Tensor:
-    """A product's output, whose δ goes to one function, or to several, each its part."""
-    if not torch.is_grad_enabled() or not any(told):
+def tapped(output: Tensor, receivers: Sequence[Receiver | None]) -> Tensor:
+    """A product's output, whose δ goes to a receiver, or to several, each its part."""
+    if not torch.is_grad_enabled() or not any(receivers):
         return output
 
     def hook(delta: Tensor | None) -> None:
-        parts = [delta] * len(told) if delta is None or len(told) == 1 else list(delta)
-        for tell, part in zip(told, parts, strict=True):
-            if tell is not None:
-                tell(part)  # type: ignore[arg-type]
+        parts = [delta] * len(receivers) if delta is None or len(receivers) == 1 else list(delta)
+        for receive, part in zip(receivers, parts, strict=True):
+            if receive is not None:
+                receive(part)  # type: ignore[arg-type]
 
     if output.requires_grad and not output._is_view():
         output.register_hook(hook)  # type: ignore[no-untyped-call]
@@ -27,19 +27,19 @@ def tapped(output: Tensor, told: Sequence[Tell | None]) -> Tensor:
 
 
 class _Tap(torch.autograd.Function):
-    """Gives its input on, and tells of the gradient that comes back.
+    """Returns its input, and passes the gradient that comes back to a function.
 
-    The graph begins here if it has not begun yet. What is given on is the input's own memory, and no view of it: the
-    model may change it in place, where the hook of a view would be lost.
+    The graph begins here if it has not begun yet. What is returned is the input's own memory and not a view of it: the
+    model may change it in place, and the hook of a view would be lost.
     """
 
     @staticmethod
-    def forward(ctx: Any, output: Tensor, begin: Tensor, tell: Callable[[Tensor | None], None]) -> Tensor:
+    def forward(ctx: Any, output: Tensor, begin: Tensor, receive: Callable[[Tensor | None], None]) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.tell = tell
+        ctx.receive = receive
         return output.data
 
     @staticmethod
     def backward(ctx: Any, *deltas: Tensor | None) -> tuple[Tensor | None, None, None]:
-        ctx.tell(deltas[0])
+        ctx.receive(deltas[0])
         return deltas[0], None, None

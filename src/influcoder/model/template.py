@@ -1,4 +1,4 @@
-"""The chat template of a tokenizer: the text it makes of a chat, what it reads, and a clock that stands still."""
+"""The chat template of a tokenizer: the text it makes of a chat, what it reads, and a clock that is stopped."""
 
 import datetime
 import inspect
@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jinja2.ext
@@ -23,16 +23,16 @@ from influcoder.errors import ModelError, first_line
 logger = logging.getLogger("influcoder")
 
 CLOCK = datetime.datetime(2024, 7, 26)
-"""what `strftime_now` tells every template: the date that Llama 3's have where there is no clock"""
-ASKED, SAID = "quartzfen", "bluevixen"
-"""words of a chat by which it is seen what a template does with contents"""
+"""the date that `strftime_now` gives every template: that of Llama 3's templates where there is no clock"""
+ASKED, ANSWERED = "quartzfen", "bluevixen"
+"""the contents of a trial chat, which shows what a template does with contents"""
 _OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
 _THOUGHTS = re.compile(r"<(think|thinking|reasoning|thought)>.*</\1>", re.DOTALL)
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}`, which transformers knows and Jinja does not, so that templates can be looked into."""
+    """`{% generation %}`, which transformers knows and Jinja does not, so that templates can be parsed."""
 
     tags = {"generation"}  # noqa: RUF012 - as Jinja has it
 
@@ -48,12 +48,12 @@ _ENVIRONMENT = jinja2.sandbox.ImmutableSandboxedEnvironment(
 
 @dataclass(frozen=True)
 class Source:
-    """A template's text, its clock stopped, and what it reads.
+    """A template's text, with its clock stopped, and what it reads.
 
     Attributes:
-        text: what transformers is given.
+        text: as it is given to transformers.
         names: every name, key and text in it: a field that is not among them is not read by its name.
-        variables: what it expects beside messages.
+        variables: what it expects besides messages.
     """
 
     text: str
@@ -62,20 +62,20 @@ class Source:
 
     @classmethod
     def of(cls, text: str) -> "Source":
-        """Look into a template.
+        """Parse a template.
 
         Raises:
-            ModelError: it is no Jinja template, or draws at random, so that no text would be the same again.
+            ModelError: it is not a Jinja template, or draws at random, so that no text could be made twice.
         """
         try:
             tree = _ENVIRONMENT.parse(text)
             free = jinja2.meta.find_undeclared_variables(tree) - set(_ENVIRONMENT.globals)
         except (jinja2.TemplateError, RecursionError) as error:
-            raise ModelError(f"the chat template cannot be read: {first_line(error)}. Mend it.") from error
+            raise ModelError(f"the chat template cannot be read: {first_line(error)}. Correct it.") from error
         texts = {str(node.value) for node in tree.find_all(jinja2.nodes.Const) if isinstance(node.value, str)}
         names = {node.name for node in tree.find_all(jinja2.nodes.Name)}
         if "lipsum" in names or any(node.name == "random" for node in tree.find_all(jinja2.nodes.Filter)):
-            raise ModelError("the chat template draws at random, so no text would be the same again. Mend it.")
+            raise ModelError("the chat template draws at random, so no text could be made twice. Correct it.")
         keys = {node.attr for node in tree.find_all(jinja2.nodes.Getattr)}
         fixed = _stopped_clock(texts) + text if "strftime_now" in names else text
         return cls(fixed, frozenset(texts | names | keys), frozenset(free - {"raise_exception", "strftime_now"}))
@@ -87,17 +87,20 @@ class Source:
 
 
 def _stopped_clock(texts: set[str]) -> str:
-    """A macro that takes the place of the clock; the newline belongs to its last tag, which eats it."""
-    told = {one: CLOCK.strftime(one) for one in sorted(texts) if "%" in one}
+    """A macro that replaces the clock; the newline belongs to its last tag, which removes it.
+
+    Its text is part of the tokenizer's hash, so it stays as it is.
+    """
+    dates = {text: CLOCK.strftime(text) for text in sorted(texts) if "%" in text}
     return (
-        "{%- macro strftime_now(format) -%}{%- set told = " + json.dumps(told, ensure_ascii=False) + " -%}"
+        "{%- macro strftime_now(format) -%}{%- set told = " + json.dumps(dates, ensure_ascii=False) + " -%}"
         "{{ told[format] if format in told else raise_exception('strftime_now of an unknown format') }}"
         "{%- endmacro %}\n"
     )
 
 
 class ChatTemplate:
-    """Renders chats with a tokenizer's chat template; of several, that of tools for chats with tools.
+    """Renders chats with a tokenizer's chat template; if it has several, chats with tools get the one for tools.
 
     Args:
         tokenizer: whose template it is.
@@ -118,29 +121,27 @@ class ChatTemplate:
             RowError: there are several, and none of them is the default.
             ModelError: it cannot be used.
         """
-        held = self.tokenizer.chat_template
-        if isinstance(held, dict):
-            wanted = "tool_use" if variables.get("tools") and "tool_use" in held else "default"
-            if wanted not in held and len(held) > 1:
+        template = self.tokenizer.chat_template
+        if isinstance(template, dict):
+            wanted = "tool_use" if variables.get("tools") and "tool_use" in template else "default"
+            if wanted not in template and len(template) > 1:
                 raise RowError(
                     "no_default_template",
-                    f"{self.name} has the chat templates {sorted(held)} and none called default, so none is chosen; "
-                    "set tokenizer.chat_template to one of them and save it",
+                    f"{self.name} has the chat templates {sorted(template)} and none called default; set "
+                    "tokenizer.chat_template to one of them and save it",
                 )
-            held = held.get(wanted) or next(iter(held.values()))
-        if held not in self._sources:
+            template = template.get(wanted) or next(iter(template.values()))
+        if template not in self._sources:
             try:
-                self._sources[held] = Source.of(held)
+                self._sources[template] = Source.of(template)
             except ModelError as error:
                 raise ModelError(f"{self.name}: {error}") from error.__cause__
-            if self._sources[held].text != held:
-                logger.warning(
-                    "%s: the chat template asks for the date and is told %s, always.", self.name, CLOCK.date()
-                )
-        return self._sources[held]
+            if self._sources[template].text != template:
+                logger.warning("%s: the chat template asks for the date and always gets %s.", self.name, CLOCK.date())
+        return self._sources[template]
 
     def variables(self, given: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """What a chat hands the template beside its messages: what it has for it, and columns of the names it reads."""
+        """What the template is given besides messages: the chat's own variables, and columns whose names it reads."""
         wanted = self.source(given).variables - self._reserved - set(self.tokenizer.special_tokens_map) - {"tools"}
         return {name: metadata[name] for name in sorted(wanted) if metadata.get(name) is not None} | dict(given)
 
@@ -148,40 +149,36 @@ class ChatTemplate:
         """The text of a chat; with `ask`, up to where the assistant begins to speak.
 
         Raises:
-            RowError: the template refuses it, in its own words, or writes where in memory something lies.
+            RowError: the template refuses it, in its own words, or writes an address in memory.
         """
-        text = str(
-            self._applied(
-                self.tokenizer.apply_chat_template, messages, variables, tokenize=False, add_generation_prompt=ask
-            )
-        )
-        if (found := _OBJECT.search(text)) and found[0] not in json.dumps(
-            [*messages, variables], ensure_ascii=False, default=str
-        ):
+        apply = partial(self.tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=ask)
+        text = str(self._applied(apply, messages, variables))
+        row = json.dumps([*messages, variables], ensure_ascii=False, default=str)
+        if (match := _OBJECT.search(text)) and match[0] not in row:
             raise RowError(
                 "template_prints_object",
-                f"the chat template writes {found[0]!r}, which is another text every time: it reads a name that every "
-                "object has, as {{ x.items }} in place of {{ x['items'] }}. Mend it",
+                f"the chat template writes {match[0]!r}, which is another text every time: it reads a name that every "
+                "object has, as {{ x.items }} in place of {{ x['items'] }}. Correct the template",
             )
         return text
 
     def marked(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> list[tuple[int, int]]:
-        """Where in the text of a chat the parts stand that `{% generation %}` marks as the assistant's."""
+        """The parts of a chat's text that `{% generation %}` marks as the assistant's: (start, stop) of each."""
 
         def applied(messages: list[Message], tools: Any = None, documents: Any = None, **more: Any) -> Any:
-            known = [{key: value for key, value in one.items() if value is not None} for one in messages]
+            known = [{key: value for key, value in message.items() if value is not None} for message in messages]
             names = {**self.tokenizer.special_tokens_map, **more}
             return render_jinja_template([known], tools, documents, return_assistant_tokens_mask=True, **names)
 
         _, places = self._applied(applied, messages, variables)
         return [(start, stop) for start, stop in places[0] if start < stop]
 
-    def _applied(self, function: Any, messages: Sequence[Message], variables: Mapping[str, Any], **more: Any) -> Any:
+    def _applied(self, function: Any, messages: Sequence[Message], variables: Mapping[str, Any]) -> Any:
         if clash := sorted(set(variables) & self._reserved):
-            raise RowError("bad_variables", f"chat_template_kwargs sets {clash[0]!r}, which is not the row's to set")
+            raise RowError("bad_variables", f"chat_template_kwargs sets {clash[0]!r}, which a row cannot set")
         try:
             text = self.source(variables).text
-            return function([dict(one) for one in messages], chat_template=text, **dict(variables), **more)
+            return function([dict(message) for message in messages], chat_template=text, **dict(variables))
         except (ModelError, RowError):
             raise
         except Exception as error:  # a template may fail in every way that Python does
@@ -190,87 +187,85 @@ class ChatTemplate:
 
     @cached_property
     def part_forms(self) -> list[tuple[bool, bool]]:
-        """(of what is asked, of the assistant): whether contents may be lists of parts, the likeliest way first.
+        """(of the question, of the answer): whether contents may be lists of parts, the likeliest form first.
 
-        Seen by what the template makes of two words. One that makes nothing of them is given text.
+        Found by rendering a trial chat. A template that renders no form of it is given text.
         """
-        ways = [(False, False), (True, True), (True, False), (False, True)]
-        return [way for way in ways if self._renders(*way)] or ways[:1]
+        forms = [(False, False), (True, True), (True, False), (False, True)]
+        return [form for form in forms if self._renders(form)] or forms[:1]
 
-    def _renders(self, asked: bool, said: bool) -> bool:
-        contents = [
-            [{"type": "text", "text": word}] if parts else word for word, parts in ((ASKED, asked), (SAID, said))
-        ]
-        turns = [{"role": role, "content": one} for role, one in zip(("user", "assistant"), contents, strict=True)]
-        for messages in (turns, [{"role": "system", "content": contents[0]}, *turns]):
+    def _renders(self, form: tuple[bool, bool]) -> bool:
+        turns = _trial_chat(form)
+        for messages in (turns, [{**turns[0], "role": "system"}, *turns]):
             try:
                 text = self.render(messages, {})
             except (ModelError, RowError):
                 continue
-            # What the list itself looks like when it is printed is not its text.
-            return ASKED in text.lower() and SAID in text.lower() and not re.search("['\"]text['\"]", text)
+            # A list that is printed as such is not rendered.
+            return ASKED in text.lower() and ANSWERED in text.lower() and not re.search("['\"]text['\"]", text)
         return False
 
     @cached_property
     def openers(self) -> frozenset[str]:
-        """The special tokens with which it begins a user's turn: no text of a row should begin with one."""
-        special = special_tokens(self.tokenizer)
-        return frozenset(special.findall(self._probe()[0].rpartition(ASKED)[0])) if special else frozenset()
+        """The special tokens that begin a user's turn: no text of a row should begin with one of them."""
+        return frozenset(special_tokens(self.tokenizer).findall(self._probe()[0].rpartition(ASKED)[0]))
 
     @cached_property
     def around_question(self) -> tuple[str, str]:
-        """The last word that it writes before what a user asks, and all that it writes behind it; ("", "") of none."""
+        """The last word before a user's question, and all that follows the question; ("", "") if either is empty."""
         before, _, behind = self._probe()[0].rpartition(ASKED)
-        special = special_tokens(self.tokenizer)
-        before = special.sub(" ", before) if special else before
+        before = special_tokens(self.tokenizer).sub(" ", before)
         return (before.split()[-1], behind.strip()) if before.strip() and behind.strip() else ("", "")
 
     @cached_property
     def end(self) -> str:
-        """The special token that it writes right behind an answer; "" of none."""
-        special = special_tokens(self.tokenizer)
-        found = special.match(self._probe()[1].rpartition(SAID)[2].lstrip()) if special else None
-        return found[0] if found else ""
+        """The special token right after an answer; "" if there is none."""
+        match = special_tokens(self.tokenizer).match(self._probe()[1].rpartition(ANSWERED)[2].lstrip())
+        return match[0] if match else ""
 
     @cached_property
     def header_with_loss(self) -> str:
-        """What it writes before an answer, thoughts apart, without writing it where one is asked for; "" of nothing."""
+        """What precedes an answer, thoughts apart, and is not written where an answer is asked for; "" if nothing."""
         asked, whole = self._probe()
-        before, said, _ = whole[len(asked) :].partition(SAID) if whole.startswith(asked) else ("", "", "")
-        return _THOUGHTS.sub("", before).strip() if said else ""
+        before, answer, _ = whole[len(asked) :].partition(ANSWERED) if whole.startswith(asked) else ("", "", "")
+        return _THOUGHTS.sub("", before).strip() if answer else ""
 
     def _probe(self) -> tuple[str, str]:
-        """A question's text up to where it is to be answered, and its text with the answer; ("", "") where it fails."""
-        contents = [
-            [{"type": "text", "text": word}] if parts else word
-            for word, parts in zip((ASKED, SAID), self.part_forms[0], strict=True)
-        ]
-        turns = [{"role": role, "content": one} for role, one in zip(("user", "assistant"), contents, strict=True)]
+        """The text of the trial chat up to its answer, and with its answer; ("", "") where it cannot be rendered."""
+        turns = _trial_chat(self.part_forms[0])
         try:
             return self.render(turns[:1], {}, ask=True), self.render(turns, {})
         except (ModelError, RowError):
             return "", ""
 
 
+def _trial_chat(form: tuple[bool, bool]) -> list[Message]:
+    """A question and an answer, each as text or as a list of parts."""
+    return [
+        {"role": role, "content": [{"type": "text", "text": word}] if in_parts else word}
+        for role, word, in_parts in zip(("user", "assistant"), (ASKED, ANSWERED), form, strict=True)
+    ]
+
+
 def template_date(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The date that a tokenizer's template is told; None where it does not ask."""
+    """The date that a tokenizer's template gets; None where it does not ask for one."""
     return CLOCK.date().isoformat() if "strftime_now" in str(tokenizer.chat_template) else None
 
 
 def fixed_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text of a tokenizer's template or templates as they are used, which a fingerprint is taken of."""
-    held = tokenizer.chat_template
+    """The text of a tokenizer's templates as they are used, for its fingerprint."""
+    template = tokenizer.chat_template
     if template_date(tokenizer) is None:
-        return str(held)
+        return str(template)
     try:
-        texts = held.items() if isinstance(held, dict) else [("", held)]
+        texts = template.items() if isinstance(template, dict) else [("", template)]
         return str({name: Source.of(text).text for name, text in texts})
     except ModelError:
-        return str(held)
+        return str(template)
 
 
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
-    """What finds a tokenizer's special tokens in a text; None where it has none."""
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    """A pattern that matches a tokenizer's special tokens, and nothing if it has none."""
     added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    tokens = sorted({one for one in added | set(tokenizer.all_special_tokens) if one}, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, tokens))) if tokens else None
+    tokens = sorted((added | set(tokenizer.all_special_tokens)) - {""}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, tokens)) or "(?!)")

@@ -1,12 +1,12 @@
-"""Which tokens of a text a direction in weight space acts on: the derivative of each token's loss along it.
+"""The share of each token in an influence: the derivative of the token's loss along a direction in weight space.
 
 With v the gradient of a query, the influence of an example is ⟨v, ∇L⟩, and L is the mean of its tokens' losses. So
 
     ⟨v, ∇L⟩ = Σ_t (1 / n) · d/dε loss_t(θ + ε v) at ε = 0,
 
 a number for each token, which add up to the influence. One forward pass gives all of them: every layer's output y
-has the tangent of its inputs and, added to it, ΔW x, with ΔW what v is in that layer's weight (forward-mode
-differentiation; Baydin et al. 2018, arXiv 1502.05767). Where a model has an operation without a forward-mode
+has the tangent of its inputs and, added to it, ΔW x, where ΔW is the part of v in that layer's weight (forward-mode
+differentiation; Baydin et al. 2018, arXiv 1502.05767). If a model has an operation without a forward-mode
 derivative, two passes at θ ± ε v give the same by central differences.
 
 The sign is that of influence: with v the gradient of a query, a training step on a token above 0 lowers the query's
@@ -25,7 +25,6 @@ from influcoder.model.attention import plain_attention
 from influcoder.model.batches import Batch, Tokens, make_batches
 from influcoder.model.decoder import Decoder
 from influcoder.model.experts import separate_experts
-from influcoder.model.gradients import LayerGradients
 from influcoder.model.layers import View
 from influcoder.model.linear import Layer, is_packed, watching_layers, weight_of
 
@@ -38,16 +37,19 @@ class TokenShares:
 
     Args:
         decoder: the frozen model; run in float32.
-        views: what of which layers' gradients is compared.
-        direction: a vector for each view, (length,), as `LayerGradients` gives them: of a query, say.
+        views: the views of the layers' gradients that are compared.
+        direction: a vector for each view, (length,), as `LayerGradients` gives them: that of a query, say.
 
     >>> from influcoder.demo.world import assets
     >>> from influcoder.data.examples import Example
+    >>> from influcoder.model.gradients import LayerGradients
     >>> from influcoder.model.layers import lora_b
     >>> decoder = Decoder.load(assets() / "decoder", device="cpu")
     >>> views = lora_b(decoder, rank=4, seed=0)
     >>> tokens = decoder.tokenise([Example("a", "2 + 2 = ", "4")])
-    >>> shares = TokenShares(decoder, views, gradient_of(decoder, views, tokens[0]))
+    >>> (batch,), gradients = make_batches(tokens, 1024, decoder.device), {}
+    >>> losses = LayerGradients(decoder, views).run(batch, gradients.__setitem__)
+    >>> shares = TokenShares(decoder, views, [gradients[number][0] for number in range(len(views))])
     >>> bool(shares(tokens)[0].sum() > 0)  # an example always lowers its own loss
     True
     """
@@ -58,16 +60,16 @@ class TokenShares:
         for view, vector in zip(views, direction, strict=True):
             self._of_layer.setdefault(view.module, []).append((view, vector.view(view.shape)))
         self.exact = True
-        """whether by forward-mode differentiation, not by differences"""
+        """whether by forward-mode differentiation rather than by differences"""
 
     def __call__(self, tokens: Sequence[Tokens], token_budget: int = 1024) -> list[Tensor]:
         """The share of every completion token of each text, (targets,) float32 each; they add up to its influence."""
-        found: list[Tensor] = [torch.zeros(0)] * len(tokens)
+        shares: list[Tensor] = [torch.zeros(0)] * len(tokens)
         for batch in make_batches(tokens, token_budget, self.decoder.device):
-            shares = self.of_batch(batch).cpu()
+            of_batch = self.of_batch(batch).cpu()
             for row, place in enumerate(batch.places):
-                found[place] = shares[batch.rows.cpu() == row]
-        return found
+                shares[place] = of_batch[batch.rows.cpu() == row]
+        return shares
 
     def of_batch(self, batch: Batch) -> Tensor:
         """(K,) the share of every completion token of a batch, in the order of its `rows` and `columns`."""
@@ -90,15 +92,12 @@ class TokenShares:
 
     def _differences(self, batch: Batch) -> Tensor:
         step = self._step()
-        losses = []
-        for sign in (1.0, -1.0):
 
-            def along(output: Tensor, change: Tensor, sign: float = sign) -> Tensor:
-                return output + sign * step * change
+        def losses(step: float) -> Tensor:
+            with self._changed(lambda output, change: output + step * change, len(batch.places)):
+                return self._losses(batch).double()
 
-            with self._changed(along, len(batch.places)):
-                losses.append(self._losses(batch).double())
-        return ((losses[0] - losses[1]) / (2 * step)).float()
+        return ((losses(step) - losses(-step)) / (2 * step)).float()
 
     def _step(self) -> float:
         pairs = [pair for pairs in self._of_layer.values() for pair in pairs]
@@ -131,24 +130,11 @@ class TokenShares:
                 x = forward_ad.unpack_dual(x).primal  # type: ignore[no-untyped-call]
             if len(numbers) == 1:
                 return output if numbers[0] is None else along(output, change(layers[numbers[0]], x))
-            of_several = [
+            changes = [
                 torch.zeros_like(y) if number is None else change(layers[number], part)
                 for number, part, y in zip(numbers, x, output, strict=True)
             ]
-            return along(output, torch.stack(of_several))
+            return along(output, torch.stack(changes))
 
-        with separate_experts(examples), watching_layers(layers, product, lambda number, what: None):
+        with separate_experts(examples), watching_layers(layers, product, lambda number, use: None):
             yield
-
-
-def gradient_of(decoder: Decoder, views: Sequence[View], tokens: Tokens) -> list[Tensor]:
-    """The gradient of one text's loss, a vector for each view: what the shares of other texts are taken along."""
-    found = [torch.zeros(view.length) for view in views]
-    gradients = LayerGradients(decoder, views)
-
-    def receive(number: int, part: Tensor) -> None:
-        found[number] = part[0]
-
-    for batch in make_batches([tokens], len(tokens.ids), decoder.device):
-        gradients.run(batch, receive)
-    return found

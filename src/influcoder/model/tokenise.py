@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from influcoder.data.examples import Example
 from influcoder.data.messages import Chat, RowError
 from influcoder.data.token_ids import TokenIds
+from influcoder.data.values import common_length
 from influcoder.model.batches import Tokens
 from influcoder.model.rendering import Renderer, Text
 from influcoder.model.template import ChatTemplate
@@ -27,11 +28,11 @@ from influcoder.model.words import excerpt, says, without_thoughts
 logger = logging.getLogger("influcoder")
 
 HALF = "\ufffd"
-"""what a tokenizer decodes part of a character to: the loss may begin within one"""
+"""what a tokenizer decodes part of a character to: the loss may begin within a character"""
 
 
 class Tokeniser:
-    """Reads examples as the model that a tokenizer belongs to is given them.
+    """Turns examples into the token ids that a model is given.
 
     Args:
         tokenizer: the model's.
@@ -49,19 +50,19 @@ class Tokeniser:
         self._start = self._start_tokens()
         self._warned: set[str] = set()
         self.left_out = Counter[str]()
-        """of the rows that were prepared, how many had each of the fields that the chat template does not write"""
+        """how many of the prepared rows had each of the fields that the chat template does not write"""
 
     def tokens(self, examples: Sequence[Example]) -> list[Tokens]:
         """Token ids of each example and where its loss is, cut to `max_length`.
 
         Raises:
-            RowError: one of them cannot be read.
+            RowError: an example cannot be read.
         """
-        found: dict[int, Tokens] = {}
+        by_place: dict[int, Tokens] = {}
         texts: dict[int, Text] = {}
         for place, example in enumerate(examples):
             if isinstance(example.given, TokenIds):
-                found[place] = self._of_ids(example.given)
+                by_place[place] = self._of_ids(example.given)
             else:
                 texts[place] = self.text(example)
         for templated in (False, True):
@@ -72,12 +73,13 @@ class Tokeniser:
             prompts = self._encoded([texts[place].prompt for place in places], special=not templated)
             wholes = self._encoded([texts[place].whole for place in places], special=not templated)
             for row, place in enumerate(places):
-                found[place] = self._of_text(texts[place], prompts["input_ids"][row], wholes, row)
-        self._warn(examples, [found[place] for place in range(len(examples))])
-        return [found[place] for place in range(len(examples))]
+                by_place[place] = self._of_text(texts[place], prompts["input_ids"][row], wholes, row)
+        tokens = [by_place[place] for place in range(len(examples))]
+        self._warn(examples, tokens)
+        return tokens
 
     def prepared(self, example: Example) -> Example:
-        """An example that can be read: itself, with its texts where it has token ids alone.
+        """The example, with its texts decoded where it has token ids alone.
 
         Raises:
             RowError: it cannot be read.
@@ -86,18 +88,16 @@ class Tokeniser:
         self.left_out.update(tokens.lost)
         if not isinstance(example.given, TokenIds) or example.completion:
             return example
-        ids, counts = example.given.ids, [weight > 0 for weight in example.given.weights]
-        last = max(place for place, one in enumerate(counts) if one)
-        prompt, completion = (
-            self.tokenizer.decode([one for one, has in zip(ids[: last + 1], counts, strict=False) if has is said])
-            for said in (False, True)
-        )
+        ids, has_loss = np.array(example.given.ids), np.array(example.given.weights) > 0
+        last = np.flatnonzero(has_loss)[-1]
+        prompt = self.tokenizer.decode(ids[:last][~has_loss[:last]].tolist())
+        completion = self.tokenizer.decode(ids[has_loss].tolist())
         if not completion.strip():
             raise RowError("empty_completion", f"the {tokens.targets} tokens with loss are no text")
         return replace(example, prompt=prompt, completion=completion)
 
     def prompt(self, example: Example) -> list[int]:
-        """The ids of what the model is asked: all before the completion."""
+        """The token ids of the prompt: all before the completion."""
         if isinstance(example.given, TokenIds):
             first = next(place for place, weight in enumerate(example.given.weights) if weight > 0)
             return list(example.given.ids[:first])
@@ -108,7 +108,7 @@ class Tokeniser:
         return list(ids)
 
     def text(self, example: Example) -> Text:
-        """What an example reads like.
+        """The text of an example, as the model reads it.
 
         Raises:
             RowError: the chat template refuses it, or leaves out the completion.
@@ -131,7 +131,7 @@ class Tokeniser:
             prompt, ids = self._started_once(list(prompt)), self._started_once(ids)
             if prompt and prompt[-1] == end and ids[: len(prompt)] != prompt:
                 prompt = prompt[:-1]  # a tokenizer that ends every text with its end token
-        start = _common_run(prompt, ids)
+        start = common_length(prompt, ids)
         if not text.templated:
             if ids[-2:] == [end, end] and len(ids) - 2 >= start:
                 ids = ids[:-1]  # the text has its end token, and the tokenizer adds one
@@ -158,7 +158,7 @@ class Tokeniser:
         """How much each token counts, from the characters that do; the same places as in transformers' masks."""
         if not self.tokenizer.is_fast:
             raise RowError(
-                "slow_tokenizer", "the tokenizer does not tell where its tokens stand, as loss by turn needs"
+                "slow_tokenizer", "the tokenizer does not say where its tokens stand, which loss by turn needs"
             )
         weights = np.zeros(len(wholes["input_ids"][row]), np.float32)
         for begin, stop, weight in spans:
@@ -186,42 +186,41 @@ class Tokeniser:
             weights = None if (weights[start:] == weights[start]).all() else weights
         # One token of the prompt always stays: it predicts the first of the completion.
         kept = min(start, max(self.max_length - (len(ids) - start), 1))
-        seen = slice(start - kept, start - kept + self.max_length)
+        window = slice(start - kept, start - kept + self.max_length)
         return Tokens(
-            np.asarray(ids[seen], np.int64),
+            np.asarray(ids[window], np.int64),
             kept,
             prompt_cut=kept < start,
-            completion_cut=len(ids[seen]) - kept < len(ids) - start,
+            completion_cut=len(ids[window]) - kept < len(ids) - start,
             boundary_moved=moved,
-            weights=None if weights is None else weights[seen],
+            weights=None if weights is None else weights[window],
             lost=lost,
         )
 
     def _refuse_beyond(self, ids: Sequence[int]) -> None:
         if ids and max(ids) >= self.rows:
-            token = self.tokenizer.convert_ids_to_tokens(max(ids)) if max(ids) < len(self.tokenizer) else None
-            named = f"token {token!r}" if token is not None else "a token"
+            known = self.tokenizer.convert_ids_to_tokens(max(ids)) if max(ids) < len(self.tokenizer) else None
+            token = "a token" if known is None else f"token {known!r}"
             raise RowError(
                 "beyond_the_table",
-                f"it holds {named} of id {max(ids)}, and {self.name} has an embedding of {self.rows} rows",
+                f"it holds {token} of id {max(ids)}, and {self.name} has an embedding of {self.rows} rows",
             )
 
     def _refuse_other_words(self, text: Text, ids: list[int], start: int, weights: NDArray[np.float32] | None) -> None:
-        """The tokens that carry loss must read as what the row has its model say."""
+        """The tokens that carry loss must read as the words that the row has the model say."""
         if weights is None:
-            read, after = self.tokenizer.decode(ids), len(self.tokenizer.decode(ids[:start]).rstrip(HALF))
+            decoded, after = self.tokenizer.decode(ids), len(self.tokenizer.decode(ids[:start]).rstrip(HALF))
         else:
-            read, after = self.tokenizer.decode(self._with_whole_characters(ids, weights)), -1
-        for words in text.said:
-            if says(read, words, after) or (weights is not None and says(read, without_thoughts(words))):
+            decoded, after = self.tokenizer.decode(self._with_whole_characters(ids, weights)), -1
+        for words in text.with_loss:
+            if says(decoded, words, after) or (weights is not None and says(decoded, without_thoughts(words))):
                 continue
-            known = self.tokenizer.decode(
-                self._encoded([words], special=False)["input_ids"][0], skip_special_tokens=True
-            )
-            if not known.strip() or not says(read, known, after):
+            words_ids = self._encoded([words], special=False)["input_ids"][0]
+            round_trip = self.tokenizer.decode(words_ids, skip_special_tokens=True)
+            if not round_trip.strip() or not says(decoded, round_trip, after):
                 raise RowError(
                     "other_words",
-                    f"the tokens with loss read {excerpt(read[max(after, 0) :])}, expected {excerpt(words)}",
+                    f"the tokens with loss read {excerpt(decoded[max(after, 0) :])}, expected {excerpt(words)}",
                 )
 
     def _with_whole_characters(self, ids: list[int], weights: NDArray[np.float32]) -> list[int]:
@@ -229,24 +228,25 @@ class Tokeniser:
 
         A mask of characters names one of the tokens that a character is cut into, in transformers as well.
         """
-        counts = weights != 0
-        for edge in np.flatnonzero(counts[1:] != counts[:-1]):
-            place, step = (edge, -1) if counts[edge + 1] else (edge + 1, 1)
-            while 0 <= place < len(ids) and not counts[place] and HALF in self.tokenizer.decode([ids[place]]):
-                counts[place] = True
+        chosen = weights != 0
+        for edge in np.flatnonzero(chosen[1:] != chosen[:-1]):
+            place, step = (edge, -1) if chosen[edge + 1] else (edge + 1, 1)
+            while 0 <= place < len(ids) and not chosen[place] and HALF in self.tokenizer.decode([ids[place]]):
+                chosen[place] = True
                 place += step
-        return [token for token, counted in zip(ids, counts, strict=True) if counted]
+        return [ids[place] for place in np.flatnonzero(chosen)]
 
     def _encoded(self, texts: list[str], *, special: bool) -> Any:
         return self.tokenizer(texts, add_special_tokens=special, verbose=False)
 
     def _start_tokens(self) -> list[int]:
         """The special tokens that the tokenizer puts before a text."""
-        with_, without = (self._encoded(["a"], special=special)["input_ids"][0] for special in (True, False))
-        return list(with_[: len(with_) - len(without)]) if with_[len(with_) - len(without) :] == without else []
+        marked, plain = (self._encoded(["a"], special=special)["input_ids"][0] for special in (True, False))
+        added = len(marked) - len(plain)
+        return list(marked[:added]) if marked[added:] == plain else []
 
     def _started_once(self, ids: list[int]) -> list[int]:
-        """Ids of a text that begins with the start tokens itself, without those that the tokenizer adds."""
+        """The ids with one set of start tokens, where the text has them itself and the tokenizer adds them again."""
         size = len(self._start)
         return ids[size:] if size and ids[:size] == ids[size : 2 * size] == self._start else ids
 
@@ -254,30 +254,18 @@ class Tokeniser:
         if "header" not in self._warned and any(self._has_template(example) for example in examples):
             self._warned.add("header")
             if header := self._renderer.template.header_with_loss:
-                logger.warning(
+                message = (
                     "%s: the chat template writes %r before an answer, and not where one is asked for "
-                    "(add_generation_prompt), so it carries loss.",
-                    self.name,
-                    header,
+                    "(add_generation_prompt), so it carries loss."
                 )
-        moved = sum(one.boundary_moved for one in tokens)
+                logger.warning(message, self.name, header)
+        moved = sum(text.boundary_moved for text in tokens)
         if moved and "moved" not in self._warned:
             self._warned.add("moved")
-            logger.warning(
-                "%d of %d prompts end in other tokens when the completion follows; their loss starts where they part.",
-                moved,
-                len(tokens),
-            )
-        for example, one in zip(examples, tokens, strict=True):
-            for lost in set(one.lost) - self._warned:
+            message = "%d of %d prompts end in other tokens when the completion follows; loss starts where they part."
+            logger.warning(message, moved, len(tokens))
+        for example, text in zip(examples, tokens, strict=True):
+            for lost in set(text.lost) - self._warned:
                 self._warned.add(lost)
-                logger.warning(
-                    "%s: the chat template leaves out: %s (the first such row: %r).", self.name, lost, example.id
-                )
-
-
-def _common_run(prompt: list[int], whole: list[int]) -> int:
-    for place, (one, other) in enumerate(zip(prompt, whole, strict=False)):
-        if one != other:
-            return place
-    return min(len(prompt), len(whole))
+                message = "%s: the chat template leaves out: %s (the first such row: %r)."
+                logger.warning(message, self.name, lost, example.id)

@@ -1,9 +1,10 @@
-"""The tokenizer that belongs to a model: an adapter's own before its base's, and one that fits the embedding table.
+"""The tokenizer of a model: an adapter's before its base's, and one that fits the embedding table.
 
-What an adapter was trained with decides: a folder that PEFT's trainers leave holds tokenizer and chat template
-beside the adapter, and these can differ from the base model's.
+The tokenizer that an adapter was trained with decides: PEFT's trainers save tokenizer and chat template beside the
+adapter, and these can differ from the base model's.
 """
 
+import copy
 import hashlib
 import logging
 import os
@@ -24,7 +25,7 @@ logger = logging.getLogger("influcoder")
 _TEMPLATE = "chat_template.jinja"
 _SETTINGS = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 LEAST_TOKENS, MOST_TOKENS = 0.75, 1.1
-"""of the embedding's rows: tables are padded, and tokenizers have a few tokens that no model was trained on"""
+"""as shares of the embedding's rows: tables are padded, and tokenizers have a few tokens that are never trained"""
 _CONTROL_TOKEN = re.compile(r"<\|[^|<>\s]+\|>|<(?:start|end)_of_turn>|\[/?INST\]")
 
 
@@ -42,53 +43,70 @@ def load_tokenizer(
         Exception: whatever the library below raises on the base's.
     """
     template = None if adapter is None else _file(adapter, _TEMPLATE)
-    if adapter is None or (template is None and not _has_tokenizer(adapter)):
-        return AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code), None
+    has_tokenizer = adapter is not None and any(_file(adapter, name) is not None for name in _SETTINGS)
     try:
-        of_base = AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
-    except Exception:  # a base without a tokenizer is no harm: the adapter's is used
-        of_base = None
-    if template is not None and not _has_tokenizer(adapter):
-        return _with_template(adapter, of_base, Path(template))
+        base_tokenizer = AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
+    except Exception:
+        if template is None and not has_tokenizer:
+            raise
+        base_tokenizer = None  # not needed: the adapter's is used
+    if adapter is None or (template is None and not has_tokenizer):
+        return base_tokenizer, None
+    if has_tokenizer:
+        tokenizer = _tokenizer_of(adapter, trust_remote_code)
+    elif base_tokenizer is None:
+        raise ModelError(
+            f"{adapter.path}: holds a chat template and no tokenizer, and its base has no tokenizer either. "
+            "Put the tokenizer that it was trained with into its folder."
+        )
+    else:
+        tokenizer = copy.deepcopy(base_tokenizer)
+        tokenizer.chat_template = Path(str(template)).read_text(encoding="utf-8")
+    differs = "" if base_tokenizer is None else "; ".join(differences(tokenizer, base_tokenizer))
+    if differs:
+        logger.warning("%s: its own tokenizer is used, which differs from its base's: %s.", adapter.path, differs)
+    return tokenizer, differs or None
+
+
+def _tokenizer_of(adapter: AdapterFolder, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     try:
-        own = AutoTokenizer.from_pretrained(
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             adapter.path, revision=adapter.revision, trust_remote_code=trust_remote_code
         )
+        cause = "it has no vocabulary" if _is_empty(tokenizer) else None
     except Exception as error:  # the libraries below raise errors of every class on damaged files
-        own, cause = None, first_line(error)
-    else:
-        cause = "it has no vocabulary"
-    if own is None or _is_empty(own):
+        cause = first_line(error)
+    if cause:
         raise ModelError(
             f"{adapter.path}: holds a tokenizer that does not load: {cause}. Expected the whole tokenizer that the "
-            "adapter was trained with (tokenizer.json), or none, where it was the base model's."
+            "adapter was trained with (tokenizer.json), or none, if that was the base model's."
         )
-    return own, None if of_base is None else _reported(adapter, differences(own, of_base))
+    return tokenizer
 
 
-def differences(own: PreTrainedTokenizerBase, base: PreTrainedTokenizerBase) -> list[str]:
+def differences(tokenizer: PreTrainedTokenizerBase, base: PreTrainedTokenizerBase) -> list[str]:
     """In words, how an adapter's tokenizer differs from its base's in what changes token ids.
 
-    Padding, truncation and the padding token are none of it: batches are made without them.
+    Padding, truncation and the padding token are not compared: batches are made without them.
     """
-    found = []
-    there, here = base.get_vocab(), own.get_vocab()
-    if there != here:
+    words = []
+    ids, base_ids = tokenizer.get_vocab(), base.get_vocab()
+    if ids != base_ids:
         changes = {
-            "more": [str(token) for token in here if token not in there],
-            "fewer": [str(token) for token in there if token not in here],
-            "with another id": [str(token) for token in here if there.get(token, here[token]) != here[token]],
+            "more": [str(token) for token in ids if token not in base_ids],
+            "fewer": [str(token) for token in base_ids if token not in ids],
+            "with another id": [str(token) for token in ids if base_ids.get(token, ids[token]) != ids[token]],
         }
-        found += [f"{len(tokens)} tokens {how} ({some_of(tokens)})" for how, tokens in changes.items() if tokens]
-    elif _rules(own) != _rules(base):
-        found.append("other rules to cut a text into tokens")
-    here, there = _special(own), _special(base)
-    names = [name for name in here | there if here.get(name) != there.get(name)]
-    found += [f"{name} {here.get(name)!r}, not {there.get(name)!r}" for name in names]
-    if own.chat_template != base.chat_template:
-        which = "no chat template" if not own.chat_template else "another chat template"
-        found.append(which if base.chat_template else "a chat template, which the base has not got")
-    return found
+        words += [f"{len(tokens)} tokens {how} ({some_of(tokens)})" for how, tokens in changes.items() if tokens]
+    elif _rules(tokenizer) != _rules(base):
+        words.append("other rules to cut a text into tokens")
+    special, base_special = _special(tokenizer), _special(base)
+    names = [name for name in special | base_special if special.get(name) != base_special.get(name)]
+    words += [f"{name} {special.get(name)!r}, not {base_special.get(name)!r}" for name in names]
+    if tokenizer.chat_template != base.chat_template:
+        template = "another chat template" if tokenizer.chat_template else "no chat template"
+        words.append(template if base.chat_template else "a chat template, which the base has not got")
+    return words
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -98,12 +116,12 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def check_pair(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
-    """See that a tokenizer has a vocabulary and fits a table of so many rows; says what looks like another model's.
+    """Check that a tokenizer has a vocabulary and fits a table of so many rows; warns of what looks like another's.
 
     A few tokens beyond the table are accepted, as long as no text uses them (`Tokeniser` refuses those that do).
 
     Raises:
-        ModelError: it has no end token, no vocabulary, as where tokenizer.json is lost, or far too large a one.
+        ModelError: it has no end token, no vocabulary (as where tokenizer.json is lost), or a far too large one.
     """
     if _is_empty(tokenizer):
         raise ModelError(
@@ -133,14 +151,10 @@ def check_pair(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None
         )
 
 
-def _has_tokenizer(adapter: AdapterFolder) -> bool:
-    return any(_file(adapter, name) is not None for name in _SETTINGS)
-
-
 def _file(adapter: AdapterFolder, name: str) -> str | None:
     """A file of an adapter's folder or hub id; None where it has no such file."""
     if os.path.isdir(adapter.path):
-        return found if os.path.isfile(found := os.path.join(adapter.path, name)) else None
+        return path if os.path.isfile(path := os.path.join(adapter.path, name)) else None
     file: str | None = cached_file(
         adapter.path,
         name,
@@ -152,39 +166,15 @@ def _file(adapter: AdapterFolder, name: str) -> str | None:
     return file
 
 
-def _with_template(
-    adapter: AdapterFolder, of_base: PreTrainedTokenizerBase | None, template: Path
-) -> tuple[PreTrainedTokenizerBase, str | None]:
-    if of_base is None:
-        raise ModelError(
-            f"{adapter.path}: holds a chat template and no tokenizer, and its base has no tokenizer either. "
-            "Put the tokenizer that it was trained with into its folder."
-        )
-    text, before = template.read_text(encoding="utf-8"), of_base.chat_template
-    of_base.chat_template = text
-    differs = (
-        [] if text == before else ["another chat template" if before else "a chat template, which the base has not got"]
-    )
-    return of_base, _reported(adapter, differs)
-
-
-def _reported(adapter: AdapterFolder, differs: list[str]) -> str | None:
-    if not differs:
-        return None
-    words = "; ".join(differs)
-    logger.warning("%s: its own tokenizer is used, which differs from its base's: %s.", adapter.path, words)
-    return words
-
-
 def _is_empty(tokenizer: PreTrainedTokenizerBase) -> bool:
     vocabulary = tokenizer.get_vocab()
     return len(vocabulary) - len({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()} & set(vocabulary)) < 2
 
 
 def _special(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """The special tokens by name, without the padding token, which no text is read with."""
-    named = tokenizer.special_tokens_map.items()
-    return {name: token for name, token in named if isinstance(token, str) and name != "pad_token"}
+    """The special tokens by name, without the padding token, which no text contains."""
+    tokens = tokenizer.special_tokens_map.items()
+    return {name: token for name, token in tokens if isinstance(token, str) and name != "pad_token"}
 
 
 def _rules(tokenizer: PreTrainedTokenizerBase) -> Any:

@@ -1,12 +1,13 @@
-"""Where in the text of a chat the turns stand that carry loss, when a row or its reader says so turn by turn."""
+"""Which characters of a chat's text carry loss, when a row or its reader chooses turn by turn."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from influcoder.data.messages import Chat, Message, RowError, calls_of, reasoning_of
+from influcoder.data.values import common_length
 from influcoder.model.template import ChatTemplate, special_tokens
-from influcoder.model.words import called_words, common_length, pieces_of, says, without_thoughts
+from influcoder.model.words import called_words, pieces_of, says, without_thoughts
 
 Span = tuple[int, int, float]
 """first character, the one after the last, and the weight of what lies between"""
@@ -17,19 +18,19 @@ _OPEN, _CLOSE = "\ue000", "\ue001"
 def spans_of(
     template: ChatTemplate, chat: Chat, messages: Sequence[Message], variables: Mapping[str, Any], whole: str
 ) -> tuple[Span, ...]:
-    """Where the messages of a chat stand that carry loss.
+    """Where the messages with loss stand in the text of a chat.
 
-    That is what the template marks by `{% generation %}`, where it does and only the assistant's turns count; else what
-    each turn adds to the text, from where the assistant begins to speak.
+    If only the assistant's turns count and the template marks them by `{% generation %}`, that is what it marks; else
+    what each turn adds to the text, from where the assistant begins to speak.
 
     Args:
         messages: those of the chat, as the template takes them.
         whole: the text that it makes of them.
 
     Raises:
-        RowError: a turn cannot be told from the rest.
+        RowError: the text of a turn cannot be found.
     """
-    answers = [n for n, one in enumerate(messages) if one["role"] == "assistant"]
+    answers = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
     counted = [n for n, weight in enumerate(chat.weights) if weight]
     if template.source(variables).marks_answers and set(counted) <= set(answers):
         marked = template.marked(messages, variables)
@@ -51,8 +52,8 @@ def _turn(
     start, stop = common_length(before, whole), common_length(until, whole)
     pieces, (names, values) = pieces_of(message), called_words(message)
     if start < stop and (not number or stands_before(messages[number - 1], whole, start)):
-        for some in (pieces, [without_thoughts(one) for one in pieces]):
-            if all(says(whole[:stop], one, start) for one in (*some, *names, *values)):
+        for texts in (pieces, [without_thoughts(piece) for piece in pieces]):
+            if all(says(whole[:stop], words, start) for words in (*texts, *names, *values)):
                 return start, stop
     if names:
         return _turn_with_calls(template, number, message, whole, start)
@@ -61,30 +62,31 @@ def _turn(
 
 def _turn_with_calls(template: ChatTemplate, number: int, message: Message, whole: str, start: int) -> tuple[int, int]:
     """Where a message with tool calls stands: up to the end token behind the last of its words."""
-    words = [one for each in (pieces_of(message), *called_words(message)) for one in each]
-    places = [whole.find(one.strip(), start) for one in words]
-    last = max(place + len(one.strip()) for place, one in zip(places, words, strict=True))
+    names, values = called_words(message)
+    texts = [text.strip() for text in (*pieces_of(message), *names, *values)]
+    places = [whole.find(text, start) for text in texts]
+    last = max(place + len(text) for place, text in zip(places, texts, strict=True))
     stop = whole.find(template.end, last) if template.end else -1
-    if min(places) < 0 or stop < 0 or any(one in whole[last:stop] for one in template.openers):
+    if min(places) < 0 or stop < 0 or any(opener in whole[last:stop] for opener in template.openers):
         raise _not_found(number, message)
     return start, stop + len(template.end)
 
 
 def stands_before(message: Message, whole: str, place: int) -> bool:
-    """Whether the words of a message, where the text has them at all, stand before a place in it."""
-    return all(says(whole[:place], one) or not says(whole, one) for one in pieces_of(message))
+    """Whether those words of a message that the text contains are before a place in it."""
+    return all(says(whole[:place], piece) or not says(whole, piece) for piece in pieces_of(message))
 
 
 def spans_of_answer(
     template: ChatTemplate, chat: Chat, messages: Sequence[Message], variables: Mapping[str, Any], whole: str
 ) -> tuple[Span, ...]:
-    """Where a completion stands whose prompt is written differently once it is answered: its words and end tokens.
+    """Where a completion stands, its end tokens included, if its prompt is rendered differently once it is answered.
 
-    Templates do so that put the system's words, or tools, into the last turn of the user. What prompt and whole begin
-    with alike then ends before the question, which would carry loss.
+    This is so with templates that put the system's words, or tools, into the user's last turn. The common beginning of
+    prompt and whole then ends before the question, which would carry loss.
 
     Raises:
-        RowError: it cannot be told from the prompt.
+        RowError: the completion cannot be told from the prompt.
     """
     try:
         places = [_marked_turn(template, n, messages, variables, whole) for n in range(chat.prompt, len(messages))]
@@ -99,9 +101,9 @@ def spans_of_answer(
 def _marked_turn(
     template: ChatTemplate, number: int, messages: Sequence[Message], variables: Mapping[str, Any], whole: str
 ) -> tuple[int, int]:
-    """Where the words of a message stand, which are rendered once more between two characters; and its end token.
+    """Where the words of a message and its end token stand, found by rendering the words between two characters.
 
-    This tells turns that are written differently when more follow, as those of templates that forget thoughts.
+    This finds turns that are rendered differently when more follow, as with templates that drop earlier thoughts.
     """
     message = messages[number]
     refused = _not_found(number, message)
@@ -114,17 +116,16 @@ def _marked_turn(
     if not core:
         raise refused
     place = words.rindex(core)
-    between = words[:place] + _OPEN + core + _CLOSE + words[place + len(core) :]
-    new = [{"type": "text", "text": between}] if isinstance(content, list) else between
-    text = template.render([*messages[:number], {**message, "content": new}, *messages[number + 1 :]], variables)
+    enclosed: Any = words[:place] + _OPEN + core + _CLOSE + words[place + len(core) :]
+    enclosed = [{"type": "text", "text": enclosed}] if isinstance(content, list) else enclosed
+    text = template.render([*messages[:number], {**message, "content": enclosed}, *messages[number + 1 :]], variables)
     start, stop = text.find(_OPEN), text.find(_CLOSE) - 1
     if not 0 <= start < stop or text.replace(_OPEN, "").replace(_CLOSE, "") != whole:
         raise refused
     before = template.render(messages[:number], variables, ask=True) if number else ""
     if thoughts and says(whole[common_length(before, whole) : start], thoughts):
         raise refused  # they are of this turn, and would be left out
-    ends = special_tokens(template.tokenizer)
-    end = re.compile(rf"\s*(?:{ends.pattern})").match(whole, stop) if ends else None
+    end = re.compile(rf"\s*(?:{special_tokens(template.tokenizer).pattern})").match(whole, stop)
     return start, end.end() if end else stop
 
 
@@ -132,5 +133,5 @@ def _not_found(number: int, message: Message) -> RowError:
     return RowError(
         "turn_not_found",
         f"the chat template writes the {message['role']}'s turn {number} differently when more turns follow, so its "
-        "tokens cannot be told; mark the assistant's words by {% generation %} in the template",
+        "tokens cannot be found; mark the assistant's words by {% generation %} in the template",
     )

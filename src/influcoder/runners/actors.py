@@ -1,4 +1,4 @@
-"""Actors of a Ray cluster. Core alone: Ray Data's own tasks and the actors may wait for each other for ever."""
+"""Actors of a Ray cluster, by Ray Core alone: Ray Data's tasks and the actors could wait for each other for ever."""
 
 import os
 from typing import Any
@@ -10,19 +10,18 @@ from influcoder.runners.runner import Advance, Job
 
 
 class RayActors(Crew):
-    """Does tasks in actors of a Ray cluster, one a GPU where it has any, one a CPU otherwise.
+    """Runs tasks in actors of a Ray cluster, one per GPU if it has any, otherwise one per CPU.
 
-    Every machine needs this package and sees the same files under the same paths. Ray gives an actor as many threads
-    as it has CPUs, one.
+    Every machine needs this package and the same files under the same paths. An actor has one CPU and so one thread.
 
     Args:
-        address: of the cluster; "auto" for the one that this machine belongs to, "local" to start one here.
+        address: of the cluster; "auto" for the cluster of this machine, "local" to start one here.
         workers: how many actors; as many as the cluster has room for when omitted.
-        timeout_s: seconds for a task, after which its actor is taken for hanging, and killed.
+        timeout_s: seconds for a task, after which its actor is considered to hang, and is killed.
 
     Raises:
         MissingDependency: Ray is not installed.
-        ConfigError: no such cluster, or one with room for fewer actors.
+        ConfigError: there is no such cluster, or it has room for fewer actors.
     """
 
     def __init__(self, address: str = "auto", *, workers: int | None = None, timeout_s: float | None = None) -> None:
@@ -30,9 +29,9 @@ class RayActors(Crew):
         ray = self._ray = optional("ray")
         if not ray.is_initialized():
             _connect(ray, address)
-        room = self._ray.cluster_resources()
-        kind = "GPU" if room.get("GPU") else "CPU"
-        free = int(room.get(kind, 0))
+        resources = ray.cluster_resources()
+        kind = "GPU" if resources.get("GPU") else "CPU"
+        free = int(resources.get(kind, 0))
         workers = free if workers is None else workers
         if not 1 <= workers <= free:
             raise ConfigError(
@@ -47,13 +46,13 @@ class RayActors(Crew):
         """An actor that waits for its job."""
         return self._actor.remote()
 
-    def brief(self, worker: Any, job: Job[Any]) -> None:
+    def give_job(self, worker: Any, job: Job[Any]) -> None:
         """Send the job, and wait until the actor has made it."""
-        self._wait(worker.brief.remote(job), None)
+        self._wait(worker.take_job.remote(job), None)
 
-    def ask(self, worker: Any, task: Any, advance: Advance) -> None:
+    def give_task(self, worker: Any, task: Any, advance: Advance) -> None:
         """Send a task, and wait until it is done."""
-        advance(self._wait(worker.ask.remote(task), self._timeout_s))
+        advance(self._wait(worker.do_task.remote(task), self._timeout_s))
 
     def stop(self, worker: Any) -> None:
         """Kill the actor."""
@@ -85,11 +84,11 @@ def _connect(ray: Any, address: str) -> None:
 
 
 class _Actor:
-    def brief(self, job: Job[Any]) -> int:
+    def take_job(self, job: Job[Any]) -> int:
         self._work = job.make()
         return 0
 
-    def ask(self, task: Any) -> int:
-        done: list[int] = []
-        self._work(task, done.append)
-        return sum(done)
+    def do_task(self, task: Any) -> int:
+        rows: list[int] = []
+        self._work(task, rows.append)
+        return sum(rows)

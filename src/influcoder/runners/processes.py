@@ -1,4 +1,4 @@
-"""Worker processes on this machine, its cores divided among them."""
+"""Worker processes on this machine, among which its cores are divided."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ from influcoder.errors import ConfigError, InflucoderError
 from influcoder.runners.crew import Crew, WorkerDied
 from influcoder.runners.runner import Advance, Job
 
-_NEW = multiprocessing.get_context("spawn")  # a fork of a process in which torch has run may hang
+_SPAWN = multiprocessing.get_context("spawn")  # a fork of a process in which torch has run may hang
 
 
 class _Worker(NamedTuple):
@@ -22,11 +22,11 @@ class _Worker(NamedTuple):
 
 
 class Processes(Crew):
-    """Does tasks in `workers` processes beside this one.
+    """Runs tasks in `workers` other processes.
 
     Args:
-        workers: how many; each has its part of the cores as threads, unless OMP_NUM_THREADS says otherwise.
-        timeout_s: seconds without one more row after which a worker is taken for hanging, and killed.
+        workers: how many; each gets its part of the cores as threads, unless OMP_NUM_THREADS is set.
+        timeout_s: seconds without another row after which a worker is considered to hang, and is killed.
 
     Raises:
         ConfigError: fewer than one worker.
@@ -41,52 +41,48 @@ class Processes(Crew):
 
     def start(self) -> _Worker:
         """A process that waits for its job."""
-        ours, its = _NEW.Pipe()
-        process = _NEW.Process(target=_serve, args=(its, self._threads), daemon=True)
+        pipe, worker_pipe = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=_serve, args=(worker_pipe, self._threads), daemon=True)
         process.start()
-        its.close()  # so that reading from ours ends when the worker does
-        return _Worker(process, ours)
+        worker_pipe.close()  # so that reading from `pipe` ends when the worker does
+        return _Worker(process, pipe)
 
-    def brief(self, worker: _Worker, job: Job[Any]) -> None:
+    def give_job(self, worker: _Worker, job: Job[Any]) -> None:
         """Send the job, and wait until the worker has made it."""
-        self._give(worker, job, _ignore, None)
+        self._send(worker, job, lambda rows: None, None)
 
-    def ask(self, worker: _Worker, task: Any, advance: Advance) -> None:
+    def give_task(self, worker: _Worker, task: Any, advance: Advance) -> None:
         """Send a task, and wait until it is done."""
-        self._give(worker, task, advance, self._timeout_s)
+        self._send(worker, task, advance, self._timeout_s)
 
     def stop(self, worker: _Worker) -> None:
         """Kill the process."""
         worker.process.kill()
         worker.process.join()
 
-    def _give(self, worker: _Worker, what: Any, advance: Advance, timeout_s: float | None) -> None:
-        told = 0
+    def _send(self, worker: _Worker, message: Any, advance: Advance, timeout_s: float | None) -> None:
+        rows = 0
         try:
-            worker.pipe.send(what)
+            worker.pipe.send(message)
             while worker.pipe.poll(timeout_s):
                 answer = worker.pipe.recv()
                 if answer is None:
                     return
                 if isinstance(answer, InflucoderError):
                     raise answer
-                told += answer
+                rows += answer
                 advance(answer)
-            why = f"it did no row in {timeout_s:g} s"
+            reason = f"it did no row in {timeout_s:g} s"
         except (EOFError, OSError):
             worker.process.join()
-            why = _ending(worker.process.exitcode or 0)
-        advance(-told)
-        raise WorkerDied(why)
+            reason = _ending(worker.process.exitcode or 0)
+        advance(-rows)
+        raise WorkerDied(reason)
 
 
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _ignore(_: int) -> None:
-    """Making a job does no rows."""
 
 
 def _ending(status: int) -> str:
@@ -97,12 +93,12 @@ def _ending(status: int) -> str:
 
 
 def _serve(pipe: "Connection[Any, Any]", threads: int) -> None:
-    """What runs in a worker: it makes its job, then does what comes. Our own errors go back; others end it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard's goes to all; the first process ends the others
+    """The main function of a worker: it makes its job, then does tasks. Our own errors go back; others end it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard's goes to all processes; the parent ends the workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
-    if torch := sys.modules.get("torch"):  # a script that imports it has done so here as well
+    if torch := sys.modules.get("torch"):  # imported already, as by a script that imports it at its top
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
         work = pipe.recv().make()
@@ -112,12 +108,12 @@ def _serve(pipe: "Connection[Any, Any]", threads: int) -> None:
             pipe.send(None)
     except InflucoderError as error:
         pipe.send(error)
-    except EOFError:  # nothing more to do
+    except EOFError:  # no more tasks
         pass
 
 
 def _end_with_parent() -> None:
-    """A worker that outlived its parent would go on writing where the next run writes."""
+    """End this worker when its parent ends: otherwise it would go on writing where the next run writes."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Who does which shard of a job: one process, or several that share it."""
+"""Which shards of a job a process makes, if several processes share it."""
 
 import os
 from dataclasses import dataclass
@@ -18,25 +18,29 @@ class Share:
     count: int = 1
 
     def has(self, number: int) -> bool:
-        """Whether a shard is this process's to make."""
+        """Whether this process makes a shard."""
         return number % self.count == self.index
 
     def named(self, name: str) -> str:
-        """A file's name, apart from those of the other shares: metrics.json, metrics-2-of-8.json."""
+        """A file's name, distinct from those of the other shares: metrics.json, metrics-2-of-8.json."""
         stem, dot, suffix = name.rpartition(".")
         return name if self.count == 1 else f"{stem}-{self.index + 1}-of-{self.count}{dot}{suffix}"
 
     def device(self) -> str | None:
-        """The accelerator that `accelerate launch` means this process to use; the first one, or none, when None."""
-        local = os.environ.get("LOCAL_RANK")
-        return f"cuda:{local}" if self.count > 1 and local and _has_cuda() else None
+        """The accelerator that `accelerate launch` gives this process; None for the default."""
+        local_rank = os.environ.get("LOCAL_RANK")
+        if self.count == 1 or not local_rank:
+            return None
+        import torch
+
+        return f"cuda:{local_rank}" if torch.cuda.is_available() else None
 
     @classmethod
     def read(cls, text: str | None) -> "Share":
-        """I/N as typed (from 1 to N); or the place that `torchrun` or `accelerate launch` gave this process.
+        """The share of the text I/N (I from 1 to N); without one, that of `torchrun` or `accelerate launch`.
 
         Raises:
-            ConfigError: not of that form, or no such place.
+            ConfigError: the text has another form, or there is no such share.
         """
         if text is None:
             return cls._of_environment()
@@ -56,9 +60,3 @@ class Share:
                 "as torchrun sets them, 0 and 2 for the first of two. Unset both, or give --shard I/N."
             )
         return cls(int(rank), int(count))
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

@@ -1,7 +1,7 @@
-"""Changes a finished store: shards are written beside its own, then its manifest is replaced in one step.
+"""Changes a finished store: new shards are written beside the old, then the manifest is replaced in one step.
 
-A shard that no manifest names does not count: it is what a run that was stopped has left. So a reader finds the
-store as it was before a change or as it is after it, at whatever moment the writer is killed.
+A shard that the manifest does not name is ignored: a stopped run has left it. So a reader finds the store as it was
+before a change or as it is after it, whenever the writer is killed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from influcoder.store.store import FORMAT, Store
 
 
 def left_over(folder: Path, name: str, source: str) -> bool:
-    """Whether a stopped run has left this very shard, of the rows that `source` is the hash of."""
+    """Whether a stopped run has left exactly this shard, of the rows whose hash is `source`."""
     return is_there(folder, name) and source_of(folder, name) == source
 
 
@@ -26,15 +26,15 @@ def change(
     *,
     keep_earlier: bool = False,
 ) -> Store:
-    """Let these shards, and no others, be the store: in one step. The files of the others are deleted.
+    """Replace the shards of a store by others, in one step. Files of shards that it no longer has are deleted.
 
     Args:
         shards: their entries, in order.
-        following: the number of the next shard; none is used twice.
-        made: what else the manifest says otherwise than before.
-        keep_earlier: leave the files of the store as it was to its readers, until the next change.
+        following: the number of the next shard; no number is used twice.
+        made: other entries of the manifest that change.
+        keep_earlier: keep the deleted shards for those who read the old store, until the next change.
     """
-    facts = {"shards": list(shards), "rows": sum(one["rows"] for one in shards), "next": following, **(made or {})}
+    facts = {"shards": list(shards), "rows": sum(shard["rows"] for shard in shards), "next": following, **(made or {})}
     manifest = {key: value for key, value in store.manifest.items() if key != "sha256"}
     write_sealed(store.folder / "manifest.json", manifest | facts | {"changes": manifest["changes"] + 1})
     sweep(store.folder, [shard["name"] for shard in store.manifest["shards"]] if keep_earlier else ())
@@ -42,8 +42,8 @@ def change(
 
 
 def sweep(folder: Path, kept: Sequence[str] = ()) -> None:
-    """Delete the shards that the manifest does not name, but for some that are kept."""
-    counted = {*kept} | {shard["name"] for shard in read_sealed(folder / "manifest.json", FORMAT)["shards"]}
+    """Delete the shards that the manifest does not name, except those in `kept`."""
+    names = {*kept} | {shard["name"] for shard in read_sealed(folder / "manifest.json", FORMAT)["shards"]}
     for path in folder.glob("shard-*"):
-        if path.name.split(".")[0] not in counted:
+        if path.name.split(".")[0] not in names:
             path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""How a store keeps vectors: `VectorCode` says what a code is, `Plain` keeps numbers as they are.
+"""How a store keeps vectors: `VectorCode` is the protocol of a code, `Plain` keeps numbers as they are.
 
-A store knows codes by the names in its manifest: whoever reads it hands in a registry of those that it can read.
+A manifest names its store's code; a reader passes a registry of the codes that it can read.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class VectorCode(Protocol):
-    """How a store keeps vectors. A new one is a class with these names, and a line in the registry of its readers."""
+    """How a store keeps vectors. A new code is a class with these names, and a line in the registry of its readers."""
 
     @property
     def dim(self) -> int:
-        """Numbers in a vector."""
+        """How many numbers a vector has."""
 
     @property
     def dtype(self) -> str:
@@ -28,29 +28,29 @@ class VectorCode(Protocol):
 
     @property
     def bytes(self) -> int:
-        """Of a stored vector."""
+        """The size of a stored vector."""
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What the manifest says of it: a name, and whatever else tells it from another; nothing for `Plain`."""
+        """Its entry in the manifest: a name, and whatever else identifies it; empty for `Plain`."""
 
     @property
     def arrays(self) -> Arrays:
-        """What it needs and is too large for the manifest; `spec` holds a hash of it."""
+        """Arrays that are too large for the manifest; `spec` holds a hash of them."""
 
     def encode(self, vectors: Floats) -> NDArray[Any]:
-        """(n, dim) vectors as numbers that the store keeps in `dtype`."""
+        """(n, dim) vectors as the numbers that the store keeps, in `dtype`."""
 
     def decode(self, stored: NDArray[Any]) -> Floats:
-        """(n, dim) vectors, as near as the code keeps them."""
+        """(n, dim) vectors, as exact as the code keeps them."""
 
     def facts(self, stored: NDArray[Any]) -> dict[str, Any]:
-        """What a reader wants to know of a shard's vectors before it reads them."""
+        """Facts about a shard's vectors that a reader needs before it reads them."""
 
 
 AnyCode = TypeVar("AnyCode", bound=VectorCode, covariant=True)
 Codes = Mapping[str, Callable[[Mapping[str, Any], Arrays], AnyCode]]
-"""a registry: what makes the code of a name, from the manifest and the code's arrays"""
+"""a registry: functions that make the code of a name from the manifest and the code's arrays"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Room on the disk, seen to before a long job and not by it."""
+"""Free space on the disk, checked before a long job begins."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ from influcoder.errors import StoreError
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free where a folder is, or would be."""
+    """The free bytes on the disk of a folder, which need not exist yet."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent
@@ -15,10 +15,10 @@ def free_bytes(folder: Path) -> int:
 
 
 def refuse_full_disk(folder: Path, needed: int) -> None:
-    """Refuse to begin what the disk cannot hold.
+    """Refuse to begin a job whose output the disk cannot hold.
 
     Raises:
-        StoreError: less is free than `needed` bytes; the message has both.
+        StoreError: fewer than `needed` bytes are free; the message has both numbers.
     """
     free = free_bytes(folder)
     if needed > free:
@@ -29,7 +29,7 @@ def refuse_full_disk(folder: Path, needed: int) -> None:
 
 
 def held_bytes(folder: Path) -> int:
-    """What the files in a folder take already: an earlier run's, which are kept."""
+    """The size of the files in a folder: those of an earlier run, which are kept."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

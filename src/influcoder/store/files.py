@@ -1,7 +1,7 @@
 """Write files so that a reader sees the whole file or none, whatever stops the writer.
 
-A file is written under another name in the same folder, flushed to the disk, then renamed over its
-place (atomic on POSIX), and the folder is flushed. `claim` opens an output folder for one writer.
+A file is written under another name in the same folder, flushed to the disk, then renamed (atomic on POSIX), and the
+folder is flushed.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ def atomic_write(path: Path, data: bytes) -> None:
     """Put `data` at `path`, whole or not at all.
 
     Raises:
-        StoreError: the folder is missing or cannot be written, or the disk is full; `path` then holds what
-            it held before, or the whole of `data`.
+        StoreError: the folder is missing or cannot be written, or the disk is full; `path` then has its old content
+            or all of `data`.
     """
     with atomic_file(path) as file:
         file.write(data)
@@ -31,7 +31,7 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write piece by piece, which is at `path` once the block ends well, and nowhere if it does not.
+    """A file to write piece by piece, which is at `path` once the block ends without an error, and nowhere otherwise.
 
     Raises:
         StoreError: as `atomic_write`.
@@ -46,8 +46,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         _sync_folder(path.parent)
     except OSError as error:
         raise StoreError(
-            f"{path}: cannot write: {error.strerror}. Expected an existing folder that can be written and has space; "
-            "mend it or choose another."
+            f"{path}: cannot write: {error.strerror}. Expected an existing, writable folder with space; make room "
+            "or choose another."
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -58,7 +58,7 @@ def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON with sorted keys, atomically.
 
     Raises:
-        StoreError: a number is not finite, a value is of a kind that JSON cannot hold, or the disk refuses.
+        StoreError: a number is not finite, JSON cannot hold a value, or the file cannot be written.
     """
     _refuse_non_finite(value, str(path))
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
@@ -79,7 +79,7 @@ def sha256(path: Path) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror}. Mend the file or make it again.") from error
+        raise StoreError(f"{path}: cannot be read: {error.strerror}. Repair the file or make it again.") from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -107,12 +107,12 @@ def _refuse_non_finite(value: object, where: str) -> None:
 
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
-    """Write `value` with the SHA-256 of the rest of it under "sha256"."""
+    """Write `value` with its own SHA-256 under "sha256"."""
     write_json(path, {**value, "sha256": _seal(value)})
 
 
 def read_sealed(path: Path, format_number: int) -> dict[str, Any]:
-    """Read what `write_sealed` wrote; another format than `format_number` is left for the caller to refuse.
+    """Read what `write_sealed` wrote; it is for the caller to refuse another format than `format_number`.
 
     Raises:
         StoreCorrupt: not JSON, or not what was written.
@@ -126,7 +126,7 @@ def read_sealed(path: Path, format_number: int) -> dict[str, Any]:
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Read a JSON object; `remedy` is the sentence that tells the user what to do when it is damaged.
+    """Read a JSON object; `remedy` is the sentence that tells the user what to do if it is damaged.
 
     Raises:
         StoreCorrupt: not a JSON object.

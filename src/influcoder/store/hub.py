@@ -1,4 +1,4 @@
-"""Folders on the Hugging Face hub: fetched and pushed whole, and of kinds of files that run no code."""
+"""Folders on the Hugging Face hub: fetched and pushed whole, without files that may run code."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from pathlib import Path
 from influcoder.errors import ConfigError, ModelError, first_line
 
 KINDS = (".json", ".jsonl", ".jinja", ".model", ".safetensors", ".parquet", ".txt", ".md", ".toml")
-"""of files that are fetched: none of them runs code"""
+"""suffixes of the files that are fetched: none of them runs code"""
 PATTERNS = tuple(f"*{kind}" for kind in KINDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a folder is pushed to, and how; the fields are the arguments of `push_to_hub`."""
+    """Where and how a folder is pushed; the fields are the arguments of `push_to_hub`."""
 
     repo_id: str
     commit_message: str
@@ -25,7 +25,7 @@ class Destination:
 
 def fetch(
     name: str | Path,
-    what: str,
+    writer: str,
     marker: str,
     *,
     kind: str = "model",
@@ -37,14 +37,14 @@ def fetch(
     """A folder of this name on this machine, otherwise a snapshot from the hub.
 
     Args:
-        what: it is, for messages, with the verb that writes it.
+        writer: the verb that writes such a folder, for messages.
         marker: the file that such a folder holds.
-        kind: of repository: model or dataset.
+        kind: of the repository: model or dataset.
         patterns: of the files that are fetched.
 
     Raises:
-        ModelError: there is no such folder, and the hub does not give it.
-        ConfigError: a revision of a folder on this machine is asked for.
+        ModelError: there is no such folder, here or on the hub.
+        ConfigError: a revision is asked for of a folder on this machine.
     """
     if isinstance(name, Path) or Path(name).expanduser().exists():
         if revision:
@@ -53,27 +53,28 @@ def fetch(
     import huggingface_hub
 
     try:
-        found = huggingface_hub.snapshot_download(
-            name,
-            repo_type=kind,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            allow_patterns=list(patterns),
+        return Path(
+            huggingface_hub.snapshot_download(
+                name,
+                repo_type=kind,
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                allow_patterns=list(patterns),
+            )
         )
-    except Exception as error:  # of every class: no such repository, no network, a name that is none
+    except Exception as error:  # of every class: no such repository, no network, not a valid name
         raise ModelError(
             f"{name}: no folder with {marker} here, and the hub does not give it: {first_line(error)} "
-            f"Expected a folder that {what} wrote, or a hub id."
+            f"Expected a folder that {writer} wrote, or a hub id."
         ) from error
-    return Path(found)
 
 
-def push(folder: Path, to: Destination, what: str, *, kind: str = "model") -> str:
-    """Upload a folder; returns the commit's address.
+def push(folder: Path, to: Destination, content: str, *, kind: str = "model") -> str:
+    """Upload a folder with an encoder, an index or other content; returns the commit's address.
 
     Raises:
-        ModelError: the hub refuses, or a file is of a kind that may run code.
+        ModelError: the hub refuses, or a file may run code.
     """
     import huggingface_hub
 
@@ -96,19 +97,19 @@ def push(folder: Path, to: Destination, what: str, *, kind: str = "model") -> st
         )
     except Exception as error:  # of every class, as above
         raise ModelError(
-            f"{repo_id}: the hub refuses the {what}: {first_line(error)} Expected a name as in owner/name, a "
+            f"{repo_id}: the hub refuses the {content}: {first_line(error)} Expected a name as in owner/name, a "
             "network, and a token that may write there (`hf auth login`)."
         ) from error
 
 
 def refuse_code(folder: Path, known: Collection[str] = ()) -> None:
-    """See that a folder holds no file of a kind that may run code when it is read.
+    """Refuse a folder with a file that may run code when it is read.
 
     Args:
         known: names of other files that are never read without a check.
 
     Raises:
-        ModelError: it does.
+        ModelError: there is such a file.
     """
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix not in KINDS and path.name not in known and not path.name.startswith("."):

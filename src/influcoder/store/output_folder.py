@@ -1,4 +1,4 @@
-"""The folder that a verb writes into, and holds as its only writer."""
+"""The folder that a verb writes into, as its only writer."""
 
 import contextlib
 import glob
@@ -26,19 +26,19 @@ def claim(
     inputs: Sequence[Path] = (),
     share: Share = Share(),  # noqa: B008 - frozen
 ) -> Iterator[Path]:
-    """Hold `folder` as the only writer while the block runs; or as the only one of a share of the job.
+    """Hold `folder` as the only writer while the block runs; or as the only writer of a share of the job.
 
-    A folder that holds anything is refused unless `resume` (keep what is there) or `overwrite` (empty
-    it first) is given. Files that a killed writer left half-written are removed.
-    Shares of one job may write together; a whole job, or shares of another number, may not join them.
+    A folder that is not empty is refused unless `resume` (keep what is there) or `overwrite` (empty it first) is
+    given. Files that a killed writer left half-written are removed. The shares of a job may write together; a whole
+    job, or a job with another number of shares, may not join them.
 
     Args:
-        inputs: what the writer reads; `overwrite` must not empty any of it.
-        share: one of several writers expects what the others wrote, and removes nothing.
+        inputs: what the writer reads; `overwrite` must not delete any of it.
+        share: one of several writers expects the files of the others, and removes nothing.
 
     Raises:
-        ConfigError: the folder is or holds an input, or lies in one and would be emptied; or one of several
-            writers would empty it.
+        ConfigError: the folder is, holds or lies in an input that would be deleted; or one of several writers would
+            empty the folder.
         StoreError: not empty, not a folder, not writable, or another process is writing.
     """
     _refuse_inputs(folder, inputs, overwrite)
@@ -64,7 +64,7 @@ def claim(
             _clear(folder, resume, overwrite)
         yield folder
     finally:
-        # Removed while it is still held: once released, the file may already be the next writer's.
+        # Removed while still locked: once released, the file may already be the next writer's.
         with contextlib.suppress(OSError):
             (folder / name).unlink()
         lock.release()
@@ -80,7 +80,7 @@ def remove_half_written(folder: Path) -> None:
 
 
 def _refuse_inputs(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
-    output = Path(os.path.realpath(folder))  # unlike Path.resolve, no error where links go round
+    output = Path(os.path.realpath(folder))  # unlike Path.resolve, no error where links form a loop
     for path in inputs:
         place = Path(os.path.realpath(path))
         if place.is_relative_to(output) or (overwrite and output.is_relative_to(place)):
@@ -91,10 +91,10 @@ def _refuse_inputs(folder: Path, inputs: Sequence[Path], overwrite: bool) -> Non
 
 
 def _refuse_others(folder: Path, share: Share) -> None:
-    """Refuse a folder where a job that is shared otherwise is being written."""
-    mine = f"-of-{share.count}" if share.count > 1 else _LOCK
+    """Refuse a folder into which a job with another number of shares is writing."""
+    ending = f"-of-{share.count}" if share.count > 1 else _LOCK
     for path in folder.glob(f"{_LOCK}*"):
-        if not path.name.endswith(mine):
+        if not path.name.endswith(ending):
             try:
                 with filelock.FileLock(path, timeout=0):
                     pass
@@ -105,13 +105,13 @@ def _refuse_others(folder: Path, share: Share) -> None:
 
 
 def _clear(folder: Path, resume: bool, overwrite: bool) -> None:
-    held = [entry for entry in folder.iterdir() if not entry.name.startswith(_LOCK)]
-    if held and not (resume or overwrite):
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(_LOCK)]
+    if entries and not (resume or overwrite):
         raise StoreError(
-            f"{folder}: not empty ({len(held)} entries). Give --resume to go on with it or --overwrite to replace it."
+            f"{folder}: not empty ({len(entries)} entries). Give --resume to continue it or --overwrite to replace it."
         )
     if overwrite:
-        _remove(held)
+        _remove(entries)
     else:
         remove_half_written(folder)
 
@@ -129,7 +129,7 @@ def _remove(entries: Iterable[Path]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """Where a verb writes, what it does with what is already there, and the inputs that it must not touch."""
+    """Where a verb writes, whether it keeps or replaces what is there, and the inputs that it must not touch."""
 
     path: Path
     resume: bool = False
@@ -142,6 +142,6 @@ class Folder:
 
 
 def local(place: str | Path) -> list[Path]:
-    """The files and folders on this machine that a path or glob names; none of a hub id."""
+    """The files and folders on this machine that a path or glob names; none for a hub id."""
     path = os.path.expanduser(place)
-    return [Path(name) for name in ([path] if os.path.exists(path) else glob.glob(path, recursive=True))]
+    return [Path(path)] if os.path.exists(path) else [Path(name) for name in glob.glob(path, recursive=True)]

@@ -1,13 +1,13 @@
-"""How an index stores a vector: as half-precision numbers, or as whole numbers with a scale a dimension.
+"""How an index stores a vector: as half-precision numbers, or as whole numbers with a scale per dimension.
 
-| code | bytes an example | a number is |
+| code | bytes per example | a number is |
 |---|---|---|
 | `float16` | 2 dim | itself, to 11 bits |
 | `int8` | dim | one of 255 levels |
 | `int4` | dim / 2 | one of 15 levels, two to a byte |
 
-The scales are fitted to a sample: of some shares of the largest number seen in a dimension, the one with the
-least squared error; what lies beyond the last level is stored as the last level.
+The scales are fitted to a sample: of several shares of the largest number in a dimension, the one with the least
+squared error is taken; numbers beyond the last level are stored as the last level.
 """
 
 import hashlib
@@ -25,17 +25,17 @@ from influcoder.store.codes import Arrays, Codes
 CodeName = Literal["float16", "int8", "int4"]
 _LAST_LEVEL = {"int8": 127, "int4": 7}
 AT_ONCE = 4096
-"""vectors that are coded together"""
+"""vectors that are encoded together"""
 _SHARES = np.linspace(0.3, 1, 15, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class ScalarCode:
-    """Numbers of few bits, each worth its dimension's scale; make one with `ScalarCode.fit`.
+    """Numbers of few bits, in units of their dimension's scale; make one with `ScalarCode.fit`.
 
     Attributes:
-        name: which of the table above.
-        scale: (dim,) what one level is worth; ones for float16.
+        name: as in the table above.
+        scale: (dim,) the size of a level; ones for float16.
 
     >>> import numpy as np
     >>> code = ScalarCode.fit("int8", np.array([[1, -2], [0.5, 1]], np.float32))
@@ -84,7 +84,7 @@ class ScalarCode:
 
     @property
     def bytes(self) -> int:
-        """Of a stored vector."""
+        """The size of a stored vector."""
         return {"float16": 2 * self.dim, "int8": self.dim, "int4": (self.dim + 1) // 2}[self.name]
 
     def encode(self, vectors: Floats) -> NDArray[Any]:
@@ -94,17 +94,17 @@ class ScalarCode:
                 return vectors.astype(np.float16)
         stored = np.empty((len(vectors), self.bytes), self.dtype)
         for start in range(0, len(vectors), AT_ONCE):
-            some = vectors[start : start + AT_ONCE]
-            levels = _levels(some, self.scale, _LAST_LEVEL[self.name]).astype(np.int8)
-            stored[start : start + AT_ONCE] = levels if self.name == "int8" else _packed(levels)
+            part = slice(start, start + AT_ONCE)
+            levels = _levels(vectors[part], self.scale, _LAST_LEVEL[self.name]).astype(np.int8)
+            stored[part] = levels if self.name == "int8" else _packed(levels)
         return stored
 
     def numbers(self, stored: NDArray[Any]) -> NDArray[Any]:
-        """(n, dim) stored numbers of which each is worth `scale`: float16, or int8 levels."""
+        """(n, dim) stored numbers, in units of `scale`: float16, or int8 levels."""
         return stored if self.name != "int4" else _unpacked(stored, self.dim)
 
     def decode(self, stored: NDArray[Any]) -> Floats:
-        """(n, dim) vectors, as near as the code keeps them."""
+        """(n, dim) vectors, as exact as the code keeps them."""
         return np.asarray(self.numbers(stored).astype(np.float32) * self.scale, np.float32)
 
     def facts(self, stored: NDArray[Any]) -> dict[str, Any]:

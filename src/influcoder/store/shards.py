@@ -1,10 +1,10 @@
 """A shard: two files, one of vectors and one of columns, each put in place whole.
 
     shard-00000.safetensors   {"vectors": (rows, width)}, and facts about them in its header
-    shard-00000.parquet       id and one column a fact about the row, in row groups that can be read apart
+    shard-00000.parquet       id and a column for each fact about the row, in row groups that can be read separately
 
-The vectors are mapped into memory, not copied. Columns are read in part; what is read is checked by the CRC-32 that
-Parquet keeps of every page, and where the pages are by the hash of the file's footer.
+The vectors are mapped into memory, not copied. Columns are read in part; the pages that are read are checked by
+Parquet's CRC-32, and the places of the pages by the hash of the file's footer.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ FILES = {"safetensors": "vectors", "parquet": "columns"}
 GROUP_ROWS = 1024
 """rows whose columns are read together"""
 SOURCE = "rows"
-"""the fact that is a hash of the rows that a shard was made from"""
+"""the name of the fact that holds a hash of the rows that a shard was made from"""
 _DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8}
 
 
@@ -39,7 +39,7 @@ def shard_name(number: int) -> str:
 
 def write_shard(folder: Path, name: str, stored: NDArray[Any], table: pa.Table, facts: Mapping[str, Any]) -> None:
     """Put a shard's two files in place, the vectors first; `facts` are kept in the header of their file."""
-    # In one piece: safetensors writes several in any order, and the bytes have to be the same every time.
+    # One entry: safetensors writes several in any order, and the bytes must be the same every time.
     header = {"facts": orjson.dumps(dict(facts), option=orjson.OPT_SORT_KEYS).decode()} if facts else None
     data = safetensors.numpy.save({"vectors": np.ascontiguousarray(stored)}, header)
     atomic_write(folder / f"{name}.safetensors", data)
@@ -53,16 +53,16 @@ def is_there(folder: Path, name: str) -> bool:
 
 
 def shard_entry(folder: Path, name: str, rows: int) -> dict[str, Any]:
-    """What a manifest says of a shard that is in place."""
+    """The entry in the manifest for a shard that is in place."""
     entry: dict[str, Any] = {"name": name, "rows": rows}
-    for suffix, what in FILES.items():
+    for suffix, part in FILES.items():
         path = folder / f"{name}.{suffix}"
-        entry |= {f"{what}_bytes": path.stat().st_size, f"{what}_sha256": sha256(path)}
+        entry |= {f"{part}_bytes": path.stat().st_size, f"{part}_sha256": sha256(path)}
     return entry | {"footer_sha256": footer_sha256(folder / f"{name}.parquet")}
 
 
 def map_vectors(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
-    """(rows, width) vectors mapped from their file, which the caller has checked, and the facts beside them."""
+    """(rows, width) vectors mapped from their file, which the caller has checked, and the facts about them."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = orjson.loads(file.read(size))
@@ -70,7 +70,7 @@ def map_vectors(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
     shape, dtype = tuple(tensor["shape"]), _DTYPES[tensor["dtype"]]
     if not shape[0]:
         return np.zeros(shape, dtype), facts
-    # By torch, which keeps no file open: an index may have more shards than a process may have files.
+    # By torch, which keeps no file open: an index may have more shards than a process may open files.
     storage: Any = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
     mapped = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
     return mapped[8 + size + tensor["data_offsets"][0] :].view(dtype).reshape(shape), facts
@@ -85,12 +85,12 @@ def read_columns(path: Path, columns: Sequence[str] | None = None, group: int | 
     """Some columns of a shard, of all rows or of one row group; columns that it lacks are left out.
 
     Raises:
-        StoreCorrupt: a page is not the one that was written.
+        StoreCorrupt: a page is not as it was written.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            held = file.schema_arrow.names
-            names = None if columns is None else [name for name in columns if name in held]
+            known = file.schema_arrow.names
+            names = None if columns is None else [name for name in columns if name in known]
             return file.read(names) if group is None else file.read_row_group(group, names)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StoreCorrupt(f"{path}: its bytes are not those that were written ({error}). Make it again.") from error
@@ -109,4 +109,9 @@ def footer_sha256(path: Path) -> str:
             file.seek(-8 - size, 2)
             return hashlib.sha256(file.read()).hexdigest()
     except OSError as error:
-        raise StoreCorrupt(f"{path}: its bytes are not those that were written. Make the store again.") from error
+        raise corrupt(path) from error
+
+
+def corrupt(path: Path) -> StoreCorrupt:
+    """The error that says that a file is not as it was written."""
+    return StoreCorrupt(f"{path}: its bytes are not those that were written. Make the store again.")

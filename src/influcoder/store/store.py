@@ -1,12 +1,12 @@
-"""A store: a folder of vectors with ids, written shard by shard, that is whole, resumable and checked.
+"""A store: a folder of vectors with ids, written shard by shard, that is complete, resumable and checked.
 
     plan.json                 what is being made; there only until the store is complete
     shard-00000.safetensors   {"vectors": (rows, dim)}
-    shard-00000.parquet       id and one column a fact about the row (norm, token counts, flags)
+    shard-00000.parquet       id and a column for each fact about the row (norm, token counts, flags)
     manifest.json             written last: what made it, rows and SHA-256 of every shard, its own SHA-256
 
-A shard is whole or absent, and depends on nothing but its own rows; so a killed run, resumed, gives the
-same bytes as an undisturbed one. Readers check every hash: on opening, or file by file as they are first read
+A shard is complete or absent, and depends only on its own rows; so a killed run that is resumed gives the same bytes
+as an uninterrupted one. Readers check every hash: on opening, or file by file as they are first read
 (docs/decisions/0012-when-hashes-are-checked.md). `influcoder.store.writer` writes stores, and
 `influcoder.store.change` changes those that are finished.
 """
@@ -27,11 +27,11 @@ from influcoder.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMi
 from influcoder.provenance import Provenance
 from influcoder.store.codes import PLAIN, AnyCode, Codes, VectorCode
 from influcoder.store.files import read_sealed, sha256
-from influcoder.store.shards import FILES, footer_sha256, map_vectors, read_columns
+from influcoder.store.shards import FILES, corrupt, footer_sha256, map_vectors, read_columns
 
 FORMAT = 1
 CODE = "code.safetensors"
-"""the arrays of a store's code, where it has any"""
+"""the arrays of a store's code, if it has any"""
 
 
 class Store:
@@ -43,8 +43,8 @@ class Store:
 
     Raises:
         StoreIncomplete: its run has not finished.
-        StoreCorrupt: a shard is missing, cut, or changed, or the manifest is.
-        StoreMismatch: of another format version.
+        StoreCorrupt: a shard is missing, cut or changed, or the manifest is damaged.
+        StoreMismatch: it has another format version.
     """
 
     def __init__(self, folder: str | Path, *, lazily: bool = False) -> None:
@@ -64,12 +64,12 @@ class Store:
         self._sound: set[str] = set()
         self._mapped: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {}
         for shard in self.manifest["shards"]:
-            for suffix, what in FILES.items():
+            for suffix, part in FILES.items():
                 path = self.folder / f"{shard['name']}.{suffix}"
                 if not path.exists():
                     raise StoreCorrupt(f"{path}: missing. Make the store again.")
-                if path.stat().st_size != shard.get(f"{what}_bytes", path.stat().st_size):
-                    raise _corrupt(path)
+                if path.stat().st_size != shard.get(f"{part}_bytes", path.stat().st_size):
+                    raise corrupt(path)
         if not lazily:
             self.verify()
 
@@ -77,47 +77,47 @@ class Store:
         """Check the hash of every file that this store has not checked yet.
 
         Raises:
-            StoreCorrupt: one is not what was written.
+            StoreCorrupt: a file is not as it was written.
         """
         for shard in self.manifest["shards"]:
             for suffix in FILES:
                 self._checked(shard, suffix)
 
     def mapped(self, shard: Mapping[str, Any]) -> tuple[NDArray[Any], dict[str, Any]]:
-        """A shard's vectors as they are stored, (rows, width), mapped into memory, and the facts beside them.
+        """A shard's vectors as they are stored, (rows, width), mapped into memory, and the facts about them.
 
         Raises:
-            StoreCorrupt: read for the first time, and not what was written.
+            StoreCorrupt: the vectors, read for the first time, are not as they were written.
         """
-        if shard["name"] not in self._mapped:  # mapped once: its pages are then found without a fault
+        if shard["name"] not in self._mapped:  # mapped once, so that its pages cause no further page faults
             self._mapped[shard["name"]] = map_vectors(self._checked(shard, "safetensors"))
         return self._mapped[shard["name"]]
 
     def some(
         self, shard: Mapping[str, Any], columns: Sequence[str] | None = None, group: int | None = None
     ) -> pa.Table:
-        """Some of a shard's columns, of all rows or of one row group; no more is read than that.
+        """Some of a shard's columns, of all rows or of one row group; nothing else is read.
 
         Raises:
-            StoreCorrupt: what is read is not what was written.
+            StoreCorrupt: what is read is not as it was written.
         """
-        return read_columns(self._mapped_out(shard), columns, group)
+        return read_columns(self._with_checked_footer(shard), columns, group)
 
     def schema(self, shard: Mapping[str, Any]) -> pa.Schema:
         """The names and types of a shard's columns.
 
         Raises:
-            StoreCorrupt: its footer is not what was written.
+            StoreCorrupt: its footer is not as it was written.
         """
-        return pq.read_schema(self._mapped_out(shard))
+        return pq.read_schema(self._with_checked_footer(shard))
 
-    def _mapped_out(self, shard: Mapping[str, Any]) -> Path:
-        """A shard's columns, of which it is sure where they lie."""
+    def _with_checked_footer(self, shard: Mapping[str, Any]) -> Path:
+        """The file of a shard's columns, after a check of its footer."""
         path = self.folder / f"{shard['name']}.parquet"
         footer = f"{path.name} footer"
         if path.name not in self._sound and footer not in self._sound:
             if footer_sha256(path) != shard["footer_sha256"]:
-                raise _corrupt(path)
+                raise corrupt(path)
             self._sound.add(footer)
         return path
 
@@ -125,7 +125,7 @@ class Store:
         path = self.folder / f"{shard['name']}.{suffix}"
         if path.name not in self._sound:
             if sha256(path) != shard[f"{FILES[suffix]}_sha256"]:
-                raise _corrupt(path)
+                raise corrupt(path)
             self._sound.add(path.name)
         return path
 
@@ -154,8 +154,8 @@ class Store:
             codes: those that the caller can read, by name.
 
         Raises:
-            StoreMismatch: it is none of them.
-            StoreCorrupt: its arrays are missing or not those that were written.
+            StoreMismatch: the caller cannot read it.
+            StoreCorrupt: its arrays are missing or not as they were written.
         """
         spec = self.manifest.get("code", {})
         name, path = spec.get("name", "plain"), self.folder / self.manifest.get("code_file", CODE)
@@ -168,17 +168,17 @@ class Store:
         except (OSError, KeyError, safetensors.SafetensorError) as error:
             raise StoreCorrupt(f"{path}: cannot be read ({error}). Make the store again.") from error
         if code.spec != spec:
-            raise _corrupt(path)
+            raise corrupt(path)
         return code
 
     def vectors(self, codes: Codes[VectorCode] = PLAIN) -> NDArray[np.float32]:
         """All vectors, (rows, dim); `codes` as in `code`."""
-        whole, start, code = np.empty((len(self), self.manifest["dim"]), np.float32), 0, self.code(codes)
+        vectors, start, code = np.empty((len(self), self.manifest["dim"]), np.float32), 0, self.code(codes)
         for shard in self.manifest["shards"]:
-            part = safetensors.numpy.load_file(self._checked(shard, "safetensors"))["vectors"]
-            whole[start : start + len(part)] = code.decode(part)
-            start += len(part)
-        return whole
+            stored = safetensors.numpy.load_file(self._checked(shard, "safetensors"))["vectors"]
+            vectors[start : start + len(stored)] = code.decode(stored)
+            start += len(stored)
+        return vectors
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -189,7 +189,3 @@ def read_plan(path: Path) -> dict[str, Any]:
     """
     plan = read_sealed(path, FORMAT)
     return plan | {"made_by": Provenance.read(plan.get("made_by", {})).json()}
-
-
-def _corrupt(path: Path) -> StoreCorrupt:
-    return StoreCorrupt(f"{path}: its bytes are not those that were written. Make the store again.")

@@ -1,11 +1,11 @@
-"""Writes a store shard by shard: of rows whose ids are known, or of a stream whose length nobody knows yet.
+"""Writes a store shard by shard: of rows whose ids are known, or of a stream of unknown length.
 
     plan.json          what is being made; there only until the store is complete
-    code.safetensors   the arrays of its code, where it has any
-    shard-*            see `influcoder.store.shards`; one of a stream remembers a hash of the rows it was made from
+    code.safetensors   the arrays of its code, if it has any
+    shard-*            see `influcoder.store.shards`; a shard of a stream records a hash of its rows
     manifest.json      written last
 
-What an earlier run of the same plan finished is kept.
+Shards that an earlier run of the same plan finished are kept.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from influcoder.store.store import CODE, FORMAT, Store, read_plan
 from influcoder.version import __version__
 
 _FINISHED = ("rows", "shards", "next", "changes", "sha256")
-"""what a manifest says beyond the plan"""
+"""the entries of a manifest that a plan does not have"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,12 @@ class StoreWriter:
     """Writes a store in a folder that the caller has claimed.
 
     Args:
-        folder: where; made if missing.
+        folder: made if missing.
         kind: what the vectors are, e.g. "features".
         code: how they are stored.
         provenance: everything that changes the numbers; compared when a run is resumed.
-        shard_rows: rows a shard.
-        ids: the id of every row, in order; None for a stream, whose shards are named by `next_shard` as they come.
+        shard_rows: rows per shard.
+        ids: the id of every row, in order; None for a stream, whose shards `next_shard` announces as they come.
 
     Raises:
         StoreMismatch: the folder holds the beginning of another plan, or a store that was changed since.
@@ -98,31 +98,31 @@ class StoreWriter:
 
     @property
     def rows(self) -> int:
-        """The rows of all shards, or of those that have come of a stream."""
+        """The rows of all shards, or of the shards of a stream that have come so far."""
         return self.shards[-1].stop if self.shards else 0
 
     def next_shard(self, rows: int) -> Shard:
-        """The shard of the next so many rows of a stream."""
+        """The next shard of a stream, with so many rows."""
         self.shards.append(Shard(len(self.shards), self.rows, self.rows + rows))
         return self.shards[-1]
 
     def missing(self) -> Iterator[Shard]:
-        """The shards still to be made, of all ids or of what has come of a stream."""
+        """The shards still to be made, of all ids or of the part of a stream that has come so far."""
         if not self._finished:
             yield from (shard for shard in self.shards if not is_there(self.folder, shard.name))
 
     def holds(self, shard: Shard, source: str) -> bool:
-        """Whether a shard of a stream is in place already.
+        """Whether a shard of a stream is already in place.
 
         Raises:
-            StoreMismatch: it is, but of other rows than those that `source` is the hash of.
+            StoreMismatch: it is, but was made from other rows than those with the hash `source`.
         """
         if not is_there(self.folder, shard.name):
             return False
-        there = source_of(self.folder, shard.name)
-        if there != source:
+        earlier = source_of(self.folder, shard.name)
+        if earlier != source:
             raise StoreMismatch(
-                f"{self.folder}/{shard.name}: made from rows with hash {there[:12]}, the input has {source[:12]} in "
+                f"{self.folder}/{shard.name}: made from rows with hash {earlier[:12]}, the input has {source[:12]} in "
                 "their place now. Give the same files in the same order, or --overwrite."
             )
         return True
@@ -130,14 +130,14 @@ class StoreWriter:
     def write(
         self, shard: Shard, vectors: NDArray[np.float32], columns: Mapping[str, Any], source: str | None = None
     ) -> None:
-        """Store a shard's vectors, (rows, dim), and its columns, one value a row.
+        """Store a shard's vectors, (rows, dim), and its columns, a value per row.
 
         Args:
-            columns: of a stream, with the rows' `id`.
-            source: of a stream, a hash of the rows.
+            columns: for a stream, with the rows' `id`.
+            source: for a stream, a hash of the rows.
 
         Raises:
-            StoreError: a vector is not finite, the shape is wrong, or the disk refuses.
+            StoreError: a vector is not finite, the shape is wrong, or a file cannot be written.
         """
         expected = (shard.stop - shard.start, self.code.dim)
         if vectors.shape != expected:
@@ -150,17 +150,17 @@ class StoreWriter:
 
         Raises:
             StoreIncomplete: a shard is still to be made.
-            StoreMismatch: it was finished before, of more or fewer rows.
+            StoreMismatch: it was finished before, with another number of rows.
         """
         missing = [shard.name for shard in self.missing()]
         if missing:
             raise StoreIncomplete(
-                f"{self.folder}: {len(missing)} of {len(self.shards)} shards are not written, {missing[0]} the first. "
+                f"{self.folder}: {len(missing)} of {len(self.shards)} shards are not written, {missing[0]} first. "
                 "Write every shard of `missing()`, or run the same command again with --resume."
             )
         if self._finished:
-            there = {"rows": read_sealed(self.folder / "manifest.json", FORMAT)["rows"]}
-            refuse_difference(f"{self.folder}: cannot go on with this store", there, {"rows": self.rows})
+            earlier = {"rows": read_sealed(self.folder / "manifest.json", FORMAT)["rows"]}
+            refuse_difference(f"{self.folder}: cannot go on with this store", earlier, {"rows": self.rows})
         else:
             shards = [shard_entry(self.folder, shard.name, shard.stop - shard.start) for shard in self.shards]
             facts = {"rows": self.rows, "shards": shards, "next": len(shards), "changes": 0}
@@ -171,15 +171,16 @@ class StoreWriter:
 
     def _check_earlier_plan(self) -> None:
         for name in ("manifest.json", "plan.json"):
-            if (self.folder / name).exists():
-                earlier = read_plan(self.folder / name)
-                if earlier.get("changes"):
-                    raise StoreMismatch(
-                        f"{self.folder}: rows were added to or removed from it since it was made. Add the new rows "
-                        "with --add, or give --overwrite."
-                    )
-                before = {key: value for key, value in earlier.items() if key in self.plan or key not in _FINISHED}
-                refuse_difference(f"{self.folder}: cannot go on with this store", before, self.plan)
+            if not (self.folder / name).exists():
+                continue
+            earlier = read_plan(self.folder / name)
+            if earlier.get("changes"):
+                raise StoreMismatch(
+                    f"{self.folder}: rows were added to or removed from it since it was made. Add the new rows with "
+                    "--add, or give --overwrite."
+                )
+            plan = {key: value for key, value in earlier.items() if key in self.plan or key not in _FINISHED}
+            refuse_difference(f"{self.folder}: cannot go on with this store", plan, self.plan)
 
 
 def write_vectors(
@@ -193,13 +194,13 @@ def write_vectors(
     """Put a shard of vectors, (n, dim), in place as its code stores them.
 
     Raises:
-        StoreError: a vector is not finite, or the disk refuses.
+        StoreError: a vector is not finite, or a file cannot be written.
     """
-    with np.errstate(over="ignore"):  # what float16 cannot hold is refused by name below
+    with np.errstate(over="ignore"):  # numbers that float16 cannot hold are refused below
         stored = code.encode(vectors).astype(code.dtype, copy=False)
     table = pa.table(dict(columns))
     finite = np.isfinite(stored if stored.dtype.kind == "f" else vectors).all(axis=1)
     if not finite.all():
-        bad = table["id"][int(np.argmin(finite))].as_py()
-        raise StoreError(f"{folder}: the vector of {bad!r} is not finite in {code.dtype}.")
+        bad_id = table["id"][int(np.argmin(finite))].as_py()
+        raise StoreError(f"{folder}: the vector of {bad_id!r} is not finite in {code.dtype}.")
     write_shard(folder, name, stored, table, code.facts(stored) | ({} if source is None else {SOURCE: source}))

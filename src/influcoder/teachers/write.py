@@ -205,7 +205,7 @@ class _Elsewhere:
 
     @classmethod
     def of(cls, teacher: Teacher, learnt: Path) -> "_Elsewhere":
-        return cls(teacher.decoder.again, teacher.settings, teacher.checkpoints, learnt, teacher.provenance)
+        return cls(teacher.decoder.load_again, teacher.settings, teacher.checkpoints, learnt, teacher.provenance)
 
     def load(self) -> Teacher:
         teacher = make_teacher(self.decoder(), self.settings, checkpoints=self.checkpoints)

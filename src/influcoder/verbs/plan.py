@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from influcoder.data.columns import text_bytes
 from influcoder.data.examples import Example
-from influcoder.data.preview import Glance
+from influcoder.data.preview import Preview
 from influcoder.data.sampling import Drawn, draw
 from influcoder.data.seen_ids import BYTES_AN_ID
 from influcoder.evaluation.proof import FineTuning
@@ -47,7 +47,7 @@ DISTILLING_S = 20.0
 """what `trace` takes beside gradients and reading, about: to distil and to write the index, on one slow core"""
 
 
-def plan_features(teacher: Teacher, queries: Glance, pool: Glance) -> dict[str, Any]:
+def plan_features(teacher: Teacher, queries: Preview, pool: Preview) -> dict[str, Any]:
     """What `features` of these queries and this pool takes; it is the exact teacher's own cost."""
     rows = queries.rows + pool.rows
     learnt_s = 0.0
@@ -74,7 +74,7 @@ def plan_features(teacher: Teacher, queries: Glance, pool: Glance) -> dict[str, 
 
 def plan_index(
     encoder: InfluenceEncoder,
-    pool: Glance,
+    pool: Preview,
     teacher: Teacher | None = None,
     *,
     code: Choice = "auto",
@@ -183,7 +183,7 @@ def _seconds_a_row(tier: Tier, teacher: Teacher, sample: Sequence[Example]) -> f
     return float(probe["seconds"] / probe["rows"])
 
 
-def _code(encoder: InfluenceEncoder, pool: Glance, choice: Choice) -> ScalarCode:
+def _code(encoder: InfluenceEncoder, pool: Preview, choice: Choice) -> ScalarCode:
     """The code that `index` takes; "auto" chooses on these rows as it chooses on its first."""
     vectors = embed(encoder, pool.sample)
     if choice == "auto" and pool.rows < SAMPLE_ROWS:

@@ -9,7 +9,7 @@ import numpy as np
 from influcoder.attribution.removal import CONTROLS, refuse_removal, removals
 from influcoder.data.columns import to_json
 from influcoder.data.examples import Example
-from influcoder.data.original import origin_of, row_again
+from influcoder.data.original import origin_of, restored_row
 from influcoder.errors import ConfigError, StoreMismatch
 from influcoder.evaluation.proof import ALL, FineTuning, Proof, Trainer, summarise
 from influcoder.evaluation.proof import prove as train_and_ask
@@ -199,7 +199,7 @@ def _original(index: Index, pool: Sequence[Example]) -> list[dict[str, Any]]:
     try:
         return [row for part in original_rows(index, np.ones(len(index), bool)) for row in part]
     except StoreMismatch:
-        return [row_again(example, origin_of(example)) for example in pool]
+        return [restored_row(example, origin_of(example)) for example in pool]
 
 
 def _cost(trainer: Trainer, conditions: Sequence[str], seeds: int, trainings: int, queries: Sequence[Example]) -> str:
