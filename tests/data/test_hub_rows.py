@@ -45,7 +45,7 @@ def test_files_of_that_name_come_first(hub, tmp_path, monkeypatch):
     assert hub == []
 
 
-def test_glance_counts_and_draws(hub):
+def test_a_preview_counts_and_draws(hub):
     found = preview(["org/data:en:test"], 5)
     assert (found.rows, len(found.sample)) == (20, 5)
 

@@ -118,45 +118,59 @@ def test_same_seed_same_weights_other_seed_other_weights(decoder):
     assert not same(one, other)
 
 
+RATES = [1e-3, 0.75e-3, 0.5e-3, 0.25e-3]
+ROUNDING = 1e-5
+"""of a float32 gradient, as a share of its largest element, when its sums are made in another order"""
+
+
 def reference(decoder, examples, leave_out=()):
-    """torch's AdamW, an example at a time, the order and the learning rates of `PLAIN` written out."""
+    """torch's AdamW, an example at a time, the order and the learning rates of `PLAIN` written out.
+
+    Returns the model, the optimizer, and by parameter the share of a step that rounding may move each weight by. Adam
+    divides a gradient by its size: where it is nearly 0 its rounding is a large share of a step, at most two of them.
+    """
     model = tiny_decoder("llama", decoder.tokenizer).model.requires_grad_(True)
     tokens = decoder.tokenise(examples)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
     rng = np.random.default_rng(3)
     steps = [part for _ in range(2) for part in np.array_split(rng.permutation(6), 2)]
-    for step, rate in zip(steps, [1e-3, 0.75e-3, 0.5e-3, 0.25e-3], strict=True):
+    rounding = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
+    for step, rate in zip(steps, RATES, strict=True):
         kept = [place for place in step if place not in leave_out]
         if not kept:
             continue
         optimizer.param_groups[0]["lr"] = rate
         torch.stack([oracles.loss(model, tokens[place]) for place in kept]).mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for name, parameter in model.named_parameters():
+            size = parameter.grad.abs()
+            share = (ROUNDING * size.max() / size).clamp_max(2)
+            rounding[name] = torch.where(size > 0, torch.maximum(rounding[name], share), rounding[name])
         optimizer.step()
         optimizer.zero_grad()
-    return model, optimizer
+    return model, optimizer, rounding
 
 
-def assert_near(found, expected, share=1e-4):
-    """Within a share of the largest element: sums that were made in another order differ by as much, whatever they are.
-
-    Adam divides by the size of a gradient, so that where one is nearly 0 its rounding moves a weight; 3.5e-5 was seen.
-    """
-    torch.testing.assert_close(found, expected, rtol=0, atol=share * expected.abs().max().item())
+def assert_same_weights(trained, expected, rounding):
+    for name, parameter in expected.named_parameters():
+        difference = (trained.model.get_parameter(name) - parameter).detach().abs()
+        allowed = sum(RATES) * rounding[name] + ROUNDING * parameter.detach().abs().max()
+        assert (difference <= allowed).all(), name
+        assert allowed.median() < 0.05 * sum(RATES)  # a wrong step is still seen in most weights
 
 
 def test_checkpoints_hold_torchs_own_state(decoder, tmp_path):
     trained = finetune(decoder, some_examples(), PLAIN, checkpoints=tmp_path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4"]
-    model, optimizer = reference(decoder, some_examples())
+    model, optimizer, rounding = reference(decoder, some_examples())
+    assert_same_weights(trained, model, rounding)
     moments = load_file(tmp_path / "checkpoint-4/optimizer.safetensors")
     assert len(moments) == 2 * len(list(model.parameters()))
     for name, parameter in model.named_parameters():
-        assert_near(trained.model.get_parameter(name).data, parameter.data)
         for moment in ("exp_avg", "exp_avg_sq"):
-            found = moments[f"{name}.{moment}"]
-            assert found.dtype is torch.float32
-            assert_near(found, optimizer.state[parameter][moment])
+            kept, expected = moments[f"{name}.{moment}"], optimizer.state[parameter][moment]
+            assert kept.dtype is torch.float32
+            torch.testing.assert_close(kept, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
     states = [json.loads((tmp_path / f"checkpoint-{step}/trainer_state.json").read_text()) for step in (2, 4)]
     assert [state["step"] for state in states] == [2, 4]
     assert [state["learning_rate"] for state in states] == pytest.approx([0.875e-3, 0.375e-3])
@@ -171,9 +185,8 @@ ORDER = np.random.default_rng(PLAIN.seed).permutation(6).tolist()
 def test_examples_that_are_left_out_leave_the_others_where_they_are(leave_out, decoder):
     read = []
     trained = finetune(decoder, some_examples(), PLAIN, leave_out=leave_out, advance=read.append)
-    model, _ = reference(decoder, some_examples(), leave_out)
-    for name, parameter in model.named_parameters():
-        assert_near(trained.model.get_parameter(name).data, parameter.data)
+    model, _, rounding = reference(decoder, some_examples(), leave_out)
+    assert_same_weights(trained, model, rounding)
     assert sum(read) == PLAIN.epochs * (6 - len(leave_out))
 
 

@@ -82,7 +82,7 @@ def test_rows_that_cannot_be_used_are_left_out_of_the_sample(tmp_path):
         preview([str(tmp_path)], 9, columns=Columns(text="text"))
 
 
-def test_files_that_cannot_be_glanced_at(tmp_path):
+def test_files_that_cannot_be_previewed(tmp_path):
     (tmp_path / "no.parquet").write_bytes(b"PAR1 no PAR1")
     with pytest.raises(DataError, match=r"no\.parquet: not a readable Parquet file"):
         preview([str(tmp_path)], 9)
