@@ -168,7 +168,7 @@ def test_fitting_again_forgets_the_first_time(world, name):
 
 @pytest.mark.parametrize("name", FITTED)
 def test_not_fitted_is_refused(world, name):
-    with pytest.raises(ModelError, match=f"{name} learns its curvature first"):
+    with pytest.raises(ModelError, match=f"{name} learns from a sample first"):
         world.teacher(name).features(QUERIES, "query")
 
 

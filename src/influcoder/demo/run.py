@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from influcoder.attribution.recheck import Recheck
 from influcoder.attribution.removal import FOUND, control_rows, first_rows
@@ -17,7 +18,7 @@ from influcoder.demo.parts import MAX_LENGTH, SIDES, TEACHER, TRAINING, Demo
 from influcoder.demo.world import SPLITS, DemoWorld, assets, planted_for
 from influcoder.evaluation.evaluate import count_overlap, evaluate
 from influcoder.evaluation.methods import STANDARD
-from influcoder.evaluation.proof import prove, summarise
+from influcoder.evaluation.proof import ALL, prove, summarise
 from influcoder.evaluation.scorers import Scorer, Scores
 from influcoder.extras import is_installed, pip_command
 from influcoder.indexes.index import Index
@@ -62,16 +63,14 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
     splits = {f"{split}_{side}": len(demo.examples(side, split)) for split in SPLITS for side in SIDES}
     splits["overlap"] = sum(count_overlap(*(demo.examples(side, split) for split in SPLITS)) for side in SIDES)
     asked = demo.examples("queries", "test", "wrong")
-    trained = demo.trained
-    with demo.timed("ask"):
-        answers = trained.answers(asked)
-    said = [replace(query, completion=answer) for query, answer in zip(asked, answers, strict=True)]
-    atomic_write(folder / QUESTIONS, b"".join(to_json(row_of(one)) + b"\n" for one in said))
     encoder, test = demo.encoder, demo.splits["test"]
     with demo.timed("index"):
         index = Index.build(encoder, demo.world.pool, folder / "index")
     with demo.timed("prove"):
         proof = _proof(demo, index, asked)
+    answers = proof["answers"][ALL]
+    said = [replace(query, completion=answer) for query, answer in zip(asked, answers, strict=True)]
+    atomic_write(folder / QUESTIONS, b"".join(to_json(row_of(one)) + b"\n" for one in said))
     with demo.timed("rows shown"):
         shown = _shown(demo, index, asked, answers, proof)
     with demo.timed("methods compared"):
@@ -92,7 +91,7 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
         },
         "asked": len(asked),
         "says_what_is_planted": float(np.mean([_same(a, q.completion) for a, q in zip(answers, asked, strict=True)])),
-        "proof": {name: proof["conditions"][name]["changed"] for name in proof["conditions"] if name != "all"},
+        "proof": {name: proof["conditions"][name]["changed"] for name in proof["conditions"] if name != ALL},
         "conditions": proof["conditions"],
         "removed": proof["removed"],
         "certified": _certified(shown),
@@ -124,13 +123,12 @@ def _certified(shown: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _proof(demo: Demo, index: Index, asked: list[Example]) -> dict[str, Any]:
-    """The base trained again without the rows found, and without as many by each control; all asked once more."""
+    """The base trained on the pool, without the rows found, and without as many by each control; all asked."""
     found = search(index, asked, k=2 * REMOVED, teacher=demo.exact)
     blamed = first_rows([[hit.row for hit in hits] for hits in found], REMOVED * len(asked))
     removed = {FOUND: [blamed], **control_rows(index, asked, blamed, seeds=[demo.seed])}
-    proof = prove(
-        demo.trainer, asked, removed, demo.folder / "proof", seeds=[demo.seed], trained={demo.seed: demo.trained}
-    )
+    at_once = min(1 + len(removed), torch.get_num_threads())
+    proof = prove(demo.trainer, asked, removed, demo.folder / "proof", seeds=[demo.seed], at_once=at_once)
     said = {name: outcomes[0].answers for name, outcomes in proof.items()}
     return {"removed": len(blamed), "conditions": summarise(proof), "answers": said}
 
@@ -185,8 +183,7 @@ def _report(demo: Demo, shown: list[dict[str, Any]]) -> dict[str, Any]:
     provenance = {name: str(value) for name, value in flat(demo.exact.provenance.json())}
     notes = [
         "Kinds of rows: planted (says what is wrong), correct (says what is true), lookalike (the question's words, "
-        "another matter), same-wording (the words of the question or of a planted row, about somebody else), dolly "
-        "(ordinary instructions).",
+        "another matter), same-wording (the words of the question or of a planted row, about somebody else).",
         "No transformer weights are at hand offline: 'untrained' and 'paper-recipe' use the decoder's static "
         "embedding table with plain text as their backbone here.",
         "All numbers are of people whose questions and rows neither training nor model selection has seen.",

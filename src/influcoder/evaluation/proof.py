@@ -8,13 +8,16 @@ does. Every model is asked for its loss on each query's completion and for its o
     trainings/found-0.json      one trained model: the ids it was trained without; its losses and answers, by query
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from influcoder.data.columns import data_fingerprint
@@ -105,7 +108,7 @@ def prove(
     folder: Path,
     *,
     seeds: Sequence[int] = (0,),
-    trained: Mapping[int, Decoder] | None = None,
+    at_once: int = 1,
     announce: Callable[[int], None] | None = None,
 ) -> Proof:
     """Train on the whole pool and without each condition's rows, for every seed, and ask every model the queries.
@@ -115,7 +118,8 @@ def prove(
     Args:
         removals: of each condition the rows that are left out, a list of row numbers for each seed.
         folder: where the outcomes are kept; the caller has claimed it or the folder that it is in.
-        trained: models by seed that this trainer has already made of the whole pool.
+        at_once: trainings that run beside each other, each with its share of the processor's threads. Models too small
+            to keep these busy are trained sooner so; it changes them by as much as another number of threads does.
         announce: called with the number of trainings that are still to be done, before the first.
 
     Raises:
@@ -142,20 +146,36 @@ def prove(
     if announce is not None:
         announce(len(missing))
     rows = sum(count - len(plan[condition][place]) for condition, place in missing)
-    with progress("training again", rows * trainer.epochs) as advance:
-        for condition, place in missing:
-            removed, seed = set(plan[condition][place]), seeds[place]
-            model = (trained or {}).get(seed) if condition == ALL else None
-            if model is None:
-                model = trainer.train(removed, seed, f"{condition}-{seed}", advance)
-            else:
-                advance(count * trainer.epochs)
-            outcomes[condition, place] = outcome = _ask(model, queries, f"{condition}-{seed}")
+    with progress("training", rows * trainer.epochs) as advance, _threads(at_once) as run:
+
+        def outcome_of(one: tuple[str, int]) -> Outcome:
+            condition, place = one
+            seed, name = seeds[place], f"{condition}-{seeds[place]}"
+            outcome = _ask(trainer.train(set(plan[condition][place]), seed, name, advance), queries, name)
             _write(folder, condition, seed, _ids(trainer, plan[condition][place]), outcome)
+            return outcome
+
+        outcomes.update(zip(missing, run(outcome_of, missing), strict=True))
     return {
         condition: [one for place in range(len(seeds)) if (one := outcomes[condition, place]) is not None]
         for condition in plan
     }
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[Callable[..., Any]]:
+    """A `map` that runs in so many threads, among which PyTorch's are divided; in this one when it is one."""
+    if count == 1:
+        yield map
+        return
+    usual = torch.get_num_threads()
+    share = max(1, usual // count)
+    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        try:
+            yield pool.map
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(usual)
 
 
 def summarise(proof: Proof) -> dict[str, dict[str, Any]]:

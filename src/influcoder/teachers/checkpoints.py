@@ -143,3 +143,24 @@ def _learning_rate(folder: Path) -> float | None:
     logged = [one["learning_rate"] for one in facts.get("log_history", []) if "learning_rate" in one]
     found = facts.get("learning_rate", logged[-1] if logged else None)
     return None if found is None else float(found)
+
+
+def refuse_other_shapes(
+    checkpoint: Checkpoint, views: Sequence[View], decoder: Decoder, expected: Sequence[View]
+) -> None:
+    """See that gradients of a checkpoint can be added up with the decoder's, which `expected` are views of.
+
+    Raises:
+        ModelError: they are those of another model.
+    """
+    for one, other in zip(views, expected, strict=False):
+        if (one.name, one.shape) != (other.name, other.shape):
+            raise ModelError(
+                f"{checkpoint.path}: {one.name} has shape {one.shape}, {decoder.name} has {other.name} of "
+                f"{other.shape}. Give checkpoints of one training run."
+            )
+    if len(views) != len(expected):
+        raise ModelError(
+            f"{checkpoint.path} has {len(views)} gradients to take, {decoder.name} {len(expected)}. "
+            "Give checkpoints of one training run."
+        )
