@@ -45,12 +45,7 @@ def named(name, **changes):
     return TeacherSettings.named(name, **small | ({"width": 512} if usual.width else {}) | changes)
 
 
-def is_fitted(name):
-    settings = TeacherSettings.named(name)
-    return settings.curvature != "none" or settings.source in ("principal", "normalised", "kronecker", "whitened")
-
-
-FITTED = [name for name in TEACHERS if is_fitted(name)]
+FITTED = [name for name in TEACHERS if TeacherSettings.named(name).learns]
 
 
 @dataclass

@@ -16,7 +16,7 @@ from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
 
 SMALL = {"rank": 4, "precision": "fp32", "kept": 6}
-LEARNT = ("logra", "lorif", "trackstar", "rrinf", "gist", "datainf", "ekfac", "kfac", "kfac-cosine")
+LEARNT = ("logra", "lorif", "trackstar", "rrinf", "gist", "datainf", "ekfac", "kfac", "kfac-cosine", "centred-cosine")
 NAMES = ("gradient-dot", "gradient-cosine", "layer-cosine", "logra-raw", *LEARNT)
 SUMMED = ("tracin", "gradient-cosine", "layer-cosine")
 
