@@ -132,8 +132,8 @@ class TeacherSettings:
     def record(self, *, bf16: bool) -> TeacherRecord:
         """What a folder records of a teacher of these settings, run in bfloat16 or in float32."""
         settings = asdict(self) | {"precision": "bf16" if bf16 else "fp32"}
-        for name in ("reduction", "centred"):  # folders that do not say it were made with the default
-            if settings[name] == getattr(TeacherSettings, name):
+        for name, earlier in (("reduction", "mean"), ("centred", False)):  # as of folders that do not say it
+            if settings[name] == earlier:
                 del settings[name]
         return TeacherRecord(settings.pop("name"), settings)
 
