@@ -26,7 +26,7 @@ from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.write import write_features
 
 MAX_LENGTH = 512
-TRAINING = FinetuneSettings(epochs=6, learning_rate=3e-3, rows_a_step=32, token_budget=1024)
+TRAINING = FinetuneSettings(epochs=4, learning_rate=3e-3, rows_a_step=32, token_budget=1024)
 # Of those tried, the one whose ranking words and surfaces foretell least (docs/decisions/0025-*.md).
 TEACHER = TeacherSettings.named("centred-cosine", width=16384)
 SIDES: dict[str, Role] = {"queries": "query", "pool": "pool"}
