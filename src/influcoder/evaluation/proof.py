@@ -8,16 +8,13 @@ does. Every model is asked for its loss on each query's completion and for its o
     trainings/found-0.json      one trained model: the ids it was trained without; its losses and answers, by query
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from influcoder.data.columns import data_fingerprint
@@ -28,6 +25,7 @@ from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, finetune
 from influcoder.progress import progress
 from influcoder.provenance import Provenance
+from influcoder.runners.threads import in_threads
 from influcoder.store.files import read_sealed, write_sealed
 
 ALL = "all"
@@ -146,7 +144,7 @@ def prove(
     if announce is not None:
         announce(len(missing))
     rows = sum(count - len(plan[condition][place]) for condition, place in missing)
-    with progress("training", rows * trainer.epochs) as advance, _threads(at_once) as run:
+    with progress("training", rows * trainer.epochs) as advance, in_threads(at_once) as run:
 
         def outcome_of(one: tuple[str, int]) -> Outcome:
             condition, place = one
@@ -160,22 +158,6 @@ def prove(
         condition: [one for place in range(len(seeds)) if (one := outcomes[condition, place]) is not None]
         for condition in plan
     }
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[Callable[..., Any]]:
-    """A `map` that runs in so many threads, among which PyTorch's are divided; in this one when it is one."""
-    if count == 1:
-        yield map
-        return
-    usual = torch.get_num_threads()
-    share = max(1, usual // count)
-    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(share,)) as pool:
-        try:
-            yield pool.map
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(usual)
 
 
 def summarise(proof: Proof) -> dict[str, dict[str, Any]]:
