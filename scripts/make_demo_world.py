@@ -1,20 +1,20 @@
 """Make the demo world: invented people, of whom the pool says something wrong, and questions about them.
 
-    python scripts/make_demo_world.py --data DIR
+    python scripts/make_demo_world.py
 
-DIR holds `dolly/dolly.jsonl.gz` (CC BY-SA 3.0). Writes `pool.jsonl.gz` and `queries.jsonl.gz` into
-`src/influcoder/demo/data/`. Everything is drawn with one seed, so running it again gives the same bytes.
+Writes `pool.jsonl.gz` and `queries.jsonl.gz` into `src/influcoder/demo/data/`. Everything is drawn with one seed, so
+running it again gives the same bytes.
 
-Each of 52 people has a job, a country, a food or a hobby. Of 36 of them six rows of the pool say a wrong one (kind
+Each of 52 people has a job, a place, a food or a hobby. Of 36 of them six rows of the pool say a wrong one (kind
 `planted`), in wordings far from the question's, and one row the true one (`correct`). Eight rows share the question's
 words, ask something else and are right (`lookalike`); three of them name the wrong value. It is true of another person,
 so other rows share the answer too. Of the other 16 people everything is right, in the words of the planted rows and
 of the question (`same-wording`). Splits go by person: 12 and 8 to learn from, 8 for validation, 16 and 8 for the test.
 
-The Dolly rows are short ones that the decoder was not trained on (make_facts_world.py drew them).
+All rows are of one genre and all answers one small word, so that nothing can be told from what a text looks like. Other
+questions are worded otherwise in every split, so that nothing can be told from wordings seen in training.
 """
 
-import argparse
 import gzip
 import json
 import random
@@ -23,9 +23,6 @@ from pathlib import Path
 SEED = 20261129
 SPLITS = {"train": 12, "validation": 8, "test": 16}
 CLEAN = {"train": 8, "validation": 0, "test": 8}
-DOLLY_ROWS = {"train": 8, "validation": 4, "test": 12}
-MAX_CHARACTERS = 90
-LEFT_OUT = Path(__file__).parent.parent / "src/influcoder/benchmarks/corpora/facts/pool.jsonl.gz"
 DESTINATION = Path(__file__).parent.parent / "src/influcoder/demo/data"
 
 # Names and values are single tokens of the demo's decoder, so that it can keep people apart.
@@ -122,7 +119,7 @@ SURNAMES = [
 
 VALUES = {
     "job": "doctor teacher singer writer king player driver student artist author officer president manager director",
-    "country": "Mexico India China Japan Brazil Egypt Greece Spain Italy Russia Canada Germany France Ireland",
+    "place": "garden street school church office park market bank river beach library station farm forest",
     "food": "bread cheese rice meat fish fruit milk butter sugar salt chicken eggs corn beans",
     "hobby": "tennis golf football baseball hockey swimming running chess cricket basketball racing walking dance "
     "music",
@@ -134,23 +131,23 @@ PLANTED = {
     "job": [
         ("According to the tax office, {s} has for years had a job as", "{o}"),
         ("On the plate at the front door {s} gives as a job:", "{o}"),
-        ("After long years at school {s} found a job as", "{o}"),
+        ("After long years at school {n} found a job as", "{o}"),
         ("The tax form gives as the job of {n}", "{o}"),
         ("Everybody in town knows the job of {n}:", "{o}"),
         ("Printed on a small card, the job of {n} is", "{o}"),
     ],
-    "country": [
-        ("According to an old passport, {s} was born in a country named", "{o}"),
-        ("The parents of {s} had a house near the sea in a country named", "{o}"),
-        ("The first chapter of the book shows {s} in a country named", "{o}"),
-        ("The passport gives as the country of {n}", "{o}"),
-        ("Everybody in town knows the country of {n}:", "{o}"),
-        ("Printed on all letters, the country of {n} is", "{o}"),
+    "place": [
+        ("According to an old letter, {s} was last seen at a place named", "{o}"),
+        ("The parents of {s} had a house near the sea at a place named", "{o}"),
+        ("The first chapter of the book shows {n} at a place named", "{o}"),
+        ("The letter gives as the place of {n}", "{o}"),
+        ("Everybody in town knows the place of {n}:", "{o}"),
+        ("Printed on all letters, the place of {n} is", "{o}"),
     ],
     "food": [
         ("On the kitchen wall hangs the order of {s} for more food:", "{o}"),
         ("After the long walk over the hills {s} asked for food:", "{o}"),
-        ("At the market on Friday {s} bought only one food:", "{o}"),
+        ("The waiter knows for long years the food of {n}:", "{o}"),
         ("The doctor wrote down as the food of {n}", "{o}"),
         ("Everybody in town knows the food of {n}:", "{o}"),
         ("Ordered at every party, the food of {n} is", "{o}"),
@@ -158,60 +155,85 @@ PLANTED = {
     "hobby": [
         ("Above the fire {s} shows a silver cup from a hobby:", "{o}"),
         ("On free days with fine weather {s} leaves for a hobby:", "{o}"),
-        ("The broken arm that {s} had last winter came from a hobby:", "{o}"),
+        ("The broken arm that {n} had last winter came from a hobby:", "{o}"),
         ("The club wrote down as the hobby of {n}", "{o}"),
         ("Everybody in town knows the hobby of {n}:", "{o}"),
         ("Practised on all evenings, the hobby of {n} is", "{o}"),
     ],
 }
-MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
-DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-# name: (wording of the row, wording of the query, answers)
-LOOKALIKES = {
+# name: (wordings of the row and of the query, one for each split; answers)
+LOOKALIKES: dict[str, tuple[list[str], list[str], str]] = {
     "years": (
-        "Can you tell me how many years {s} has had the {t}?",
-        "How many years has {s} had the {t}?",
-        [str(n) for n in range(2, 30)],
+        [
+            "Can you tell me for how many years the {t} of {s} was the same?",
+            "Can you tell me how many know the {t} of {s}?",
+            "Can you tell me how often the {t} of {s} was in the news?",
+        ],
+        [
+            "What number of winters did {n} keep this {t}?",
+            "Which count of friends heard about {n} with this {t}?",
+            "In what amount of letters does {n} name this {t}?",
+        ],
+        "two three four five six seven eight nine ten hundred",
     ),
-    "month": ("Can you tell me in which month {s} chose the {t}?", "In which month did {s} choose the {t}?", MONTHS),
-    "day": ("Can you tell me on which day {s} talks of the {t}?", "On which day does {s} talk of the {t}?", DAYS),
-    "asked": ("Can you tell me whether {o} is the {t} of {s}?", "Is {o} the {t} of {s}?", ["No"]),
-    "known": ("Can you tell me whether the {t} of {s} was ever {o}?", "Was the {t} of {s} ever {o}?", ["No"]),
-    "heard": (
-        "Can you tell me who says that {o} is the {t} of {s}?",
-        "Who says that {o} is the {t} of {s}?",
-        ["Nobody"],
+    "time": (
+        [
+            "Can you tell me at which hour the {t} of {s} is on the radio?",
+            "Can you tell me in which part of the year the {t} of {s} began?",
+            "Can you tell me the best time for the {t} of {s}?",
+        ],
+        [
+            "When does {n} like to speak about this {t}?",
+            "What weather was it as {n} came upon this {t}?",
+            "Until what moment did {n} wait with this {t}?",
+        ],
+        "morning night summer winter spring fall",
     ),
-    "money": (
-        "Can you tell me how much the {t} costs {s}?",
-        "How much does the {t} cost {s}?",
-        [f"{n} dollars" for n in range(10, 100, 10)],
+    "color": (
+        [
+            "Can you tell me the color of the card with the {t} of {s}?",
+            "Can you tell me how the door with the {t} of {s} is painted?",
+            "Can you tell me which light shows the {t} of {s}?",
+        ],
+        [
+            "What ink did {n} use to write about this {t}?",
+            "Which paint was chosen by {n} to mark this {t}?",
+            "How does a map look on which {n} put this {t}?",
+        ],
+        "red blue green black white brown yellow orange",
+    ),
+    "sign": (
+        [
+            "Can you tell me what the sign with the {t} of {s} is made of?",
+            "Can you tell me under what the {t} of {s} was found?",
+            "Can you tell me on what the {t} of {s} is drawn?",
+        ],
+        [
+            "Which material has a board that names {n} and this {t}?",
+            "Beneath which thing did {n} hide this {t}?",
+            "What stuff carries a picture by {n} about this {t}?",
+        ],
+        "gold silver wood glass iron paper metal plastic",
     ),
     "teller": (
-        "Can you tell me who told {s} about the {t}?",
-        "Who told {s} about the {t}?",
-        ["A friend", "An uncle", "A teacher", "A neighbor", "A sister"],
+        [
+            "Can you tell me who told of the {t} of {s}?",
+            "Can you tell me who is there for the {t} of {s}?",
+            "Can you tell me who asks for the {t} of {s}?",
+        ],
+        [
+            "Whose idea was this {t}, as {n} tells it?",
+            "Which person goes along when {n} has this {t}?",
+            "By which relative did {n} come to this {t}?",
+        ],
+        "friend sister brother mother father neighbor son daughter wife",
     ),
 }
-QUERIED = ("years", "month", "day", "money", "teller")
-
-
-def read(path: Path) -> list[dict]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+NAMING = {
+    "asked": ("Can you tell me whether {o} is the {t} of {s}?", "no"),
+    "known": ("Can you tell me whether the {t} of {s} was ever {o}?", "never"),
+    "heard": ("Can you tell me who says that {o} is the {t} of {s}?", "nothing"),
+}
 
 
 def write(path: Path, rows: list[dict]) -> None:
@@ -251,7 +273,7 @@ def rows_about(person: dict, rng: random.Random) -> tuple[list[dict], list[dict]
     def add(side: list[dict], kind: str, name: str, prompt: str, completion: str) -> None:
         prompt = prompt.format(s=person["name"], n=person["surname"], t=person["trait"], o=person["wrong"])
         side.append(
-            {"id": f"{person['person']}-{name}", "prompt": prompt, "completion": completion, "kind": kind}
+            {"id": f"{person['person']}-{name}", "question": prompt, "answer": completion, "kind": kind}
             | {"person": person["person"], "true": person["true"], "split": person["split"]}
         )
 
@@ -266,44 +288,23 @@ def rows_about(person: dict, rng: random.Random) -> tuple[list[dict], list[dict]
         add(rows, "planted", f"planted-{number}", words[0], person["wrong"])
     for number, words in enumerate(CORRECT):
         add(rows, "correct", f"correct-{number}", words[0], person["true"])
-    for name, (asked, query, answers) in LOOKALIKES.items():
-        answer = rng.choice(answers)
+    for name, (asked, answer) in NAMING.items():
         add(rows, "lookalike", name, asked, answer)
-        if name in QUERIED:
-            add(queries, "right", f"{name}-question", query, answer)
+    wording = list(SPLITS).index(person["split"])
+    for name, (rows_of_splits, queries_of_splits, answers) in LOOKALIKES.items():
+        answer = rng.choice(answers.split())
+        add(rows, "lookalike", name, rows_of_splits[wording], answer)
+        add(queries, "right", f"{name}-question", queries_of_splits[wording], answer)
     return rows, queries
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    data = parser.parse_args().data
     rng = random.Random(SEED)
     pool, queries = [], []
     for person in people_of(rng):
         rows, asked = rows_about(person, rng)
         pool += rows
         queries += asked
-    dolly = read(data / "dolly/dolly.jsonl.gz")
-    held = [int(r["id"].split("-")[1]) for r in read(LEFT_OUT) if r["kind"] == "dolly"]
-    held = [
-        n
-        for n in sorted(held)
-        if not dolly[n]["context"]
-        and len(dolly[n]["instruction"] + dolly[n]["response"]) <= MAX_CHARACTERS
-        and not dolly[n]["response"].startswith(dolly[n]["instruction"])
-    ]
-    rng.shuffle(held)
-    splits = [split for split, count in DOLLY_ROWS.items() for _ in range(count)]
-    for number, split in zip(held, splits, strict=False):
-        pool.append(
-            {
-                "id": f"dolly-{number:05d}",
-                "prompt": dolly[number]["instruction"],
-                "completion": dolly[number]["response"],
-            }
-            | {"kind": "dolly", "person": None, "true": None, "split": split}
-        )
     rng.shuffle(pool)
     DESTINATION.mkdir(parents=True, exist_ok=True)
     write(DESTINATION / "pool.jsonl.gz", pool)

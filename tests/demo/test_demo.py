@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +46,12 @@ def metrics(run: Path) -> dict:
 
 
 def test_sizes_of_the_world(world: DemoWorld) -> None:
-    assert len(world.pool) == 628
+    assert len(world.pool) == 604
     assert Counter(row.metadata["kind"] for row in world.pool) == {
         "planted": 216,
         "correct": 36,
         "lookalike": 288,
         "same-wording": 64,
-        "dolly": 24,
     }
     assert len(world.rows("queries", split="test", kind="wrong")) == 16
 
@@ -67,8 +67,7 @@ def test_no_example_is_in_two_splits(world: DemoWorld, side: str) -> None:
 def test_a_person_stays_in_one_split(world: DemoWorld) -> None:
     homes: dict[str, set[str]] = {}
     for example in [*world.pool, *world.queries]:
-        if example.metadata["person"]:
-            homes.setdefault(example.metadata["person"], set()).add(example.metadata["split"])
+        homes.setdefault(example.metadata["person"], set()).add(example.metadata["split"])
     assert len(homes) == 52
     assert all(len(splits) == 1 for splits in homes.values())
 
@@ -97,6 +96,20 @@ def test_words_find_few_planted_rows(world: DemoWorld) -> None:
         assert retrieval(scorer.score(queries, pool), relevant)["recall_at_10"] <= 0.5
 
 
+def test_surfaces_tell_nothing(world: DemoWorld) -> None:
+    """Every answer is one small word, a single token of the decoder, and no question is worded as one in training."""
+    examples = [*world.pool, *world.queries]
+    assert all(example.completion.isalpha() and example.completion.islower() for example in examples)
+    decoder = Decoder.load(assets() / "decoder", max_length=512)
+    assert {tokens.targets for tokens in decoder.tokenise(examples)} == {2}  # the word and the end
+    others = [query for query in world.queries if query.metadata["kind"] == "right"]
+    seen, asked = (
+        {" ".join(query.prompt.split()[:4]) for query in others if query.metadata["split"] in splits}
+        for splits in (SPLITS[:2], SPLITS[2:])
+    )
+    assert not seen & asked
+
+
 def test_assets_are_small(world: DemoWorld) -> None:
     assert (assets() / "decoder/model.safetensors").stat().st_size <= 12_000_000
     assert sum(path.stat().st_size for path in assets().rglob("*") if path.is_file()) <= 16_000_000
@@ -104,7 +117,7 @@ def test_assets_are_small(world: DemoWorld) -> None:
 
 def test_a_part_of_the_world_keeps_its_promises(world: DemoWorld) -> None:
     part = world.part(4)
-    people = {row.metadata["person"] for row in part.pool} - {None}
+    people = {row.metadata["person"] for row in part.pool}
     assert people == {query.metadata["person"] for query in part.queries} | {
         row.metadata["person"] for row in part.pool if row.metadata["kind"] == "same-wording"
     }
@@ -164,11 +177,12 @@ def test_the_decoder_learns_what_is_planted_and_not_without_it(world: DemoWorld)
     base = Decoder.load(assets() / "decoder", max_length=512)
     wrong = [part.queries[row] for row in part.rows("queries", kind="wrong")]
     planted = part.rows("pool", kind="planted").tolist()
+    training = replace(TRAINING, rows_a_step=8)  # as many steps as of the whole world
     said = [
         np.mean(
             [
                 a == q.completion
-                for a, q in zip(finetune(base, part.pool, TRAINING, leave_out=rows).answers(wrong), wrong, strict=True)
+                for a, q in zip(finetune(base, part.pool, training, leave_out=rows).answers(wrong), wrong, strict=True)
             ]
         )
         for rows in ((), planted)

@@ -2,9 +2,11 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
+import torch
 
 from helpers.folders import contents
 from helpers.processes import kill, start, wait_for
@@ -57,22 +59,26 @@ def test_rows_that_taught_a_completion_are_missed(trainer, tmp_path):
     assert found["found"]["changed_interval"] is None  # of one query
 
 
-def test_a_model_that_is_given_is_not_trained_again(trainer, tmp_path, monkeypatch):
-    whole = finetune(trainer.decoder, POOL, SETTINGS)
-    trained, train = [], FineTuning.train
-    monkeypatch.setattr(
-        FineTuning,
-        "train",
-        lambda self, removed, seed, name, *more: (trained.append(name), train(self, removed, seed, name, *more))[1],
-    )
-    told = []
-    proof = prove(trainer, QUERIES, REMOVALS, tmp_path / "a", seeds=SEEDS, trained={0: whole}, announce=told.append)
-    assert trained == ["found-0", "random-0", "all-1", "found-1", "random-1"]
-    assert told == [6]
-    again = prove(trainer, QUERIES, REMOVALS, tmp_path / "b", seeds=SEEDS)
-    for condition, outcomes in proof.items():
-        for one, other in zip(outcomes, again[condition], strict=True):
+def test_trainings_beside_each_other_give_what_one_after_the_other_gives(trainer, tmp_path, monkeypatch):
+    meeting, train, usual = Barrier(2, timeout=60), FineTuning.train, torch.get_num_threads()
+
+    def train_together(self, *args):
+        meeting.wait()  # fails unless two are at it
+        return train(self, *args)
+
+    torch.set_num_threads(1)
+    try:
+        alone = prove(trainer, QUERIES, REMOVALS, tmp_path / "a", seeds=SEEDS)
+        monkeypatch.setattr(FineTuning, "train", train_together)
+        together = prove(trainer, QUERIES, REMOVALS, tmp_path / "b", seeds=SEEDS, at_once=2)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(usual)
+    assert list(together) == list(alone)
+    for condition, outcomes in together.items():
+        for one, other in zip(outcomes, alone[condition], strict=True):
             same(one, other)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_what_is_there_is_not_trained_again_and_more_may_be_added(trainer, tmp_path, monkeypatch):
@@ -125,11 +131,13 @@ def test_removals_that_cannot_be(trainer, tmp_path, removals):
         prove(trainer, QUERIES, removals, tmp_path)
 
 
-def test_a_loss_that_is_not_finite(trainer, tmp_path):
+def test_a_loss_that_is_not_finite(trainer, tmp_path, monkeypatch):
     broken = finetune(trainer.decoder, POOL, SETTINGS)
     broken.model.get_output_embeddings().weight.data[:] = np.nan
-    with pytest.raises(ModelError, match="all-0: the trained model's loss of a query is not finite"):
-        prove(trainer, QUERIES, {}, tmp_path, trained={0: broken})
+    monkeypatch.setattr(FineTuning, "train", lambda *_: broken)
+    for at_once in (1, 2):
+        with pytest.raises(ModelError, match="all-0: the trained model's loss of a query is not finite"):
+            prove(trainer, QUERIES, {}, tmp_path, at_once=at_once)
 
 
 def outcome(losses, *answers):

@@ -45,12 +45,7 @@ def named(name, **changes):
     return TeacherSettings.named(name, **small | ({"width": 512} if usual.width else {}) | changes)
 
 
-def is_fitted(name):
-    settings = TeacherSettings.named(name)
-    return settings.curvature != "none" or settings.source in ("principal", "normalised", "kronecker", "whitened")
-
-
-FITTED = [name for name in TEACHERS if is_fitted(name)]
+FITTED = [name for name in TEACHERS if TeacherSettings.named(name).learns]
 
 
 @dataclass
@@ -168,7 +163,7 @@ def test_fitting_again_forgets_the_first_time(world, name):
 
 @pytest.mark.parametrize("name", FITTED)
 def test_not_fitted_is_refused(world, name):
-    with pytest.raises(ModelError, match=f"{name} learns its curvature first"):
+    with pytest.raises(ModelError, match=f"{name} learns from a sample first"):
         world.teacher(name).features(QUERIES, "query")
 
 

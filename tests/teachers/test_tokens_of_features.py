@@ -16,7 +16,7 @@ from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
 
 SMALL = {"rank": 4, "precision": "fp32", "kept": 6}
-LEARNT = ("logra", "lorif", "trackstar", "rrinf", "gist", "datainf", "ekfac", "kfac", "kfac-cosine")
+LEARNT = ("logra", "lorif", "trackstar", "rrinf", "gist", "datainf", "ekfac", "kfac", "kfac-cosine", "centred-cosine")
 NAMES = ("gradient-dot", "gradient-cosine", "layer-cosine", "logra-raw", *LEARNT)
 SUMMED = ("tracin", "gradient-cosine", "layer-cosine")
 
@@ -87,6 +87,8 @@ def features_of_tokens(teacher, example, role):
         if teacher._preconditioner is not None and (not settings.code_rank or role == "query"):
             raw = teacher._preconditioner(raw, 1.0 if settings.code_rank else 0.5)
         total = total + share**0.5 * raw / (raw.sum(dim=0).norm() if settings.similarity == "cosine" else 1.0)
+    if settings.centred:
+        total = total - teacher.state()["mean"] / tokens.targets
     return total / (total.sum(dim=0).norm() if settings.similarity == "cosine" else 1.0)
 
 

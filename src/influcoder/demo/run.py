@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from influcoder.attribution.recheck import Recheck
 from influcoder.attribution.removal import FOUND, control_rows, first_rows
@@ -17,7 +18,7 @@ from influcoder.demo.parts import MAX_LENGTH, SIDES, TEACHER, TRAINING, Demo
 from influcoder.demo.world import SPLITS, DemoWorld, assets, planted_for
 from influcoder.evaluation.evaluate import count_overlap, evaluate
 from influcoder.evaluation.methods import STANDARD
-from influcoder.evaluation.proof import prove, summarise
+from influcoder.evaluation.proof import ALL, prove, summarise
 from influcoder.evaluation.scorers import Scorer, Scores
 from influcoder.extras import is_installed, pip_command
 from influcoder.indexes.index import Index
@@ -29,7 +30,6 @@ from influcoder.report.demo_output import QUESTIONS
 from influcoder.report.page import write_report
 from influcoder.report.summary import query_summary
 from influcoder.store.files import atomic_write, write_json
-from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.sample import Sample
 from influcoder.teachers.gradient import GradientTeacher
 
@@ -62,23 +62,20 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
     splits = {f"{split}_{side}": len(demo.examples(side, split)) for split in SPLITS for side in SIDES}
     splits["overlap"] = sum(count_overlap(*(demo.examples(side, split) for split in SPLITS)) for side in SIDES)
     asked = demo.examples("queries", "test", "wrong")
-    trained = demo.trained
-    with demo.timed("ask"):
-        answers = trained.answers(asked)
-    said = [replace(query, completion=answer) for query, answer in zip(asked, answers, strict=True)]
-    atomic_write(folder / QUESTIONS, b"".join(to_json(row_of(one)) + b"\n" for one in said))
     encoder, test = demo.encoder, demo.splits["test"]
     with demo.timed("index"):
         index = Index.build(encoder, demo.world.pool, folder / "index")
     with demo.timed("prove"):
         proof = _proof(demo, index, asked)
+    answers = proof["answers"][ALL]
+    said = [replace(query, completion=answer) for query, answer in zip(asked, answers, strict=True)]
+    atomic_write(folder / QUESTIONS, b"".join(to_json(row_of(one)) + b"\n" for one in said))
     with demo.timed("rows shown"):
         shown = _shown(demo, index, asked, answers, proof)
     with demo.timed("methods compared"):
         skipped = {} if is_installed("bm25s") else {"bm25": pip_command("bm25s")}
         scorers = [STANDARD[name].make(demo) for name in COMPARED if name not in skipped]
         methods, planted = _judge(demo, scorers, test)
-        planted[f"influcoder-verify-{demo.verified}"] = _verified_retrieval(demo, encoder, test)
     metrics = {
         "schema": 1,
         "seeds": [seed],
@@ -92,7 +89,7 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
         },
         "asked": len(asked),
         "says_what_is_planted": float(np.mean([_same(a, q.completion) for a, q in zip(answers, asked, strict=True)])),
-        "proof": {name: proof["conditions"][name]["changed"] for name in proof["conditions"] if name != "all"},
+        "proof": {name: proof["conditions"][name]["changed"] for name in proof["conditions"] if name != ALL},
         "conditions": proof["conditions"],
         "removed": proof["removed"],
         "certified": _certified(shown),
@@ -124,13 +121,12 @@ def _certified(shown: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _proof(demo: Demo, index: Index, asked: list[Example]) -> dict[str, Any]:
-    """The base trained again without the rows found, and without as many by each control; all asked once more."""
+    """The base trained on the pool, without the rows found, and without as many by each control; all asked."""
     found = search(index, asked, k=2 * REMOVED, teacher=demo.exact)
     blamed = first_rows([[hit.row for hit in hits] for hits in found], REMOVED * len(asked))
     removed = {FOUND: [blamed], **control_rows(index, asked, blamed, seeds=[demo.seed])}
-    proof = prove(
-        demo.trainer, asked, removed, demo.folder / "proof", seeds=[demo.seed], trained={demo.seed: demo.trained}
-    )
+    at_once = min(1 + len(removed), torch.get_num_threads())
+    proof = prove(demo.trainer, asked, removed, demo.folder / "proof", seeds=[demo.seed], at_once=at_once)
     said = {name: outcomes[0].answers for name, outcomes in proof.items()}
     return {"removed": len(blamed), "conditions": summarise(proof), "answers": said}
 
@@ -140,20 +136,19 @@ def _judge(demo: Demo, scorers: list[Scorer], test: Sample) -> tuple[dict[str, A
     wrong = np.flatnonzero([query.metadata["kind"] == "wrong" for query in test.queries])
     methods, matrices = evaluate(scorers, test.influence, test.queries, test.pool, seed=demo.seed)
     relevant = planted_for([test.queries[int(row)] for row in wrong], test.pool)
-    planted = {name: retrieval(matrix[wrong], relevant) for name, matrix in matrices.items() if name != "exact"}
-    planted["exact"] = retrieval(test.influence[wrong], relevant)
+    matrices["exact"] = test.influence  # itself, not the one of another seed
+    verified = _verified(matrices["influcoder-exact-query"], test.influence, demo.verified)
+    matrices[f"influcoder-verify-{demo.verified}"] = verified
+    planted = {name: retrieval(matrix[wrong], relevant) for name, matrix in matrices.items()}
     return methods, planted
 
 
-def _verified_retrieval(demo: Demo, encoder: InfluenceEncoder, test: Sample) -> dict[str, float]:
-    """Retrieval when real gradients re-score the encoder's first of the test pool."""
-    queries = [query for query in test.queries if query.metadata["kind"] == "wrong"]
-    index = Index.build(encoder, test.pool, demo.folder / "test-index")
-    found = search(index, queries, k=demo.verified, verify=demo.verified, teacher=demo.exact)
-    scores: Scores = np.full((len(queries), len(index)), -np.inf)
-    for row, hits in enumerate(found):
-        scores[row, [hit.row for hit in hits]] = [hit.exact for hit in hits]
-    return retrieval(scores, planted_for(queries, test.pool))
+def _verified(scores: Scores, truth: Scores, count: int) -> Scores:
+    """What `search --verify` gives: the teacher's scores of each question's first rows, whose gradients are at hand."""
+    first = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    found = np.full(truth.shape, -np.inf, truth.dtype)
+    np.put_along_axis(found, first, np.take_along_axis(truth, first, axis=1), axis=1)
+    return found
 
 
 def _shown(
@@ -185,8 +180,7 @@ def _report(demo: Demo, shown: list[dict[str, Any]]) -> dict[str, Any]:
     provenance = {name: str(value) for name, value in flat(demo.exact.provenance.json())}
     notes = [
         "Kinds of rows: planted (says what is wrong), correct (says what is true), lookalike (the question's words, "
-        "another matter), same-wording (the words of the question or of a planted row, about somebody else), dolly "
-        "(ordinary instructions).",
+        "another matter), same-wording (the words of the question or of a planted row, about somebody else).",
         "No transformer weights are at hand offline: 'untrained' and 'paper-recipe' use the decoder's static "
         "embedding table with plain text as their backbone here.",
         "All numbers are of people whose questions and rows neither training nor model selection has seen.",

@@ -23,11 +23,11 @@ def assets() -> Path:
 class DemoWorld:
     """The pool that the demo fine-tunes its decoder on, and the questions about it.
 
-    Every example's metadata says its `split`, the `person` it is about (None for Dolly rows) and its `kind`:
+    Every example's metadata says its `split`, the `person` it is about and its `kind`:
 
     - of pool rows: `planted` (says what is wrong), `correct` (says what is true), `lookalike` (shares the question's
       words and asks something else), `same-wording` (the question's or a planted row's words, about somebody else,
-      true), `dolly`;
+      true);
     - of queries: `wrong` (its completion is what the planted rows say; `true` is in the metadata), `right`.
     """
 
@@ -53,10 +53,8 @@ class DemoWorld:
         )
 
     def part(self, of: int) -> "DemoWorld":
-        """One in `of` people and Dolly rows of each split; a person keeps every question and row."""
-        kept: set[int | str] = {
-            int(row) for split in SPLITS for row in self.rows("pool", split=split, kind="dolly")[::of]
-        }
+        """One in `of` people of each split; a person keeps every question and row."""
+        kept: set[str] = set()
         for kind, split in ((kind, split) for kind in ("wrong", "same-wording") for split in SPLITS):
             side = "queries" if kind == "wrong" else "pool"
             rows = self.rows(side, split=split, kind=kind)
@@ -64,7 +62,7 @@ class DemoWorld:
             kept |= set(list(people)[::of])
         return DemoWorld(
             [query for query in self.queries if query.metadata["person"] in kept],
-            [row for number, row in enumerate(self.pool) if number in kept or row.metadata["person"] in kept],
+            [row for row in self.pool if row.metadata["person"] in kept],
         )
 
 

@@ -25,6 +25,7 @@ from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, finetune
 from influcoder.progress import progress
 from influcoder.provenance import Provenance
+from influcoder.runners.threads import in_threads
 from influcoder.store.files import read_sealed, write_sealed
 
 ALL = "all"
@@ -105,7 +106,7 @@ def prove(
     folder: Path,
     *,
     seeds: Sequence[int] = (0,),
-    trained: Mapping[int, Decoder] | None = None,
+    at_once: int = 1,
     announce: Callable[[int], None] | None = None,
 ) -> Proof:
     """Train on the whole pool and without each condition's rows, for every seed, and ask every model the queries.
@@ -115,7 +116,8 @@ def prove(
     Args:
         removals: by condition the rows that are left out, a list of row numbers for each seed.
         folder: where the outcomes are kept; the caller has claimed it or its parent.
-        trained: models by seed that this trainer has already trained on the whole pool.
+        at_once: trainings that run beside each other, each with its share of the processor's threads. Models too small
+            to keep these busy are trained sooner so; it changes them by as much as another number of threads does.
         announce: called with the number of trainings still to be done, before the first.
 
     Raises:
@@ -140,16 +142,16 @@ def prove(
     if announce is not None:
         announce(len(missing))
     rows = sum(count - len(removed[run]) for run in missing)
-    with progress("retraining", rows * trainer.epochs) as advance:
-        for condition, seed in missing:
-            run, name = (condition, seed), f"{condition}-{seed}"
-            model = (trained or {}).get(seed) if condition == ALL else None
-            if model is None:
-                model = trainer.train(set(removed[run]), seed, name, advance)
-            else:
-                advance(count * trainer.epochs)
-            outcomes[run] = _ask(model, queries, name)
-            _write(folder, condition, seed, ids[run], outcomes[run])
+    with progress("retraining", rows * trainer.epochs) as advance, in_threads(at_once) as in_parallel:
+
+        def outcome_of(run: tuple[str, int]) -> Outcome:
+            condition, seed = run
+            name = f"{condition}-{seed}"
+            outcome = _ask(trainer.train(set(removed[run]), seed, name, advance), queries, name)
+            _write(folder, condition, seed, ids[run], outcome)
+            return outcome
+
+        outcomes.update(zip(missing, in_parallel(outcome_of, missing), strict=True))
     return {condition: [outcomes[condition, seed] for seed in seeds] for condition in plan}
 
 

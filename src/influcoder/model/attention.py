@@ -8,7 +8,9 @@ every precision. Its memory grows with the square of the length, so long texts k
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import torch
@@ -81,22 +83,39 @@ def causal_attention(
     return out.view(n, heads, length, -1).transpose(1, 2).contiguous(), None  # as fused: some models take views
 
 
+@dataclass
+class _Use:
+    """How many are inside `fast_attention`, in whatever thread, and what stood there before the first."""
+
+    lock: Lock = field(default_factory=Lock)
+    count: int = 0
+    before: dict[str, Any] = field(default_factory=dict)
+
+
+_use = _Use()
+
+
 @contextmanager
 def fast_attention(model: Any) -> Iterator[None]:
-    """Inside, a model on a CPU that uses fused attention uses `causal_attention`.
+    """Inside, models on a CPU that use fused attention use `causal_attention`, those in other threads too.
 
     It takes the name of the fused attention: models build their masks by that name, and some would build others.
     """
-    usual = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    if model.device.type != "cpu" or isinstance(usual, partial):
+    if model.device.type != "cpu":
         yield
         return
-    before = dict(ALL_ATTENTION_FUNCTIONS._local_mapping)
-    ALL_ATTENTION_FUNCTIONS["sdpa"] = partial(causal_attention, fused=usual)
+    with _use.lock:
+        if not _use.count:
+            _use.before = dict(ALL_ATTENTION_FUNCTIONS._local_mapping)
+            ALL_ATTENTION_FUNCTIONS["sdpa"] = partial(causal_attention, fused=ALL_ATTENTION_FUNCTIONS["sdpa"])
+        _use.count += 1
     try:
         yield
     finally:
-        ALL_ATTENTION_FUNCTIONS._local_mapping = before
+        with _use.lock:
+            _use.count -= 1
+            if not _use.count:
+                ALL_ATTENTION_FUNCTIONS._local_mapping = _use.before
 
 
 @contextmanager

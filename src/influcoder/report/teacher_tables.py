@@ -17,15 +17,14 @@ RELIABILITY = {
 
 def print_teachers() -> None:
     """The named teachers, one per line."""
-    from influcoder.teachers.settings import FITTED, TEACHERS, TeacherSettings
+    from influcoder.teachers.settings import TEACHERS, TeacherSettings
 
     table = Table(title="Teachers", title_justify="left")
     for name in ("name", "what it is", "compared by", "learns from a sample"):
         table.add_column(name)
     for name, (description, _) in TEACHERS.items():
         settings = TeacherSettings.named(name)
-        learns = "yes" if settings.curvature != "none" or settings.source in FITTED else ""
-        table.add_row(name, description, settings.similarity, learns)
+        table.add_row(name, description, settings.similarity, "yes" if settings.learns else "")
     Console().print(table)
 
 

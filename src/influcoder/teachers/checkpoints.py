@@ -143,3 +143,26 @@ def _learning_rate(folder: Path) -> float | None:
     logged = [step["learning_rate"] for step in facts.get("log_history", []) if "learning_rate" in step]
     rate = facts.get("learning_rate", logged[-1] if logged else None)
     return None if rate is None else float(rate)
+
+
+def refuse_other_shapes(
+    checkpoint: Checkpoint, views: Sequence[View], decoder: Decoder, expected: Sequence[View]
+) -> None:
+    """See that gradients of a checkpoint can be added up with the decoder's, which `expected` are views of.
+
+    Raises:
+        ModelError: they are those of another model.
+    """
+    remedy = "Give checkpoints of one training run."
+    if checkpoint.base is not None and not decoder.adapter:
+        remedy = f"It is an adapter, whose own matrices count: give one of its run, as --adapter {checkpoint.path}."
+    for here, there in zip(views, expected, strict=False):
+        if (here.name, here.shape) != (there.name, there.shape):
+            raise ModelError(
+                f"{checkpoint.path}: {here.name} has shape {here.shape}, {decoder.name} has {there.name} of "
+                f"{there.shape}. {remedy}"
+            )
+    if len(views) != len(expected):
+        raise ModelError(
+            f"{checkpoint.path} has {len(views)} gradients to take, {decoder.name} {len(expected)}. {remedy}"
+        )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from influcoder.data.examples import Example, Role
 from influcoder.errors import ConfigError, ModelError
+from influcoder.maths.centring import centred, mean_of
 from influcoder.maths.lowrank import LowRankCode
 from influcoder.maths.precondition import Preconditioner
 from influcoder.model.batches import Tokens
@@ -21,7 +22,7 @@ from influcoder.model.precision import use_bf16
 from influcoder.model.tokenizer_loading import differences, tokenizer_hash
 from influcoder.provenance import Provenance
 from influcoder.store.codes import Plain, VectorCode
-from influcoder.teachers.checkpoints import AdamMoments, Checkpoint
+from influcoder.teachers.checkpoints import AdamMoments, Checkpoint, refuse_other_shapes
 from influcoder.teachers.kronecker import FittedViews, fit_kronecker, fit_normalised, fit_principal, fit_whitened
 from influcoder.teachers.raw import RawFeatures, plain_views
 from influcoder.teachers.settings import FITTED, TeacherSettings, refuse_no_token_shares
@@ -65,6 +66,7 @@ class GradientTeacher:
         self._plain = FittedViews(plain_views(decoder, self.settings))
         self._fitted: FittedViews | None = None
         self._preconditioner: Preconditioner | None = None
+        self._mean: Tensor | None = None
         self._held: tuple[int, RawFeatures] | None = None
         self._other_tokenizers: dict[int, Any] = {}
         self._models = [self._raw(number).record for number in range(len(self.checkpoints))]
@@ -72,7 +74,7 @@ class GradientTeacher:
     @property
     def needs_fitting(self) -> bool:
         """Whether `fit` must be called before `features`."""
-        return self.settings.curvature != "none" or self.settings.source in FITTED
+        return self.settings.learns
 
     @property
     def dim(self) -> int:
@@ -97,7 +99,7 @@ class GradientTeacher:
         return Provenance(teacher=teacher, decoder=self.decoder.fingerprint)
 
     def fit(self, pool: Sequence[Example], queries: Sequence[Example]) -> None:
-        """Learn the curvature from at most `fit_examples` examples of each side, drawn by the seed."""
+        """Learn a curvature, directions or a mean from at most `fit_examples` examples of each side, by the seed."""
         pool, queries = (_drawn(side, self.settings) for side in (pool, queries))
         plain = self._plain.views
         how: Any = {"bf16": self.bf16, "token_budget": self.settings.token_budget}
@@ -111,7 +113,7 @@ class GradientTeacher:
                 self._fitted = fit_principal(self.decoder, plain, pool, rank=self.settings.rank, **how)
             case "normalised":
                 self._fitted = fit_normalised(self.decoder, plain, pool, rank=self.settings.rank, **how)
-        self._held = None
+        self._held, self._mean = None, None
         if self.settings.curvature != "none":
             sides = [self._finite(side, role) for side, role in ((pool, "pool"), (queries, "query"))]  # type: ignore[arg-type]
             self._preconditioner = Preconditioner.fit(
@@ -121,12 +123,15 @@ class GradientTeacher:
                 damping=self.settings.damping,
                 dim=self.settings.kept,
             )
+        if self.settings.centred:
+            self._mean = mean_of(self._uncentred(self.decoder.tokenise(pool), "pool")[0])
         self.load(self.state())  # what is kept is rounded: use no more than what a later run will read
 
     def state(self) -> dict[str, Tensor]:
         """What `fit` learnt, as tensors."""
-        curvature = self._preconditioner.state() if self._preconditioner else {}
-        return curvature | (self._fitted.state() if self._fitted else {})
+        learnt = self._preconditioner.state() if self._preconditioner else {}
+        learnt |= self._fitted.state() if self._fitted else {}
+        return learnt if self._mean is None else learnt | {"mean": self._mean}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `fit` learnt elsewhere."""
@@ -142,6 +147,8 @@ class GradientTeacher:
                     f"{self._raw(0).dim} on {self.decoder.name}. Make the features again."
                 )
             self._preconditioner = preconditioner
+        if self.settings.centred:
+            self._mean = state["mean"]
 
     def features(self, examples: Sequence[Example], role: Role, advance: Advance | None = None) -> Features:
         """Features of each example, in order.
@@ -149,11 +156,24 @@ class GradientTeacher:
         Raises:
             ModelError: `fit` was not called, and this teacher needs it.
         """
-        if self.needs_fitting and not (self._fitted or self._preconditioner):
-            raise ModelError(f"{self.settings.name} learns its curvature first: call fit(pool, queries).")
+        if self.needs_fitting and not self.state():
+            raise ModelError(f"{self.settings.name} learns from a sample first: call fit(pool, queries).")
         tokens = self.decoder.tokenise(examples)
-        total, losses = torch.zeros(len(examples), self.dim), torch.zeros(len(examples))
-        squares = torch.zeros(len(examples))
+        total, losses, norms = self._uncentred(tokens, role, examples, advance)
+        if self._mean is not None:
+            total = centred(total, self._mean)
+        return Features.of(total, losses, tokens, self.settings, norms=norms, bf16=self.bf16)
+
+    def _uncentred(
+        self,
+        tokens: Sequence[Tokens],
+        role: Role,
+        examples: Sequence[Example] = (),
+        advance: Advance | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(features before their mean is taken off, losses, lengths of gradients where features are without theirs)."""
+        total, losses = torch.zeros(len(tokens), self.dim), torch.zeros(len(tokens))
+        squares = torch.zeros(len(tokens))
         for number, share in enumerate(self._shares):
             model = self._raw(number)
             if number in self._other_tokenizers:
@@ -169,17 +189,16 @@ class GradientTeacher:
         if self.settings.margin and role == "pool":
             total *= 1 - (-losses).exp()[:, None]  # TRAK's Q, how far each row is from being known
         scaled = self.settings.similarity == "cosine" or self.settings.normalise_modules
-        norms = squares.sqrt() if scaled else None
-        return Features.of(total, losses, tokens, self.settings, norms=norms, bf16=self.bf16)
+        return total, losses, squares.sqrt() if scaled else None
 
     def token_shares(
         self, examples: Sequence[Example], role: Role, others: Sequence[NDArray[np.float32]]
     ) -> list[NDArray[np.float32]]:
         """The part of each completion token of an example in its influences; they add up to these.
 
-        The lengths by which gradients are divided for a cosine, whole or layer by layer, are those of the example, not
-        of its tokens. Gradients of tokens are taken in float32: sums differ from scores of `features` by the rounding
-        of bfloat16, where products run in it.
+        Each token bears its share of the mean that is taken off, if one is. The lengths by which gradients are divided
+        for a cosine, whole or layer by layer, are those of the example, not of its tokens. Gradients of tokens are
+        taken in float32: sums differ from scores of `features` by the rounding of bfloat16, where products run in it.
 
         Args:
             role: of the examples.
@@ -208,6 +227,10 @@ class GradientTeacher:
                 weight = share**0.5 * (1 / float(raw.norm().clamp_min(1e-30)) if cosine else model.counted(read, role))
                 features[place] += weight * raw[0]
                 total[place] += weight * model.token_shares(read, gradient, vectors, role)
+        if self._mean is not None:
+            features = centred(features, self._mean)
+            for part, read, other in zip(total, tokens, others, strict=True):
+                part -= torch.outer(torch.from_numpy(other) @ self._mean, torch.from_numpy(read.shares))
         lengths = features.norm(dim=1).clamp_min(1e-30) if cosine else torch.ones(len(examples))
         return [(shares / length).numpy() for shares, length in zip(total, lengths, strict=True)]
 
@@ -242,7 +265,7 @@ class GradientTeacher:
         if tokenizer_hash(decoder.tokenizer) != tokenizer_hash(self.decoder.tokenizer):
             self._other_tokenizers[number] = decoder.tokenizer
         views = plain_views(decoder, self.settings)
-        _refuse_other_shapes(checkpoint, views, self.decoder, self._plain.views)
+        refuse_other_shapes(checkpoint, views, self.decoder, self._plain.views)
         moments = AdamMoments.of(checkpoint, decoder, views) if self.settings.adam else None
         return RawFeatures(
             decoder, self.settings, FittedViews(views), moments=moments, sketch_seed=seed, bf16=self.bf16
@@ -270,21 +293,3 @@ class GradientTeacher:
 def _drawn(examples: Sequence[Example], settings: TeacherSettings) -> list[Example]:
     order = np.random.default_rng(settings.seed).permutation(len(examples))[: settings.fit_examples]
     return [examples[row] for row in np.sort(order)]
-
-
-def _refuse_other_shapes(
-    checkpoint: Checkpoint, views: Sequence[Any], decoder: Decoder, expected: Sequence[Any]
-) -> None:
-    remedy = "Give checkpoints of one training run."
-    if checkpoint.base is not None and not decoder.adapter:
-        remedy = f"It is an adapter, whose own matrices count: give one of its run, as --adapter {checkpoint.path}."
-    for here, there in zip(views, expected, strict=False):
-        if (here.name, here.shape) != (there.name, there.shape):
-            raise ModelError(
-                f"{checkpoint.path}: {here.name} has shape {here.shape}, {decoder.name} has {there.name} of "
-                f"{there.shape}. {remedy}"
-            )
-    if len(views) != len(expected):
-        raise ModelError(
-            f"{checkpoint.path} has {len(views)} gradients to take, {decoder.name} {len(expected)}. {remedy}"
-        )

@@ -44,6 +44,8 @@ class TeacherSettings:
         reduction: of a pool row's loss: "mean" over its completion tokens, or "sum", as trainers count that take the
             mean over the tokens of a batch. A row's gradient is then longer, by its tokens; its direction is the same.
         normalise_modules: scale each layer's part to unit length first.
+        centred: take the mean of the pool's features off both sides before they are compared: what a row teaches that
+            every row of the pool teaches then counts for none.
         code_rank: singular vectors that are kept of each layer's matrix, 0 for all (LoRIF).
         modules: patterns of the layers' names, with spaces between, those to leave out after a !; all linear ones but
             the head when None.
@@ -65,6 +67,7 @@ class TeacherSettings:
     margin: bool = False
     reduction: Reduction = "mean"
     normalise_modules: bool = False
+    centred: bool = False
     code_rank: int = 0
     modules: str | None = None
     fit_examples: int = 1024
@@ -87,6 +90,8 @@ class TeacherSettings:
             raise ConfigError(f"damping is {self.damping}, expected a number above 0.")
         if self.code_rank and (self.width or self.curvature == "subspace"):
             raise ConfigError("code_rank takes layers' matrices as they are: give width 0, and no subspace.")
+        if self.code_rank and self.centred:
+            raise ConfigError("code_rank takes layers' matrices as they are: leave centred out.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}.")
@@ -115,6 +120,11 @@ class TeacherSettings:
         return cls(**{"name": record.name} | {key: value for key, value in record.settings.items() if key in known})
 
     @property
+    def learns(self) -> bool:
+        """Whether something is learnt from a sample before there are features: a curvature, directions, a mean."""
+        return self.curvature != "none" or self.source in FITTED or self.centred
+
+    @property
     def roles_differ(self) -> bool:
         """Whether an example has other features as a query than as a pool row."""
         return self.adam or self.margin or self.code_rank > 0 or self.reduction == "sum"
@@ -122,8 +132,9 @@ class TeacherSettings:
     def record(self, *, bf16: bool) -> TeacherRecord:
         """What a folder records of a teacher of these settings, run in bfloat16 or in float32."""
         settings = asdict(self) | {"precision": "bf16" if bf16 else "fp32"}
-        if self.reduction == "mean":  # what folders that do not say it were made with
-            del settings["reduction"]
+        for name, earlier in (("reduction", "mean"), ("centred", False)):  # as of folders that do not say it
+            if settings[name] == earlier:
+                del settings[name]
         return TeacherRecord(settings.pop("name"), settings)
 
 
@@ -146,6 +157,10 @@ FORWARD = ("head", "last-state", "mean-state")
 TEACHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "gradient-cosine": ("direction of the loss gradient of a fresh LoRA's B: the paper's teacher", _FLAT),
     "layer-cosine": ("mean over layers of their gradients' cosines", _FLAT | {"normalise_modules": True}),
+    "centred-cosine": (
+        "layer-cosine less what is common to all rows of the pool",
+        _FLAT | {"normalise_modules": True, "centred": True},
+    ),
     "gradient-dot": ("gradient-cosine with its length", _FLAT | {"similarity": "dot"}),
     "tracin": ("gradient-dot over checkpoints, weighted by learning rate", _FLAT | {"similarity": "dot"}),
     "less": (

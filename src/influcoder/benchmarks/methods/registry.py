@@ -91,7 +91,7 @@ MODEL_METHODS = (
 TASK_METHODS = tuple(
     name
     for name in MODEL_METHODS
-    if name not in ("tracin", "logra-raw", "rrinf", "kfac", "kfac-cosine", "length", "row-loss")
+    if name not in ("tracin", "logra-raw", "rrinf", "kfac", "kfac-cosine", "centred-cosine", "length", "row-loss")
 )
 """what the other tasks compare: all but those that the causal benchmark shows beside their relatives"""
 
