@@ -62,6 +62,8 @@ def check_part(part: Part, name: str, findings: Findings, max_length: int) -> Op
             _features(opened, findings)
         case "encoder":
             _encoder(opened, findings)
+        case "evaluation":
+            opened.metrics = _metrics(opened, findings)
         case "index":
             _index(opened, findings)
         case "selection":

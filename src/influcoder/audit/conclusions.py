@@ -63,6 +63,14 @@ def _of_encoder(one: Opened) -> str:
     )
 
 
+def _of_evaluation(one: Opened) -> str:
+    rho, splits = one.metrics["methods"]["influcoder"]["per_query_spearman"], one.metrics["splits"]
+    return (
+        f"on {splits['test_queries']:,} queries and {splits['test_pool']:,} pool rows that it had not seen, that "
+        f"encoder agrees with its teacher at ρ {rho:.2f} per query."
+    )
+
+
 def _of_index(one: Opened) -> str:
     return f"its {len(one.index):,} vectors were made by that encoder of the texts beside them." if one.index else ""
 
@@ -95,6 +103,7 @@ _SAYS = {
     "decoder": _of_decoder,
     "features": _of_features,
     "encoder": _of_encoder,
+    "evaluation": _of_evaluation,
     "index": _of_index,
     "selection": _of_selection,
     "proof": _of_proof,
