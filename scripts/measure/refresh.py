@@ -69,11 +69,11 @@ def measure(base: Decoder, seed: int, folder: Path) -> dict[str, dict[str, Any]]
     features = influcoder.features(base, *rows["sample"], folder / "features")
     encoder = influcoder.distill(features, folder / "encoder", seed=seed)
     truth = truth_of(features.teacher(base), rows["test"])
-    common = {
+    common: dict[str, Any] = {
         "then": fidelity(encoder, rows["test"], truth),
         "drift_then": told(encoder, base, rows["test"], seed),
     }
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for move, rate in MOVES.items():
         moved = finetune(base, rows["others"][1], FinetuneSettings(2, rate, 16, seed=seed, token_budget=1024))
         found[move] = common | after(encoder, features, moved, rows, seed, folder / move)
