@@ -123,7 +123,8 @@ def test_selection_crosses_representations_with_rules(work, data, call):
     found = numbers(calm("selection", work, data, call))
     assert set(found["crossed"]) == set(CROSSED)
     assert all(set(one) == set(RULES) for one in found["crossed"].values())
-    assert np.mean([one["gain"]["all"]["mean"] for one in found["crossed"]["random"].values()]) == pytest.approx(0)
+    by_chance = [one["gain"]["all"]["mean"] for one in found["crossed"]["random"].values()]
+    assert np.mean(by_chance) == pytest.approx(0, abs=1e-5)
     assert found["methods"]["tfidf"]["loss"] == found["crossed"]["tfidf"]["round-robin"]["loss"]
     assert set(found["beside"]) == {"untouched", "all"}
 
@@ -278,8 +279,8 @@ def test_the_pool_keeps_rows_of_the_tasks(data):
     settings = SelectionSettings(tasks=("math", "sql"), rows=60, share=0.1, queries=10, test=20, **few)
     for seed in range(3):
         genres = [one.metadata.get("genre") for one in mixed_problem(data, settings, seed).pool]
-        assert genres.count("math") >= 5
-        assert genres.count("sql") >= 5
+        assert genres.count("math") >= 8
+        assert genres.count("sql") >= 8
 
 
 def test_unknown_genre_is_refused(work, data, call, tmp_path):
