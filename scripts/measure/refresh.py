@@ -3,30 +3,31 @@
     python scripts/measure/refresh.py --output-dir runs/refresh
 
 An encoder is distilled at the demo's decoder from two thirds of the rows about some people; the decoder is fine-tuned
-on the rows about the other people, gently and strongly. On the last third, with the moved decoder's own gradients, it
+on the rows about the other people, slightly to strongly. On the last third, with the moved decoder's own gradients, it
 is measured how well rankings agree with the teacher's, per-query Spearman:
 
     old      the encoder as it is
     refresh  `distill --from` with some share of the gradients computed anew
     anew     an encoder of nothing but that share
 
-and what `drift` says, at the decoder of before and at the moved one, by how many gradients. Each seed draws other rows
-and fine-tunes in another order. Progress goes to stderr; refresh.json and refresh.svg to the output folder.
+what share of the fidelity that a whole distillation regains a refresh regains, and what `drift` says, at the decoder of
+before and at the moved one, by how many gradients. Each seed draws other rows and fine-tunes in another order. Progress
+goes to stderr; refresh.json and refresh.svg to the output folder.
 """
 
 import argparse
 import sys
 import tempfile
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student_t
 
 import influcoder
 from influcoder import __version__
 from influcoder.demo.world import DemoWorld, assets
-from influcoder.errors import DataError
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, finetune
@@ -36,16 +37,19 @@ from influcoder.student.decoder_tables import backbone_of, expected_embeddings
 from influcoder.student.distill import ClosedFormRecipe, distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.encoder_folder import teacher_of_later
+from influcoder.student.features_folder import FeaturesFolder
 from influcoder.student.sample import Sample, split_sample
+from influcoder.teachers.teacher import Teacher
 from influcoder.verbs.refresh import refresh
 
-SHARES = (0.05, 0.1, 0.2, 0.5)
-MOVES = {"gently": 1e-4, "strongly": 1e-3}
-"""learning rates of the fine-tuning"""
+SHARES = (0.1, 0.2, 0.5)
+MOVES = {"slightly": 4e-5, "gently": 5.5e-5, "clearly": 7.5e-5, "strongly": 1e-4}
+"""learning rates of the fine-tuning: the teacher of after agrees with that of before at .8, .6, .3 and .2"""
 WAYS = ("refresh", "anew")
+Rows = Mapping[str, tuple[list[Any], list[Any]]]
 
 
-def drawn(seed: int) -> dict[str, tuple[list[Any], list[Any]]]:
+def drawn(seed: int) -> Rows:
     """(queries, pool rows) to learn from and to judge by, and the rows that the decoder moves on."""
     world, rng = DemoWorld.load(), np.random.default_rng(seed)
     parts: dict[str, list[list[Any]]] = {"sample": [], "test": []}
@@ -59,72 +63,93 @@ def drawn(seed: int) -> dict[str, tuple[list[Any], list[Any]]]:
     return {name: (sides[0], sides[1]) for name, sides in parts.items()} | {"others": ([], others)}
 
 
-def measure(base: Decoder, seed: int, move: str, folder: Path) -> dict[str, Any]:
-    """Fidelities by way and share, and what drift says."""
+def measure(base: Decoder, seed: int, folder: Path) -> dict[str, dict[str, Any]]:
+    """By move: fidelities by way and share, and what drift says."""
     rows = drawn(seed)
-    began = time.perf_counter()
     features = influcoder.features(base, *rows["sample"], folder / "features")
-    first = time.perf_counter() - began
     encoder = influcoder.distill(features, folder / "encoder", seed=seed)
-    settings = FinetuneSettings(2, MOVES[move], 16, seed=seed, token_budget=1024)
-    moved = finetune(base, rows["others"][1], settings)
-    teachers = {"then": features.teacher(base), "now": teacher_of_later(encoder, moved)}
-    truth = {
-        when: teacher.features(rows["test"][0], "query").vectors @ teacher.features(rows["test"][1], "pool").vectors.T
-        for when, teacher in teachers.items()
+    truth = truth_of(features.teacher(base), rows["test"])
+    common: dict[str, Any] = {
+        "then": fidelity(encoder, rows["test"], truth),
+        "drift_then": told(encoder, base, rows["test"], seed),
     }
-
-    def fidelity(one: InfluenceEncoder, when: str = "now") -> float:
-        scores = one.encode_query(rows["test"][0]) @ one.encode_pool(rows["test"][1]).T
-        return float(spearman_rows(truth[when], scores).mean())
-
-    found: dict[str, Any] = {"then": fidelity(encoder, "then"), "old": fidelity(encoder)}
-    found["teachers"] = float(spearman_rows(truth["then"], truth["now"]).mean())
-    for name, decoder in (("drift_then", base), ("drift_now", moved)):
-        told = influcoder.drift(encoder, decoder, *rows["test"], seed=seed)
-        found[name] = {"verdict": told["verdict"], "gradients": told["gradients"]}
-    now = Sample(
-        *rows["sample"],
-        teachers["now"].features(rows["sample"][0], "query").vectors,
-        teachers["now"].features(rows["sample"][1], "pool").vectors,
-    )
-    tables = backbone_of(moved), expected_embeddings(moved)
-    found["refresh"], found["anew"], found["claimed"], found["seconds"] = [], [], [], []
-    for share in (*SHARES, 1.0):
-        if share < 1:
-            place = folder / f"refreshed-{share}"
-            began = time.perf_counter()
-            refresh(encoder, features, moved, Folder(place), share=share, seed=seed)
-            found["seconds"].append((time.perf_counter() - began) / first)
-            fresh = InfluenceEncoder.load(place)
-            found["refresh"].append(fidelity(fresh))
-            found["claimed"].append(fresh.measured["per_query_spearman"])
-        part = now.rows(*(np.arange(round(share * len(side))) for side in rows["sample"]))
-        try:
-            alone = distill_static(
-                tables[0], *split_sample(part, seed), ClosedFormRecipe(seed=seed), expected=tables[1]
-            )
-            found["anew"].append(fidelity(alone))
-        except DataError:  # too few to split
-            found["anew"].append(None)
-    print(f"{move}, seed {seed}: {found}", file=sys.stderr, flush=True)
+    found: dict[str, dict[str, Any]] = {}
+    for move, rate in MOVES.items():
+        moved = finetune(base, rows["others"][1], FinetuneSettings(2, rate, 16, seed=seed, token_budget=1024))
+        found[move] = common | after(encoder, features, moved, rows, seed, folder / move)
+        truth_now = found[move].pop("truth")
+        found[move]["teachers"] = float(spearman_rows(truth, truth_now).mean())
+        print(f"{move}, seed {seed}: {found[move]}", file=sys.stderr, flush=True)
     return found
+
+
+def after(
+    encoder: InfluenceEncoder, features: FeaturesFolder, moved: Decoder, rows: Rows, seed: int, folder: Path
+) -> dict[str, Any]:
+    """At a moved decoder: its truth, the old encoder's fidelity, and those of encoders by way and share."""
+    teacher, test, sample = teacher_of_later(encoder, moved), rows["test"], rows["sample"]
+    truth = truth_of(teacher, test)
+    found: dict[str, Any] = {"truth": truth, "old": fidelity(encoder, test, truth)}
+    found["drift_now"] = told(encoder, moved, test, seed)
+    sides = teacher.features(sample[0], "query").vectors, teacher.features(sample[1], "pool").vectors
+    now, tables = Sample(*sample, *sides), (backbone_of(moved), expected_embeddings(moved))
+    found["refresh"], found["anew"], found["claimed"] = [], [], []
+    for share in SHARES:
+        place = folder / f"refreshed-{share}"
+        refresh(encoder, features, moved, Folder(place), share=share, seed=seed)
+        fresh = InfluenceEncoder.load(place)
+        found["refresh"].append(fidelity(fresh, test, truth))
+        found["claimed"].append(fresh.measured["per_query_spearman"])
+    for share in (*SHARES, 1.0):
+        part = now.rows(*(np.arange(round(share * len(side))) for side in sample))
+        alone = distill_static(tables[0], *split_sample(part, seed), ClosedFormRecipe(seed=seed), expected=tables[1])
+        found["anew"].append(fidelity(alone, test, truth))
+    return found
+
+
+def truth_of(teacher: Teacher, test: tuple[list[Any], list[Any]]) -> Any:
+    return teacher.features(test[0], "query").vectors @ teacher.features(test[1], "pool").vectors.T
+
+
+def fidelity(encoder: InfluenceEncoder, test: tuple[list[Any], list[Any]], truth: Any) -> float:
+    return float(spearman_rows(truth, encoder.encode_query(test[0]) @ encoder.encode_pool(test[1]).T).mean())
+
+
+def told(encoder: InfluenceEncoder, decoder: Decoder, test: tuple[list[Any], list[Any]], seed: int) -> dict[str, Any]:
+    found = influcoder.drift(encoder, decoder, *test, seed=seed)
+    return {"verdict": found["verdict"], "gradients": found["gradients"]}
 
 
 def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean over seeds, and each seed's number."""
 
-    def over(values: list[float]) -> dict[str, Any]:
-        return {"mean": float(np.mean(values)), "seeds": values}
+    def over(values: Sequence[float]) -> dict[str, Any]:
+        return {"mean": float(np.mean(values)), "seeds": list(values)}
 
-    told: dict[str, Any] = {name: over([one[name] for one in seeds]) for name in ("then", "old", "teachers")}
-    told["anew_whole"] = over([one["anew"][-1] for one in seeds])
-    for name in (*WAYS, "claimed", "seconds"):
-        columns = list(zip(*(one[name][: len(SHARES)] for one in seeds), strict=True))
-        told[name] = {
-            str(share): over(list(values)) for share, values in zip(SHARES, columns, strict=True) if None not in values
-        }
-    return told | {name: [one[name] for one in seeds] for name in ("drift_then", "drift_now")}
+    found: dict[str, Any] = {name: over([one[name] for one in seeds]) for name in ("then", "old", "teachers")}
+    found["anew_whole"] = over([one["anew"][-1] for one in seeds])
+    for name in (*WAYS, "claimed"):
+        columns = zip(*(one[name][: len(SHARES)] for one in seeds), strict=True)
+        found[name] = {str(share): over(values) for share, values in zip(SHARES, columns, strict=True)}
+    old, whole = (np.array(found[name]["seeds"]) for name in ("old", "anew_whole"))
+    found["regained"] = {share: regained(np.array(one["seeds"]), old, whole) for share, one in found["refresh"].items()}
+    return found | {name: [one[name] for one in seeds] for name in ("drift_then", "drift_now")}
+
+
+def regained(fresh: Any, old: Any, whole: Any) -> dict[str, Any]:
+    """The share of what a whole distillation regains: a ratio of means over seeds, with Fieller's 95 % interval.
+
+    The interval is None where the gain of a whole distillation is not above 0 beyond doubt.
+    """
+    gain, most, count = fresh - old, whole - old, len(old)
+    quantile = float(student_t.ppf(0.975, count - 1))
+    spread = np.cov(gain, most) / count
+    a = most.mean() ** 2 - quantile**2 * spread[1, 1]
+    b = gain.mean() * most.mean() - quantile**2 * spread[0, 1]
+    c = gain.mean() ** 2 - quantile**2 * spread[0, 0]
+    reach = np.sqrt(max(b * b - a * c, 0.0))
+    ends = [float((b - reach) / a), float((b + reach) / a)] if a > 0 else None
+    return {"share": float(gain.mean() / most.mean()), "interval_95": ends}
 
 
 def figure(moves: dict[str, Any], path: Path) -> None:
@@ -134,7 +159,7 @@ def figure(moves: dict[str, Any], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "influcoder"
     from matplotlib import pyplot
 
-    width = 2 + 3.2 * len(moves)
+    width = 2 + 2.4 * len(moves)
     fig, all_axes = pyplot.subplots(
         1, len(moves), figsize=(width, 3.4), sharey=True, layout="constrained", squeeze=False
     )
@@ -160,16 +185,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--moves", nargs="+", choices=MOVES, default=list(MOVES))
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    base, moves = Decoder.load(assets() / "decoder", max_length=512), {}
-    for move in arguments.moves:
-        results = []
-        for seed in range(arguments.seeds):
-            with tempfile.TemporaryDirectory() as folder:
-                results.append(measure(base, seed, move, Path(folder)))
-        moves[move] = summary(results)
+    base, results = Decoder.load(assets() / "decoder", max_length=512), []
+    for seed in range(arguments.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            results.append(measure(base, seed, Path(folder)))
+    moves = {move: summary([one[move] for one in results]) for move in MOVES}
     facts = {"package": __version__, "teacher": "gradient-cosine", "learning_rates": MOVES, "seeds": arguments.seeds}
     write_json(arguments.output_dir / "refresh.json", facts | {"moves": moves})
     figure(moves, arguments.output_dir / "refresh.svg")

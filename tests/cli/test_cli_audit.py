@@ -7,7 +7,9 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.chain import SMALL, rows
 from helpers.commands import refused
+from helpers.sentences import write_jsonl
 from influcoder.store.files import read_json, write_sealed
 
 PARTS = ("decoder", "features", "encoder", "index", "selection", "proof")
@@ -261,3 +263,44 @@ def test_the_terminal_shows_what_is_wrong(run, call):
     assert out.startswith("The chain is broken")
     assert "✗ index: every shard has its hash" in out
     assert "Cannot be concluded:" in out
+
+
+@pytest.fixture
+def evaluated(run, call):
+    """The run, with an evaluation of its encoder on other rows."""
+    for name, count, seed in (("queries", 6, 11), ("pool", 12, 13)):
+        write_jsonl(run / f"test-{name}.jsonl", rows(count, seed, f"test-{name}"))
+    asked = ["--queries", run / "test-queries.jsonl", "--pool", run / "test-pool.jsonl", *SMALL]
+    told = call("features", "--decoder", run / "decoder", *asked, "--output-dir", run / "test-features")
+    assert told[0] == 0, told[2]
+    tested = ["--encoder", run / "encoder", "--features", run / "test-features"]
+    told = call("evaluate", *tested, "--output-dir", run / "evaluation")
+    assert told[0] == 0, told[2]
+    return run
+
+
+def test_an_evaluation_is_of_the_encoder_and_its_features(evaluated, audit):
+    status, found = audit(evaluated)
+    assert (status, broken(found)) == (0, [])
+    assert any("6 queries and 12 pool rows that it had not seen" in sentence for sentence in found["can"])
+    assert [part["kind"] for part in audit(evaluated / "evaluation")[1]["parts"]] == [*PARTS[:3], "evaluation"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda metrics: metrics["methods"]["influcoder"].update(per_query_spearman=0.99),
+            "not what the encoder gives",
+        ),
+        (lambda metrics: metrics.update(encoder="0" * 64), "of another encoder"),
+    ],
+)
+def test_an_evaluation_that_was_changed_is_named(evaluated, audit, change, told):
+    path = evaluated / "evaluation" / "metrics.json"
+    metrics = orjson.loads(path.read_bytes())
+    change(metrics)
+    path.write_bytes(orjson.dumps(metrics))
+    status, found = audit(evaluated)
+    assert status == 1
+    assert [(one["part"], told in one["detail"]) for one in broken(found)] == [("evaluation", True)]

@@ -58,6 +58,7 @@ def check_part(part: Part, name: str, findings: Findings, max_length: int) -> Op
         "decoder": partial(_decoder, max_length=max_length),
         "features": _features,
         "encoder": _encoder,
+        "evaluation": _evaluation,
         "index": _index,
         "selection": _selection,
         "proof": _proof,
@@ -128,6 +129,10 @@ def check_fingerprint(folder: Path) -> None:
     recorded = vars(encoder).pop("fingerprint")
     if encoder.fingerprint != recorded:
         raise StoreCorrupt(f"{folder}: recorded {recorded[:12]}, its weights give {encoder.fingerprint[:12]}.")
+
+
+def _evaluation(opened: Opened, findings: Findings) -> None:
+    opened.metrics = _metrics(opened, findings)
 
 
 def _index(opened: Opened, findings: Findings) -> None:

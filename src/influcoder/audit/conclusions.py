@@ -59,6 +59,14 @@ def _of_encoder(opened: Opened) -> str:
     )
 
 
+def _of_evaluation(opened: Opened) -> str:
+    rho, splits = opened.metrics["methods"]["influcoder"]["per_query_spearman"], opened.metrics["splits"]
+    return (
+        f"on {splits['test_queries']:,} queries and {splits['test_pool']:,} pool rows that it had not seen, that "
+        f"encoder agrees with its teacher at ρ {rho:.2f} per query."
+    )
+
+
 def _of_index(opened: Opened) -> str:
     if opened.index is None:
         return ""
@@ -93,6 +101,7 @@ _CONCLUSIONS = {
     "decoder": _of_decoder,
     "features": _of_features,
     "encoder": _of_encoder,
+    "evaluation": _of_evaluation,
     "index": _of_index,
     "selection": _of_selection,
     "proof": _of_proof,

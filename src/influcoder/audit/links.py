@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,14 @@ from influcoder.audit.parts import Kind
 from influcoder.data.columns import data_fingerprint, from_columns, to_json
 from influcoder.data.examples import Example, normalised
 from influcoder.errors import InflucoderError, StoreError, StoreMismatch
+from influcoder.evaluation.scorers import EncoderScorer
 from influcoder.indexes.index import Index
 from influcoder.indexes.original_rows import original_rows
+from influcoder.maths.metrics import spearman_rows
 from influcoder.provenance import Provenance, refuse_difference
 from influcoder.store.store import Store
+from influcoder.student.encoder import DECODER_TIERS
+from influcoder.student.features_folder import FeaturesFolder
 
 
 def refuse_other_sources(opened: Opened, sources: Sequence[Opened]) -> None:
@@ -71,6 +76,20 @@ def _of_encoder(index: Opened, encoder: Opened) -> None:
     recorded = Provenance(encoder=_known(index.index, index).store.provenance.encoder)
     actual = Provenance(encoder=_known(encoder.encoder, encoder).fingerprint)
     recorded.refuse_other(actual, f"{index.part.path}: embedded by another encoder", "Index the pool again.")
+
+
+def _evaluated(evaluation: Opened, encoder: Opened) -> None:
+    """It names the encoder, which gives the same fidelity again where the features that it was tested on are there."""
+    found, path = _known(encoder.encoder, encoder), evaluation.part.path
+    there, now = {"encoder": evaluation.metrics.get("encoder")}, {"encoder": found.fingerprint}
+    refuse_difference(f"{path}: of another encoder", there, now, "Evaluate this one.")
+    features = Path(evaluation.part.config["features"])
+    if features.is_dir() and found.tier not in DECODER_TIERS:
+        test = FeaturesFolder(features).sample
+        again = spearman_rows(test.influence, EncoderScorer("influcoder", found).score(test.queries, test.pool)).mean()
+        told = evaluation.metrics["methods"]["influcoder"]["per_query_spearman"]
+        there, now = {"per_query_spearman": round(told, 4)}, {"per_query_spearman": round(float(again), 4)}
+        refuse_difference(f"{path / 'metrics.json'}: not what the encoder gives", there, now, "Evaluate it again.")
 
 
 def _selected_from(selection: Opened, index: Opened) -> None:
@@ -130,6 +149,7 @@ def _known(value: Any, opened: Opened) -> Any:
 _MADE_FROM: Mapping[Kind, Callable[[Opened, Opened], None]] = {
     "features": _of_decoder,
     "encoder": _of_features,
+    "evaluation": _evaluated,
     "index": _of_encoder,
     "selection": _selected_from,
     "proof": _proved_on,

@@ -12,12 +12,13 @@ from influcoder.errors import ConfigError, InflucoderError
 from influcoder.indexes.own_encoder import encoder_folder
 from influcoder.store.store import Store
 
-Kind = Literal["decoder", "features", "encoder", "index", "selection", "proof"]
-CHAIN: tuple[Kind, ...] = ("decoder", "features", "encoder", "index", "selection", "proof")
+Kind = Literal["decoder", "features", "encoder", "evaluation", "index", "selection", "proof"]
+CHAIN: tuple[Kind, ...] = ("decoder", "features", "encoder", "evaluation", "index", "selection", "proof")
 NEEDS: Mapping[Kind, tuple[Kind, ...]] = {
     "decoder": (),
     "features": ("decoder",),
     "encoder": ("features",),
+    "evaluation": ("encoder",),
     "index": ("encoder",),
     "selection": ("index",),
     "proof": ("index",),
@@ -88,6 +89,8 @@ def kind_of(path: Path) -> Kind | None:
         return "features"
     if list(path.glob("encoder*")) and list(path.glob("shard-*")):
         return "index"
+    if has("metrics.json") and read_config(path).keys() >= {"encoder", "features"}:
+        return "evaluation"
     return "decoder" if has("config.json") and has(*_WEIGHTS) and not has("modules.json") else None
 
 
@@ -107,8 +110,8 @@ def find_parts(run: Path, decoder: Path | None = None, adapter: str | None = Non
     parts = named + [part for part in _within(run) if part.path != decoder]
     if parts == named:
         raise ConfigError(
-            f"{run}: no features, encoder, index, selection or proof in it. Give a folder that influcoder wrote, or "
-            "one that holds several."
+            f"{run}: no features, encoder, evaluation, index, selection or proof in it. Give a folder that influcoder "
+            "wrote, or one that holds several."
         )
     for part in parts:  # the list grows while it is read
         parts += [source for source in part.sources() if source.kind not in {known.kind for known in parts}]

@@ -86,6 +86,7 @@ def evaluate(
         code = {"remote_code": of_model.remote_code} if of_model is not None and of_model.remote_code else {}
         metrics = {
             "schema": 1,
+            "encoder": encoder.fingerprint,
             "seeds": [seed],
             "splits": {"test_queries": len(test.queries), "test_pool": len(test.pool), "overlap": 0},
             "teacher": {"name": made_by.name if made_by else None, "reliability": reliability} | code,

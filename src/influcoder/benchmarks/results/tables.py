@@ -205,8 +205,8 @@ def selection_tables(metrics: Metrics) -> str:
     columns += [interval(f"gain, {task}", "gain", task) for task in tasks]
     note = (
         f"{settings['budget']} rows are chosen for each task, round robin over its {settings['queries']} queries. "
-        f"Loss: mean of {settings['test']} test rows per task and seed. Gain: how far it is below that of a random "
-        "choice, row by row; higher is better.\n\n"
+        f"Loss: mean of {settings['test']} test rows per task and seed. Gain: how far it is below that of random "
+        "choices, row by row; higher is better. The gains of random scores are noise.\n\n"
     )
     crossed = [interval(rule, rule, "gain", "all") for rule in rules]
     return (

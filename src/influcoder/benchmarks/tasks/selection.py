@@ -2,9 +2,10 @@
 
 Every method scores the pool for a few validation queries of each task, on a decoder that was warmed up on a random
 5 % (as LESS is). A rule chooses rows by the scores, and the decoder as it was is fine-tuned on them. What counts is its
-loss on test rows of the task that nothing has seen, and the gain: by how much that is below the loss after a random
-choice, row by row. Scores and rules are crossed at one budget, as *A Critical Look at Targeted Instruction Selection*
-does (Li et al. 2026, arXiv 2602.14696).
+loss on test rows of the task that nothing has seen, and the gain: by how much that is below the mean loss after random
+choices, row by row. Random scores, and those of shuffled weights, are put to every rule as well: what gains they have
+is noise, or what any network's gradients tell of two texts. Scores and rules are crossed at one budget, as *A Critical
+Look at Targeted Instruction Selection* does (Li et al. 2026, arXiv 2602.14696).
 
     pool      benign_chat rows of every genre, and as many of Dolly
     tasks     genres of benign_chat: other rows of theirs
@@ -12,7 +13,7 @@ does (Li et al. 2026, arXiv 2602.14696).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ import numpy as np
 from influcoder.benchmarks.corpora.corpora import benign_chat, dolly, shuffled
 from influcoder.benchmarks.corpora.problem import Problem, Split, train_and_validation
 from influcoder.benchmarks.methods.bench import Bench
+from influcoder.benchmarks.methods.registry import SHUFFLED
 from influcoder.benchmarks.methods.scored import file_name, kept_scores
 from influcoder.benchmarks.results.estimates import over_queries
-from influcoder.benchmarks.settings import SelectionSettings
+from influcoder.benchmarks.settings import EXACT, SelectionSettings
 from influcoder.benchmarks.tasks.selection_rules import RULES, chosen
 from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun, comparison
 from influcoder.data.examples import Example
@@ -38,7 +40,7 @@ from influcoder.progress import progress
 
 RULE = "round-robin"
 """by which every method chooses; the crossed ones choose by every rule"""
-CROSSED = ("gradient-cosine", "influcoder-exact-query", "influcoder-short-exact-query", "rds+", "tfidf")
+CROSSED = ("random", SHUFFLED, EXACT, "influcoder-exact-query", "influcoder-short-exact-query", "rds+", "tfidf")
 Losses = Mapping[str, Scores]
 """(tasks, test rows of a task) losses, by what was trained on"""
 
@@ -56,11 +58,16 @@ class Selection(ComparisonTask[SelectionSettings, Losses]):
     def measure(self, bench: Bench, scored: Mapping[str, Scored]) -> Losses:
         """Losses without training, after training on the whole pool, and on what each method and rule chose."""
         settings, pool, test = self.settings, bench.problem.pool, bench.problem.others["test"]
-        kinds = np.array(bench.problem.kinds)
+        kinds, places = np.array(bench.problem.kinds), range(len(settings.tasks))
 
-        def after(rows: Sequence[Example]) -> Scores:
-            decoder = finetune(bench.base, rows, bench.tuning) if rows else bench.base
-            return losses_of(decoder, test).reshape(len(settings.tasks), settings.test)
+        @cache
+        def after(rows: tuple[int, ...], place: int) -> Scores:
+            """A task's losses; rules often agree on the rows."""
+            decoder = finetune(bench.base, [pool[row] for row in rows], bench.tuning) if rows else bench.base
+            return losses_of(decoder, test[place * settings.test : (place + 1) * settings.test])
+
+        def after_all(rows: tuple[int, ...]) -> Scores:
+            return np.stack([after(rows, place) for place in places])
 
         def after_choice(scores: Scores, rule: str) -> Scores:
             """Each task's row of the losses after training on what was chosen for it."""
@@ -68,9 +75,9 @@ class Selection(ComparisonTask[SelectionSettings, Losses]):
                 chosen(rule, scores[kinds == task], scores[kinds != task], settings.budget, pool)
                 for task in settings.tasks
             ]
-            return np.stack([after([pool[row] for row in rows])[place] for place, rows in enumerate(of_tasks)])
+            return np.stack([after(tuple(rows.tolist()), place) for place, rows in enumerate(of_tasks)])
 
-        trainings = {"untouched": partial(after, ()), "all": partial(after, pool)} | {
+        trainings = {"untouched": partial(after_all, ()), "all": partial(after_all, tuple(range(len(pool))))} | {
             f"{name}, {rule}": partial(after_choice, method.scores, rule)
             for name, method in scored.items()
             for rule in (RULES if name in CROSSED else (RULE,))
@@ -95,9 +102,10 @@ class Selection(ComparisonTask[SelectionSettings, Losses]):
         }
 
     def _by_task(self, runs: Sequence[SeedRun[Losses]], name: str) -> dict[str, Any]:
-        """The test loss for each task and for all, and by how much it is below a random choice's, row by row."""
+        """The test loss for each task and for all, and by how much it is below that of random choices, row by row."""
         losses = [run.truth[name] for run in runs]
-        gains = [run.truth[f"random, {RULE}"] - run.truth[name] for run in runs]
+        random = [np.mean([run.truth[f"random, {rule}"] for rule in RULES], axis=0) for run in runs]
+        gains = [before - after for before, after in zip(random, losses, strict=True)]
         return {
             key: {
                 task: over_queries([rows[place] for rows in values]) for place, task in enumerate(self.settings.tasks)
@@ -116,8 +124,9 @@ def mixed_problem(data: Path, settings: SelectionSettings, seed: int) -> Problem
         of_task = [row for row in rows if row.metadata["genre"] == task]
         if len(of_task) <= held:
             raise DataError(f"benign_chat: {len(of_task)} rows of genre {task!r}, more than {held} are needed.")
-        queries += of_task[: settings.queries]
-        test += of_task[settings.queries : held]
+        # The last of the order: what is taken from its beginning, the pool first, keeps its share of the task's rows.
+        queries += of_task[-settings.queries :]
+        test += of_task[-held : -settings.queries]
     used = {row.id for row in (*queries, *test)}
     half, learnt, (asked, stated) = settings.rows // 2, settings.train_pool // 2, settings.unlabelled
     chats = iter([row for row in rows if row.id not in used])
