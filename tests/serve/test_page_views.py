@@ -190,7 +190,7 @@ def served(index):
 def asking(screen, row):
     vector = screen.explorer.index.encoder.vectors[row]
     asked = Asked(id="query", prompt=str(row), completion="said", own_answer=False, read=None)
-    return screen.answers.of(Prepared(asked, Example("query", str(row), "said"), vector))
+    return screen.answers.of(Prepared(asked, Example("query", str(row), "said"), vector, None))
 
 
 def test_of_a_large_pool_the_ends_come_first_and_are_the_same(served, monkeypatch):

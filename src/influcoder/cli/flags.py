@@ -59,6 +59,7 @@ class Output:
 
         given = flat(arguments)
         named = [given.get(name) or [] for name in INPUTS]
+        named.append(given["rows"] if isinstance(given.get("rows"), Path) else [])  # elsewhere a number
         places = [place for one in named for place in (one if isinstance(one, list) else [one])]
         inputs = tuple(path for place in places for path in local(place))
         return Folder(self.output_dir, getattr(self, "resume", False), self.overwrite, inputs)

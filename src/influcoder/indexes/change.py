@@ -51,5 +51,5 @@ def made_searchable(index: Index, approximate: bool) -> dict[str, Any]:
         index.approximate.refresh(index)
         return {}
     rows = np.linspace(0, len(index) - 1, min(ASKED, len(index))).astype(int)
-    queries = index.encoder.encode_query([index.example(int(row)) for row in rows])
+    queries = index.encoder.encode_query(index.examples_at(rows))
     return {"approximate": index.approximate.make(index, queries)}

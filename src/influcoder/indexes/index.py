@@ -11,7 +11,7 @@ kept with it and checked by fingerprint. Opening one reads the manifest alone: v
 are read by row group when they are shown, and every file is checked when it is first read.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,17 @@ from influcoder.errors import ConfigError, StoreIncomplete, StoreMismatch
 from influcoder.indexes import scan
 from influcoder.indexes.build import Choice, build
 from influcoder.indexes.faiss_index import SHORTLIST, Approximate
-from influcoder.indexes.filters import PREFIX, Condition, parse_filter
+from influcoder.indexes.filters import Condition
+from influcoder.indexes.metadata import Metadata
 from influcoder.indexes.on_hub import OnHub
 from influcoder.indexes.own_encoder import encoder_in
 from influcoder.indexes.scan import Block, Found, checked_queries
+from influcoder.indexes.texts import EXAMPLE, Texts
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.store.scalar_code import CODES, ScalarCode
-from influcoder.store.shards import GROUP_ROWS
 from influcoder.store.store import Store
 from influcoder.student.encoder import InfluenceEncoder
-
-EXAMPLE = ("id", "prompt", "completion", "turns", "metadata")
-"""the columns that hold an example"""
 
 
 class Index(OnHub):
@@ -114,15 +112,18 @@ class Index(OnHub):
         """The vectors of one shard after the other, (rows, dim)."""
         return (self.code.decode(self.store.mapped(shard)[0]) for shard in self.shards)
 
-    def place_of(self, row: int) -> tuple[int, int, int]:
-        """Where a row lies: the number of its shard, of its group in that, which is read as one, and its own there."""
-        shard = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return shard, *divmod(row - int(self.starts[shard]), GROUP_ROWS)
+    @cached_property
+    def texts(self) -> Texts:
+        """The texts of the rows."""
+        return Texts(self.store, self.starts)
 
     def example(self, row: int) -> Example:
         """The pool example of a row, as it was indexed."""
-        shard, group, within = self.place_of(row)
-        return from_columns(self.store.some(self.shards[shard], EXAMPLE, group).slice(within, 1).to_pylist()[0])
+        return self.texts.examples([row])[0]
+
+    def examples_at(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Example]:
+        """The pool examples of some rows, in their order."""
+        return self.texts.examples(rows)
 
     def examples(self) -> Iterator[Example]:
         """The pool example of every row, in order, as they were indexed."""
@@ -186,14 +187,13 @@ class Index(OnHub):
         Raises:
             ConfigError: k is below 1, the queries have another width or are not finite, or `where` cannot be read.
         """
-        queries = checked_queries(queries, self.dim)
-        if k < 1:
-            raise ConfigError(f"k is {k}, expected at least 1.")
-        wanted = self.conditions(where)
-        blocks = [partial(self._block, place, wanted) for place in range(len(self.shards))]
         sign = np.float32(-1 if opponents else 1)
-        found = scan.top(self.code, blocks, sign * queries, min(k, max(1, len(self))))
+        found = scan.top(self.code, self._blocks(where), sign * checked_queries(queries, self.dim), self._limit(k))
         return Found(found.rows, sign * found.scores)
+
+    def search_both_sides(self, queries: Floats, k: int, *, where: str | None = None) -> tuple[Found, Found]:
+        """The `k` rows of highest inner product with each query, and the `k` of lowest; the index is read once."""
+        return scan.both_ends(self.code, self._blocks(where), checked_queries(queries, self.dim), self._limit(k))
 
     def search_approximately(self, queries: Floats, k: int, *, opponents: bool = False) -> Found:
         """The same by `index.faiss`: it names more rows than are asked for, their exact scores choose among them.
@@ -202,9 +202,7 @@ class Index(OnHub):
             ConfigError: as `search`.
             StoreMismatch: there is none, or rows were added or removed since it was made.
         """
-        queries = checked_queries(queries, self.dim)
-        if k < 1:
-            raise ConfigError(f"k is {k}, expected at least 1.")
+        queries, k = checked_queries(queries, self.dim), self._limit(k)
         rows = self.approximate.shortlist(queries, SHORTLIST * k, opponents=opponents)
         return self.best_of(queries, rows, k, opponents=opponents)
 
@@ -235,7 +233,7 @@ class Index(OnHub):
 
     def iter_scores(self, queries: Floats, *, where: str | None = None) -> Iterator[tuple[pa.ChunkedArray, Floats]]:
         """(ids, (n_queries, rows) scores) of one shard after the other."""
-        queries, wanted = checked_queries(queries, self.dim), self.conditions(where)
+        queries, wanted = checked_queries(queries, self.dim), self.metadata.conditions(where)
         for place, shard in enumerate(self.shards):
             block = self._block(place, wanted)
             ids = self.store.some(shard, ["id"])["id"]
@@ -252,38 +250,33 @@ class Index(OnHub):
         self.approximate.verify()
         _ = self.code, self.encoder
 
+    def _limit(self, k: int) -> int:
+        """How many rows can be found."""
+        if k < 1:
+            raise ConfigError(f"k is {k}, expected at least 1.")
+        return min(k, max(1, len(self)))
+
+    def _blocks(self, where: str | None) -> list[Callable[[], Block]]:
+        """What loads the vectors of each shard."""
+        wanted = self.metadata.conditions(where)
+        return [partial(self._block, place, wanted) for place in range(len(self.shards))]
+
     def _block(self, place: int, wanted: Sequence[Condition]) -> Block:
         """A shard's stored vectors: all, or those of rows that are like what is wanted."""
         shard, start = self.shards[place], int(self.starts[place])
         if not wanted:
             stored, facts = self.store.mapped(shard)
             return Block(start, stored, facts["reach"])
-        places = np.flatnonzero(self.holding(shard, wanted))
+        places = np.flatnonzero(self.metadata.holding(shard, wanted))
         stored, facts = self.store.mapped(shard)
         return Block(start, stored[places], facts["reach"], places)
 
-    def holding(self, shard: Mapping[str, Any], wanted: Sequence[Condition]) -> NDArray[np.bool_]:
-        """Which rows of a shard are like what is wanted."""
-        kept = np.ones(shard["rows"], bool)
-        columns = self.store.some(shard, [one.column for one in wanted]) if wanted else None
-        for one in wanted:
-            kept &= one.holds(columns[one.column]) if columns and one.column in columns.column_names else False
-        return kept
-
-    def conditions(self, where: str | None) -> list[Condition]:
-        """What a filter wants of this index's rows."""
-        wanted = parse_filter(where) if where else []
-        missing = [one.name for one in wanted if one.name not in self.filterable]
-        if missing:
-            raise ConfigError(
-                f"--where {missing[0]}: no row has such a column; the index has {', '.join(self.filterable) or 'none'}."
-            )
-        return wanted
-
     @cached_property
+    def metadata(self) -> Metadata:
+        """What of the rows' metadata can be filtered by."""
+        return Metadata(self.store)
+
+    @property
     def filterable(self) -> list[str]:
         """The names that a filter may use: those of the pool's metadata."""
-        names: Mapping[str, None] = {
-            name: None for shard in self.shards for name in self.store.schema(shard).names if name.startswith(PREFIX)
-        }
-        return sorted(name.removeprefix(PREFIX) for name in names)
+        return self.metadata.names

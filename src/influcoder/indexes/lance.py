@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from influcoder.data.columns import from_columns
 from influcoder.data.examples import Example
@@ -28,6 +29,7 @@ from influcoder.indexes.filters import PREFIX, Condition, metadata_kinds, parse_
 from influcoder.indexes.index import Index
 from influcoder.indexes.own_encoder import encoder_in
 from influcoder.indexes.scan import Found, checked_queries
+from influcoder.indexes.texts import EXAMPLE
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
@@ -36,7 +38,6 @@ from influcoder.store.output_folder import Folder
 from influcoder.student.encoder import InfluenceEncoder
 
 RECORD, FORMAT = "lance.json", 1
-TEXTS = ("id", "prompt", "completion", "turns", "metadata")
 BATCH_ROWS = 4096
 REFINE = 10
 """rows that LanceDB's own index names for each that is asked for; their exact scores choose among them"""
@@ -145,11 +146,21 @@ class LanceIndex:
         probes = int(list(self.record["recall_at_10"])[-1])
         return self._search(queries, k, opponents, None, probes)
 
+    def search_both_sides(self, queries: Floats, k: int, *, where: str | None = None) -> tuple[Found, Found]:
+        """The `k` rows of highest inner product with each query, and the `k` of lowest."""
+        condition = self.condition(where)
+        return self._search(queries, k, False, condition), self._search(queries, k, True, condition)
+
     def example(self, row: int) -> Example:
         """The pool example of a row, as it was indexed."""
-        with self._told():
-            found = self._table.search().where(f"row = {int(row)}").select(list(TEXTS)).limit(1).to_arrow()
-        return from_columns(found.to_pylist()[0])
+        return self.examples_at([row])[0]
+
+    def examples_at(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Example]:
+        """The pool examples of some rows, in their order."""
+        wanted = [int(row) for row in rows]
+        condition = f"row IN ({', '.join(map(str, wanted or [-1]))})"
+        held = {record.pop("row"): record for record in self.select(["row", *EXAMPLE], condition).to_pylist()}
+        return [from_columns(held[row]) for row in wanted]
 
     def select(self, columns: Sequence[str], condition: str | None = None) -> pa.Table:
         """Some columns of the rows of which a condition in SQL holds."""
@@ -207,7 +218,7 @@ def _best(table: Any, query: Floats, k: int, condition: str | None, probes: int)
 def _recalls(index: Index, table: Any) -> dict[str, float]:
     """Recall of the ten best by how many lists are probed, doubled until `LEAST_RECALL` is reached."""
     rows = np.linspace(0, len(index) - 1, min(ASKED, len(index))).astype(int)
-    queries = index.encoder.encode_query([index.example(int(row)) for row in rows])
+    queries = index.encoder.encode_query(index.examples_at(rows))
     truth = index.search(queries, 10).scores[:, -1:]
     found: dict[str, float] = {}
     for probes in (2**power for power in range(4, 13)):
@@ -237,7 +248,7 @@ def _schema(index: Index) -> pa.Schema:
     fields = [
         pa.field("row", pa.int64()),
         pa.field("vector", pa.list_(pa.float32(), index.dim)),
-        *(pa.field(name, pa.string()) for name in TEXTS),
+        *(pa.field(name, pa.string()) for name in EXAMPLE),
     ]
     kinds = metadata_kinds(map(index.store.schema, index.shards))
     if kinds:
@@ -256,7 +267,7 @@ def _batches(index: Index, schema: pa.Schema, advance: Any) -> Iterator[pa.Recor
             columns = [
                 pa.array(np.arange(start + first, start + first + len(part))),
                 pa.FixedSizeListArray.from_arrays(pa.array(decoded.ravel()), index.dim),
-                *(part[name].combine_chunks() for name in TEXTS),
+                *(part[name].combine_chunks() for name in EXAMPLE),
             ]
             if kinds:
                 columns.append(_struct(part, kinds))

@@ -119,7 +119,7 @@ class Mask:
         wanted = teacher.features(self.queries, "query").refuse_rejected(self.queries).vectors.mean(axis=0)
         if self.against is not None:
             wanted = wanted - teacher.features(self.against, "query").refuse_rejected(self.against).vectors.mean(axis=0)
-        rows = [index.example(int(row)) for row in np.flatnonzero(selection.is_kept)]
+        rows = index.examples_at(np.flatnonzero(selection.is_kept))
         rule = Rule.read(selection.made_by["rule"])
         return token_masks(teacher, rows, wanted, self.share, unwanted=rule.keeps_lowest)
 

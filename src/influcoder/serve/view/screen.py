@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from influcoder.errors import ConfigError
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
+from influcoder.recent import Recent
 from influcoder.report.sentences import agreement_sentence
 from influcoder.serve.explorer import Explorer, Prepared
 from influcoder.serve.jobs import Job
 from influcoder.serve.problems import Problem
-from influcoder.serve.recent import Recent
+from influcoder.serve.ranking import KEPT
 from influcoder.serve.view import methods, rows, spread
 from influcoder.serve.view.address import SORTS, VIEWS, Address
-from influcoder.serve.view.answers import KEPT, Answer, Answers
+from influcoder.serve.view.answers import Answer, Answers
 from influcoder.serve.view.cards import Cards
 from influcoder.serve.view.concentration import curve
 from influcoder.serve.view.exact import Exact
@@ -121,7 +122,7 @@ class Screen:
         if answer is None and address.view in ("sides", "methods"):
             return found
         large = len(self.pool.index) > AT_ONCE and not address.where and address.view == "sides"
-        if answer is not None and large and "scores" not in vars(answer):
+        if answer is not None and large and not answer.ranking.is_known:
             none = rows.Left([], None, len(self.pool.index))
             sides = sides_of_search(cards, answer, self.pool.index, address.shown)
             return found | sides | {"left": none, "spread_later": True}
@@ -147,8 +148,8 @@ class Screen:
         """The right-hand side of a question."""
         if self.pool is None or answer is None:
             return {}
-        ends = [*answer.order[: address.shown], *answer.order[::-1][: address.shown]]
-        shown = [float(answer.scores[row]) for row in ends]
+        ends = rows.ends(answer, rows.Left([], None, len(answer.scores)), address.shown)
+        shown = answer.scores[np.concatenate(ends)].tolist()
         return {"answer": answer} | self._spread_of(answer, self.pool, shown)
 
     def points(self, address: Address, answer: Answer | None, most: int) -> dict[str, NDArray[Any]]:
