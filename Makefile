@@ -36,7 +36,7 @@ demo: install
 explore: install
 	test -e runs/demo/metrics.json || $(MAKE) demo
 	$(BIN)/influcoder serve --index runs/demo/index --decoder src/influcoder/demo/decoder \
-		--queries runs/demo/questions.jsonl
+		--answers-from runs/demo/trained --queries runs/demo/questions.jsonl
 
 # The site, in site/. Its packages are wanted by nothing else.
 docs: install

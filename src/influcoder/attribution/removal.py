@@ -82,8 +82,8 @@ def rows_of_ids(index: Index, ids: Sequence[str]) -> list[int]:
     unknown = [name for name in ids if name not in places]
     if unknown:
         raise ConfigError(
-            f"--rows: {len(unknown)} of {len(ids)} ids are of no row of {index.folder}, {unknown[0]!r} first. Name rows "
-            "by the ids that the index has."
+            f"--rows: {len(unknown)} of {len(ids)} ids are of no row of {index.folder}, {unknown[0]!r} first. Name "
+            "rows by the ids that the index has."
         )
     return list(dict.fromkeys(places[name] for name in ids))
 

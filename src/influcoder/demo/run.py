@@ -25,7 +25,7 @@ from influcoder.maths.metrics import retrieval
 from influcoder.model.decoder import Decoder
 from influcoder.model.precision import Precision
 from influcoder.provenance import flat
-from influcoder.report.demo_output import QUESTIONS
+from influcoder.report.demo_output import QUESTIONS, TRAINED
 from influcoder.report.page import write_report
 from influcoder.report.summary import query_summary
 from influcoder.store.files import atomic_write, write_json
@@ -65,6 +65,7 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
     trained = demo.trained
     with demo.timed("ask"):
         answers = trained.answers(asked)
+    trained.save(folder / TRAINED)
     said = [replace(query, completion=answer) for query, answer in zip(asked, answers, strict=True)]
     atomic_write(folder / QUESTIONS, b"".join(to_json(row_of(one)) + b"\n" for one in said))
     encoder, test = demo.encoder, demo.splits["test"]

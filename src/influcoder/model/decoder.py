@@ -184,6 +184,11 @@ class Decoder:
         other._most = tokens
         return other
 
+    def save(self, folder: Path) -> None:
+        """Write it as a Hugging Face folder: `Decoder.load` and every other reader open it."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
     def reading_with(self, tokenizer: PreTrainedTokenizerBase) -> "Decoder":
         """The same decoder with another tokenizer."""
         other = copy.copy(self)

@@ -16,6 +16,8 @@ from influcoder.report.visible import one_line
 
 QUESTIONS = "questions.jsonl"
 """in the demo's folder: what the trained model was asked, with its own answers"""
+TRAINED = "trained"
+"""in the demo's folder: the model that was asked"""
 ROWS = 3
 """shown of each question; the page has more"""
 
@@ -43,7 +45,7 @@ def print_demo(
     seconds = f"\n{metrics['timings_s']['total']:.0f} s in all. Report: {folder / 'report.html'}"
     console.print(Text(seconds), soft_wrap=True)
     words = ["influcoder", "serve", "--index", str(folder / "index"), "--decoder", str(decoder)]
-    asked = ["--queries", str(folder / QUESTIONS)]
+    asked = ["--answers-from", str(folder / TRAINED), "--queries", str(folder / QUESTIONS)]
     told = f"In the browser:\n  {shlex.join(words)} \\\n      {shlex.join(asked)}"
     console.print(Text(told), soft_wrap=True)
 

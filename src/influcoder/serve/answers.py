@@ -79,7 +79,7 @@ def read(told: Mapping[str, Any]) -> Read:
     return Read(**{name: value for name, value in told.items() if name not in ("id", "token_ids")})
 
 
-def provenance(index: Index | LanceIndex, decoder: Decoder | None) -> Provenance:
+def provenance(index: Index | LanceIndex, decoder: Decoder | None, answering: Decoder | None) -> Provenance:
     """What is served, and what made it."""
     encoder = index.encoder
     return Provenance(
@@ -92,6 +92,7 @@ def provenance(index: Index | LanceIndex, decoder: Decoder | None) -> Provenance
         tier=encoder.tier,
         lance=isinstance(index, LanceIndex),
         decoder=None if decoder is None else decoder.name,
+        answers_from=None if answering is None else answering.name,
         made_by=encoder.provenance.json(),
         measured=encoder.measured,
         filterable=index.filterable,

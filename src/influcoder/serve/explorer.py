@@ -42,7 +42,7 @@ from influcoder.serve.wire import (
 from influcoder.serve.worker import Worker
 from influcoder.student.encoder_folder import teacher_of
 from influcoder.teachers.teacher import Teacher
-from influcoder.verbs.opening import open_any_index, open_checkpoints, read_rows
+from influcoder.verbs.opening import open_any_index, open_checkpoints, open_decoder, read_rows
 
 
 class Explorer:
@@ -52,6 +52,7 @@ class Explorer:
         settings: what was asked to be served.
         index: whose rows these are.
         decoder, teacher: None where no decoder was given.
+        answering: the decoder that answers prompts: the same one, or another.
         questions: the saved ones, by id.
         journal, selections: what is made here and kept.
         worker: the thread that computes.
@@ -69,6 +70,7 @@ class Explorer:
         self._as_opened = self._on_disk()
         self.decoder: Decoder | None = None
         self.teacher: Teacher | None = None
+        self.answering: Decoder | None = None
         self.journal = Journal(settings.state)
         self.selections = Selections(self, self.journal)
         self.questions = {one.id: one for file in settings.queries for one in read_rows(file, "queries")}
@@ -90,6 +92,9 @@ class Explorer:
             encoder = self.index.encoder
             saved = open_checkpoints(settings.checkpoints, self.decoder, encoder.provenance)
             self.teacher = teacher_of(encoder, self.decoder, saved)
+        self.answering = self.decoder
+        if settings.answers_from is not None:
+            self.answering = open_decoder(settings.answers_from, None, self.index.encoder.provenance)
         self.index.encoder.encode_query([Example.question("a first question", "loads what is loaded late")])
         self.ready = True
         if isinstance(self.index, Index):
@@ -125,7 +130,7 @@ class Explorer:
     async def prepared(self, question: Question) -> Prepared:
         """The question with its vector."""
         self.refuse_unready()
-        return await self.worker.run(lambda: self._prepare(question))
+        return await self.worker.run(lambda: self.prepare(question))
 
     def ranking(self, prepared: Prepared) -> Ranking:
         """The scores of all rows, which are worked out when they are first asked for; by the worker."""
@@ -144,7 +149,7 @@ class Explorer:
         self.existing(request.rows)
 
         def scored() -> ScoreAnswer:
-            prepared = self._prepare(request)
+            prepared = self.prepare(request)
             return answers.score(self.index, prepared.asked, self.ranking(prepared), request)
 
         return await self.worker.run(scored)
@@ -152,7 +157,7 @@ class Explorer:
     async def tokens(self, request: TokensRequest) -> TokensAnswer:
         """Which tokens carry the influence of some rows."""
         self.refuse_unready()
-        self._needed_teacher()
+        self.needed_teacher()
         return await self.worker.run(lambda: self._tokens(request))
 
     def verify(self, request: VerifyRequest) -> Job:
@@ -163,17 +168,18 @@ class Explorer:
         """
         self.refuse_unready()
         recheck = Recheck(request.verify, request.certify, request.tokens)
-        recheck.refuse_impossible(request.k, self._needed_teacher().settings)
+        recheck.refuse_impossible(request.k, self.needed_teacher().settings)
         return self.jobs.start(lambda job: self._rechecked(request, recheck, job))
 
     def provenance(self) -> Provenance:
         """What is served, and what made it."""
         self.refuse_unready()
-        return answers.provenance(self.index, self.decoder)
+        return answers.provenance(self.index, self.decoder, self.answering)
 
     # In the worker
 
-    def _prepare(self, question: Question) -> Prepared:
+    def prepare(self, question: Question) -> Prepared:
+        """The question with its vector, where the worker asks."""
         return self._asked.prepared([question])[0]
 
     def _search(self, requests: Sequence[SearchRequest]) -> list[SearchAnswer]:
@@ -188,7 +194,7 @@ class Explorer:
         ]
 
     def _rechecked(self, request: VerifyRequest, recheck: Recheck, job: Job) -> SearchAnswer:
-        question = self._prepare(request)
+        question = self.prepare(request)
         sides = search_both_sides(
             self.index,
             [question.example],
@@ -201,8 +207,8 @@ class Explorer:
         return answers.search(question.asked, *(side[0] for side in sides))
 
     def _tokens(self, request: TokensRequest) -> TokensAnswer:
-        question, rows = self._prepare(request), self.existing(request.rows)
-        told = tokens_of_rows(self._needed_teacher(), question.example, self.index.examples_at(rows))
+        question, rows = self.prepare(request), self.existing(request.rows)
+        told = tokens_of_rows(self.needed_teacher(), question.example, self.index.examples_at(rows))
         return TokensAnswer(
             question=question.asked,
             rows=[
@@ -211,7 +217,12 @@ class Explorer:
             ],
         )
 
-    def _needed_teacher(self) -> Teacher:
+    def needed_teacher(self) -> Teacher:
+        """What takes real gradients.
+
+        Raises:
+            Problem: no decoder was given.
+        """
         if self.teacher is None:
             raise Problem(
                 422,

@@ -77,14 +77,13 @@ class AskedQuestions:
         prompt, completion = question.prompt or "", question.completion
         if completion is not None and not completion.strip():
             raise Problem(422, "no_completion", "the completion is empty, so there is nothing to attribute.")
-        if self._explorer.decoder is not None:
-            answered = one_question(self._explorer.decoder, prompt, completion)
-            return answered.example, answered.generated
-        if completion is None:
+        if completion is not None:
+            return Example.question(prompt, completion), False
+        if self._explorer.answering is None:
             raise Problem(
                 422,
                 "no_completion",
                 "the completion is missing, and without a decoder nothing here can answer. Give what the model says, "
                 "or start the service with --decoder.",
             )
-        return Example.question(prompt, completion), False
+        return one_question(self._explorer.answering, prompt, None).example, True

@@ -108,7 +108,8 @@ def prove(
     (['all', 'found', 'random'], ['found', 'random'])
     """
     opened, _ = open_any_index(index)
-    places = (queries, decoder, search_decoder, rows, *(checkpoints if isinstance(checkpoints, list) else [checkpoints]))
+    saved = checkpoints if isinstance(checkpoints, list) else [checkpoints]
+    places = (queries, decoder, search_decoder, rows, *saved)
     inputs = (opened.folder, *(path for one in places if isinstance(one, str | Path) for path in local(one)))
     return write_proof(
         opened,

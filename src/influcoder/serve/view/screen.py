@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from influcoder.errors import ConfigError
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
+from influcoder.model.decoder import Decoder
 from influcoder.recent import Recent
 from influcoder.report.sentences import agreement_sentence
 from influcoder.serve.explorer import Explorer, Prepared
@@ -77,7 +78,8 @@ class Screen:
         if ready:
             provenance = explorer.provenance()
             held |= {
-                "decoder": explorer.decoder.name.rstrip("/").rpartition("/")[2] if explorer.decoder else None,
+                "decoder": _last(explorer.decoder),
+                "answering": _last(explorer.answering),
                 "provenance": provenance,
                 "provenance_rows": list(flat(provenance.made_by)),
                 "agreement": held_out(explorer),
@@ -233,3 +235,8 @@ class Screen:
             expected = known.expect(self.explorer.index.encoder.encode_query(asked))[:, 0]
             self._trust = {one.id: float(rho) for one, rho in zip(asked, expected, strict=True)}
         return self._trust
+
+
+def _last(decoder: Decoder | None) -> str | None:
+    """A decoder's name, without the folder that it lies in."""
+    return None if decoder is None else decoder.name.rstrip("/").rpartition("/")[2]
