@@ -1,7 +1,7 @@
 """The demo: a decoder is fine-tuned, asked, explained, and trained again without the rows that are blamed."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +45,35 @@ COMPARED = (
 )
 
 
-def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Precision = "auto") -> dict[str, Any]:
-    """Run the demo into `folder`, which the caller has claimed; returns what `metrics.json` holds.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A demo whose index is made.
+
+    Attributes:
+        asked: the test questions of which the pool plants a wrong answer.
+        answers: what the trained decoder answers them with.
+    """
+
+    demo: Demo
+    asked: list[Example]
+    answers: list[str]
+    index: Index
+
+
+def prepare(folder: Path, *, seed: int = 0, quick: bool = False, precision: Precision = "auto") -> "Prepared":
+    """The demo up to what the explorer shows: the trained decoder, the questions with its answers, and the index.
 
     Args:
+        folder: the caller has claimed it.
         quick: the same path on one in `QUICK` people, to see that it runs; its numbers mean little.
         precision: of the fine-tuning and the teacher.
     """
-    began = time.perf_counter()
     base = Decoder.load(assets() / "decoder", max_length=MAX_LENGTH)
     teacher = GradientTeacher(base, replace(TEACHER, seed=seed, precision=precision))
     training = replace(TRAINING, seed=seed, precision=precision)
     demo = Demo(folder, seed, DemoWorld.load(), base, training, teacher)
     if quick:
         demo = replace(demo, world=demo.world.part(QUICK), verified=20)
-    splits = {f"{split}_{side}": len(demo.examples(side, split)) for split in SPLITS for side in SIDES}
-    splits["overlap"] = sum(count_overlap(*(demo.examples(side, split) for split in SPLITS)) for side in SIDES)
     asked = demo.examples("queries", "test", "wrong")
     trained = demo.trained
     with demo.timed("ask"):
@@ -68,9 +81,24 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
     trained.save(folder / TRAINED)
     said = [replace(query, completion=answer) for query, answer in zip(asked, answers, strict=True)]
     atomic_write(folder / QUESTIONS, b"".join(to_json(row_of(one)) + b"\n" for one in said))
-    encoder, test = demo.encoder, demo.splits["test"]
+    encoder = demo.encoder
     with demo.timed("index"):
         index = Index.build(encoder, demo.world.pool, folder / "index")
+    return Prepared(demo, asked, answers, index)
+
+
+def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Precision = "auto") -> dict[str, Any]:
+    """Run the demo into `folder`, which the caller has claimed; returns what `metrics.json` holds.
+
+    Args:
+        quick, precision: as of `prepare`.
+    """
+    began = time.perf_counter()
+    prepared = prepare(folder, seed=seed, quick=quick, precision=precision)
+    demo, asked, answers, index = prepared.demo, prepared.asked, prepared.answers, prepared.index
+    encoder, test = demo.encoder, demo.splits["test"]
+    splits = {f"{split}_{side}": len(demo.examples(side, split)) for split in SPLITS for side in SIDES}
+    splits["overlap"] = sum(count_overlap(*(demo.examples(side, split) for split in SPLITS)) for side in SIDES)
     with demo.timed("prove"):
         proof = _proof(demo, index, asked)
     with demo.timed("rows shown"):
@@ -89,7 +117,7 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
             "name": demo.exact.settings.name,
             "reliability": methods["exact"]["per_query_spearman"],
             "examples_per_second": 1000 / methods["exact"]["ms_per_example"],
-            "decoder_parameters": base.fingerprint.decoder_parameters,
+            "decoder_parameters": demo.base.fingerprint.decoder_parameters,
         },
         "asked": len(asked),
         "says_what_is_planted": float(np.mean([_same(a, q.completion) for a, q in zip(answers, asked, strict=True)])),

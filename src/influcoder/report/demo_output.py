@@ -44,10 +44,14 @@ def print_demo(
         console.print(Text("A quick run on a small part of the data: its numbers mean little."))
     seconds = f"\n{metrics['timings_s']['total']:.0f} s in all. Report: {folder / 'report.html'}"
     console.print(Text(seconds), soft_wrap=True)
+    console.print(Text(how_to_serve(folder, decoder)), soft_wrap=True)
+
+
+def how_to_serve(folder: Path, decoder: str | Path) -> str:
+    """The command that opens a demo's index in the browser."""
     words = ["influcoder", "serve", "--index", str(folder / "index"), "--decoder", str(decoder)]
     asked = ["--answers-from", str(folder / TRAINED), "--queries", str(folder / QUESTIONS)]
-    told = f"In the browser:\n  {shlex.join(words)} \\\n      {shlex.join(asked)}"
-    console.print(Text(told), soft_wrap=True)
+    return f"In the browser:\n  {shlex.join(words)} \\\n      {shlex.join(asked)}"
 
 
 def _print_query(console: Console, query: Mapping[str, Any], removed: int) -> None:

@@ -13,7 +13,8 @@ from influcoder.serve.problems import busy
 from influcoder.serve.settings import MAX_WAITING
 
 LOGGER = logging.getLogger("influcoder.serve")
-S, T = TypeVar("S"), TypeVar("T")
+S = TypeVar("S")
+T = TypeVar("T")
 TOGETHER = 64
 """requests that are answered at once"""
 
@@ -58,7 +59,8 @@ class Worker:
         Raises:
             Problem: too many wait already.
         """
-        return await self._result(_Waiting(lambda _: [work()]))
+        result: T = await self._result(_Waiting(lambda _: [work()]))
+        return result
 
     async def run_together(self, kind: Hashable, item: S, work: Callable[[list[S]], list[T]]) -> T:
         """The same of work that is done at once for all that wait with the same `work` and kind: a result an item.

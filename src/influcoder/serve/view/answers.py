@@ -9,7 +9,8 @@ from influcoder.attribution.null_band import null_band
 from influcoder.attribution.search import Trust
 from influcoder.maths.arrays import Floats
 from influcoder.recent import Recent
-from influcoder.serve.explorer import Explorer, Prepared
+from influcoder.serve.explorer import Explorer
+from influcoder.serve.prepared import Prepared
 from influcoder.serve.ranking import KEPT, Ranking
 from influcoder.serve.view.pool import PoolPicture
 from influcoder.serve.wire import Read, RowTokens

@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-from influcoder.serve.explorer import Explorer, Prepared
+from influcoder.serve.explorer import Explorer
 from influcoder.serve.marked import NAMES
+from influcoder.serve.prepared import Prepared
 from influcoder.serve.problems import Problem
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.rows import Left

@@ -13,8 +13,9 @@ from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.recent import Recent
 from influcoder.report.sentences import agreement_sentence
-from influcoder.serve.explorer import Explorer, Prepared
+from influcoder.serve.explorer import Explorer
 from influcoder.serve.jobs import Job
+from influcoder.serve.prepared import Prepared
 from influcoder.serve.problems import Problem
 from influcoder.serve.ranking import KEPT
 from influcoder.serve.view import methods, rows, spread
@@ -67,7 +68,7 @@ class Screen:
             "address": address,
             "views": views,
             "rows": len(explorer.index),
-            "index_name": explorer.index.folder.resolve().name,
+            "index_name": "/".join(explorer.index.folder.resolve().parts[-2:]),
             "saved": list(explorer.questions.values()),
             "loading": None if ready else round(time.monotonic() - self._began),
             "wants_decoder": explorer.settings.decoder is not None,
@@ -238,5 +239,5 @@ class Screen:
 
 
 def _last(decoder: Decoder | None) -> str | None:
-    """A decoder's name, without the folder that it lies in."""
-    return None if decoder is None else decoder.name.rstrip("/").rpartition("/")[2]
+    """A decoder's name: of a path the last two parts, since the last is often what any such folder is called."""
+    return None if decoder is None else "/".join(decoder.name.rstrip("/").split("/")[-2:])
