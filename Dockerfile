@@ -18,7 +18,7 @@ COPY --from=install /opt/influcoder /opt/influcoder
 RUN useradd --system --no-create-home --uid 10001 influcoder \
     && mkdir /state && chown influcoder /state
 ENV PATH=/opt/influcoder/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 HOME=/tmp
-USER influcoder
+USER 10001
 VOLUME /state
 EXPOSE 8765
 STOPSIGNAL SIGTERM

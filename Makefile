@@ -32,11 +32,12 @@ test: install
 demo: install
 	$(BIN)/influcoder demo --output-dir runs/demo --overwrite
 
-# The demo's index in the browser; the demo is made first where it is not there.
+# The demo's index in the browser; where it is not there it is made first, without the demo's proof.
 explore: install
-	test -e runs/demo/metrics.json || $(MAKE) demo
+	test -e runs/demo/trained -a -e runs/demo/index/manifest.json || \
+		$(BIN)/influcoder demo --index-only --output-dir runs/demo --overwrite
 	$(BIN)/influcoder serve --index runs/demo/index --decoder src/influcoder/demo/decoder \
-		--queries runs/demo/questions.jsonl
+		--answers-from runs/demo/trained --queries runs/demo/questions.jsonl
 
 # The site, in site/. Its packages are wanted by nothing else.
 docs: install

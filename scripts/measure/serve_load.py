@@ -1,13 +1,15 @@
 """How the service bears load: many searches at once over an index of N rows, for a while.
 
     python scripts/measure/serve_load.py --output-dir runs/serve-load [--rows 1000000] [--minutes 2]
+    python scripts/measure/serve_load.py --output-dir runs/serve-load --minutes 60 --clients 2 --pause 1
 
 The index is made here: its encoder, of 64 spectral numbers, is distilled from sentences of a few words, its vectors
 are those of some thousand such sentences, drawn again with noise, and every row has texts and metadata of its own, so
 files and scan are those of a real pool of that size. `influcoder serve` runs in a process of its own. First one client
-asks after the other, then CLIENTS at once, each a new question as soon as its last is answered, with pages of rows,
-filtered searches and scores among them. Memory of the service is sampled every second; it is flat if its slope is
-small against its size. Figures go to metrics.json.
+asks after the other, then CLIENTS at once, each a new question PAUSE seconds after its last is answered, with pages of
+rows, filtered searches, scores and whole pages among them. Memory of the service is sampled every second, all of it and
+its own without the files that are mapped into it; it is flat if its slope is small against its size. Figures go to
+metrics.json.
 """
 
 import argparse
@@ -50,7 +52,7 @@ NAMES = (
     *("France", "Italy", "Spain", "Ada", "Byron", "Paris", "Rome", "Madrid"),
     *("Mars", "Venus", "Berlin", "Lisbon", "Oslo", "Athens", "Cairo", "Lima"),
 )
-MIX = {"search": 85, "rows": 10, "filtered": 3, "score": 2}
+MIX = {"search": 82, "rows": 10, "filtered": 3, "page": 3, "score": 2}
 """requests of each kind, of a hundred"""
 
 
@@ -60,6 +62,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument(
+        "--pause", type=float, default=0, help="seconds between an answer and the client's next request"
+    )
     arguments = parser.parse_args()
     folder: Path = arguments.output_dir
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +73,7 @@ def main() -> None:
         began = time.perf_counter()
         make_index(folder, index, arguments.rows)
         print(f"index made in {time.perf_counter() - began:.0f} s", file=sys.stderr)
-    found = asyncio.run(measure(index, arguments.clients, 60 * arguments.minutes))
+    found = asyncio.run(measure(index, arguments.clients, 60 * arguments.minutes, arguments.pause))
     found |= {"rows": arguments.rows, "dim": Index(index).dim, "cores": os.cpu_count(), "load": os.getloadavg()[0]}
     write_json(folder / "metrics.json", found)
     print(json.dumps(found, indent=2))
@@ -112,7 +117,7 @@ def make_index(folder: Path, index: Path, rows: int) -> None:
     build(encoder, pool, index, code="int8")
 
 
-async def measure(index: Path, clients: int, seconds: float) -> dict[str, Any]:
+async def measure(index: Path, clients: int, seconds: float, pause: float) -> dict[str, Any]:
     """Latencies of each kind of request, one by one and at once, and the service's memory."""
     command = [sys.executable, "-m", "influcoder", "serve", "--index", str(index), "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -130,23 +135,27 @@ async def measure(index: Path, clients: int, seconds: float) -> dict[str, Any]:
                 for _ in range(8):
                     await ask(http, kind, alone, errors)
             together: dict[str, list[float]] = {kind: [] for kind in MIX}
-            memory: list[tuple[float, float]] = []
+            memory: list[tuple[float, float, float]] = []
             end = time.monotonic() + seconds
+            worked = sum(service.cpu_times()[:2])
 
             async def client() -> None:
                 while time.monotonic() < end:
                     await ask(http, random.choices(list(MIX), list(MIX.values()))[0], together, errors)
+                    await asyncio.sleep(pause)
 
             async def sample() -> None:
                 while time.monotonic() < end:
-                    memory.append((time.monotonic(), service.memory_info().rss / 2**20))
+                    used = service.memory_info()
+                    memory.append((time.monotonic(), used.rss / 2**20, (used.rss - used.shared) / 2**20))
                     await asyncio.sleep(1)
 
             await asyncio.gather(sample(), *(client() for _ in range(clients)))
+            worked = sum(service.cpu_times()[:2]) - worked
     finally:
         process.terminate()
         process.wait(60)
-    times, sizes = np.array(memory).T
+    times, sizes, own = np.array(memory).T
     half = len(times) // 2
     return {
         "clients": clients,
@@ -154,10 +163,13 @@ async def measure(index: Path, clients: int, seconds: float) -> dict[str, Any]:
         "errors": dict(errors),
         "answered": sum(map(len, together.values())),
         "answered_a_second": sum(map(len, together.values())) / seconds,
+        "cpu_ms_an_answer": 1000 * worked / max(1, sum(map(len, together.values()))),
         "alone_ms": {kind: quantiles(values[1:]) for kind, values in alone.items()},
         "together_ms": {kind: quantiles(values) for kind, values in together.items()},
         "memory_mb": {"first": sizes[0], "most": sizes.max(), "last": sizes[-1]},
-        "memory_mb_a_minute_in_second_half": float(np.polyfit((times[half:] - times[half]) / 60, sizes[half:], 1)[0]),
+        "own_memory_mb": {"first": own[0], "most": own.max(), "last": own[-1]},
+        "own_memory_mb_a_minute_in_second_half": float(np.polyfit((times[half:] - times[half]) / 60, own[half:], 1)[0]),
+        "own_memory_mb_each_minute": [round(float(one)) for one in own[::60]],
     }
 
 
@@ -174,6 +186,8 @@ async def ask(http: httpx2.AsyncClient, kind: str, times: dict[str, list[float]]
         elif kind == "score":
             asked = {name: question[name] for name in ("prompt", "completion")}
             answer = await http.post("/api/v1/score", json=asked | {"order": "highest", "limit": 10})
+        elif kind == "page":
+            answer = await http.get("/", params={name: question[name] for name in ("prompt", "completion")})
         else:
             answer = await http.post("/api/v1/search", json=question)
     except httpx2.HTTPError as error:

@@ -7,7 +7,8 @@ from helpers.sentences import sentences
 from helpers.tiny import tiny_decoder
 from influcoder.attribution.hits import Hit
 from influcoder.attribution.recheck import Recheck
-from influcoder.attribution.search import Rechecked, search, search_both_sides
+from influcoder.attribution.rechecked import Rechecked
+from influcoder.attribution.search import search, search_both_sides
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError
 from influcoder.indexes.index import Index

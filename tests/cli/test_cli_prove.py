@@ -94,6 +94,18 @@ def test_refusals(words, tmp_path, call):
     assert not out.exists()
 
 
+def test_rows_that_are_named(words, tmp_path, call):
+    (tmp_path / "ids.txt").write_text("p7\np3\n")
+    named = {"remove": None, "rows": tmp_path / "ids.txt", "seeds": 1, "controls": "random"}
+    status, out, _ = call(*words(tmp_path / "a", **named))
+    assert status == 0
+    assert "without the 2 rows named" in out
+    status, _, err = call("run", tmp_path / "a/config.toml", "--resume")
+    assert status == 0
+    assert "All trainings are done." in err
+    refused(call(*words(tmp_path, "--overwrite", **named)), "would be lost")
+
+
 def test_the_input_is_not_overwritten(words, work, call):
     refused(call(*words(work / "index", "--overwrite")), "would be lost")
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from influcoder.data.examples import normalised
-from influcoder.demo.parts import TRAINING
+from influcoder.data.reading import read_examples
+from influcoder.demo.parts import MAX_LENGTH, TRAINING
 from influcoder.demo.world import SPLITS, DemoWorld, assets, planted_for
 from influcoder.evaluation.evaluate import count_overlap
 from influcoder.evaluation.scorers import Bm25, Tfidf
@@ -43,6 +44,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def metrics(run: Path) -> dict:
     return json.loads((run / "metrics.json").read_text())
+
+
+def test_the_explorer_is_given_the_model_that_answered(run: Path) -> None:
+    questions = read_examples(run / "questions.jsonl")
+    trained = Decoder.load(run / "trained", max_length=MAX_LENGTH)
+    assert trained.answers(questions) == [one.completion for one in questions]
+
+
+def test_the_index_alone(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--index-only goes no further than to what is served, and says how."""
+    folders = []
+    monkeypatch.setattr("influcoder.demo.run.prepare", lambda folder, **given: folders.append(folder))
+    status, out, _ = call("demo", "--index-only", "--output-dir", tmp_path / "demo")
+    assert status == 0
+    assert folders == [tmp_path / "demo"]
+    assert f"--answers-from {tmp_path / 'demo/trained'} --queries" in out
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["config.toml"]
 
 
 def test_sizes_of_the_world(world: DemoWorld) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from influcoder.indexes import scan
@@ -29,8 +29,15 @@ def blocks(code, stored, size):
     return [partial(Block, start, part, code.facts(part)["reach"]) for start, part in parts]
 
 
+@pytest.fixture(autouse=True, params=["8 bits", "single precision"])
+def way(request, monkeypatch):
+    """Both ways of multiplying, whatever this processor has."""
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: request.param == "8 bits")
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", NAMES)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.integers(1, 80),
     dim=st.integers(1, 40),
@@ -59,6 +66,12 @@ def test_top_is_that_of_every_score(threads, name, rows, dim, k, size, seed, spr
     expected = plain(code, stored, queries, k)
     np.testing.assert_array_equal(found.scores, expected[1])
     np.testing.assert_array_equal(found.rows, expected[0])
+    highest, lowest = scan.both_ends(code, blocks(code, stored, size), queries, k)
+    np.testing.assert_array_equal(highest.rows, found.rows)
+    np.testing.assert_array_equal(highest.scores, found.scores)
+    expected = plain(code, stored, -queries, k)
+    np.testing.assert_array_equal(lowest.scores, -expected[1])
+    np.testing.assert_array_equal(lowest.rows, expected[0])
     np.testing.assert_allclose(
         scan.scores(code, stored, queries), queries @ code.decode(stored).T, rtol=1e-4, atol=1e-4 * np.abs(stored).max()
     )
@@ -88,16 +101,24 @@ def test_nothing_to_scan():
     assert found.rows.shape == found.scores.shape == (2, 0)
 
 
+def test_more_queries_than_are_multiplied_together():
+    code, rng = ScalarCode("int8", np.ones(4, np.float32)), np.random.default_rng(0)
+    stored = rng.integers(-9, 10, (50, 4), dtype=np.int8)
+    queries = rng.standard_normal((2 * scan.QUERIES + 3, 4)).astype(np.float32)
+    found = scan.top(code, blocks(code, stored, 20), queries, 5)
+    np.testing.assert_array_equal(found.rows, plain(code, stored, queries, 5)[0])
+
+
 def test_few_rows_are_scored_twice(monkeypatch):
     rng = np.random.default_rng(0)
     code = ScalarCode.fit("int8", vectors := rng.standard_normal((40_000, 64)).astype(np.float32))
-    stored, again, strongest = code.encode(vectors), [], scan._Query.strongest
+    stored, again, strongest = code.encode(vectors), [], scan._Queries.strongest
 
     def counted(*arguments):
-        found = strongest(*arguments)
-        again.append(len(found[0]))
-        return found
+        for found in strongest(*arguments):
+            again.append(len(found[2]))
+            yield found
 
-    monkeypatch.setattr(scan._Query, "strongest", counted)
+    monkeypatch.setattr(scan._Queries, "strongest", counted)
     scan.top(code, blocks(code, stored, 4000), rng.standard_normal((1, 64)).astype(np.float32), 10)
     assert sum(again) < 200

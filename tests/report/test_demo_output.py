@@ -48,7 +48,7 @@ def test_in_the_order_of_questions_and_short(monkeypatch):
         "14 s in all. Report: runs/demo/report.html",
         "In the browser:",
         "  influcoder serve --index runs/demo/index --decoder demo/decoder \\\n"
-        "      --queries runs/demo/questions.jsonl",
+        "      --answers-from runs/demo/trained --queries runs/demo/questions.jsonl",
     ]
     places = [out.index(words) for words in order]
     assert places == sorted(places)

@@ -1,8 +1,16 @@
-"""The Dockerfile and compose.yaml, read: no container engine is needed, or at hand."""
+"""The Dockerfile and compose.yaml: read, and their steps run in a fresh virtual environment, without a container."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+import venv
 from pathlib import Path
 
+import httpx2
 import yaml
 
 from influcoder.cli import app
@@ -35,7 +43,7 @@ def test_it_installs_as_make_install_does():
 
 def test_it_runs_without_rights_and_writes_its_state_alone():
     after = LINES[LINES.index("FROM python:3.11-slim") :]
-    assert after.index("USER influcoder") < next(n for n, line in enumerate(after) if line.startswith("ENTRYPOINT"))
+    assert after.index("USER 10001") < next(n for n, line in enumerate(after) if line.startswith("ENTRYPOINT"))
     assert of("VOLUME") == ["/state"]
     assert "--uid 10001" in DOCKERFILE
 
@@ -66,3 +74,48 @@ def test_compose_starts_it_for_this_machine_alone_and_read_only():
     mounts = {mount.split(":")[1]: mount for mount in service["volumes"]}
     assert mounts["/index"].endswith(":ro")
     assert set(composed["secrets"]) == {"token"}
+
+
+def test_its_steps_in_a_fresh_environment(made, tmp_path):
+    """What is copied is installed as it stands there, and answers as the image would be asked whether it is healthy.
+
+    Its requirements are those that are installed here: `make install` has made them by the same steps.
+    """
+    source, fresh = tmp_path / "source", tmp_path / "venv"
+    source.mkdir()
+    for line in of("COPY"):
+        for name in [] if "--from" in line else line.split()[:-1]:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, source / name)
+    venv.create(fresh, symlinks=True)
+    python = fresh / "bin/python"
+    place = Path(sysconfig.get_path("purelib", vars={"base": str(fresh)}))
+    (place / "requirements.pth").write_text(sysconfig.get_path("purelib"))
+    install = re.search(r"pip (install .*) \.$", next(line for line in of("RUN") if line.endswith(" .")))[1].split()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "INFLUCODER"))}
+    subprocess.run([sys.executable, "-m", "pip", "--python", python, *install, source], check=True, env=clean)
+    shutil.rmtree(source)
+    (tmp_path / "token").write_text("a-token-of-some-length")
+    places = {"/state": "state", "/run/secrets/token": "token", "8765": "0", "/index": made / "index"}
+    command = [str(places.get(word, word)) for word in words(of("ENTRYPOINT")[0]) + words(of("CMD")[0])]
+    environment = clean | {"PATH": f"{fresh / 'bin'}:{clean['PATH']}", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command[0] = str(fresh / "bin" / command[0])
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment)
+    try:
+        port = re.search(r":(\d+)", process.stdout.readline())[1]
+        asked = [word.replace("8765", port) for word in words(of("HEALTHCHECK")[0].partition("CMD ")[2])]
+        end = time.monotonic() + 90
+        while subprocess.run([python, *asked[1:]], capture_output=True, env=clean).returncode:
+            assert time.monotonic() < end
+            time.sleep(0.5)
+        url, known = f"http://127.0.0.1:{port}", {"Authorization": "Bearer a-token-of-some-length"}
+        with httpx2.Client(base_url=url, trust_env=False, timeout=60) as http:
+            assert http.get("/api/v1/provenance").status_code == 401
+            assert http.get("/api/v1/provenance", headers=known).json()["rows"] == 60
+            for path in ("/", "/static/explorer.css", "/static/components.css", "/static/htmx.min.js"):
+                assert http.get(path, headers=known).status_code == 200, path
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "token", "venv"]

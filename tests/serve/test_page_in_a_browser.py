@@ -353,9 +353,24 @@ def test_all_that_pass_are_decided_at_once_and_exported(visit, site):
     page.click("text=Copy prove command")
     command = page.evaluate("navigator.clipboard.readText()")
     assert command.startswith("influcoder prove --index ")
-    assert "--remove 30" in command
+    assert f" --rows selection-{selection}-rejected.json " in command
+    with page.expect_download() as held:
+        page.click("text=rejected.json")
+    assert held.value.suggested_filename == f"selection-{selection}-rejected.json"
+    assert orjson.loads(held.value.path().read_bytes()) == [row["id"] for row in rows]
     follow(page, lambda: page.click("[data-undo]"))
     until(page, "document.querySelector('.tally').textContent.includes('0 dropped')")
+
+
+def test_tokens_of_the_kept_rows_are_masked(visit, site):
+    page = visit(ASKED)
+    page.keyboard.press("j")
+    follow(page, lambda: page.keyboard.press("x"))
+    page.click(".export summary")
+    page.click("text=Mask the 5 % of tokens")
+    wait_for(lambda: "of the kept rows are left out" in (page.text_content(".export") or ""))
+    exported = site.get(f"selections/{state(page)['selection'][0]}/export").text.splitlines()
+    assert all(set(orjson.loads(line)["influcoder_token_mask"]) <= {0, 1} for line in exported)
 
 
 def test_a_note_is_kept_with_a_row(visit, site):
@@ -502,14 +517,16 @@ def test_hostile_text_stays_text(visit):
 
 
 def test_the_first_paint_and_a_page_of_rows_are_quick(visit, site):
-    paints, rows = [], []
+    paints, answered, rows = [], [], []
     for number in range(5):
-        page = visit("/")
-        until(page, "performance.getEntriesByName('first-contentful-paint').length")
-        paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+        for address, found in (("/", paints), (f"{ASKED}+{number}", answered)):
+            page = visit(address)
+            until(page, "performance.getEntriesByName('first-contentful-paint').length")
+            found.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
         rows.append(site.http.get(f"{ASKED}&view=rows&page={1 + number % 3}").elapsed.total_seconds() * 1000)
     crowd = max(1, os.getloadavg()[0] / os.cpu_count())  # how many wait for each core
     assert min(paints) < 300 * crowd, paints
+    assert min(answered) < 300 * crowd, answered  # a question that was not asked before, with a gradient taken of it
     assert min(rows) < 200 * crowd, rows
 
 

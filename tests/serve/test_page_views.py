@@ -15,8 +15,9 @@ from influcoder.indexes.index import Index
 from influcoder.indexes.lance import LanceIndex, export
 from influcoder.report.page import write_report
 from influcoder.serve import page
-from influcoder.serve.explorer import Prepared
+from influcoder.serve.prepared import Prepared
 from influcoder.serve.problems import Problem
+from influcoder.serve.ranking import Ranking
 from influcoder.serve.view import concentration, spread
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.cards import segments
@@ -176,6 +177,8 @@ def screen_over(index):
         settings=SimpleNamespace(decoder=None),
         worker=SimpleNamespace(add_job=lambda job: job(), give_way=lambda: None, run=at_once),
         selections=SimpleNamespace(all=list),
+        answering=None,
+        ranking=lambda prepared: Ranking(index, prepared.vector),
         provenance=lambda: SimpleNamespace(tier="static", encoder="e" * 64, manifest="m", version="0", made_by={}),
     )
     index.encoder.measured = {}
@@ -190,7 +193,7 @@ def served(index):
 def asking(screen, row):
     vector = screen.explorer.index.encoder.vectors[row]
     asked = Asked(id="query", prompt=str(row), completion="said", own_answer=False, read=None)
-    return screen.answers.of(Prepared(asked, Example("query", str(row), "said"), vector))
+    return screen.answers.of(Prepared(asked, Example("query", str(row), "said"), vector, None))
 
 
 def test_of_a_large_pool_the_ends_come_first_and_are_the_same(served, monkeypatch):

@@ -8,7 +8,7 @@ from helpers.folders import contents
 from helpers.sentences import as_rows, sentences, write_jsonl
 from helpers.tiny import save_decoder, tiny_decoder
 from helpers.train_commands import train_command
-from influcoder.errors import ConfigError, DataError, StoreError, StoreMismatch
+from influcoder.errors import ConfigError, DataError, StoreCorrupt, StoreError, StoreMismatch
 from influcoder.evaluation.proof import FineTuning
 from influcoder.indexes import original_rows as kept_rows
 from influcoder.indexes.index import Index
@@ -97,6 +97,45 @@ def test_a_decoder_whose_gradients_search(work, tmp_path, monkeypatch):
         influcoder.prove(work / "index", QUERIES, tmp_path / "d", decoder=other, verify=8, **options)
 
 
+NAMED = ["p7", "p3", "p19"]
+
+
+def test_rows_that_are_named(work, tmp_path, monkeypatch):
+    """Ids, a file of them and a selection leave out the same rows, and nothing is searched for."""
+    monkeypatch.setattr(verb, "removals", None)
+    options = {"decoder": work / "decoder", "seeds": 1, "epochs": 1}
+    found = influcoder.prove(work / "index", QUERIES, tmp_path / "ids", rows=NAMED, **options)
+    assert list(found["conditions"]) == ["all", "named", "random", "tfidf"]
+    assert found["removed"] == 3
+    removed = lines(tmp_path / "ids/removed/named-0.jsonl")
+    assert [row["id"] for row in removed] == NAMED
+    assert all(row in POOL for row in removed)
+    drawn = {row["id"] for row in lines(tmp_path / "ids/removed/random-0.jsonl")}
+    assert len(drawn) == 3
+    assert not drawn & set(NAMED)
+    (tmp_path / "ids.txt").write_text("p7\np3\np19\np3\n")
+    (tmp_path / "ids.json").write_text('["p7", "p3", "p19"]')
+    selection = influcoder.select(work / "index", QUERIES, rows=37)
+    left_out = [name for name, kept in zip(selection.ids, selection.is_kept, strict=True) if not kept]
+    selection.save(tmp_path / "selection.parquet")
+    for rows in (tmp_path / "ids.txt", tmp_path / "ids.json"):
+        again = influcoder.prove(work / "index", QUERIES, tmp_path / "ids", rows=rows, resume=True, **options)
+        assert again == found
+    options["controls"] = []
+    for number, rows in enumerate((selection, tmp_path / "selection.parquet")):
+        influcoder.prove(work / "index", QUERIES, tmp_path / f"selection-{number}", rows=rows, **options)
+        assert [row["id"] for row in lines(tmp_path / f"selection-{number}/removed/named-0.jsonl")] == left_out
+    with pytest.raises(StoreMismatch, match="without other rows than are now to be removed"):
+        influcoder.prove(work / "index", QUERIES, tmp_path / "ids", rows=["p1"], resume=True, **options)
+
+
+def test_a_selection_of_other_rows_names_none_of_these(work, tmp_path):
+    influcoder.index(influcoder.InfluenceEncoder.load(work / "encoder"), POOL[:30], tmp_path / "other")
+    selection = influcoder.select(tmp_path / "other", QUERIES, rows=20)
+    with pytest.raises(StoreMismatch, match="Select again"):
+        influcoder.prove(work / "index", QUERIES, tmp_path / "a", rows=selection, decoder=work / "decoder")
+
+
 def test_goes_on_with_what_is_there(work, proved, tmp_path, monkeypatch):
     folder = tmp_path / "proof"
     options = {"decoder": work / "decoder", **QUICK}
@@ -125,6 +164,7 @@ def told(work, folder, **changes):
     costs = []
     options = {
         "remove": 2,
+        "rows": None,
         "controls": ["random"],
         "seeds": 1,
         "verify": 0,
@@ -174,6 +214,12 @@ def test_rows_of_an_index_that_has_not_kept_their_columns(work, monkeypatch):
     [
         ({"remove": 40}, ConfigError, "has 40 rows. Remove at least one, and leave some"),
         ({"remove": 21}, ConfigError, "not as many others"),
+        ({"remove": None, "rows": ["p1", "q9"]}, ConfigError, "1 of 2 ids are of no row of"),
+        ({"remove": None, "rows": []}, ConfigError, "--rows names 0 rows"),
+        ({"rows": ["p1"]}, ConfigError, "leave --remove, --verify"),
+        ({"remove": None, "rows": ["p1"], "verify": 9}, ConfigError, "leave --remove, --verify"),
+        ({"remove": None, "rows": "nowhere.txt"}, DataError, "cannot be read as ids"),
+        ({"remove": None, "rows": "nowhere.parquet"}, StoreCorrupt, "cannot be read as a selection"),
         ({"seeds": 0}, ConfigError, "--seeds is 0"),
         ({"controls": ["bm25"]}, ConfigError, "--controls bm25"),
         ({"train_command": "train {data}"}, ConfigError, "lacks {output}"),

@@ -32,7 +32,7 @@ def reference_directions(
     rows = np.sort(rng.choice(len(index), min(REFERENCES, len(index)), replace=False))
     parts = []
     for start in range(0, len(rows), TOGETHER):
-        examples = [_asked(index.example(int(row))) for row in rows[start : start + TOGETHER]]
+        examples = [_asked(one) for one in index.examples_at(rows[start : start + TOGETHER])]
         features = None if teacher is None else teacher.features(examples, "query").refuse_rejected(examples).vectors
         parts.append(query_vectors(index, examples, features))
         pause()

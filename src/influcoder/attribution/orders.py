@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from influcoder.errors import ConfigError
 from influcoder.maths.arrays import Matrix
+from influcoder.maths.order import falling
 
 By = Literal["mean", "max", "round-robin", "diverse"]
 Rows = NDArray[np.int64]
@@ -53,17 +54,17 @@ class Order:
     @classmethod
     def by_score(cls, scores: NDArray[np.float32]) -> "Order":
         """By one score of each row, (n,); ties by row number."""
-        return cls(scores, _falling(scores))
+        return cls(scores, falling(scores))
 
 
 def by_mean(scores: Matrix) -> Rows:
     """The highest mean first."""
-    return _falling(scores.mean(axis=0))
+    return falling(scores.mean(axis=0))
 
 
 def by_max(scores: Matrix) -> Rows:
     """The highest score of any query first."""
-    return _falling(scores.max(axis=0))
+    return falling(scores.max(axis=0))
 
 
 def round_robin(scores: Matrix) -> Rows:
@@ -112,7 +113,3 @@ _ORDERS: dict[str, Callable[[Matrix], Rows]] = {
     "round-robin": round_robin,
     "diverse": diverse,
 }
-
-
-def _falling(scores: Matrix) -> Rows:
-    return np.argsort(-scores, kind="stable")

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from influcoder.attribution.words import telling_words
 from influcoder.indexes.index import Index
-from influcoder.indexes.rows import examples_of
 from influcoder.maths.arrays import Floats, unit_rows
 from influcoder.maths.clusters import cluster_centres, nearest_centre
 from influcoder.maths.concentration import GroupInfluence, influence_of_groups
@@ -81,7 +80,7 @@ def some_texts(index: Index, rows: NDArray[np.int64], count: int, run: int, rng:
     """The texts of about `count` of some rows, in runs of `run` neighbours: what lies together is read together."""
     starts = rng.choice(-(-len(rows) // run), min(-(-len(rows) // run), -(-count // run)), replace=False)
     some = np.concatenate([rows[start * run : (start + 1) * run] for start in np.sort(starts)])
-    return [f"{one.prompt} {one.completion}" for one in examples_of(index, some)]
+    return [f"{one.prompt} {one.completion}" for one in index.examples_at(some)]
 
 
 def _names(texts: Sequence[Sequence[str]]) -> list[str]:

@@ -13,7 +13,8 @@ from influcoder.indexes.index import Index
 from influcoder.teachers.teacher import Teacher
 
 CONTROLS = ("random", "tfidf")
-FOUND = "found"
+FOUND, NAMED = "found", "named"
+"""conditions: without the rows that a search blames, or without rows that the user names"""
 
 
 def first_rows(rankings: Sequence[Sequence[int]], count: int) -> list[int]:
@@ -71,8 +72,27 @@ def control_rows(
     return chosen
 
 
-def refuse_removal(index: Index, count: int, controls: Sequence[str], verify: int) -> None:
+def rows_of_ids(index: Index, ids: Sequence[str]) -> list[int]:
+    """The rows that have some ids, in their order, each once.
+
+    Raises:
+        ConfigError: a row is not there.
+    """
+    places = {name: row for row, name in enumerate(index.ids)}
+    unknown = [name for name in ids if name not in places]
+    if unknown:
+        raise ConfigError(
+            f"--rows: {len(unknown)} of {len(ids)} ids are of no row of {index.folder}, {unknown[0]!r} first. Name "
+            "rows by the ids that the index has."
+        )
+    return list(dict.fromkeys(places[name] for name in ids))
+
+
+def refuse_removal(index: Index, count: int, controls: Sequence[str], verify: int = 0, *, named: bool = False) -> None:
     """Refuse what cannot be taken out of an index.
+
+    Args:
+        named: whether the user named the rows.
 
     Raises:
         ConfigError: no rows or nearly all of them, an unknown control, or fewer rows to verify than to remove.
@@ -83,15 +103,15 @@ def refuse_removal(index: Index, count: int, controls: Sequence[str], verify: in
         raise ConfigError(f"--controls {','.join(controls)}: expected {' or '.join(CONTROLS)} or both, each once.")
     if "tfidf" in controls:
         require("sklearn")
+    told = f"--rows names {count} rows" if named else f"--remove is {count}"
     if not 1 <= count < len(index):
         raise ConfigError(
-            f"--remove is {count}, and {index.folder} has {len(index)} rows. Remove at least one, and leave some to "
-            "train on."
+            f"{told}, and {index.folder} has {len(index)} rows. Remove at least one, and leave some to train on."
         )
     if verify and verify < count:
         raise ConfigError(f"--verify is {verify}, expected at least {count}: as many candidates as --remove takes out.")
     if "random" in controls and 2 * count > len(index):
         raise ConfigError(
-            f"--remove is {count}, and {index.folder} has {len(index)} rows: there are not as many others to draw at "
-            "random. Remove at most half, or leave the control random out."
+            f"{told}, and {index.folder} has {len(index)} rows: there are not as many others to draw at random. Remove "
+            "at most half, or leave the control random out."
         )

@@ -6,9 +6,8 @@ token by token (`influcoder.attribution.tokens`), and a random sample of the res
 (`influcoder.attribution.certified`).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,44 +15,18 @@ from numpy.typing import NDArray
 from influcoder.attribution.certified import Certified, draw_others
 from influcoder.attribution.hits import Hit, Hits
 from influcoder.attribution.recheck import Recheck
+from influcoder.attribution.rechecked import Advance, Rechecked
+from influcoder.attribution.searchable import Searchable
 from influcoder.attribution.tokens import token_shares
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
 from influcoder.indexes.scan import Found
 from influcoder.maths.arrays import Floats
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.teachers.memorised import memorised
 from influcoder.teachers.teacher import Teacher
 
-Advance = Callable[[int, int], None]
-"""(rows re-checked, rows there are)"""
-SLICE = 16
-"""rows that are re-checked between two calls of it"""
-
-
-class Searchable(Protocol):
-    """A pool that can be asked: an `Index`, or a `LanceIndex`."""
-
-    def __len__(self) -> int:
-        """How many rows it has."""
-        ...
-
-    @property
-    def encoder(self) -> InfluenceEncoder:
-        """What made it, for queries."""
-        ...
-
-    def search(self, queries: Floats, k: int, *, opponents: bool = ..., where: str | None = ...) -> Found:
-        """The `k` best rows of each query, (n, dim)."""
-        ...
-
-    def search_approximately(self, queries: Floats, k: int, *, opponents: bool = ...) -> Found:
-        """The same, faster and not always alike."""
-        ...
-
-    def example(self, row: int) -> Example:
-        """The pool example of a row."""
-        ...
+Trust = tuple[float, float, float]
+"""(expected agreement, and the ends of its band): see `Hits.trust`"""
 
 
 def search(
@@ -129,31 +102,26 @@ def _search(
     features = None if teacher is None else teacher.features(queries, "query").refuse_rejected(queries).vectors
     vectors = query_vectors(index, queries, features)
     count = max(k, recheck.verify)
-    found = [
-        index.search_approximately(vectors, count, opponents=opponents)
-        if approximate
-        else index.search(vectors, count, opponents=opponents, where=where)
-        for opponents in sides
-    ]
+    if approximate:
+        found = [index.search_approximately(vectors, count, opponents=opponents) for opponents in sides]
+    elif len(sides) > 1:
+        found = list(index.search_both_sides(vectors, count, where=where))
+    else:
+        found = [index.search(vectors, count, opponents=sides[0], where=where)]
     trust = expected_agreement(index.encoder, vectors, features)
     if not recheck.verify or teacher is None or features is None:
-        return [
-            [
-                Hits(_hits(index, rows, scores, None, k, opponents), expected, query)
-                for rows, scores, expected, query in zip(side.rows, side.scores, trust, queries, strict=True)
-            ]
-            for opponents, side in zip(sides, found, strict=True)
-        ]
+        return _estimated(index, found, queries, trust)
     pool = _rows(index, vectors, where) if recheck.certify else np.empty(0, np.int64)
     others = [draw_others(pool, list(side.rows), recheck.certify) for side in found]
     wanted = [rows for side, drawn in zip(found, others, strict=True) for rows in (side.rows.ravel(), *drawn)]
     rechecked = Rechecked.of(index, teacher, np.concatenate(wanted), advance)
+    examples = rechecked.examples
     answers: list[list[Hits]] = []
     for opponents, side, drawn in zip(sides, found, others, strict=True):
         answers.append([])
         for i, query in enumerate(queries):
             exact = rechecked.scores(features[i], side.rows[i])
-            hits = Hits(_hits(index, side.rows[i], side.scores[i], exact, k, opponents), trust[i], query)
+            hits = Hits(_hits(examples, side.rows[i], side.scores[i], exact, k, opponents), trust[i], query)
             hits.memorised = frozenset(hit.example.id for hit in hits if rechecked.is_memorised(hit.row))
             if recheck.certify and hits:
                 last, rest = hits[-1].exact or 0.0, len(pool) - len(side.rows[i])
@@ -165,6 +133,36 @@ def _search(
     return answers
 
 
+def search_vectors(
+    index: Searchable,
+    queries: Sequence[Example],
+    vectors: Floats,
+    trust: Sequence[Trust | None],
+    *,
+    k: int = 10,
+    where: str | None = None,
+) -> tuple[list[Hits], list[Hits]]:
+    """Proponents and opponents of queries whose vectors, (n, dim), and expected agreement are known already."""
+    found = index.search_both_sides(vectors, k, where=where)
+    proponents, opponents = _estimated(index, found, queries, trust)
+    return proponents, opponents
+
+
+def _estimated(
+    index: Searchable, found: Sequence[Found], queries: Sequence[Example], trust: Sequence[Trust | None]
+) -> list[list[Hits]]:
+    """The hits of each query on each side by the encoder alone; a row's text is read once."""
+    rows = np.unique(np.concatenate([side.rows.ravel() for side in found]))
+    examples = dict(zip(rows.tolist(), index.examples_at(rows), strict=True))
+    return [
+        [
+            Hits(_hits(examples, rows, scores, None, len(rows), False), expected, query)
+            for rows, scores, expected, query in zip(side.rows, side.scores, trust, queries, strict=True)
+        ]
+        for side in found
+    ]
+
+
 def _rows(index: Searchable, queries: Floats, where: str | None) -> NDArray[np.int64]:
     """The rows that can be found at all, in order."""
     if where is None:
@@ -172,9 +170,7 @@ def _rows(index: Searchable, queries: Floats, where: str | None) -> NDArray[np.i
     return np.sort(index.search(queries[:1], len(index), where=where).rows[0])
 
 
-def expected_agreement(
-    encoder: InfluenceEncoder, vectors: Floats, features: Floats | None
-) -> Sequence[tuple[float, float, float] | None]:
+def expected_agreement(encoder: InfluenceEncoder, vectors: Floats, features: Floats | None) -> Sequence[Trust | None]:
     """How well each query's ranking, of (n, dim) vectors, is expected to agree with the teacher's: see `Hits.trust`."""
     known = encoder.trust.get("text" if features is None or encoder.query_projector is None else "exact")
     if known is None:
@@ -188,57 +184,6 @@ def query_vectors(index: Searchable, queries: Sequence[Example], features: Float
     if features is None or encoder.query_projector is None:
         return encoder.encode_query(queries)
     return encoder.project_query(queries, features)
-
-
-@dataclass(frozen=True, slots=True)
-class Rechecked:
-    """Pool rows with the teacher's features of each; a row that several queries share costs one gradient.
-
-    Attributes:
-        rows: (m,) in order, each once.
-        features: (m, dim).
-        memorised: (m,) whether the model has memorised a row, beside the others here.
-    """
-
-    rows: NDArray[np.int64]
-    features: Floats
-    memorised: NDArray[np.bool_]
-
-    @classmethod
-    def of(
-        cls, index: Searchable, teacher: Teacher, rows: NDArray[np.int64], advance: Advance | None = None
-    ) -> "Rechecked":
-        """Some rows of an index, in any order and as often as they are wanted.
-
-        Args:
-            advance: called between slices of the rows, when the teacher is at rest.
-        """
-        wanted = np.unique(rows)
-        examples = [index.example(int(row)) for row in wanted]
-        size = SLICE if advance else max(1, len(examples))
-        found = []
-        for start in range(0, len(examples), size):
-            if advance:
-                advance(start, len(examples))
-            some = examples[start : start + size]
-            found.append(teacher.features(some, "pool").refuse_rejected(some))
-        if advance:
-            advance(len(examples), len(examples))
-        vectors, losses, norms = (
-            np.concatenate([getattr(part, name) for part in found]) for name in ("vectors", "losses", "norms")
-        )
-        return cls(wanted, vectors, memorised(losses, norms))
-
-    def is_memorised(self, row: int) -> bool:
-        return bool(self.memorised[np.searchsorted(self.rows, row)])
-
-    def features_of(self, rows: NDArray[np.int64] | Sequence[int]) -> Floats:
-        """(n, dim) of some of them."""
-        return self.features[np.searchsorted(self.rows, rows)]
-
-    def scores(self, query: Floats, rows: NDArray[np.int64]) -> Floats:
-        """(n,) the teacher's influence of some of them on a query, from its features, (dim,)."""
-        return self.features_of(rows) @ query
 
 
 def _tell_tokens(
@@ -272,7 +217,7 @@ def _tell_tokens(
 
 
 def _hits(
-    index: Searchable, rows: np.ndarray, scores: Floats, exact: Floats | None, k: int, opponents: bool
+    examples: Mapping[int, Example], rows: np.ndarray, scores: Floats, exact: Floats | None, k: int, opponents: bool
 ) -> list[Hit]:
     order = np.arange(len(rows))
     if exact is not None:
@@ -283,7 +228,7 @@ def _hits(
             int(rows[i]),
             float(scores[i]),
             None if exact is None else float(exact[i]),
-            index.example(int(rows[i])),
+            examples[int(rows[i])],
         )
         for rank, i in enumerate(order[:k], 1)
     ]

@@ -7,20 +7,53 @@ rows, the share with the worst parts is masked; a token that pushes towards what
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from influcoder.attribution.rechecked import Advance
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
+from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
 from influcoder.progress import progress
 from influcoder.teachers.teacher import Teacher
 
 COLUMN = "influcoder_token_mask"
-AT_ONCE = 64
+AT_ONCE = 16
 """rows between two steps of the progress bar"""
 
 
+def masks_of_kept(
+    teacher: Teacher,
+    index: Index,
+    is_kept: NDArray[np.bool_],
+    queries: Sequence[Example],
+    share: float,
+    *,
+    against: Sequence[Example] | None = None,
+    unwanted: bool = False,
+    advance: Advance | None = None,
+) -> list[list[int]]:
+    """The loss mask of each kept row of an index, in their order: see `token_masks`.
+
+    Args:
+        is_kept: (rows,) of every row.
+        queries, against: what the rows were selected by.
+    """
+    wanted = teacher.features(queries, "query").refuse_rejected(queries).vectors.mean(axis=0)
+    if against is not None:
+        wanted = wanted - teacher.features(against, "query").refuse_rejected(against).vectors.mean(axis=0)
+    rows = index.examples_at(np.flatnonzero(is_kept))
+    return token_masks(teacher, rows, wanted, share, unwanted=unwanted, advance=advance)
+
+
 def token_masks(
-    teacher: Teacher, rows: Sequence[Example], wanted: Floats, share: float, *, unwanted: bool = False
+    teacher: Teacher,
+    rows: Sequence[Example],
+    wanted: Floats,
+    share: float,
+    *,
+    unwanted: bool = False,
+    advance: Advance | None = None,
 ) -> list[list[int]]:
     """For each row a number for each of its tokens with loss, in order: 1 to train on it, 0 to leave it out.
 
@@ -30,6 +63,7 @@ def token_masks(
         wanted: (dim,) the teacher's features of the queries, their mean.
         share: of all tokens with loss, how many are masked at most, above 0 to 1.
         unwanted: the queries show what is unwanted, so the worst tokens are those that push towards them.
+        advance: called with how many rows are done, and how many there are, after every few of them.
 
     Raises:
         ConfigError: the share is none, or the teacher's influence is no sum over tokens.
@@ -38,12 +72,23 @@ def token_masks(
         raise ConfigError(f"--mask-tokens is {share}, expected a share above 0 and at most 1 (100%).")
     direction = -wanted if unwanted else wanted
     parts: list[Floats] = []
-    with progress("the kept rows' tokens", len(rows)) as advance:
+    with progress("the kept rows' tokens", len(rows)) as step:
         for start in range(0, len(rows), AT_ONCE):
+            if advance is not None:
+                advance(start, len(rows))
             some = rows[start : start + AT_ONCE]
             parts += [one[0] for one in teacher.token_shares(some, "pool", [direction[None]] * len(some))]
-            advance(len(some))
+            step(len(some))
     every = np.concatenate([np.zeros(0, np.float32), *parts])
     count = int(share * len(every))
     worst = min(np.partition(every, count - 1)[count - 1], 0.0) if count else -np.inf
     return [[int(part > worst or part >= 0) for part in of_row.tolist()] for of_row in parts]
+
+
+def counts(masks: Sequence[Sequence[int]]) -> dict[str, int]:
+    """How many tokens are masked, and of how many.
+
+    >>> counts([[1, 0], [1]])
+    {'masked': 1, 'of': 3}
+    """
+    return {"masked": sum(one.count(0) for one in masks), "of": sum(map(len, masks))}

@@ -56,6 +56,7 @@ class Output:
 
         values = flat(arguments)
         inputs = [values.get(name) or [] for name in INPUTS]
+        inputs.append(values["rows"] if isinstance(values.get("rows"), Path) else [])  # elsewhere a number
         names = [name for value in inputs for name in (value if isinstance(value, list) else [value])]
         paths = tuple(path for name in names for path in local(name))
         return Folder(self.output_dir, getattr(self, "resume", False), self.overwrite, paths)

@@ -36,7 +36,8 @@ def prove(
     index: Path,
     decoder: str,
     queries: Files,
-    remove: int = 20,
+    remove: int | None = None,
+    rows: Path | None = None,
     controls: str = "random,tfidf",
     seeds: int = 3,
     verify: int = 0,
@@ -53,7 +54,10 @@ def prove(
         index: what `influcoder index` wrote: its rows are what is trained on
         decoder: the model before it was trained on them: a Hugging Face folder or hub id
         queries: what was asked and answered: JSONL (.gz, .zst) or Parquet files, folders or globs
-        remove: how many rows are left out in all: the best hit of every query, then the second of every query ...
+        remove: how many rows are left out in all: the best hit of every query, then the second of every query ...; 20
+            when omitted
+        rows: leave these out in place of those that a search blames: a file of ids, one a line or a JSON list, or what
+            `influcoder select` wrote, whose rejected rows are meant
         controls: what is left out beside: random other rows, the first rows by tfidf, or both, with a comma between
         seeds: how many times each is trained; a seed draws the order of the rows, and the random ones
         verify: how many candidates of a query real gradients re-score
@@ -82,6 +86,7 @@ def prove(
         output.folder(arguments),
         decoder=base,
         remove=remove,
+        rows=rows,
         controls=[name.strip() for name in controls.split(",") if name.strip()],
         seeds=seeds,
         verify=verify,

@@ -15,6 +15,7 @@ def serve(
     adapter: str | None = None,
     trust: Trust = NO_TRUST,
     checkpoints: Files | None = None,
+    answers_from: str | None = None,
     queries: Files | None = None,
     host: str = "127.0.0.1",
     port: int = 8765,
@@ -30,6 +31,8 @@ def serve(
         decoder: the decoder the encoder was distilled from: it answers questions, and re-checks with real gradients
         adapter: its LoRA adapter, if it had one
         checkpoints: those the teacher took its gradients from, if it did
+        answers_from: the decoder that answers a prompt without a completion, where it is another than --decoder: the
+            one that was trained on the rows, where gradients are taken before
         queries: files of questions that the page offers
         host: the address to listen at; one that other machines reach needs --token-file
         port: 0 takes any that is free
@@ -49,6 +52,7 @@ def serve(
         decoder,
         adapter,
         tuple(checkpoints or ()),
+        answers_from,
         tuple(queries or ()),
         host,
         port,

@@ -1,7 +1,7 @@
 """What the steps of the demo share, and what the methods that it compares are made from."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,9 +10,11 @@ from pathlib import Path
 from influcoder.data.examples import Example, Role
 from influcoder.demo.world import SPLITS, DemoWorld
 from influcoder.evaluation.proof import FineTuning
+from influcoder.indexes.index import Index
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings
 from influcoder.progress import progress
+from influcoder.report.demo_output import TRAINED
 from influcoder.store.store import Store
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
 from influcoder.student.distill import ClosedFormRecipe, distill_tier
@@ -32,6 +34,19 @@ TEACHER = TeacherSettings.named("centred-cosine", width=16384)
 SIDES: dict[str, Role] = {"queries": "query", "pool": "pool"}
 # A static table needs larger steps than a transformer; 5e-5, the paper's, leaves it where it started.
 PAPER_ON_STATIC = PaperRecipe(learning_rate=1e-2)
+
+
+@dataclass(frozen=True)
+class KeptFineTuning(FineTuning):
+    """Fine-tuning that saves the model which has seen the whole pool: the one that is asked."""
+
+    folder: Path
+
+    def train(self, removed: Collection[int], seed: int, name: str, advance: Callable[[int], None]) -> Decoder:
+        model = super().train(removed, seed, name, advance)
+        if not removed:
+            model.save(self.folder)
+        return model
 
 
 @dataclass
@@ -62,10 +77,15 @@ class Demo:
     def examples(self, side: str, split: str, kind: str | None = None) -> list[Example]:
         return [getattr(self.world, side)[row] for row in self.world.rows(side, split=split, kind=kind)]
 
+    @property
+    def asked(self) -> list[Example]:
+        """The test questions of which the pool plants a wrong answer."""
+        return self.examples("queries", "test", "wrong")
+
     @cached_property
     def trainer(self) -> FineTuning:
         """What trains the base on rows of the pool."""
-        return FineTuning(self.base, self.world.pool, self.training)
+        return KeptFineTuning(self.base, self.world.pool, self.training, self.folder / TRAINED)
 
     @cached_property
     def splits(self) -> dict[str, Sample]:
@@ -101,6 +121,13 @@ class Demo:
             encoder.teacher_state = {name: tensor.numpy() for name, tensor in self.exact.state().items()}
             encoder.save(self.folder / "encoder")
         return encoder
+
+    @cached_property
+    def index(self) -> Index:
+        """The encoder's vectors of the whole pool, saved."""
+        encoder = self.encoder
+        with self.timed("index"):
+            return Index.build(encoder, self.world.pool, self.folder / "index")
 
     def teacher(self) -> GradientTeacher:
         return self.exact

@@ -25,6 +25,7 @@ from influcoder.indexes.index import Index
 from influcoder.maths.metrics import retrieval
 from influcoder.model.decoder import Decoder
 from influcoder.model.precision import Precision
+from influcoder.progress import progress
 from influcoder.provenance import flat
 from influcoder.report.demo_output import QUESTIONS
 from influcoder.report.page import write_report
@@ -45,6 +46,20 @@ COMPARED = (
 )
 
 
+def prepare(folder: Path, *, seed: int = 0, quick: bool = False, precision: Precision = "auto") -> None:
+    """Make what the explorer shows: the trained decoder, the questions with its answers, and the index.
+
+    Args:
+        folder: the caller has claimed it.
+        quick, precision: as of `run_demo`.
+    """
+    demo = _demo(folder, seed, quick, precision)
+    with progress("fine-tuning", len(demo.world.pool) * demo.training.epochs) as advance:
+        trained = demo.trainer.train([], seed, ALL, advance)
+    _keep_questions(demo, trained.answers(demo.asked))
+    demo.index  # noqa: B018 - made when it is asked for
+
+
 def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Precision = "auto") -> dict[str, Any]:
     """Run the demo into `folder`, which the caller has claimed; returns what `metrics.json` holds.
 
@@ -53,23 +68,14 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
         precision: of the fine-tuning and the teacher.
     """
     began = time.perf_counter()
-    base = Decoder.load(assets() / "decoder", max_length=MAX_LENGTH)
-    teacher = GradientTeacher(base, replace(TEACHER, seed=seed, precision=precision))
-    training = replace(TRAINING, seed=seed, precision=precision)
-    demo = Demo(folder, seed, DemoWorld.load(), base, training, teacher)
-    if quick:
-        demo = replace(demo, world=demo.world.part(QUICK), verified=20)
+    demo = _demo(folder, seed, quick, precision)
+    asked, index, test = demo.asked, demo.index, demo.splits["test"]
     splits = {f"{split}_{side}": len(demo.examples(side, split)) for split in SPLITS for side in SIDES}
     splits["overlap"] = sum(count_overlap(*(demo.examples(side, split) for split in SPLITS)) for side in SIDES)
-    asked = demo.examples("queries", "test", "wrong")
-    encoder, test = demo.encoder, demo.splits["test"]
-    with demo.timed("index"):
-        index = Index.build(encoder, demo.world.pool, folder / "index")
     with demo.timed("prove"):
         proof = _proof(demo, index, asked)
     answers = proof["answers"][ALL]
-    said = [replace(query, completion=answer) for query, answer in zip(asked, answers, strict=True)]
-    atomic_write(folder / QUESTIONS, b"".join(to_json(row_of(one)) + b"\n" for one in said))
+    _keep_questions(demo, answers)
     with demo.timed("rows shown"):
         shown = _shown(demo, index, asked, answers, proof)
     with demo.timed("methods compared"):
@@ -85,7 +91,7 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
             "name": demo.exact.settings.name,
             "reliability": methods["exact"]["per_query_spearman"],
             "examples_per_second": 1000 / methods["exact"]["ms_per_example"],
-            "decoder_parameters": base.fingerprint.decoder_parameters,
+            "decoder_parameters": demo.base.fingerprint.decoder_parameters,
         },
         "asked": len(asked),
         "says_what_is_planted": float(np.mean([_same(a, q.completion) for a, q in zip(answers, asked, strict=True)])),
@@ -103,6 +109,22 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
     write_json(folder / "metrics.json", metrics)
     write_report(folder)
     return metrics | {"shown": shown}
+
+
+def _demo(folder: Path, seed: int, quick: bool, precision: Precision) -> Demo:
+    base = Decoder.load(assets() / "decoder", max_length=MAX_LENGTH)
+    teacher = GradientTeacher(base, replace(TEACHER, seed=seed, precision=precision))
+    world = DemoWorld.load()
+    if quick:
+        world = world.part(QUICK)
+    training = replace(TRAINING, seed=seed, precision=precision)
+    return Demo(folder, seed, world, base, training, teacher, verified=20 if quick else 50)
+
+
+def _keep_questions(demo: Demo, answers: list[str]) -> None:
+    """Write the questions, each with the trained decoder's own answer, for the explorer."""
+    own = [replace(query, completion=answer) for query, answer in zip(demo.asked, answers, strict=True)]
+    atomic_write(demo.folder / QUESTIONS, b"".join(to_json(row_of(query)) + b"\n" for query in own))
 
 
 def _same(answer: str, completion: str) -> bool:

@@ -11,7 +11,7 @@ Opening an index reads the manifest alone: vectors are mapped into memory, texts
 shown, and every file is checked when it is first read.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,23 +23,21 @@ from numpy.typing import NDArray
 from influcoder.data.columns import from_columns
 from influcoder.data.examples import Example
 from influcoder.data.reading import Source, stream_examples
-from influcoder.errors import ConfigError, StoreIncomplete, StoreMismatch
+from influcoder.errors import StoreIncomplete, StoreMismatch
 from influcoder.indexes import scan
 from influcoder.indexes.build import Choice, build, query_rows
 from influcoder.indexes.faiss_index import SHORTLIST, Approximate
-from influcoder.indexes.filters import Condition, metadata_kinds, parse_filter
+from influcoder.indexes.filters import Condition
+from influcoder.indexes.metadata import Metadata
 from influcoder.indexes.on_hub import OnHub
 from influcoder.indexes.own_encoder import encoder_in
 from influcoder.indexes.scan import Block, Found, checked_queries
+from influcoder.indexes.texts import EXAMPLE, Texts
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.store.scalar_code import CODES, ScalarCode
-from influcoder.store.shards import GROUP_ROWS
 from influcoder.store.store import Store
 from influcoder.student.encoder import InfluenceEncoder
-
-EXAMPLE = ("id", "prompt", "completion", "turns", "metadata")
-"""the columns that hold an example"""
 
 
 class Index(OnHub):
@@ -114,15 +112,18 @@ class Index(OnHub):
         """The vectors of each shard in turn, (rows, dim)."""
         return (self.code.decode(self.store.mapped(shard)[0]) for shard in self.shards)
 
-    def place_of(self, row: int) -> tuple[int, int, int]:
-        """Where a row is: the number of its shard, of its row group in the shard, and of the row in the group."""
-        shard = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return shard, *divmod(row - int(self.starts[shard]), GROUP_ROWS)
+    @cached_property
+    def texts(self) -> Texts:
+        """The texts of the rows."""
+        return Texts(self.store, self.starts)
 
     def example(self, row: int) -> Example:
         """The pool example of a row, as it was indexed."""
-        shard, group, within = self.place_of(row)
-        return from_columns(self.store.some(self.shards[shard], EXAMPLE, group).slice(within, 1).to_pylist()[0])
+        return self.texts.examples([row])[0]
+
+    def examples_at(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Example]:
+        """The pool examples of some rows, in their order."""
+        return self.texts.examples(rows)
 
     def examples(self) -> Iterator[Example]:
         """The pool example of every row, in order, as they were indexed."""
@@ -190,11 +191,14 @@ class Index(OnHub):
         Raises:
             ConfigError: k is below 1, the queries have another width or are not finite, or `where` cannot be read.
         """
-        queries, conditions = checked_queries(queries, self.dim, k), self.conditions(where)
-        blocks = [partial(self._block, shard, conditions) for shard in range(len(self.shards))]
         sign = np.float32(-1 if opponents else 1)
-        best = scan.top(self.code, blocks, sign * queries, min(k, max(1, len(self))))
+        queries, limit = checked_queries(queries, self.dim, k), self._limit(k)
+        best = scan.top(self.code, self._blocks(where), sign * queries, limit)
         return Found(best.rows, sign * best.scores)
+
+    def search_both_sides(self, queries: Floats, k: int, *, where: str | None = None) -> tuple[Found, Found]:
+        """The `k` rows of highest inner product with each query, and the `k` of lowest; the index is read once."""
+        return scan.both_ends(self.code, self._blocks(where), checked_queries(queries, self.dim, k), self._limit(k))
 
     def search_approximately(self, queries: Floats, k: int, *, opponents: bool = False) -> Found:
         """The same by `index.faiss`: it gives more candidates than `k`, whose exact scores choose among them.
@@ -203,7 +207,7 @@ class Index(OnHub):
             ConfigError: as `search`.
             StoreMismatch: there is none, or rows were added or removed since it was made.
         """
-        queries = checked_queries(queries, self.dim, k)
+        queries, k = checked_queries(queries, self.dim, k), self._limit(k)
         rows = self.approximate.shortlist(queries, SHORTLIST * k, opponents=opponents)
         return self.best_of(queries, rows, k, opponents=opponents)
 
@@ -234,7 +238,7 @@ class Index(OnHub):
 
     def iter_scores(self, queries: Floats, *, where: str | None = None) -> Iterator[tuple[pa.ChunkedArray, Floats]]:
         """(ids, (n_queries, rows) scores) of each shard in turn."""
-        queries, conditions = checked_queries(queries, self.dim), self.conditions(where)
+        queries, conditions = checked_queries(queries, self.dim), self.metadata.conditions(where)
         for number, shard in enumerate(self.shards):
             block = self._block(number, conditions)
             ids = self.store.some(shard, ["id"])["id"]
@@ -251,33 +255,28 @@ class Index(OnHub):
         self.approximate.verify()
         _ = self.code, self.encoder
 
+    def _limit(self, k: int) -> int:
+        """How many rows can be found."""
+        return min(k, max(1, len(self)))
+
+    def _blocks(self, where: str | None) -> list[Callable[[], Block]]:
+        """What loads the vectors of each shard."""
+        conditions = self.metadata.conditions(where)
+        return [partial(self._block, number, conditions) for number in range(len(self.shards))]
+
     def _block(self, number: int, conditions: Sequence[Condition]) -> Block:
         """A shard's stored vectors: all, or those of the rows that meet all conditions."""
         shard, start = self.shards[number], int(self.starts[number])
-        places = np.flatnonzero(self.holding(shard, conditions)) if conditions else None
+        places = np.flatnonzero(self.metadata.holding(shard, conditions)) if conditions else None
         stored, facts = self.store.mapped(shard)
         return Block(start, stored if places is None else stored[places], facts["reach"], places)
 
-    def holding(self, shard: Mapping[str, Any], conditions: Sequence[Condition]) -> NDArray[np.bool_]:
-        """Which rows of a shard meet all conditions."""
-        holds = np.ones(shard["rows"], bool)
-        columns = self.store.some(shard, [condition.column for condition in conditions]) if conditions else pa.table({})
-        for condition in conditions:
-            name = condition.column
-            holds &= condition.holds(columns[name]) if name in columns.column_names else False
-        return holds
-
-    def conditions(self, where: str | None) -> list[Condition]:
-        """The conditions of a filter, checked against the columns of this index."""
-        conditions = parse_filter(where) if where else []
-        missing = [condition.name for condition in conditions if condition.name not in self.filterable]
-        if missing:
-            raise ConfigError(
-                f"--where {missing[0]}: no row has such a column; the index has {', '.join(self.filterable) or 'none'}."
-            )
-        return conditions
-
     @cached_property
+    def metadata(self) -> Metadata:
+        """What of the rows' metadata can be filtered by."""
+        return Metadata(self.store)
+
+    @property
     def filterable(self) -> list[str]:
         """The names that a filter may use: those of the pool's metadata."""
-        return list(metadata_kinds(map(self.store.schema, self.shards)))
+        return self.metadata.names

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from influcoder.data.columns import from_columns
 from influcoder.data.examples import Example
@@ -24,9 +25,10 @@ from influcoder.errors import ConfigError, StoreError, StoreMismatch
 from influcoder.extras import optional
 from influcoder.indexes.faiss_index import LEAST_RECALL
 from influcoder.indexes.filters import PREFIX, Condition, metadata_kinds, parse_filter
-from influcoder.indexes.index import EXAMPLE, Index
+from influcoder.indexes.index import Index
 from influcoder.indexes.own_encoder import encoder_in
 from influcoder.indexes.scan import Found, checked_queries
+from influcoder.indexes.texts import EXAMPLE
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
@@ -142,11 +144,21 @@ class LanceIndex:
         probes = int(list(self.record["recall_at_10"])[-1])
         return self._search(queries, k, opponents, None, probes)
 
+    def search_both_sides(self, queries: Floats, k: int, *, where: str | None = None) -> tuple[Found, Found]:
+        """The `k` rows of highest inner product with each query, and the `k` of lowest."""
+        condition = self.condition(where)
+        return self._search(queries, k, False, condition), self._search(queries, k, True, condition)
+
     def example(self, row: int) -> Example:
         """The pool example of a row, as it was indexed."""
-        with self._errors():
-            rows = self._table.search().where(f"row = {int(row)}").select(list(EXAMPLE)).limit(1).to_arrow()
-        return from_columns(rows.to_pylist()[0])
+        return self.examples_at([row])[0]
+
+    def examples_at(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Example]:
+        """The pool examples of some rows, in their order."""
+        wanted = [int(row) for row in rows]
+        condition = f"row IN ({', '.join(map(str, wanted or [-1]))})"
+        held = {record.pop("row"): record for record in self.select(["row", *EXAMPLE], condition).to_pylist()}
+        return [from_columns(held[row]) for row in wanted]
 
     def select(self, columns: Sequence[str], condition: str | None = None) -> pa.Table:
         """Some columns of the rows that meet a condition in SQL."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from influcoder.data.columns import from_columns
 from influcoder.data.original import restored_row
 from influcoder.errors import StoreMismatch
-from influcoder.indexes.index import EXAMPLE, Index
+from influcoder.indexes.index import Index
+from influcoder.indexes.texts import EXAMPLE
 
 COLUMNS = (*EXAMPLE, "origin")
 
@@ -38,7 +39,7 @@ def original_row(index: Index, row: int) -> dict[str, Any]:
     Raises:
         StoreMismatch: as of `original_rows`.
     """
-    shard, group, within = index.place_of(row)
+    shard, group, within = index.texts.place_of(row)
     return _restored(index, index.store.some(index.shards[shard], COLUMNS, group), np.array([within]))[0]
 
 

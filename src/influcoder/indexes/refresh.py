@@ -19,8 +19,9 @@ from influcoder.data.columns import data_fingerprint, from_columns
 from influcoder.data.examples import Example
 from influcoder.indexes.build import SAMPLE_ROWS, embed, parts_of, shard_columns
 from influcoder.indexes.change import made_searchable
-from influcoder.indexes.index import EXAMPLE, Index
+from influcoder.indexes.index import Index
 from influcoder.indexes.own_encoder import encoder_folder
+from influcoder.indexes.texts import EXAMPLE
 from influcoder.progress import progress
 from influcoder.provenance import Provenance
 from influcoder.store.change import change, left_over

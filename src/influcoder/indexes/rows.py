@@ -1,15 +1,10 @@
 """Rows of an index by what they are like, without a query; wherever they lie."""
 
-from collections.abc import Sequence
-
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from influcoder.data.columns import from_columns
-from influcoder.data.examples import Example
-from influcoder.indexes.index import EXAMPLE, Index
+from influcoder.indexes.index import Index
 from influcoder.indexes.lance import LanceIndex
 
 Rows = NDArray[np.int64]
@@ -30,23 +25,6 @@ def matching(index: Index | LanceIndex, where: str | None = None, text: str | No
     return _in_lance(index, where, text) if isinstance(index, LanceIndex) else _in_shards(index, where, text)
 
 
-def examples_of(index: Index | LanceIndex, rows: Sequence[int] | Rows) -> list[Example]:
-    """The pool examples of some rows, in their order; rows that lie together are read together."""
-    wanted = [int(row) for row in rows]
-    if isinstance(index, LanceIndex):
-        condition = f"row IN ({', '.join(map(str, wanted or [-1]))})"
-        held = {record.pop("row"): record for record in index.select(["row", *EXAMPLE], condition).to_pylist()}
-        return [from_columns(held[row]) for row in wanted]
-    groups: dict[tuple[int, int], pa.Table] = {}
-    found = []
-    for row in wanted:
-        place, group, within = index.place_of(row)
-        if (place, group) not in groups:
-            groups[place, group] = index.store.some(index.shards[place], EXAMPLE, group)
-        found.append(from_columns(groups[place, group].slice(within, 1).to_pylist()[0]))
-    return found
-
-
 def row_of_id(index: Index | LanceIndex, name: str) -> int | None:
     """The row that has an id, if one has."""
     if isinstance(index, LanceIndex):
@@ -60,13 +38,13 @@ def row_of_id(index: Index | LanceIndex, name: str) -> int | None:
 
 
 def _in_shards(index: Index, where: str | None, text: str | None) -> Rows:
-    wanted, found = index.conditions(where), [np.empty(0, np.int64)]
+    wanted, found = index.metadata.conditions(where), [np.empty(0, np.int64)]
     for shard, start in zip(index.shards, index.starts, strict=False):
-        kept = index.holding(shard, wanted)
+        kept = index.metadata.holding(shard, wanted)
         if text:
             table = index.store.some(shard, ["prompt", "completion"])
             held = [pc.match_substring(one, text, ignore_case=True) for one in table.itercolumns()]
-            kept &= np.logical_or.reduce([one.to_numpy() for one in held])
+            kept = kept & np.logical_or.reduce([one.to_numpy() for one in held])
         found.append(start + np.flatnonzero(kept))
     return np.concatenate(found)
 

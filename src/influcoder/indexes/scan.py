@@ -1,16 +1,18 @@
 """Exact search by reading every stored vector once, at about the speed of memory.
 
-The numbers of an integer code are multiplied as 8-bit integers with a query that is rounded to 8 bits as well.
-That rounding does not change the result: by Cauchy and Schwarz it moves a score by at most
+Where the processor multiplies 8-bit integers by itself (VNNI), the numbers of an integer code are multiplied with a
+query that is rounded to 8 bits as well; otherwise, and for float16, in single precision. That rounding is not part of
+the answer: by Cauchy and Schwarz it moves a score by at most
 
     |⟨q - q̃, x⟩|  ≤  ‖q - q̃‖ · max ‖x‖,
 
 so every row whose rounded score comes within that of the k-th best is scored again with the query itself. The
-result is that of scoring every row in double precision, ties by row number.
+result is that of scoring every row in double precision, ties by row number. A block is read once for all queries, and
+for both ends of their rankings.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +25,10 @@ from influcoder.errors import ConfigError
 from influcoder.maths.arrays import Floats
 from influcoder.store.scalar_code import ScalarCode
 
-_NO_SCORES = np.empty(0, np.float32)
+QUERIES = 64
+"""that are multiplied with a block together"""
+CACHED = 2**18
+"""numbers that are turned into single precision together, so that they stay in the processor's cache"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,69 +62,115 @@ def top(code: ScalarCode, blocks: Sequence[Callable[[], Block]], queries: Floats
     Args:
         blocks: what loads each part of the index; called in as many threads as torch uses.
     """
-    prepared = [_Query(code, query) for query in queries]
-    floors = [-np.inf] * len(prepared)
+    return _ends(code, blocks, queries, k, (1,))[0]
+
+
+def both_ends(code: ScalarCode, blocks: Sequence[Callable[[], Block]], queries: Floats, k: int) -> tuple[Found, Found]:
+    """The `k` rows of highest inner product with each query, and the `k` of lowest, read once; see `top`."""
+    highest, lowest = _ends(code, blocks, queries, k, (1, -1))
+    return highest, Found(lowest.rows, -lowest.scores)
+
+
+def _ends(
+    code: ScalarCode, blocks: Sequence[Callable[[], Block]], queries: Floats, k: int, signs: Sequence[int]
+) -> list[Found]:
+    """The `k` rows of highest inner product with each query times each sign."""
+    asked = [_Queries(code, queries[start : start + QUERIES], signs) for start in range(0, len(queries), QUERIES)]
+    floors = [np.full((len(signs), len(some)), -np.inf) for some in asked]
     threads = max(1, min(torch.get_num_threads(), len(blocks)))
 
-    def scan(thread: int) -> list[_Best]:
-        by_query = [_Best(k) for _ in prepared]
-        for load in blocks[thread::threads]:
+    def scan(turn: int) -> list[list[_Best]]:
+        best = [[_Best(k) for _ in queries] for _ in signs]
+        for load in blocks[turn::threads]:
             block = load()
             if len(block.stored) == 0:
                 continue
             numbers = torch.from_numpy(code.numbers(block.stored))
-            for number, (query, best) in enumerate(zip(prepared, by_query, strict=True)):
-                best.add(*query.strongest(numbers, block, k, floors[number]))
-                floors[number] = max(floors[number], best.floor)  # the floor of any thread holds for all
-        return by_query
+            for part, some in enumerate(asked):
+                # What any thread has found holds for all.
+                for side, place, scores, rows in some.strongest(numbers, block, k, floors[part]):
+                    held = best[side][part * QUERIES + place]
+                    held.add(scores, rows)
+                    floors[part][side, place] = max(floors[part][side, place], held.floor)
+        return best
 
-    merged, *rest = _in_threads(scan, threads)
-    for by_query in rest:
-        for best, other in zip(merged, by_query, strict=True):
-            best.add(other.scores, other.rows)
-    return Found(np.stack([best.rows for best in merged]), np.stack([best.scores for best in merged]))
+    parts = _in_threads(scan, threads)
+    for first, *others in zip(*([one for side in part for one in side] for part in parts), strict=True):
+        for other in others:
+            first.add(other.scores, other.rows)
+    return [Found(np.stack([one.rows for one in side]), np.stack([one.scores for one in side])) for side in parts[0]]
 
 
 def scores(code: ScalarCode, stored: NDArray[Any], queries: Floats) -> Floats:
     """(n_queries, n) the score of every stored row, in single precision."""
     scaled = torch.from_numpy(np.asarray(queries, np.float32) * code.scale)
-    return np.asarray((scaled @ torch.from_numpy(code.numbers(stored)).float().T).numpy(), np.float32)
+    return np.asarray(_products(scaled, torch.from_numpy(code.numbers(stored))), np.float32)
 
 
-class _Query:
-    """A query, prepared for the product with stored numbers."""
+def _products(queries: torch.Tensor, numbers: torch.Tensor) -> NDArray[np.float32]:
+    """(n_queries, n) inner products in single precision."""
+    found = torch.empty((len(queries), len(numbers)))
+    size = max(1, CACHED // max(1, numbers.shape[1]))
+    for start in range(0, len(numbers), size):
+        found[:, start : start + size] = queries @ numbers[start : start + size].float().T
+    return np.asarray(found.numpy())
 
-    def __init__(self, code: ScalarCode, vector: Floats) -> None:
-        self.exact = vector.astype(np.float64) * code.scale
-        length = float(np.linalg.norm(self.exact))
-        if code.name == "float16" or code.dim == 1:  # torch._int_mm gives noise for one dimension
-            self.step, self.rounded = 1.0, torch.from_numpy(self.exact.astype(np.float32))
-            self.error = length * len(vector) * 2.0**-22  # of adding up in single precision
+
+class _Queries:
+    """Some queries, ready to be multiplied with stored numbers.
+
+    Attributes:
+        exact: (n, dim) what a stored number of each dimension is worth.
+        rounded: the same, of `steps`, (n,), in 8 bits where that is quick.
+        errors: (n,) how long the difference is.
+    """
+
+    def __init__(self, code: ScalarCode, vectors: Floats, signs: Sequence[int]) -> None:
+        self.signs, self.exact = signs, vectors.astype(np.float64) * code.scale
+        lengths = np.linalg.norm(self.exact, axis=1)
+        # torch._int_mm gives noise for one dimension
+        if code.name == "float16" or code.dim == 1 or not torch.cpu._is_vnni_supported():
+            self.steps, self.rounded = np.ones(len(vectors)), torch.from_numpy(self.exact.astype(np.float32))
+            self.errors = lengths * code.dim * 2.0**-22  # of adding up in single precision
         else:
-            self.step = float(np.abs(self.exact).max(initial=0)) / 127 or 1.0
-            levels = np.rint(self.exact / self.step)
-            self.rounded = torch.from_numpy(levels.astype(np.int8))[None]
-            self.error = float(np.linalg.norm(self.exact - levels * self.step)) + length * 1e-9
+            steps = np.abs(self.exact).max(axis=1, initial=0) / 127
+            self.steps = np.where(steps > 0, steps, 1.0)
+            levels = np.rint(self.exact / self.steps[:, None])
+            self.rounded = torch.from_numpy(levels.astype(np.int8))
+            self.errors = np.linalg.norm(self.exact - levels * self.steps[:, None], axis=1) + lengths * 1e-9
 
-    def strongest(self, numbers: torch.Tensor, block: Block, k: int, floor: float) -> tuple[Floats, NDArray[np.int64]]:
-        """Scores and row numbers of a block's rows: all those that may be among the k best, and few more."""
-        if self.rounded.dtype == torch.int8:
-            approximate = torch._int_mm(self.rounded, numbers.t())[0].numpy()
-        else:
-            approximate = (numbers.float() @ self.rounded).numpy()
-        slack = self.error * block.reach / self.step
-        least = floor / self.step - slack
-        if floor == -np.inf and k < len(approximate):
-            least = float(np.partition(approximate, len(approximate) - k)[len(approximate) - k]) - 2 * slack
-        least = max(least, -(2.0**30))
-        # Of the scores' own type: NumPy would otherwise convert every score to float64.
-        integers = approximate.dtype == np.int32
-        limit = np.int32(math.floor(least)) if integers else np.nextafter(np.float32(least), np.float32(-np.inf))
-        places = np.flatnonzero(approximate >= limit)
-        if len(places) == 0:
-            return _NO_SCORES, places
-        exact = numbers[torch.from_numpy(places)].double().numpy() @ self.exact
-        return exact.astype(np.float32), block.start + (places if block.places is None else block.places[places])
+    def __len__(self) -> int:
+        return len(self.exact)
+
+    def strongest(
+        self, numbers: torch.Tensor, block: Block, k: int, floors: NDArray[np.float64]
+    ) -> Iterator[tuple[int, int, Floats, NDArray[np.int64]]]:
+        """(side, query, scores, row numbers) of a block's rows: all that may be among the k best, and few more.
+
+        Args:
+            floors: (sides, n) what a row must reach.
+        """
+        whole = self.rounded.dtype == torch.int8
+        products = torch._int_mm(self.rounded, numbers.t()).numpy() if whole else _products(self.rounded, numbers)
+        slacks = self.errors * block.reach / self.steps
+        for side, sign in enumerate(self.signs):
+            ends = products.max(axis=1) if sign > 0 else products.min(axis=1)
+            for place, product in enumerate(products):
+                least = floors[side, place] / self.steps[place] - slacks[place]
+                if floors[side, place] == -np.inf and k < len(product):
+                    nth = len(product) - k if sign > 0 else k - 1
+                    least = sign * float(np.partition(product, nth)[nth]) - 2 * slacks[place]
+                if sign * float(ends[place]) < least:
+                    continue
+                # A number of the scores' own kind: NumPy would else turn every score into a double.
+                if whole:
+                    limit = np.int32(sign * math.floor(max(least, -(2.0**30))))
+                else:
+                    limit = np.nextafter(np.float32(sign * least), np.float32(-sign * np.inf))
+                places = np.flatnonzero(product >= limit if sign > 0 else product <= limit)
+                found = sign * (numbers[torch.from_numpy(places)].double().numpy() @ self.exact[place])
+                rows = block.start + (places if block.places is None else block.places[places])
+                yield side, place, found.astype(np.float32), rows
 
 
 class _Best:

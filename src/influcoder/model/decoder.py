@@ -182,6 +182,11 @@ class Decoder:
         shortened._shortened_to = tokens
         return shortened
 
+    def save(self, folder: Path) -> None:
+        """Write it as a Hugging Face folder: `Decoder.load` and every other reader open it."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
     def reading_with(self, tokenizer: PreTrainedTokenizerBase) -> "Decoder":
         """The same decoder with another tokenizer."""
         changed = copy.copy(self)

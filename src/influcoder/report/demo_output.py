@@ -16,6 +16,8 @@ from influcoder.report.visible import one_line
 
 QUESTIONS = "questions.jsonl"
 """in the demo's folder: the questions to the trained model, with its own answers"""
+TRAINED = "trained"
+"""in the demo's folder: the model that was asked"""
 ROWS = 3
 """shown for each question; the page has more"""
 
@@ -42,9 +44,14 @@ def print_demo(
         console.print(Text("A quick run on a small part of the data: its numbers mean little."))
     total = f"\n{metrics['timings_s']['total']:.0f} s in all. Report: {folder / 'report.html'}"
     console.print(Text(total), soft_wrap=True)
-    serve = shlex.join(["influcoder", "serve", "--index", str(folder / "index"), "--decoder", str(decoder)])
-    queries = shlex.join(["--queries", str(folder / QUESTIONS)])
-    console.print(Text(f"In the browser:\n  {serve} \\\n      {queries}"), soft_wrap=True)
+    console.print(Text(how_to_serve(folder, decoder)), soft_wrap=True)
+
+
+def how_to_serve(folder: Path, decoder: str | Path) -> str:
+    """The command that opens a demo's index in the browser."""
+    words = ["influcoder", "serve", "--index", str(folder / "index"), "--decoder", str(decoder)]
+    asked = ["--answers-from", str(folder / TRAINED), "--queries", str(folder / QUESTIONS)]
+    return f"In the browser:\n  {shlex.join(words)} \\\n      {shlex.join(asked)}"
 
 
 def _print_query(console: Console, query: Mapping[str, Any], removed: int) -> None:

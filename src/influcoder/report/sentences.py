@@ -23,6 +23,7 @@ def trained_without(condition: str, removed: int) -> str:
     named = {
         "all": "on all rows",
         "found": f"without the {rows} found",
+        "named": f"without the {rows} named",
         "random": f"without {'a' if removed == 1 else removed} random {'row' if removed == 1 else 'rows'}",
         "tfidf": f"without TF-IDF's {'row' if removed == 1 else removed}",
     }

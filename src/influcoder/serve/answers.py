@@ -10,9 +10,11 @@ from influcoder.attribution import hits as attribution
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
 from influcoder.indexes.lance import LanceIndex
-from influcoder.indexes.rows import examples_of, matching
+from influcoder.indexes.rows import matching
 from influcoder.maths.arrays import Floats
+from influcoder.maths.order import first
 from influcoder.model.decoder import Decoder
+from influcoder.serve.ranking import Ranking
 from influcoder.serve.wire import (
     Agreement,
     Asked,
@@ -31,6 +33,11 @@ from influcoder.serve.wire import (
 from influcoder.version import __version__
 
 
+def asked(example: Example, own: bool, read: Read | None) -> Asked:
+    """A question as it was attributed."""
+    return Asked(id=example.id, prompt=example.prompt, completion=example.completion, own_answer=own, read=read)
+
+
 def search(asked: Asked, proponents: attribution.Hits, opponents: attribution.Hits) -> SearchAnswer:
     """Both sides of a question."""
     trust = proponents.trust
@@ -44,12 +51,12 @@ def search(asked: Asked, proponents: attribution.Hits, opponents: attribution.Hi
     )
 
 
-def score(index: Index | LanceIndex, asked: Asked, scores: Floats, request: ScoreRequest) -> ScoreAnswer:
+def score(index: Index | LanceIndex, asked: Asked, ranking: Ranking, request: ScoreRequest) -> ScoreAnswer:
     """The scores of all rows: how they are spread, those of some rows, and a page of rows in their order."""
+    scores, ranked = ranking.scores, ranking.ranked
     counts, edges = np.histogram(scores, bins=request.bins) if len(scores) else (np.empty(0), np.empty(0))
-    ranked = np.sort(scores)
     page, found = _page(index, scores, request)
-    told = dict(zip(page, examples_of(index, page), strict=True))
+    told = dict(zip(page, index.examples_at(page), strict=True))
     return ScoreAnswer(
         question=asked,
         count=len(scores),
@@ -72,7 +79,7 @@ def read(told: Mapping[str, Any]) -> Read:
     return Read(**{name: value for name, value in told.items() if name not in ("id", "token_ids")})
 
 
-def provenance(index: Index | LanceIndex, decoder: Decoder | None) -> Provenance:
+def provenance(index: Index | LanceIndex, decoder: Decoder | None, answering: Decoder | None) -> Provenance:
     """What is served, and what made it."""
     encoder = index.encoder
     return Provenance(
@@ -85,6 +92,7 @@ def provenance(index: Index | LanceIndex, decoder: Decoder | None) -> Provenance
         tier=encoder.tier,
         lance=isinstance(index, LanceIndex),
         decoder=None if decoder is None else decoder.name,
+        answers_from=None if answering is None else answering.name,
         made_by=encoder.provenance.json(),
         measured=encoder.measured,
         filterable=index.filterable,
@@ -106,9 +114,9 @@ def _page(index: Index | LanceIndex, scores: Floats, request: ScoreRequest) -> t
         rows = rows[scores[rows] >= request.least]
     if request.most is not None:
         rows = rows[scores[rows] <= request.most]
-    sign = -1 if request.order == "highest" else 1
-    order = np.argsort(sign * scores[rows], kind="stable")
-    return rows[order][request.offset : request.offset + request.limit].tolist(), len(rows)
+    signed = scores[rows] if request.order == "highest" else -scores[rows]
+    order = first(signed, request.offset + request.limit)[request.offset :]
+    return rows[order].tolist(), len(rows)
 
 
 def _scored(row: int, scores: Floats, ranked: Floats) -> dict[str, Any]:

@@ -85,13 +85,7 @@ class Client:
     ) -> dict[str, Any]:
         """The same, when real gradients have scored the best candidates again; waits until they have."""
         asked = {"prompt": prompt, "completion": completion, "query": query, "k": k, "where": where}
-        job = self._post("verify", **asked, verify=verify, certify=certify, tokens=tokens)
-        for last in self.progress(job["id"]):
-            job = last
-        if job["status"] != "done":
-            raise InflucoderError(job["problem"]["detail"] if job["problem"] else f"the re-check was {job['status']}.")
-        result: dict[str, Any] = job["result"]
-        return result
+        return self._result(self._post("verify", **asked, verify=verify, certify=certify, tokens=tokens))
 
     def progress(self, job: str) -> Iterator[dict[str, Any]]:
         """How far a job is, until it has ended."""
@@ -166,6 +160,13 @@ class Client:
         """Take the last mark or rule of a selection back."""
         return self._post(f"selections/{selection}/undo")
 
+    def mask(self, selection: str, share: float = 0.05) -> dict[str, Any]:
+        """Mask the tokens of the kept rows that push away from what is wanted; waits until it is done.
+
+        Exports of these rows then have the mask as `influcoder_token_mask`, as `influcoder select --mask-tokens` does.
+        """
+        return self._result(self._post(f"selections/{selection}/mask", share=share))
+
     def export(self, selection: str, path: str | Path, *, rows: str = "kept", format: str = "jsonl") -> Path:
         """Write a selection's rows to a file, in the pool's own columns."""
         path = Path(path)
@@ -174,6 +175,15 @@ class Client:
             for part in self._stream(f"selections/{selection}/export", asked):
                 file.write(part)
         return path
+
+    def _result(self, job: dict[str, Any]) -> dict[str, Any]:
+        """What a job finds, once it has ended."""
+        for last in self.progress(job["id"]):
+            job = last
+        if job["status"] != "done":
+            raise InflucoderError(job["problem"]["detail"] if job["problem"] else f"the job was {job['status']}.")
+        result: dict[str, Any] = job["result"]
+        return result
 
     def _post(self, path: str, **body: Any) -> dict[str, Any]:
         return self._ask("POST", path, json={name: value for name, value in body.items() if value is not None})

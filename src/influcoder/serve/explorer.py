@@ -4,23 +4,26 @@ Every method answers with a model of `influcoder.serve.wire`; the REST API sends
 template. What computes is awaited, and done by the worker.
 """
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import numpy as np
+
+from influcoder.attribution.hits import Hits
 from influcoder.attribution.recheck import Recheck
-from influcoder.attribution.search import query_vectors, search_both_sides
+from influcoder.attribution.search import search_both_sides, search_vectors
 from influcoder.attribution.tokens import tokens_of_rows
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
 from influcoder.indexes.lance import RECORD, LanceIndex
-from influcoder.indexes.rows import examples_of
-from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
+from influcoder.recent import Recent
 from influcoder.serve import answers
 from influcoder.serve.jobs import Job, Jobs
 from influcoder.serve.journal import Journal
+from influcoder.serve.prepared import AskedQuestions, Prepared
 from influcoder.serve.problems import Problem, busy, not_found
-from influcoder.serve.recent import Recent
+from influcoder.serve.ranking import KEPT, Ranking
 from influcoder.serve.selections import Selections
 from influcoder.serve.settings import ServeSettings
 from influcoder.serve.wire import (
@@ -39,18 +42,7 @@ from influcoder.serve.wire import (
 from influcoder.serve.worker import Worker
 from influcoder.student.encoder_folder import teacher_of
 from influcoder.teachers.teacher import Teacher
-from influcoder.verbs.opening import open_any_index, open_checkpoints, open_whole_index, read_rows
-from influcoder.verbs.questions import one_question
-from influcoder.verbs.show import show
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A question that is ready to be searched with: its example, and its vector, (dim,)."""
-
-    asked: Asked
-    example: Example
-    vector: Floats
+from influcoder.verbs.opening import open_any_index, open_checkpoints, open_decoder, read_rows
 
 
 class Explorer:
@@ -60,6 +52,7 @@ class Explorer:
         settings: what was asked to be served.
         index: whose rows these are.
         decoder, teacher: None where no decoder was given.
+        answering: the decoder that answers prompts: the same one, or another.
         questions: the saved ones, by id.
         journal, selections: what is made here and kept.
         worker: the thread that computes.
@@ -77,6 +70,7 @@ class Explorer:
         self._as_opened = self._on_disk()
         self.decoder: Decoder | None = None
         self.teacher: Teacher | None = None
+        self.answering: Decoder | None = None
         self.journal = Journal(settings.state)
         self.selections = Selections(self, self.journal)
         self.questions = {one.id: one for file in settings.queries for one in read_rows(file, "queries")}
@@ -85,8 +79,8 @@ class Explorer:
         self.jobs = Jobs(self.worker)
         self.ready = False
         self.failed: Exception | None = None
-        self._prepared: Recent[Prepared] = Recent(64)
-        self._scores: Recent[Floats] = Recent(8)
+        self._asked = AskedQuestions(self)
+        self._rankings: Recent[Ranking] = Recent(KEPT)
 
     def load(self) -> None:
         """Load encoder and decoder: in the worker, while the service answers that it is loading."""
@@ -98,8 +92,13 @@ class Explorer:
             encoder = self.index.encoder
             saved = open_checkpoints(settings.checkpoints, self.decoder, encoder.provenance)
             self.teacher = teacher_of(encoder, self.decoder, saved)
+        self.answering = self.decoder
+        if settings.answers_from is not None:
+            self.answering = open_decoder(settings.answers_from, None, self.index.encoder.provenance)
         self.index.encoder.encode_query([Example.question("a first question", "loads what is loaded late")])
         self.ready = True
+        if isinstance(self.index, Index):
+            threading.Thread(target=self.index.texts.lay_out, args=(settings.state,), daemon=True).start()
 
     @property
     def changed(self) -> bool:
@@ -131,17 +130,18 @@ class Explorer:
     async def prepared(self, question: Question) -> Prepared:
         """The question with its vector."""
         self.refuse_unready()
-        return await self.worker.run(lambda: self._prepare(question))
+        return await self.worker.run(lambda: self.prepare(question))
 
-    async def scores(self, question: Question) -> Floats:
-        """(rows,) the score of every row."""
-        self.refuse_unready()
-        return await self.worker.run(lambda: self._score(question))
+    def ranking(self, prepared: Prepared) -> Ranking:
+        """The scores of all rows, which are worked out when they are first asked for; by the worker."""
+        asked = prepared.asked
+        key = (asked.id, asked.prompt, asked.completion)
+        return self._rankings.get(key, lambda: Ranking(self.index, prepared.vector))
 
     async def search(self, request: SearchRequest) -> SearchAnswer:
         """The rows that push towards a completion, and those that push away from it."""
         self.refuse_unready()
-        return await self.worker.run(lambda: self._search(request))
+        return await self.worker.run_together(request.where, request, self._search)
 
     async def score(self, request: ScoreRequest) -> ScoreAnswer:
         """How the scores of all rows are spread, and those of some."""
@@ -149,15 +149,15 @@ class Explorer:
         self.existing(request.rows)
 
         def scored() -> ScoreAnswer:
-            scores = self._score(request)
-            return answers.score(self.index, self._prepare(request).asked, scores, request)
+            prepared = self.prepare(request)
+            return answers.score(self.index, prepared.asked, self.ranking(prepared), request)
 
         return await self.worker.run(scored)
 
     async def tokens(self, request: TokensRequest) -> TokensAnswer:
         """Which tokens carry the influence of some rows."""
         self.refuse_unready()
-        self._needed_teacher()
+        self.needed_teacher()
         return await self.worker.run(lambda: self._tokens(request))
 
     def verify(self, request: VerifyRequest) -> Job:
@@ -168,71 +168,47 @@ class Explorer:
         """
         self.refuse_unready()
         recheck = Recheck(request.verify, request.certify, request.tokens)
-        recheck.refuse_impossible(request.k, self._needed_teacher().settings)
-        return self.jobs.start(lambda job: self._search(request, recheck, job))
+        recheck.refuse_impossible(request.k, self.needed_teacher().settings)
+        return self.jobs.start(lambda job: self._rechecked(request, recheck, job))
 
     def provenance(self) -> Provenance:
         """What is served, and what made it."""
         self.refuse_unready()
-        return answers.provenance(self.index, self.decoder)
+        return answers.provenance(self.index, self.decoder, self.answering)
 
     # In the worker
 
-    def _prepare(self, question: Question) -> Prepared:
-        key = (question.prompt, question.completion, question.query)
-        return self._prepared.get(key, lambda: self._asked(question))
+    def prepare(self, question: Question) -> Prepared:
+        """The question with its vector, where the worker asks."""
+        return self._asked.prepared([question])[0]
 
-    def _asked(self, question: Question) -> Prepared:
-        example, own = self._example(question)
-        read = None if self.decoder is None else answers.read(show(self.decoder, [example])[0])
-        asked = Asked(id=example.id, prompt=example.prompt, completion=example.completion, own_answer=own, read=read)
-        features = None
-        if self.teacher is not None:
-            features = self.teacher.features([example], "query").refuse_rejected([example]).vectors
-        return Prepared(asked, example, query_vectors(self.index, [example], features)[0])
+    def _search(self, requests: Sequence[SearchRequest]) -> list[SearchAnswer]:
+        """Answers to searches with the same filter: the index is read once for all."""
+        asked, k = self._asked.prepared(requests), max(request.k for request in requests)
+        examples, vectors = [one.example for one in asked], np.stack([one.vector for one in asked])
+        trust = [one.trust for one in asked]
+        sides = search_vectors(self.index, examples, vectors, trust, k=k, where=requests[0].where)
+        return [
+            answers.search(one.asked, *(Hits(side[place][: requests[place].k], one.trust) for side in sides))
+            for place, one in enumerate(asked)
+        ]
 
-    def _example(self, question: Question) -> tuple[Example, bool]:
-        """The question, and whether the decoder gave its completion."""
-        if question.query is not None:
-            if question.query not in self.questions:
-                raise not_found(f"no saved question has the id {question.query!r}; GET /api/v1/queries lists them.")
-            return self.questions[question.query], False
-        prompt, completion = question.prompt or "", question.completion
-        if completion is not None and not completion.strip():
-            raise Problem(422, "no_completion", "the completion is empty, so there is nothing to attribute.")
-        if self.decoder is not None:
-            answered = one_question(self.decoder, prompt, completion)
-            return answered.example, answered.generated
-        if completion is None:
-            raise Problem(
-                422,
-                "no_completion",
-                "the completion is missing, and without a decoder nothing here can answer. Give what the model says, "
-                "or start the service with --decoder.",
-            )
-        return Example.question(prompt, completion), False
-
-    def _score(self, question: Question) -> Floats:
-        key = (question.prompt, question.completion, question.query)
-        whole = open_whole_index(self.index)
-        return self._scores.get(key, lambda: whole.scores(self._prepare(question).vector[None])[0])
-
-    def _search(self, request: SearchRequest, recheck: Recheck | None = None, job: Job | None = None) -> SearchAnswer:
-        question = self._prepare(request)
+    def _rechecked(self, request: VerifyRequest, recheck: Recheck, job: Job) -> SearchAnswer:
+        question = self.prepare(request)
         sides = search_both_sides(
             self.index,
             [question.example],
             k=request.k,
-            recheck=recheck or Recheck(),
+            recheck=recheck,
             teacher=self.teacher,
             where=request.where,
-            advance=None if job is None else lambda done, total: self.jobs.advance(job, done, total),
+            advance=lambda done, total: self.jobs.advance(job, done, total),
         )
         return answers.search(question.asked, *(side[0] for side in sides))
 
     def _tokens(self, request: TokensRequest) -> TokensAnswer:
-        question, rows = self._prepare(request), self.existing(request.rows)
-        told = tokens_of_rows(self._needed_teacher(), question.example, examples_of(self.index, rows))
+        question, rows = self.prepare(request), self.existing(request.rows)
+        told = tokens_of_rows(self.needed_teacher(), question.example, self.index.examples_at(rows))
         return TokensAnswer(
             question=question.asked,
             rows=[
@@ -241,7 +217,12 @@ class Explorer:
             ],
         )
 
-    def _needed_teacher(self) -> Teacher:
+    def needed_teacher(self) -> Teacher:
+        """What takes real gradients.
+
+        Raises:
+            Problem: no decoder was given.
+        """
         if self.teacher is None:
             raise Problem(
                 422,

@@ -7,28 +7,33 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from influcoder.attribution.kept_rows import one_table
+from influcoder.attribution.token_mask import COLUMN
 from influcoder.indexes.index import Index
 from influcoder.indexes.original_rows import original_rows
 from influcoder.maths.metrics import percentiles
-from influcoder.serve.selections import Marked
+from influcoder.serve.marked import Marked
 from influcoder.serve.wire_selections import ExportedRows
 
+Masks = list[list[int]] | None
+"""of each kept row, if a mask was made"""
 
-def jsonl(index: Index, marked: Marked, which: ExportedRows) -> Iterator[bytes]:
+
+def jsonl(index: Index, marked: Marked, which: ExportedRows, masks: Masks = None) -> Iterator[bytes]:
     """A line for each row, a shard at a time."""
-    for rows in _rows(index, marked, which):
+    for rows in _rows(index, marked, which, masks):
         yield b"".join(orjson.dumps(row) + b"\n" for row in rows)
 
 
-def parquet(index: Index, marked: Marked, which: ExportedRows, replay: str) -> bytes:
+def parquet(index: Index, marked: Marked, which: ExportedRows, replay: str, masks: Masks = None) -> bytes:
     """A table of the rows; its schema's metadata hold what made it.
 
     Raises:
         DataError: a column holds values of several kinds.
     """
-    table = one_table(_rows(index, marked, which))
+    table = one_table(_rows(index, marked, which, masks))
     made = {"name": marked.record.body["name"], "manifest": marked.record.manifest, "replay": replay}
     held = (table.schema.metadata or {}) | {b"influcoder": orjson.dumps(made)}
     sink = pa.BufferOutputStream()
@@ -36,12 +41,23 @@ def parquet(index: Index, marked: Marked, which: ExportedRows, replay: str) -> b
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _rows(index: Index, marked: Marked, which: ExportedRows) -> Iterator[list[dict[str, Any]]]:
+def ids(index: Index, marked: Marked, which: ExportedRows) -> bytes:
+    """A JSON list of the rows' ids, for `influcoder prove --rows`."""
+    wanted = _wanted(marked, which)
+    return orjson.dumps([name for name, one in zip(index.ids, wanted.tolist(), strict=True) if one])
+
+
+def _wanted(marked: Marked, which: ExportedRows) -> NDArray[np.bool_]:
+    return {"kept": marked.kept, "rejected": ~marked.kept, "all": np.ones(len(marked.kept), bool)}[which]
+
+
+def _rows(index: Index, marked: Marked, which: ExportedRows, masks: Masks) -> Iterator[list[dict[str, Any]]]:
     """The rows of the pool's files, with a column for each thing that is said of them."""
     kept, rule, scores = marked.kept, marked.ruled[1], marked.record.scores
     ranks, weights = None if scores is None else percentiles(scores), marked.weights()
-    wanted = {"kept": kept, "rejected": ~kept, "all": np.ones(len(kept), bool)}[which]
+    wanted = _wanted(marked, which)
     numbers = iter(np.flatnonzero(wanted).tolist())
+    masked = {} if masks is None else dict(zip(np.flatnonzero(kept).tolist(), masks, strict=True))
     for part in original_rows(index, wanted):
         yield [
             row
@@ -53,5 +69,6 @@ def _rows(index: Index, marked: Marked, which: ExportedRows) -> Iterator[list[di
                 "influcoder_reason": marked.reason(number, bool(kept[number]), rule),
                 "influcoder_note": marked.note(number),
             }
+            | ({} if masks is None else {COLUMN: masked.get(number)})
             for row, number in zip(part, numbers, strict=False)
         ]

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from influcoder.errors import InflucoderError
 from influcoder.serve.problems import LOGGER, Problem, busy, not_found
 from influcoder.serve.settings import MAX_JOBS
-from influcoder.serve.wire import JobAnswer, JobStatus, ProblemBody, SearchAnswer
+from influcoder.serve.wire import JobAnswer, JobStatus, MaskAnswer, ProblemBody, SearchAnswer
 from influcoder.serve.worker import Worker
 
+JobResult = SearchAnswer | MaskAnswer
 KEPT = 16
 """jobs that are remembered once they have ended"""
 TICK = 0.2
@@ -31,17 +32,19 @@ class Job:
 
     Attributes:
         work: does it, given the job, and calls `advance` between steps.
+        selection: whose tokens it masks; "" of a re-check.
         done, total: steps; total is 0 until it is known.
     """
 
-    work: Callable[["Job"], SearchAnswer]
+    work: Callable[["Job"], JobResult]
+    selection: str = ""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     status: JobStatus = "waiting"
     done: int = 0
     total: int = 0
     began: float = 0.0
     cancelled: bool = False
-    result: SearchAnswer | None = None
+    result: JobResult | None = None
     problem: Problem | None = None
 
     @property
@@ -72,7 +75,7 @@ class Jobs:
         self._worker = worker
         self._jobs: OrderedDict[str, Job] = OrderedDict()
 
-    def start(self, work: Callable[[Job], SearchAnswer]) -> Job:
+    def start(self, work: Callable[[Job], JobResult], selection: str = "") -> Job:
         """A job that is done as soon as the worker gets to it.
 
         Raises:
@@ -80,7 +83,7 @@ class Jobs:
         """
         if sum(not job.ended for job in self._jobs.values()) >= MAX_JOBS:
             raise busy(f"{MAX_JOBS} jobs are waiting already. Stop one, or ask again later.", 30)
-        job = Job(work)
+        job = Job(work, selection)
         self._jobs[job.id] = job
         for name in [name for name, one in self._jobs.items() if one.ended][:-KEPT]:
             del self._jobs[name]

@@ -18,20 +18,30 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from influcoder.attribution.token_mask import counts
 from influcoder.errors import ConfigError, StoreCorrupt, StoreMismatch
 from influcoder.maths.arrays import Floats
 
-FILE, FORMAT = "explorer.sqlite", 1
+FILE, FORMAT = "explorer.sqlite", 2
 WAITS = 10.0
 """seconds for another process that writes to the same file"""
-SCHEMA = """
+SCHEMAS = (
+    """
 CREATE TABLE selection (id TEXT PRIMARY KEY, created TEXT, manifest TEXT, body TEXT, scores BLOB) STRICT;
 CREATE TABLE action (
     selection TEXT REFERENCES selection(id) ON DELETE CASCADE, number INTEGER, made TEXT, body TEXT, rows BLOB,
     PRIMARY KEY (selection, number)
 ) STRICT;
 CREATE TABLE question (id TEXT PRIMARY KEY, made TEXT, prompt TEXT, completion TEXT) STRICT;
-"""
+    """,
+    """
+CREATE TABLE mask (
+    selection TEXT PRIMARY KEY REFERENCES selection(id) ON DELETE CASCADE, kept TEXT, share REAL, masked INTEGER,
+    tokens INTEGER, masks BLOB
+) STRICT
+    """,
+)
+"""what each format has beside those before it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +81,8 @@ class Journal:
                 self._db.execute(f"PRAGMA {pragma}")
             with self._written():
                 version = self._db.execute("PRAGMA user_version").fetchone()[0]
-                if version == 0:
-                    for statement in SCHEMA.split(";"):
+                if version < FORMAT:
+                    for statement in ";".join(SCHEMAS[version:]).split(";"):
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA user_version = {FORMAT}")
         except sqlite3.DatabaseError as error:
@@ -81,7 +91,7 @@ class Journal:
             raise StoreCorrupt(f"{path}: is no database of selections ({error}). Move it away.") from error
         except OSError as error:
             raise _unwritable(folder, error) from error
-        if version not in (0, FORMAT):
+        if version > FORMAT:
             raise StoreMismatch(f"{path}: format {version}, this version reads {FORMAT}. Give another --state-dir.")
 
     def close(self) -> None:
@@ -147,6 +157,27 @@ class Journal:
         """The number of the last action and when it was done: what changes whenever something is done."""
         found = self._read("SELECT number, made FROM action WHERE selection = ? ORDER BY number DESC LIMIT 1", name)
         return tuple(found[0]) if found else (0, "")
+
+    def keep_mask(self, name: str, kept: str, share: float, masks: list[list[int]]) -> None:
+        """Keep the loss mask of the rows that a selection keeps, in place of an earlier one.
+
+        Args:
+            kept: a hash of which rows these are.
+        """
+        values = (name, kept, share, *counts(masks).values(), zlib.compress(orjson.dumps(masks), 1))
+        with self._written():
+            self._db.execute("INSERT OR REPLACE INTO mask VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def mask_facts(self, name: str) -> tuple[str, float, int, int] | None:
+        """Of the mask of a selection: of which rows it is, its share, how many tokens are masked, and of how many."""
+        found = self._read("SELECT kept, share, masked, tokens FROM mask WHERE selection = ?", name)
+        return tuple(found[0]) if found else None
+
+    def mask(self, name: str) -> list[list[int]]:
+        """The mask itself."""
+        (found,) = self._read("SELECT masks FROM mask WHERE selection = ?", name)
+        masks: list[list[int]] = orjson.loads(zlib.decompress(found[0]))
+        return masks
 
     def save_question(self, name: str, prompt: str, completion: str) -> None:
         """Keep a question."""

@@ -34,6 +34,8 @@ POINTS = 20_000
 """of the map, at most"""
 VERIFY, CERTIFY = 50, 200
 """rows of each side that a re-check scores, and random others"""
+MASKED = 0.05
+"""share of tokens that a mask leaves out"""
 router = APIRouter(include_in_schema=False)
 Show = Callable[[Screen, Address, Answer | None], dict[str, Any]]
 Act = Callable[[Screen, Address, dict[str, str]], Awaitable[str]]
@@ -93,6 +95,16 @@ async def undo(request: Request) -> Response:
         return address.url()
 
     return await _done(request, back)
+
+
+@router.post("/mask")
+async def mask(request: Request) -> Response:
+    """Start to mask the tokens of the rows that the selection of the URL keeps."""
+
+    async def start(screen: Screen, address: Address, _: dict[str, str]) -> str:
+        return address.url(job=screen.explorer.selections.masks.start(address.selection, MASKED).id)
+
+    return await _done(request, start)
 
 
 @router.post("/ask")

@@ -4,7 +4,7 @@ import numpy as np
 import orjson
 
 from influcoder.indexes.original_rows import original_row
-from influcoder.indexes.rows import examples_of, matching, row_of_id
+from influcoder.indexes.rows import matching, row_of_id
 from influcoder.serve import answers
 from influcoder.serve.explorer import Explorer
 from influcoder.serve.wire import Row, RowsAnswer
@@ -23,7 +23,7 @@ def page(
     else:
         found = matching(index, where, text)
     rows = found[offset : offset + limit].tolist()
-    shown = [answers.row(*pair) for pair in zip(rows, examples_of(index, rows), strict=True)]
+    shown = [answers.row(*pair) for pair in zip(rows, index.examples_at(rows), strict=True)]
     return RowsAnswer(count=len(index), matching=len(found), offset=offset, rows=shown)
 
 

@@ -2,23 +2,21 @@
 
 import secrets
 import shlex
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from influcoder.attribution.selection import Selection
+from influcoder.data.examples import Example
+from influcoder.data.original import row_of
 from influcoder.indexes.rows import matching
-from influcoder.maths.arrays import Floats
 from influcoder.maths.metrics import percentiles
 from influcoder.serve.answers import manifest_of
 from influcoder.serve.journal import Action, Journal, Record, now
+from influcoder.serve.marked import CODES, NAMES, Marked
+from influcoder.serve.masks import Masks
 from influcoder.serve.problems import Problem, not_found
-from influcoder.serve.wire import Question
 from influcoder.serve.wire_selections import (
-    Counts,
     Mark,
     MarkedRow,
     MarkedRows,
@@ -32,91 +30,6 @@ from influcoder.verbs.opening import open_whole_index
 if TYPE_CHECKING:
     from influcoder.serve.explorer import Explorer
 
-CODES: dict[Mark, int] = {"none": 0, "keep": 1, "drop": 2, "later": 3}
-NAMES: dict[int, Mark] = {code: name for name, code in CODES.items()}
-
-
-@dataclass
-class Marked:
-    """A selection as it is after all that was done to it.
-
-    Attributes:
-        marks: (rows,) codes of marks made by hand.
-        by: (rows,) the number of the action that marked each row.
-        actions: what was done, by number.
-        rule: by which rows without a mark are kept.
-    """
-
-    record: Record
-    marks: NDArray[np.int8]
-    by: NDArray[np.int32]
-    rule: Rule | None
-    actions: dict[int, Action] = field(default_factory=dict)
-    version: tuple[int, str] = (0, "")
-
-    @classmethod
-    def of(cls, record: Record, rows: int) -> "Marked":
-        """A selection to which nothing was done yet."""
-        rule = record.body["rule"]
-        return cls(record, np.zeros(rows, np.int8), np.zeros(rows, np.int32), None if rule is None else Rule(**rule))
-
-    def after(self, actions: list[Action], version: tuple[int, str]) -> "Marked":
-        """The same when more was done."""
-        marks, by, rule = self.marks.copy(), self.by.copy(), self.rule
-        for action in actions:
-            if "rule" in action.body:
-                rule = Rule(**action.body["rule"])
-            else:
-                marks[action.rows] = CODES[action.body["mark"]]
-                by[action.rows] = action.number
-        done = self.actions | {action.number: action for action in actions}
-        return Marked(self.record, marks, by, rule, done, version)
-
-    @cached_property
-    def ruled(self) -> tuple[NDArray[np.bool_], str]:
-        """((rows,) what is kept by the rule, or as the rest; the rule in words)."""
-        rows, scores = len(self.marks), self.record.scores
-        if self.rule is None or scores is None:
-            return np.full(rows, self.record.body["rest"] == "keep"), "marked"
-        made = Selection.of_scores([""] * rows, scores, **self.rule.model_dump())
-        return made.is_kept, made.rule
-
-    @cached_property
-    def kept(self) -> NDArray[np.bool_]:
-        """(rows,) whether a row is kept: by its mark, or else by the rule."""
-        by_hand = np.isin(self.marks, (CODES["keep"], CODES["drop"]))
-        return np.where(by_hand, self.marks == CODES["keep"], self.ruled[0])
-
-    def reason(self, row: int, kept: bool, rule: str) -> str:
-        """Why a row is kept or not; `rule` is the words of `ruled`."""
-        mark, outcome = NAMES[int(self.marks[row])], "kept" if kept else "rejected"
-        action = self.actions.get(int(self.by[row]))
-        if mark in ("keep", "drop") and action is not None:
-            chosen = [f"{name} {action.body[name]}" for name in ("where", "text", "least", "most") if action.body[name]]
-            with_all = f", with all rows of {', '.join(chosen)}" if action.body["matching"] and chosen else ""
-            return f"{outcome}: marked {mark} by hand{with_all}"
-        told = f"kept: {rule}" if kept else f"rejected: not {rule}"
-        told = ("kept: not marked" if kept else "rejected: not marked") if rule == "marked" else told
-        return f"{told}; marked later" if mark == "later" else told
-
-    def note(self, row: int) -> str:
-        """What was noted of a row with its mark."""
-        action = self.actions.get(int(self.by[row]))
-        return str(action.body["note"]) if action is not None and self.marks[row] else ""
-
-    def weights(self) -> Floats:
-        """(rows,) from 0 to 1, for those who weight rows and leave none out.
-
-        By percentile, the other way round where the highest scores are left out; 1 and 0 by hand, and where there are
-        no scores.
-        """
-        scores, by_hand = self.record.scores, np.isin(self.marks, (CODES["keep"], CODES["drop"]))
-        found = self.kept.astype(np.float32)
-        if scores is not None and self.rule is not None:
-            ranks = percentiles(scores) / 100
-            found = np.where(by_hand, found, 1 - ranks if self.rule.drop is not None else ranks)
-        return found.astype(np.float32)
-
 
 class Selections:
     """The selections of an explorer, kept in its journal."""
@@ -124,6 +37,7 @@ class Selections:
     def __init__(self, explorer: "Explorer", journal: Journal) -> None:
         self._explorer, self._journal = explorer, journal
         self._held: dict[str, Marked] = {}
+        self.masks = Masks(explorer, journal)
 
     async def make(self, request: SelectRequest) -> SelectionAnswer:
         """Make a selection; its questions are scored by the encoder, as `influcoder select` does.
@@ -141,6 +55,7 @@ class Selections:
             )
         asked = [{"prompt": one.asked.prompt, "completion": one.asked.completion} for one in questions]
         body = request.model_dump(mode="json") | {"questions": asked, "marks": []}
+        body["rows_asked"] = [row_of(one.example) for one in questions]
         record = Record(secrets.token_hex(8), now(), manifest_of(self._explorer.index), body, scores)
         first = [(mark, self._rows(mark, record)) for mark in request.marks]
         self._journal.add(record)
@@ -167,7 +82,8 @@ class Selections:
             rule=None if rule is None else Rule(**rule),
             rest=record.body["rest"],
             actions=len(actions),
-            counts=None if marked is None else _counts(marked),
+            counts=None if marked is None else marked.counts,
+            mask=None if marked is None else self.masks.told(name, marked),
             replay=self._replay(record, None if rule is None else Rule(**rule), actions),
         )
 
@@ -246,7 +162,7 @@ class Selections:
     def recipe(self, name: str) -> SelectRequest:
         """The request that makes the same selection again."""
         record = self._record(name)
-        body: dict[str, Any] = dict(record.body)
+        body: dict[str, Any] = {key: value for key, value in record.body.items() if key != "rows_asked"}
         for action in self._journal.actions(name):
             if "rule" in action.body:
                 body["rule"] = action.body["rule"]
@@ -254,9 +170,10 @@ class Selections:
                 body["marks"] = [*body["marks"], action.body]
         return SelectRequest(**body)
 
-    def questions(self, name: str) -> list[Question]:
-        """Whose influence counts in a selection."""
-        return [Question(**one) for one in self._record(name).body["questions"]]
+    def questions(self, name: str) -> list[dict[str, Any]]:
+        """The questions whose influence counts in a selection, as rows that a verb reads as they were read here."""
+        body = self._record(name).body
+        return body.get("rows_asked") or [row_of(Example.question(**one)) for one in body["questions"]]
 
     def _record(self, name: str) -> Record:
         record = self._held[name].record if name in self._held else self._journal.get(name)
@@ -290,9 +207,3 @@ class Selections:
             "curl --fail -H 'Content-Type: application/json' --data @recipe.json "
             "http://127.0.0.1:8765/api/v1/selections"
         )
-
-
-def _counts(marked: Marked) -> Counts:
-    kept = int(marked.kept.sum())
-    keep, drop, later = (int((marked.marks == CODES[name]).sum()) for name in ("keep", "drop", "later"))
-    return Counts(kept=kept, rejected=len(marked.marks) - kept, keep=keep, drop=drop, later=later)

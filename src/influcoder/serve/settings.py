@@ -18,6 +18,8 @@ MAX_VERIFY = 2000
 """rows that one job re-checks, its random sample included"""
 MAX_TOKEN_ROWS = 50
 """rows whose tokens one request may ask for"""
+MAX_MASKED = 20_000
+"""kept rows whose tokens one job masks"""
 MAX_PAGE = 500
 """rows of a page, or named in one request"""
 MAX_BATCH = 64
@@ -43,6 +45,7 @@ class ServeSettings:
         decoder: the one that its encoder was distilled from: a folder or hub id.
         adapter: its LoRA adapter, if it had one.
         checkpoints: those that the teacher took its gradients from, if it did.
+        answers_from: the decoder that answers prompts, where it is another one.
         queries: files of questions that the page offers.
         host: the address to listen at.
         port: 0 for any that is free.
@@ -59,6 +62,7 @@ class ServeSettings:
     decoder: str | None = None
     adapter: str | None = None
     checkpoints: tuple[str, ...] = ()
+    answers_from: str | None = None
     queries: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 8765

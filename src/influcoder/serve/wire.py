@@ -123,7 +123,7 @@ class Asked(BaseModel):
     id: str
     prompt: str
     completion: str
-    own_answer: bool = Field(description="whether the completion is the decoder's own answer")
+    own_answer: bool = Field(description="whether the completion is the own answer of the decoder that answers")
     read: Read | None = Field(None, description="what the decoder reads; null without one")
 
 
@@ -243,15 +243,23 @@ class ProblemBody(BaseModel):
     detail: str
 
 
+class MaskAnswer(BaseModel):
+    """A loss mask of the tokens of the rows that a selection keeps; an export has it as `influcoder_token_mask`."""
+
+    share: float = Field(description="of all tokens, how many are masked at most")
+    masked: int = Field(description="tokens that are left out")
+    of: int = Field(description="tokens there are")
+
+
 class JobAnswer(BaseModel):
     """Long work: how far it is, and what it found."""
 
     id: str
     status: JobStatus
-    done: int = Field(description="rows that are re-checked")
-    total: int = Field(description="rows to re-check; 0 until that is known")
+    done: int = Field(description="rows that are re-checked, or masked")
+    total: int = Field(description="rows there are; 0 until that is known")
     seconds_left: float | None
-    result: SearchAnswer | None
+    result: SearchAnswer | MaskAnswer | None
     problem: ProblemBody | None
 
 
@@ -267,6 +275,7 @@ class Provenance(BaseModel):
     tier: str
     lance: bool = Field(description="whether the rows are in LanceDB")
     decoder: str | None = Field(description="the decoder that answers and re-checks, if there is one")
+    answers_from: str | None = Field(description="the decoder that answers a prompt without a completion")
     made_by: dict[str, Any]
     measured: dict[str, Any] = Field(description="the encoder's agreement with its teacher on validation queries")
     filterable: list[str]

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from influcoder.serve.settings import MAX_BATCH, MAX_MARKS
-from influcoder.serve.wire import PARIS, Body, Containing, Question, RowNumbers, Where, example
+from influcoder.serve.wire import PARIS, Body, Containing, MaskAnswer, Question, RowNumbers, Where, example
 
 Mark = Literal["keep", "drop", "later", "none"]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Note = Annotated[str, StringConstraints(max_length=2000)]
 ExportedRows = Literal["kept", "rejected", "all"]
-ExportFormat = Literal["jsonl", "parquet"]
+ExportFormat = Literal["jsonl", "parquet", "ids"]
 
 
 class Rule(Body):
@@ -69,6 +69,13 @@ class SelectRequest(Body):
         return self
 
 
+class MaskRequest(Body):
+    """Mask the tokens of the kept rows that push away from what is wanted."""
+
+    share: float = Field(0.05, gt=0, le=1, description="of all their tokens, how many are masked at most")
+    model_config = example(share=0.05)
+
+
 class Counts(Body):
     """How many rows."""
 
@@ -90,6 +97,7 @@ class SelectionAnswer(Body):
     rest: Literal["keep", "drop"]
     actions: int = Field(description="how many can be undone")
     counts: Counts | None = Field(description="null where the index has other rows than when it was made")
+    mask: MaskAnswer | None = Field(description="the loss mask of its kept rows, if one was made of these rows")
     replay: str = Field(description="the command that makes it again")
 
 

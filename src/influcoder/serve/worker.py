@@ -1,16 +1,22 @@
 """The one thread that computes: it owns the decoder and asks the index; requests wait for it in a bounded queue."""
 
 import asyncio
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from influcoder.serve.problems import busy
 from influcoder.serve.settings import MAX_WAITING
 
+LOGGER = logging.getLogger("influcoder.serve")
+S = TypeVar("S")
 T = TypeVar("T")
+TOGETHER = 64
+"""requests that are answered at once"""
 
 
 class Worker:
@@ -20,7 +26,7 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._jobs: deque[Callable[[], None]] = deque()
         self._condition = threading.Condition()
         self._stopped = False
@@ -34,8 +40,8 @@ class Worker:
         """Finish what is being computed, and nothing else."""
         with self._condition:
             self._stopped = True
-            for future, _ in self._waiting:
-                future.cancel()
+            for one in self._waiting:
+                one.future.cancel()
             self._waiting.clear()
             self._jobs.clear()
             self._condition.notify()
@@ -53,15 +59,26 @@ class Worker:
         Raises:
             Problem: too many wait already.
         """
-        future: Future[T] = Future()
+        result: T = await self._result(_Waiting(lambda _: [work()]))
+        return result
+
+    async def run_together(self, kind: Hashable, item: S, work: Callable[[list[S]], list[T]]) -> T:
+        """The same of work that is done at once for all that wait with the same `work` and kind: a result an item.
+
+        Where it fails for some of them together, it is done for each alone.
+        """
+        result: T = await self._result(_Waiting(work, item, (work, kind)))
+        return result
+
+    async def _result(self, waiting: "_Waiting") -> Any:
         with self._condition:
             if self._stopped:
                 raise busy("the service is shutting down.", 5, 503)
             if len(self._waiting) >= MAX_WAITING:
                 raise busy(f"{MAX_WAITING} requests are waiting already. Ask again in a few seconds.", 2)
-            self._waiting.append((future, work))
+            self._waiting.append(waiting)
             self._condition.notify()
-        return await asyncio.wrap_future(future)
+        return await asyncio.wrap_future(waiting.future)
 
     def add_job(self, job: Callable[[], None]) -> None:
         """Work that has time: done when nobody waits."""
@@ -71,12 +88,19 @@ class Worker:
 
     def give_way(self) -> None:
         """Serve those who wait; called by a job, in this thread, where it can be interrupted."""
-        while (waiting := self._next()) is not None:
-            self._serve(*waiting)
+        while waiting := self._next():
+            _serve(waiting)
 
-    def _next(self) -> "tuple[Future[Any], Callable[[], Any]] | None":
+    def _next(self) -> "list[_Waiting]":
+        """The first that waits, and those who can be served with it."""
         with self._condition:
-            return self._waiting.popleft() if self._waiting else None
+            if not self._waiting:
+                return []
+            chosen = [first := self._waiting.popleft()]
+            if first.kind is not None:
+                chosen += [one for one in self._waiting if one.kind == first.kind][: TOGETHER - 1]
+                self._waiting = deque(one for one in self._waiting if one not in chosen)
+            return chosen
 
     def _run(self) -> None:
         while True:
@@ -91,10 +115,30 @@ class Worker:
             else:
                 job()
 
-    def _serve(self, future: "Future[Any]", work: Callable[[], Any]) -> None:
-        if not future.set_running_or_notify_cancel():
-            return
+
+@dataclass(eq=False)
+class _Waiting:
+    """What somebody waits for: the result of `work` for an item, alone or with others of the same kind."""
+
+    work: Callable[[list[Any]], list[Any]]
+    item: Any = None
+    kind: Hashable | None = None
+    future: "Future[Any]" = field(default_factory=Future)
+
+
+def _serve(waiting: list[_Waiting]) -> None:
+    waiting = [one for one in waiting if one.future.set_running_or_notify_cancel()]
+    if len(waiting) > 1:
         try:
-            future.set_result(work())
+            results = waiting[0].work([one.item for one in waiting])
+        except Exception:  # of one of them: told to that one
+            LOGGER.debug("one of %d requests failed", len(waiting))
+        else:
+            for one, result in zip(waiting, results, strict=True):
+                one.future.set_result(result)
+            return
+    for one in waiting:
+        try:
+            one.future.set_result(one.work([one.item])[0])
         except BaseException as error:  # told to the one who waits
-            future.set_exception(error)
+            one.future.set_exception(error)

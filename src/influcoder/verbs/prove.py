@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from influcoder.attribution.removal import CONTROLS, refuse_removal, removals
+from influcoder.attribution.removal import CONTROLS, NAMED, control_rows, refuse_removal, removals, rows_of_ids
+from influcoder.attribution.selection import Selection
 from influcoder.data.columns import to_json
 from influcoder.data.examples import Example
 from influcoder.data.original import origin_of, restored_row
@@ -22,6 +23,7 @@ from influcoder.store.files import atomic_write, write_json
 from influcoder.store.output_folder import Folder, local
 from influcoder.student.encoder import DECODER_TIERS
 from influcoder.student.encoder_folder import teacher_of
+from influcoder.teachers.matrices import read_ids
 from influcoder.teachers.teacher import Teacher
 from influcoder.verbs.opening import (
     AnyCheckpoints,
@@ -36,6 +38,10 @@ from influcoder.verbs.opening import (
 )
 from influcoder.verbs.plan import duration, plan_trainings
 
+NamedRows = str | Path | Sequence[str] | Selection
+"""ids of rows, a file of them, or a selection, of which those that it does not keep are meant"""
+REMOVED = 20
+
 
 def prove(
     index: AnyIndex,
@@ -43,7 +49,8 @@ def prove(
     output_dir: str | Path,
     *,
     decoder: AnyDecoder,
-    remove: int = 20,
+    remove: int | None = None,
+    rows: NamedRows | None = None,
     controls: Sequence[str] = CONTROLS,
     seeds: int = 3,
     verify: int = 0,
@@ -67,7 +74,9 @@ def prove(
         output_dir: a new or empty folder.
         decoder: the model before it was trained on the pool: a folder, hub id or `Decoder`.
         remove: how many rows are left out in all: the best hit of every query first, then the second of every query,
-            and so on.
+            and so on; 20 when omitted.
+        rows: leave these out in place of those that a search blames: their ids, a file of ids (one a line, or a JSON
+            list), or a selection, whose rejected rows are meant: a `Selection` or what `influcoder select` wrote.
         controls: what else is left out: "random" other rows, or the first rows by "tfidf", in the same way.
         seeds: how many times each is trained; a seed draws the order of the rows, and the random ones.
         verify: how many of the best candidates of a query real gradients re-score; 0 for none.
@@ -86,8 +95,8 @@ def prove(
         the share of changed answers, with intervals; under "proof" these shares alone.
 
     Raises:
-        ConfigError: more is to be removed than the pool holds, or settings that do not go together.
-        DataError: a query cannot be read.
+        ConfigError: more is to be removed than the pool holds, a row is not there, or settings that do not go together.
+        DataError: a query or a file of ids cannot be read.
         ModelError: a training fails.
         StoreMismatch: `output_dir` was begun with other settings.
 
@@ -99,7 +108,8 @@ def prove(
     (['all', 'found', 'random'], ['found', 'random'])
     """
     opened, _ = open_any_index(index)
-    places = (queries, decoder, search_decoder, *(checkpoints if isinstance(checkpoints, list) else [checkpoints]))
+    saved = checkpoints if isinstance(checkpoints, list) else [checkpoints]
+    places = (queries, decoder, search_decoder, rows, *saved)
     inputs = (opened.folder, *(path for one in places if isinstance(one, str | Path) for path in local(one)))
     return write_proof(
         opened,
@@ -107,6 +117,7 @@ def prove(
         Folder(Path(output_dir), resume, overwrite, inputs),
         decoder=decoder,
         remove=remove,
+        rows=rows,
         controls=controls,
         seeds=seeds,
         verify=verify,
@@ -123,7 +134,8 @@ def write_proof(
     folder: Folder,
     *,
     decoder: AnyDecoder,
-    remove: int,
+    remove: int | None,
+    rows: NamedRows | None,
     controls: Sequence[str],
     seeds: int,
     verify: int,
@@ -143,17 +155,31 @@ def write_proof(
     if train_command is not None:
         check_command(train_command)
     whole = open_whole_index(index)
-    refuse_removal(whole, remove, controls, verify)
+    named = None
+    if rows is not None:
+        if remove is not None or verify or search_decoder or checkpoints:
+            raise ConfigError(
+                "--rows names what is left out, so nothing is searched: leave --remove, --verify, --search-decoder and "
+                "--checkpoints out."
+            )
+        named = rows_of_ids(whole, _ids(rows, whole))
+    count = len(named) if named is not None else REMOVED if remove is None else remove
+    refuse_removal(whole, count, controls, verify, named=named is not None)
     base = open_decoder(decoder, None, whole.encoder.provenance)
     asked = read_rows(queries, "queries", base)
-    teacher = _teacher(whole, search_decoder or (base if verify else None), checkpoints)
+    teacher = None if named else _teacher(whole, search_decoder or (base if verify else None), checkpoints)
     with folder.claim() as path:
-        chosen = removals(whole, asked, remove, controls=controls, seeds=range(seeds), verify=verify, teacher=teacher)
+        if named:
+            chosen = {NAMED: [named] * seeds, **control_rows(whole, asked, named, controls, range(seeds))}
+        else:
+            chosen = removals(
+                whole, asked, count, controls=controls, seeds=range(seeds), verify=verify, teacher=teacher
+            )
         pool = list(whole.examples())
-        rows = _original(whole, pool)
+        originals = _original(whole, pool)
         trainer: Trainer = FineTuning(base, pool, settings)
         if train_command is not None:
-            trainer = TrainCommand(train_command, pool, rows, path / "trainings", base.max_length)
+            trainer = TrainCommand(train_command, pool, originals, path / "trainings", base.max_length)
         proof = train_and_ask(
             trainer,
             asked,
@@ -164,13 +190,13 @@ def write_proof(
         )
         for condition, of_seeds in chosen.items():
             for seed, removed in enumerate(of_seeds):
-                _write_lines(path / "removed" / f"{condition}-{seed}.jsonl", [rows[row] for row in removed])
+                _write_lines(path / "removed" / f"{condition}-{seed}.jsonl", [originals[row] for row in removed])
         answers = _answers(asked, proof)
         _write_lines(path / "answers.jsonl", answers)
         numbers = summarise(proof)
         metrics = {
             "schema": 1,
-            "removed": remove,
+            "removed": count,
             "queries": len(asked),
             "pool": len(pool),
             "seeds": list(range(seeds)),
@@ -179,6 +205,19 @@ def write_proof(
         }
         write_json(path / "metrics.json", metrics)
     return metrics, answers
+
+
+def _ids(rows: NamedRows, index: Index) -> list[str]:
+    """The ids of the rows that are named."""
+    if isinstance(rows, str | Path):
+        path = Path(rows).expanduser()
+        if not (path.is_dir() or path.suffix == ".parquet"):
+            return read_ids(path)
+        rows = Selection.load(path)
+    if not isinstance(rows, Selection):
+        return list(rows)
+    rows.open_index(index)
+    return [name for name, kept in zip(rows.ids, rows.is_kept, strict=True) if not kept]
 
 
 def _teacher(index: Index, decoder: AnyDecoder | None, checkpoints: AnyCheckpoints | None) -> Teacher | None:

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from influcoder.attribution.kept_rows import Format
 from influcoder.attribution.orders import By
 from influcoder.attribution.rule import Rule
 from influcoder.attribution.selection import Selection
 from influcoder.attribution.selection_folder import write_folder
-from influcoder.attribution.token_mask import token_masks
+from influcoder.attribution.token_mask import counts, masks_of_kept
 from influcoder.data.columns import data_fingerprint
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
@@ -116,12 +114,10 @@ class Mask:
             ConfigError: the teacher's influence is no sum over tokens.
         """
         teacher = teacher_of(index.encoder, self.decoder)
-        wanted = teacher.features(self.queries, "query").refuse_rejected(self.queries).vectors.mean(axis=0)
-        if self.against is not None:
-            wanted = wanted - teacher.features(self.against, "query").refuse_rejected(self.against).vectors.mean(axis=0)
-        rows = [index.example(int(row)) for row in np.flatnonzero(selection.is_kept)]
-        rule = Rule.read(selection.made_by["rule"])
-        return token_masks(teacher, rows, wanted, self.share, unwanted=rule.keeps_lowest)
+        unwanted = Rule.read(selection.made_by["rule"]).keeps_lowest
+        return masks_of_kept(
+            teacher, index, selection.is_kept, self.queries, self.share, against=self.against, unwanted=unwanted
+        )
 
 
 def write_selection(
@@ -138,6 +134,6 @@ def write_selection(
         write_folder(selection, index, path, form, masks=masks)
         metrics = selection.counts()
         if masks is not None:
-            metrics["masked_tokens"] = {"masked": sum(one.count(0) for one in masks), "of": sum(map(len, masks))}
+            metrics["masked_tokens"] = counts(masks)
         write_json(path / "metrics.json", metrics)
     return metrics

@@ -2,20 +2,21 @@
 
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
+from influcoder.data.columns import to_json
 from influcoder.serve import exports
 from influcoder.serve.api.served import Served
 from influcoder.serve.settings import MAX_PAGE
-from influcoder.serve.wire import RowNumber
+from influcoder.serve.wire import JobAnswer, RowNumber
 from influcoder.serve.wire_selections import (
     ExportedRows,
     ExportFormat,
     Mark,
     MarkedRows,
     MarkRequest,
+    MaskRequest,
     Rule,
     SelectionAnswer,
     SelectRequest,
@@ -70,6 +71,15 @@ def undo(selection: str, explorer: Served) -> SelectionAnswer:
     return explorer.selections.undo(selection)
 
 
+@router.post("/selections/{selection}/mask", status_code=202)
+async def mask_tokens(selection: str, request: MaskRequest, explorer: Served, response: Response) -> JobAnswer:
+    """Start to mask the tokens of the kept rows that push away from what is wanted; exports then hold the mask."""
+    explorer.refuse_unready()
+    job = explorer.selections.masks.start(selection, request.share)
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return job.answer()
+
+
 @router.get("/selections/{selection}/rows")
 def rows(
     selection: str,
@@ -94,20 +104,21 @@ def recipe(selection: str, explorer: Served) -> SelectRequest:
 @router.get("/selections/{selection}/questions", responses={200: {"content": {LINES: {}}}})
 def questions(selection: str, explorer: Served) -> Response:
     """Its questions as a JSONL file, for `influcoder select --queries`."""
-    lines = [
-        orjson.dumps(one.model_dump(exclude={"query"})) + b"\n" for one in explorer.selections.questions(selection)
-    ]
+    lines = [to_json(one) + b"\n" for one in explorer.selections.questions(selection)]
     return Response(b"".join(lines), media_type=LINES, headers=_named(selection, "questions.jsonl"))
 
 
 @router.get("/selections/{selection}/export", responses={200: {"content": {LINES: {}}}})
 def export(selection: str, explorer: Served, rows: ExportedRows = "kept", format: ExportFormat = "jsonl") -> Response:
-    """Its rows in the pool's own columns, with score, percentile, weight, reason and note of each."""
+    """Its rows in the pool's own columns, with score, percentile, weight, reason, note and mask; or their ids alone."""
     index, marked = open_whole_index(explorer.index), explorer.selections.marked(selection)
-    headers = _named(selection, f"{rows}.{format}")
+    headers = _named(selection, f"{rows}.{'json' if format == 'ids' else format}")
+    if format == "ids":
+        return Response(exports.ids(index, marked, rows), media_type="application/json", headers=headers)
+    masks = explorer.selections.masks.of(selection, marked)
     if format == "jsonl":
-        return StreamingResponse(exports.jsonl(index, marked, rows), media_type=LINES, headers=headers)
-    table = exports.parquet(index, marked, rows, explorer.selections.told(selection).replay)
+        return StreamingResponse(exports.jsonl(index, marked, rows, masks), media_type=LINES, headers=headers)
+    table = exports.parquet(index, marked, rows, explorer.selections.told(selection).replay, masks)
     return Response(table, media_type="application/vnd.apache.parquet", headers=headers)
 
 

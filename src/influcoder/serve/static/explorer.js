@@ -4,15 +4,14 @@ import { copying } from "./copying.js";
 import { keyboard } from "./keyboard.js";
 import { highlighting } from "./highlighting.js";
 import { drawMap } from "./map.js";
-import { watchRecheck } from "./recheck.js";
+import { watchJob } from "./job.js";
 import { waiting } from "./waiting.js";
 
 function shown(root) {
   for (const one of root.querySelectorAll(".needs-script")) one.hidden = false;
   const canvas = root.querySelector("#map");
   if (canvas) drawMap(canvas);
-  const recheck = root.querySelector("[data-job]");
-  if (recheck) watchRecheck(recheck);
+  for (const job of root.querySelectorAll("[data-job]")) watchJob(job);
 }
 
 asking();

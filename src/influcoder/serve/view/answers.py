@@ -1,22 +1,19 @@
 """Answers: a question as it was attributed, and what every row of the pool scores for it; the last few are kept."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from influcoder.attribution.null_band import null_band
-from influcoder.attribution.search import expected_agreement
+from influcoder.attribution.search import Trust
 from influcoder.maths.arrays import Floats
-from influcoder.serve.explorer import Explorer, Prepared
-from influcoder.serve.recent import Recent
+from influcoder.recent import Recent
+from influcoder.serve.explorer import Explorer
+from influcoder.serve.prepared import Prepared
+from influcoder.serve.ranking import KEPT, Ranking
 from influcoder.serve.view.pool import PoolPicture
 from influcoder.serve.wire import Read, RowTokens
-
-KEPT = 16
-"""answers, each 20 bytes a row"""
 
 
 @dataclass
@@ -29,16 +26,17 @@ class Answer:
         read: what the decoder reads, if there is one.
         vector: (dim,) what the index was asked with.
         trust: the expected agreement of its ranking with the teacher's, and the band of it.
+        ranking: of all rows; they are scored when it is first asked.
         tokens: of rows whose tokens were asked for, by row number.
     """
 
-    index: Any
     prompt: str
     completion: str
     own: bool
     read: Read | None
     vector: Floats
-    trust: tuple[float, float, float] | None
+    trust: Trust | None
+    ranking: Ranking
     tokens: dict[int, RowTokens] = field(default_factory=dict)
     _band: tuple[float, float] | None = None
 
@@ -54,23 +52,20 @@ class Answer:
             return [(f"{self.prompt}\n" if self.prompt else "", False), (self.completion, True)]
         return [(part.text, part.loss > 0) for part in self.read.parts]
 
-    @cached_property
+    @property
     def scores(self) -> Floats:
         """(n,) of every row."""
-        scores: Floats = self.index.scores(self.vector[None])[0]
-        return scores
+        return self.ranking.scores
 
-    @cached_property
+    @property
     def order(self) -> NDArray[np.int64]:
         """(n,) row numbers, highest score first; ties by row number."""
-        return np.argsort(-self.scores, kind="stable")
+        return self.ranking.order
 
-    @cached_property
+    @property
     def ranks(self) -> NDArray[np.int64]:
         """(n,) 1 for the highest score."""
-        ranks = np.empty(len(self.order), np.int64)
-        ranks[self.order] = np.arange(1, len(self.order) + 1)
-        return ranks
+        return self.ranking.ranks
 
     def band(self, pool: PoolPicture) -> tuple[float, float] | None:
         """The band of unrelated questions; None until the pool's picture is there."""
@@ -92,10 +87,7 @@ class Answers:
         return self._kept.get((asked.id, asked.prompt, asked.completion), lambda: self._made(prepared))
 
     def _made(self, prepared: Prepared) -> Answer:
-        explorer, asked = self._explorer, prepared.asked
-        vectors = prepared.vector[None]
-        exactly = None if explorer.teacher is None else vectors
-        trust = expected_agreement(explorer.index.encoder, vectors, exactly)[0]
+        asked, ranking = prepared.asked, self._explorer.ranking(prepared)
         return Answer(
-            explorer.index, asked.prompt, asked.completion, asked.own_answer, asked.read, prepared.vector, trust
+            asked.prompt, asked.completion, asked.own_answer, asked.read, prepared.vector, prepared.trust, ranking
         )

@@ -12,7 +12,6 @@ from influcoder.attribution.near_duplicates import fold_alike
 from influcoder.attribution.words import shared_phrases
 from influcoder.data.examples import Example
 from influcoder.errors import InflucoderError
-from influcoder.indexes.rows import examples_of
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
 from influcoder.report.numbers import sign_of
@@ -101,7 +100,7 @@ class Cards:
 
     def of(self, rows: Rows, scores: Floats, ranks: Rows) -> list[Card]:
         """The cards of some rows, in their order."""
-        examples = examples_of(self.index, rows.tolist())
+        examples = self.index.examples_at(rows)
         sizes = self._sizes(examples)
         return [
             self._card(int(row), example, float(score), int(rank), size)

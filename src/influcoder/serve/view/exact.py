@@ -8,6 +8,7 @@ from influcoder.report.tokens import Lit, lit_tokens
 from influcoder.serve.jobs import Job
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.answers import Answer
+from influcoder.serve.wire import SearchAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Exact:
         """What is known of what a URL asks for."""
         found = cls()
         checked = None if job is None else job.result
-        if checked is not None and checked.question.prompt == answer.prompt:
+        if isinstance(checked, SearchAnswer) and checked.question.prompt == answer.prompt:
             for hit in (*checked.proponents, *checked.opponents):
                 if hit.exact is not None:
                     found.scores[hit.row] = hit.exact

@@ -1,13 +1,15 @@
 """Rows kept, dropped or set aside on the page: in a selection of the service, made by the first mark."""
 
+import shlex
 from collections.abc import Callable
 from typing import Any, get_args
 
 import numpy as np
 
-from influcoder.serve.explorer import Explorer, Prepared
+from influcoder.serve.explorer import Explorer
+from influcoder.serve.marked import NAMES
+from influcoder.serve.prepared import Prepared
 from influcoder.serve.problems import Problem
-from influcoder.serve.selections import NAMES
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.rows import Left
 from influcoder.serve.wire_selections import Mark, MarkRequest, SelectionAnswer, SelectRequest
@@ -77,12 +79,11 @@ MOST = 100_000
 
 
 def prove_command(explorer: Explorer, selection: SelectionAnswer) -> str:
-    """What trains again without as many rows as are dropped, those that the selection's questions blame most."""
-    import shlex
-
-    counts = selection.counts
-    dropped = max(1, counts.rejected if counts else 1)
+    """What trains again without the rows that a selection rejects; nothing where it rejects none."""
+    if selection.counts is None or not selection.counts.rejected or not selection.questions:
+        return ""
     decoder = explorer.settings.decoder or "DECODER"
     words: list[Any] = ["influcoder", "prove", "--index", explorer.settings.index, "--decoder", decoder]
-    words += ["--queries", f"selection-{selection.id}-questions.jsonl", "--remove", dropped, "--output-dir", "proof"]
+    words += ["--queries", f"selection-{selection.id}-questions.jsonl"]
+    words += ["--rows", f"selection-{selection.id}-rejected.json", "--output-dir", "proof"]
     return shlex.join(map(str, words))

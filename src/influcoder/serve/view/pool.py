@@ -16,8 +16,8 @@ from influcoder.attribution.words import Rarity
 from influcoder.errors import InflucoderError, first_line
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
+from influcoder.recent import Recent
 from influcoder.serve.explorer import Explorer
-from influcoder.serve.recent import Recent
 
 LOGGER = logging.getLogger("influcoder.serve")
 READ_FOR_WORDS, READ_TOGETHER = 5_000, 500

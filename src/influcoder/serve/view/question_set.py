@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats, unit_rows
+from influcoder.maths.order import falling
 from influcoder.serve.view.pool import PoolPicture
 
 MOST_QUESTIONS = 200
@@ -50,7 +51,7 @@ class QuestionSet:
     @cached_property
     def orders(self) -> dict[str, NDArray[np.int64]]:
         """Row numbers, best first, by "mean" and by "max"."""
-        return {by: np.argsort(-self.scores(by), kind="stable") for by in ("mean", "max")}
+        return {by: falling(self.scores(by)) for by in ("mean", "max")}
 
     def of_rows(self, index: Index, rows: NDArray[np.int64]) -> Floats:
         """(questions, rows) the scores of some rows for each question."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from influcoder.attribution.row_filter import Filter, Rows
 from influcoder.errors import ConfigError
 from influcoder.maths.arrays import Floats
+from influcoder.maths.order import first
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.answers import Answer
 from influcoder.serve.view.pool import PoolPicture
@@ -84,8 +85,11 @@ def _read(one: Filter, pool: PoolPicture) -> str:
 
 def ends(answer: Answer, left: Left, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The `count` rows of highest score and of lowest, the strongest of each first."""
-    order = answer.order if left.mask is None else answer.order[left.mask[answer.order]]
-    return order[:count], order[::-1][:count]
+    if left.mask is None:
+        return first(answer.scores, count), first(-answer.scores, count)
+    rows = np.flatnonzero(left.mask)
+    scores = answer.scores[rows]
+    return rows[first(scores, count)], rows[first(-scores, count)]
 
 
 def page_of(address: Address, answer: Answer | None, left: Left, pool: PoolPicture) -> tuple[NDArray[np.int64], int]:

@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 from influcoder.errors import ConfigError
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats
+from influcoder.model.decoder import Decoder
+from influcoder.recent import Recent
 from influcoder.report.sentences import agreement_sentence
-from influcoder.serve.explorer import Explorer, Prepared
+from influcoder.serve.explorer import Explorer
 from influcoder.serve.jobs import Job
+from influcoder.serve.prepared import Prepared
 from influcoder.serve.problems import Problem
-from influcoder.serve.recent import Recent
+from influcoder.serve.ranking import KEPT
 from influcoder.serve.view import methods, rows, spread
 from influcoder.serve.view.address import SORTS, VIEWS, Address
-from influcoder.serve.view.answers import KEPT, Answer, Answers
+from influcoder.serve.view.answers import Answer, Answers
 from influcoder.serve.view.cards import Cards
 from influcoder.serve.view.concentration import curve
 from influcoder.serve.view.exact import Exact
@@ -65,7 +68,7 @@ class Screen:
             "address": address,
             "views": views,
             "rows": len(explorer.index),
-            "index_name": explorer.index.folder.resolve().name,
+            "index_name": "/".join(explorer.index.folder.resolve().parts[-2:]),
             "saved": list(explorer.questions.values()),
             "loading": None if ready else round(time.monotonic() - self._began),
             "wants_decoder": explorer.settings.decoder is not None,
@@ -76,7 +79,8 @@ class Screen:
         if ready:
             provenance = explorer.provenance()
             held |= {
-                "decoder": explorer.decoder.name.rstrip("/").rpartition("/")[2] if explorer.decoder else None,
+                "decoder": _last(explorer.decoder),
+                "answering": _last(explorer.answering),
                 "provenance": provenance,
                 "provenance_rows": list(flat(provenance.made_by)),
                 "agreement": held_out(explorer),
@@ -121,7 +125,7 @@ class Screen:
         if answer is None and address.view in ("sides", "methods"):
             return found
         large = len(self.pool.index) > AT_ONCE and not address.where and address.view == "sides"
-        if answer is not None and large and "scores" not in vars(answer):
+        if answer is not None and large and not answer.ranking.is_known:
             none = rows.Left([], None, len(self.pool.index))
             sides = sides_of_search(cards, answer, self.pool.index, address.shown)
             return found | sides | {"left": none, "spread_later": True}
@@ -147,8 +151,8 @@ class Screen:
         """The right-hand side of a question."""
         if self.pool is None or answer is None:
             return {}
-        ends = [*answer.order[: address.shown], *answer.order[::-1][: address.shown]]
-        shown = [float(answer.scores[row]) for row in ends]
+        ends = rows.ends(answer, rows.Left([], None, len(answer.scores)), address.shown)
+        shown = answer.scores[np.concatenate(ends)].tolist()
         return {"answer": answer} | self._spread_of(answer, self.pool, shown)
 
     def points(self, address: Address, answer: Answer | None, most: int) -> dict[str, NDArray[Any]]:
@@ -232,3 +236,8 @@ class Screen:
             expected = known.expect(self.explorer.index.encoder.encode_query(asked))[:, 0]
             self._trust = {one.id: float(rho) for one, rho in zip(asked, expected, strict=True)}
         return self._trust
+
+
+def _last(decoder: Decoder | None) -> str | None:
+    """A decoder's name: of a path the last two parts, since the last is often what any such folder is called."""
+    return None if decoder is None else "/".join(decoder.name.rstrip("/").split("/")[-2:])

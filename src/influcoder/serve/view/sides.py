@@ -30,9 +30,9 @@ def sides_of_search(
 ) -> Sides:
     """The sides by the index's own search: of large pools, which it scans in a fraction of a second, and of LanceDB."""
     found: Sides = {}
-    for side, opponents in (("proponents", False), ("opponents", True)):
-        hits = index.search(answer.vector[None], FETCHED * shown, opponents=opponents, where=where)
+    both = index.search_both_sides(answer.vector[None], FETCHED * shown, where=where)
+    for side, hits in zip(("proponents", "opponents"), both, strict=True):
         ranks = np.arange(1, len(hits.rows[0]) + 1)
-        ranks = len(index) + 1 - ranks if opponents else ranks
+        ranks = ranks if side == "proponents" else len(index) + 1 - ranks
         found[side] = cards.folded(hits.rows[0], hits.scores[0], ranks, shown)
     return found

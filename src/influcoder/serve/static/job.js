@@ -1,5 +1,5 @@
-// Follows a re-check by the service's events, and shows the page again when it has ended.
-export function watchRecheck(part) {
+// Follows a re-check, or the masking of tokens, by the service's events, and shows the page again when it has ended.
+export function watchJob(part) {
   if (part.dataset.watched) return;
   part.dataset.watched = "yes";
   const events = new EventSource(`/api/v1/jobs/${encodeURIComponent(part.dataset.job)}/events`);
