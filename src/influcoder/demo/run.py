@@ -37,8 +37,8 @@ from influcoder.teachers.gradient import GradientTeacher
 QUICK = 4
 SHOWN = 2
 """questions whose rows are shown"""
-REMOVED = 6
-"""rows that are left out for each question of the proof"""
+REMOVED = 8
+"""rows that are left out for each question of the proof: the first 7 hold all planted ones on the validation split"""
 CERTIFIED = 200
 COMPARED = (
     *("influcoder", "influcoder-exact-query", "paper-recipe", "untrained", "surface"),
