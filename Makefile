@@ -55,6 +55,8 @@ results: install
 	$(BIN)/influcoder benchmark causal --decoder assets/decoder-base --output-dir runs/causal --resume
 	$(BIN)/influcoder benchmark causal --decoder assets/decoder-base --teacher layer-cosine --subsets 30 \
 		--methods $(LAYERS) --output-dir runs/causal-layers --resume
+	$(BIN)/influcoder benchmark causal --decoder src/influcoder/demo/decoder --data $(DATA) --reduction sum --seeds 1 \
+		--subsets 40 --stepped 24 --max-length 192 --output-dir runs/causal-mixed-demo --resume
 	for task in toxicity counterfact selection; do \
 		$(BIN)/influcoder benchmark $$task --decoder assets/decoder-base --data $(DATA) --backbone $(MINILM) \
 			--output-dir runs/$$task --resume || exit 1; done

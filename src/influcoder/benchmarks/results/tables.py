@@ -81,9 +81,8 @@ def causal_tables(metrics: Metrics) -> str:
     return (
         f"{splits['pool']} pool rows, {splits['queries']} queries, {splits['subsets']} retrained halves, seeds "
         f"{', '.join(map(str, metrics['seeds']))}; overlap {splits['overlap']}. Means with 95 % intervals over "
-        f"queries.\n\n{causal_table(metrics)}\nLDS when a row's length counts for more, or for nothing:\n\n"
-        f"{length_table(metrics)}\nMean per-query ρ between the rankings of every two methods:\n\n"
-        f"{table('ρ', methods.items(), names)}"
+        f"queries.\n\n{causal_table(metrics)}\n{length_table(metrics)}"
+        f"Mean per-query ρ between the rankings of every two methods:\n\n{table('ρ', methods.items(), names)}"
     )
 
 
@@ -102,10 +101,12 @@ def causal_table(metrics: Metrics) -> str:
 
 
 def length_table(metrics: Metrics) -> str:
-    """The LDS of every method under each length policy."""
+    """The LDS of every method under each length policy; nothing of runs of 0.1.0, which had none."""
     methods = _best_first(dict(sorted(metrics["methods"].items())), "lds", "all", "mean")
+    if "lds_by_length" not in methods[0][1]:
+        return ""
     policies = [number(name, ".3f", "lds_by_length", name, "all", "mean") for name in methods[0][1]["lds_by_length"]]
-    return table("method", methods, policies)
+    return f"LDS when a row's length counts for more, or for nothing:\n\n{table('method', methods, policies)}\n"
 
 
 def _speed(method: Metrics) -> str:
