@@ -133,7 +133,10 @@ def test_folders_of_an_earlier_version_are_read(tmp_path):
     scores = index.scores(index.encoder.encode_query(sentences(3, 9, "asked")))
     np.testing.assert_allclose(scores, np.load(OLD / "scores.npy"), atol=1e-5)
     distill(made, Folder(tmp_path / "again"))
-    assert InfluenceEncoder.load(tmp_path / "again").fingerprint == encoder.fingerprint
+    texts, again = sentences(9, 9, "read"), InfluenceEncoder.load(tmp_path / "again")
+    first, second = (each.encode_query(texts) @ each.encode_pool(texts).T for each in (encoder, again))
+    # Not to the bit: another processor adds up in another order.
+    np.testing.assert_allclose(second, first, rtol=0, atol=1e-3 * np.abs(first).max())
 
 
 def test_run_that_an_earlier_version_began_is_refused(decoder, tmp_path):

@@ -35,8 +35,8 @@ class Pool:
         rows = rows[rows % 2 == 0] if where else rows
         return Found(np.tile(rows[:k], (len(queries), 1)), np.tile(self.estimates[rows[:k]], (len(queries), 1)))
 
-    def example(self, row):
-        return Example(str(row), "p", "c")
+    def examples_at(self, rows):
+        return [Example(str(row), "p", "c") for row in rows]
 
     def features(self, examples, role, advance=None):
         if role == "query":

@@ -244,7 +244,7 @@ def test_a_signed_audit_is_verified_by_whoever_has_the_public_key(run, audit, ca
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["nowhere"], "no features, encoder, index, selection or proof in it"),
+        (["nowhere"], "no features, encoder, evaluation, index, selection or proof in it"),
         (["RUN", "--sign", "KEY"], "give --output-dir as well"),
         (["RUN", "--verify-key", "KEY"], "there is nothing signed"),
         (["RUN", "--output-dir", "RUN"], "the output folder is, holds or lies in the input"),

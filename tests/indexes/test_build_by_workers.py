@@ -69,7 +69,7 @@ def test_what_was_made_in_memory_does_not_travel(encoder, tmp_path, tokenizer):
     with pytest.raises(ConfigError, match=r"encoder was made in memory.*InfluenceEncoder\.load"):
         index_sentences(loaded, tmp_path / "index", Processes(1))
     short, decoder = save_encoder(tmp_path, tokenizer, "short")
-    decoder._again = None
+    decoder._load_again = None
     with pytest.raises(ConfigError, match=r"was made in memory.*Decoder\.load"):
         index_sentences(short, tmp_path / "other", Processes(1), decoder)
 

@@ -381,7 +381,7 @@ def test_features_that_are_finite_are_let_through(teacher):
 def test_provenance_holds_what_changes_the_numbers(teacher):
     made = teacher.provenance
     assert made.teacher.name == "gradient-cosine"
-    unsaid = ("name", "reduction")  # a mean is what earlier folders have, and do not say
+    unsaid = ("name", "reduction", "centred")  # what earlier folders do not say: a mean, and nothing taken off
     assert made.teacher.settings == {key: value for key, value in asdict(teacher.settings).items() if key not in unsaid}
     assert made.decoder == teacher.decoder.fingerprint
 
@@ -436,8 +436,8 @@ class WholePool:
         rows = np.tile(np.arange(k), (len(vectors), 1))
         return SimpleNamespace(rows=rows, scores=np.zeros(rows.shape))
 
-    def example(self, row):
-        return POOL[row]
+    def examples_at(self, rows):
+        return [POOL[row] for row in rows]
 
 
 @pytest.mark.parametrize("name", ["gradient-cosine", "logra", "lorif", "trak", "less"])

@@ -13,7 +13,8 @@ from influcoder.data.reading import read_examples
 from influcoder.model.decoder import Decoder
 from influcoder.model.layers import lora_b
 
-DEMO = Path(__file__).parents[3] / "src/influcoder/demo"
+PACKAGE = Path(__file__).parents[3] / "src/influcoder"
+DECODER, ROWS = PACKAGE / "demo/decoder", PACKAGE / "benchmarks/corpora/facts/pool.jsonl.gz"
 SHAPES = {
     "tiny": {
         "hidden_size": 64,
@@ -72,9 +73,9 @@ def write_workload(
     Rows are the demo pool's of Dolly, or those of a file.
     """
     model = folder / "model"
-    tokenizer = AutoTokenizer.from_pretrained(DEMO / "decoder")
+    tokenizer = AutoTokenizer.from_pretrained(DECODER)
     if name == "demo":
-        Decoder.load(DEMO / "decoder", dtype="fp32", device="cpu").model.save_pretrained(model)
+        Decoder.load(DECODER, dtype="fp32", device="cpu").model.save_pretrained(model)
     else:
         torch.manual_seed(seed)
         config = LlamaConfig(
@@ -84,7 +85,7 @@ def write_workload(
     tokenizer.save_pretrained(model)
 
     decoder = Decoder.load(model, max_length=max_length, dtype="fp32", device="cpu")
-    pool = read_examples(rows or DEMO / "data/pool.jsonl.gz")
+    pool = read_examples(rows or ROWS)
     if rows is None:
         pool = [example for example in pool if example.metadata["kind"] == "dolly"]
     drawn = decoder.tokenise(random.Random(seed).sample(pool, min(count, len(pool))))
