@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+RUNS = ROOT / "docs" / "runs"
 sys.path.insert(0, str(ROOT / "scripts" / "measure"))
 
 from contenders.agreement import TOLERANCE  # noqa: E402
@@ -287,18 +288,22 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
+def page() -> str:
+    """The page, from the records that are kept."""
+    records = {name: RUNS / f"{name}.json" for name in SECTIONS}
+    parts = [make(json.loads(records[name].read_text())) for name, make in SECTIONS.items() if records[name].exists()]
+    return "\n".join([HEAD, *parts])
+
+
 def main() -> None:
-    kept = ROOT / "docs" / "runs"
-    kept.mkdir(exist_ok=True)
+    RUNS.mkdir(exist_ok=True)
     for name in SECTIONS:
         new = ROOT / "runs" / name / "metrics.json"
         if new.exists():
-            shutil.copy(new, kept / f"{name}.json")
+            shutil.copy(new, RUNS / f"{name}.json")
     for picture in (ROOT / "runs").glob("*/*.svg"):
-        shutil.copy(picture, kept / picture.name)
-    found = {name: kept / f"{name}.json" for name in SECTIONS}
-    parts = [make(json.loads(found[name].read_text())) for name, make in SECTIONS.items() if found[name].exists()]
-    (ROOT / "docs" / "results.md").write_text("\n".join([HEAD, *parts]))
+        shutil.copy(picture, RUNS / picture.name)
+    (ROOT / "docs" / "results.md").write_text(page())
 
 
 if __name__ == "__main__":
