@@ -286,6 +286,18 @@ def test_an_evaluation_is_of_the_encoder_and_its_features(evaluated, audit):
     assert [part["kind"] for part in audit(evaluated / "evaluation")[1]["parts"]] == [*PARTS[:3], "evaluation"]
 
 
+def test_an_evaluation_of_an_earlier_version_is_held_to_its_fidelity(evaluated, audit):
+    path = evaluated / "evaluation" / "metrics.json"
+    metrics = orjson.loads(path.read_bytes())
+    del metrics["encoder"]
+    path.write_bytes(orjson.dumps(metrics))
+    assert audit(evaluated)[0] == 0
+    shutil.rmtree(evaluated / "test-features")
+    status, found = audit(evaluated)
+    assert status == 1
+    assert any("an earlier version wrote it" in finding["detail"] for finding in broken(found))
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

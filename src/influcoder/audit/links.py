@@ -79,17 +79,29 @@ def _of_encoder(index: Opened, encoder: Opened) -> None:
 
 
 def _evaluated(evaluation: Opened, encoder: Opened) -> None:
-    """It names the encoder, which gives the same fidelity again where the features that it was tested on are there."""
-    found, path = _known(encoder.encoder, encoder), evaluation.part.path
-    there, now = {"encoder": evaluation.metrics.get("encoder")}, {"encoder": found.fingerprint}
-    refuse_difference(f"{path}: of another encoder", there, now, "Evaluate this one.")
-    features = Path(evaluation.part.config["features"])
-    if features.is_dir() and found.tier not in DECODER_TIERS:
+    """It names the encoder, which gives the same fidelity again where the features that it was tested on are there.
+
+    Earlier versions named none: of their evaluations the fidelity decides.
+    """
+    known, path, features = (
+        _known(encoder.encoder, encoder),
+        evaluation.part.path,
+        Path(evaluation.part.config["features"]),
+    )
+    repeatable = features.is_dir() and known.tier not in DECODER_TIERS
+    if "encoder" in evaluation.metrics:
+        recorded, actual = {"encoder": evaluation.metrics["encoder"]}, {"encoder": known.fingerprint}
+        refuse_difference(f"{path}: of another encoder", recorded, actual, "Evaluate this one.")
+    elif not repeatable:
+        raise StoreMismatch(f"{path}: an earlier version wrote it, without the encoder that it is of. Evaluate again.")
+    if repeatable:
         test = FeaturesFolder(features).sample
-        again = spearman_rows(test.influence, EncoderScorer("influcoder", found).score(test.queries, test.pool)).mean()
-        told = evaluation.metrics["methods"]["influcoder"]["per_query_spearman"]
-        there, now = {"per_query_spearman": round(told, 4)}, {"per_query_spearman": round(float(again), 4)}
-        refuse_difference(f"{path / 'metrics.json'}: not what the encoder gives", there, now, "Evaluate it again.")
+        again = spearman_rows(test.influence, EncoderScorer("influcoder", known).score(test.queries, test.pool)).mean()
+        before = evaluation.metrics["methods"]["influcoder"]["per_query_spearman"]
+        recorded, actual = {"per_query_spearman": round(before, 4)}, {"per_query_spearman": round(float(again), 4)}
+        refuse_difference(
+            f"{path / 'metrics.json'}: not what the encoder gives", recorded, actual, "Evaluate it again."
+        )
 
 
 def _selected_from(selection: Opened, index: Opened) -> None:
