@@ -117,7 +117,7 @@ def _demo(folder: Path, seed: int, quick: bool, precision: Precision) -> Demo:
     world = DemoWorld.load()
     if quick:
         world = world.part(QUICK)
-    training = replace(TRAINING, seed=seed, precision=precision)
+    training = replace(TRAINING, seed=seed, precision=precision, epochs=1 if quick else TRAINING.epochs)
     return Demo(folder, seed, world, base, training, teacher, verified=20 if quick else 50)
 
 
