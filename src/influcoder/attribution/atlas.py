@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from influcoder.attribution.plane import places
 from influcoder.attribution.regions import find_regions
-from influcoder.indexes.filters import PREFIX, metadata_kinds
+from influcoder.indexes.filters import PREFIX
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats, unit_rows
 from influcoder.progress import progress
@@ -117,7 +117,7 @@ def _texts(table: pa.Table) -> list[str]:
 
 
 def _schema(index: Index, *, scored: bool) -> pa.Schema:
-    kinds = metadata_kinds(map(index.store.schema, index.shards))
+    kinds = index.metadata.kinds
     fields = [
         ("id", pa.string()),
         ("text", pa.string()),

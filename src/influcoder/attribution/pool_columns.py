@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from influcoder.errors import ConfigError
-from influcoder.indexes.filters import PREFIX, metadata_kinds
+from influcoder.indexes.filters import PREFIX
 from influcoder.indexes.index import Index
 
 PLAIN = "plain text"
@@ -93,7 +93,7 @@ class PoolColumns:
             names = ", ".join(self.metadata_names) or "none"
             raise ConfigError(f"{name}: no row has such a column; the index has {names}.")
         if name not in self._metadata:
-            kind = metadata_kinds(map(self.index.store.schema, self.index.shards))[name]
+            kind = self.index.metadata.kinds[name]
             chunks: list[pa.Array] = []
             for shard in self.index.shards:
                 found = self.index.store.some(shard, [PREFIX + name])

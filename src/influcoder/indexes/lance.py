@@ -24,7 +24,7 @@ from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, StoreError, StoreMismatch
 from influcoder.extras import optional
 from influcoder.indexes.faiss_index import LEAST_RECALL
-from influcoder.indexes.filters import PREFIX, Condition, metadata_kinds, parse_filter
+from influcoder.indexes.filters import PREFIX, Condition, parse_filter
 from influcoder.indexes.index import Index
 from influcoder.indexes.own_encoder import encoder_in
 from influcoder.indexes.scan import Found, checked_queries
@@ -245,7 +245,7 @@ def _schema(index: Index) -> pa.Schema:
         pa.field("vector", pa.list_(pa.float32(), index.dim)),
         *(pa.field(name, pa.string()) for name in EXAMPLE),
     ]
-    kinds = metadata_kinds(map(index.store.schema, index.shards))
+    kinds = index.metadata.kinds
     if kinds:
         fields.append(pa.field("meta", pa.struct([pa.field(name, kind) for name, kind in kinds.items()])))
     return pa.schema(fields, metadata={"influcoder": index.store.manifest["sha256"]})

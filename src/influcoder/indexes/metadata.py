@@ -5,10 +5,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from influcoder.errors import ConfigError
-from influcoder.indexes.filters import PREFIX, Condition, parse_filter
+from influcoder.indexes.filters import Condition, metadata_kinds, parse_filter
 from influcoder.recent import Recent
 from influcoder.store.store import Store
 
@@ -24,15 +25,14 @@ class Metadata:
         self._left: Recent[NDArray[np.bool_]] = Recent(KEPT * max(1, len(store.manifest["shards"])))
 
     @cached_property
+    def kinds(self) -> dict[str, pa.DataType]:
+        """The columns by name, in order, with the type that holds the values of all shards."""
+        return metadata_kinds(map(self._store.schema, self._store.manifest["shards"]))
+
+    @property
     def names(self) -> list[str]:
         """Those that a filter may use."""
-        names: Mapping[str, None] = {
-            name: None
-            for shard in self._store.manifest["shards"]
-            for name in self._store.schema(shard).names
-            if name.startswith(PREFIX)
-        }
-        return sorted(name.removeprefix(PREFIX) for name in names)
+        return list(self.kinds)
 
     def conditions(self, where: str | None) -> list[Condition]:
         """What a filter wants of the rows.
