@@ -1,7 +1,5 @@
 """`influcoder benchmark causal`: killed and resumed, replayed, refused; and the parts it is made of."""
 
-import signal
-import subprocess
 import time
 import tomllib
 
@@ -9,7 +7,9 @@ import numpy as np
 import orjson
 import pytest
 
-from helpers.commands import PROGRAM, refused
+from helpers.commands import refused
+from helpers.forks import Fork, command
+from helpers.processes import kill
 from helpers.sentences import as_rows, sentences, write_jsonl
 from helpers.tiny import FAMILIES, save_decoder, tiny_decoder
 from influcoder import cli
@@ -108,12 +108,11 @@ def test_results_are_written_as_tables(calm):
 def test_a_killed_run_is_resumed_to_the_same_numbers(calm, call, tmp_path):
     killed = tmp_path / "killed"
     words = ["benchmark", "causal", *QUICK, "--output-dir", str(killed)]
-    process = subprocess.Popen([str(PROGRAM), *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Fork(command, *words)
     begin = time.monotonic()
     while len(list(killed.glob("seed-0/scores/*.safetensors"))) < 3 and time.monotonic() - begin < 100:
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert kill(process)
     assert not (killed / "metrics.json").exists()
     kept = {path: path.stat().st_mtime_ns for path in killed.glob("seed-0/scores/*.safetensors")}
     assert 3 <= len(kept) < len(TEACHERS)

@@ -1,7 +1,5 @@
 """`influcoder benchmark toxicity | counterfact | selection` on made-up corpora with a tiny decoder."""
 
-import signal
-import subprocess
 import time
 from dataclasses import replace
 
@@ -14,8 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
-from helpers.commands import PROGRAM, refused
+from helpers.commands import refused
 from helpers.corpora import write_corpora, write_rows
+from helpers.forks import Fork, command
+from helpers.processes import kill
 from helpers.tiny import save_decoder
 from influcoder.benchmarks.corpora.corpora import toxicity
 from influcoder.benchmarks.corpora.facts import FactSource, taught_by
@@ -143,16 +143,15 @@ def test_methods_that_are_asked_for_are_compared_with_those_all_is_held_against(
 
 def test_a_killed_run_is_resumed_to_the_same_numbers(work, data, call, tmp_path):
     killed = tmp_path / "killed"
-    command = [str(PROGRAM), *words("counterfact", work, data, killed)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    flags = words("counterfact", work, data, killed)
+    process = Fork(command, *flags)
     begin = time.monotonic()
     while len(list(killed.glob("seed-0/scores/*.safetensors"))) < 4 and time.monotonic() - begin < 400:
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert kill(process)
     kept = {path: path.stat().st_mtime_ns for path in killed.glob("seed-0/scores/*.safetensors")}
     assert 4 <= len(kept) < len(TASK_METHODS)
-    status, _, err = call(*command[1:], "--resume")
+    status, _, err = call(*flags, "--resume")
     assert status == 0, err
     assert numbers(killed) == numbers(calm("counterfact", work, data, call))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

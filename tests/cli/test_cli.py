@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from helpers.commands import PROGRAM, refused, run, succeed, without_bars
+from helpers.commands import refused, run, succeed, without_bars
 from helpers.folders import contents
+from helpers.forks import Fork, command
 from helpers.sentences import WORDS, as_rows, sentences, write_jsonl
 from helpers.tiny import save_decoder, tiny_model
 from influcoder import __version__, cli
@@ -503,9 +504,7 @@ def test_replay_resumes(work, features, call):
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_reader_that_has_read_enough(work, indexed, form):
     words = ["search", "--index", work / "index", "--queries", work / "queries.jsonl", "-k", 100, *form]
-    with subprocess.Popen(
-        [str(PROGRAM), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as program:
+    with Fork(command, *map(str, words)) as program:
         program.stdout.readline()
         program.stdout.close()
         assert without_bars(program.stderr.read()) == []

@@ -1,12 +1,11 @@
 """`influcoder prove` as a user runs it: killed, gone on with, printed in 80 columns."""
 
-import subprocess
-
 import orjson
 import pytest
 
-from helpers.commands import PROGRAM, refused
+from helpers.commands import refused
 from helpers.folders import contents
+from helpers.forks import Fork, command
 from helpers.processes import kill, wait_for
 from helpers.sentences import as_rows, sentences, write_jsonl
 from helpers.tiny import save_decoder
@@ -46,8 +45,7 @@ def test_killed_and_gone_on_with(words, tmp_path, call, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     status, out, err = call(*words(tmp_path / "calm"))
     assert status == 0
-    command = [str(PROGRAM), *map(str, words(tmp_path / "killed"))]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = Fork(command, *map(str, words(tmp_path / "killed")))
     wait_for(tmp_path / "killed/trainings/all-0.json", 300)
     assert kill(process)
     assert not (tmp_path / "killed/trainings/tfidf-1.json").exists()

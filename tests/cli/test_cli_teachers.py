@@ -12,8 +12,9 @@ import orjson
 import pytest
 import torch
 
-from helpers.commands import PROGRAM, refused
+from helpers.commands import refused
 from helpers.folders import contents
+from helpers.forks import Fork, command
 from helpers.sentences import as_rows, sentences, write_jsonl
 from helpers.tiny import save_adapter, save_decoder, tiny_model
 from influcoder.errors import ConfigError, StoreError
@@ -448,14 +449,11 @@ def succeed(processes):
         assert process.returncode == 0, err or out
 
 
-def start(*words):
-    return subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def test_two_processes_share_a_job(call, tmp_path):
     words = ["features", *MANY, "--teacher", "gist"]
     assert call(*words, "--output-dir", tmp_path / "alone")[0] == 0
-    succeed([start(PROGRAM, *words, "--output-dir", tmp_path / "shared", "--shard", f"{n}/2") for n in (1, 2)])
+    shared = [*map(str, words), "--output-dir", str(tmp_path / "shared")]
+    succeed([Fork(command, *shared, "--shard", f"{n}/2") for n in (1, 2)])
     assert data_of(tmp_path / "shared") == data_of(tmp_path / "alone")
     assert {"pool/shard-00001.safetensors", "teacher.safetensors"} <= set(data_of(tmp_path / "shared"))
     config = tomllib.loads((tmp_path / "shared" / "config.toml").read_text(encoding="utf-8"))
@@ -478,8 +476,11 @@ def test_a_launcher_shares_a_job(call, tmp_path, launcher):
         assert call(*words, "--output-dir", tmp_path / "alone")[0] == 0
     finally:
         torch.set_num_threads(threads)
-    launch = [program, "--standalone", "--nproc-per-node", "2", "-m", "influcoder"]
-    succeed([start(*launch, *words, "--output-dir", tmp_path / "shared")])
+    launch = [program, "--standalone", "--nproc-per-node", "2", "-m", "influcoder", *words]
+    done = subprocess.run(
+        [*map(str, launch), "--output-dir", tmp_path / "shared"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
     assert data_of(tmp_path / "shared") == data_of(tmp_path / "alone")
     assert (tmp_path / "shared" / "metrics-2-of-2.json").exists()
 

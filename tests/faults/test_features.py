@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from helpers import forks
 from helpers.commands import PROGRAM
 from helpers.folders import contents
 from helpers.sentences import as_rows, sentences, write_jsonl
@@ -297,8 +298,9 @@ def test_interrupted_run_tells_the_command_that_goes_on(job):
     folder, words = job
     again, output = stopped(job, signal.SIGINT)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for command in ([PROGRAM, *again[1:]], [*words, "--output-dir", "calm"]):
-        subprocess.run([*map(str, command)], cwd=folder, check=True, capture_output=True, env=environment)
+    for command in (again[1:], [*words[1:], "--output-dir", "calm"]):
+        done = forks.run(forks.command, *map(str, command), cwd=folder, env=environment)
+        assert done.returncode == 0, done.stderr
     ours, calm = contents(output), contents(folder / "calm")
     del ours["config.toml"], calm["config.toml"]
     assert ours == calm

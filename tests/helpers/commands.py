@@ -2,18 +2,16 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
+
+from helpers import forks
 
 PROGRAM = Path(sys.executable).parent / "influcoder"
 
 
 def run(*words, cwd=None, width=200):
-    environment = os.environ | {"COLUMNS": str(width)}
-    return subprocess.run(
-        [str(PROGRAM), *map(str, words)], capture_output=True, text=True, timeout=600, cwd=cwd, env=environment
-    )
+    return forks.run(forks.command, *map(str, words), cwd=cwd, env=os.environ | {"COLUMNS": str(width)})
 
 
 def succeed(*words, **options):

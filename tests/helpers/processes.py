@@ -1,21 +1,22 @@
 """Python code in processes of its own, which can import what this one can, and their end."""
 
-import os
 import signal
-import subprocess
 import sys
 import time
+
+from helpers.forks import Fork
 
 
 def start(script, *arguments):
     """A process that runs `script`, once it has printed "started"."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    process = Fork(_run_script, script, *map(str, arguments))
     assert process.stdout.readline() == "started\n", process.stderr.read()
     return process
+
+
+def _run_script(script, *arguments):
+    sys.argv = ["-c", *arguments]
+    exec(compile(script, "script", "exec"), {"__name__": "__main__"})
 
 
 def kill(process):

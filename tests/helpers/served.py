@@ -2,13 +2,13 @@
 
 import os
 import re
-import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+
+from helpers.forks import Fork, command
 
 STARTS = 60
 
@@ -24,7 +24,7 @@ class Served:
     """
 
     url: str
-    process: subprocess.Popen
+    process: Fork
     http: httpx2.Client
 
     @property
@@ -40,13 +40,9 @@ class Served:
 
 def start(*words, cwd=None, environment=None):
     """The process of `influcoder serve` with some flags, on a free port, and its address."""
-    variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"} | (environment or {})
-    command = [sys.executable, "-m", "influcoder", "serve", *map(str, words)]
-    if "--port" not in words:
-        command += ["--port", "0"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=variables
-    )
+    port = () if "--port" in words else ("--port", "0")
+    variables = os.environ | {"OMP_NUM_THREADS": "1"} | (environment or {})
+    process = Fork(command, "serve", *map(str, words), *port, cwd=cwd, env=variables)
     line = process.stdout.readline()
     found = re.search(r"http://\S+", line)
     assert found, line + process.stderr.read()

@@ -17,11 +17,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from influcoder.maths.arrays import Matrix
-from influcoder.maths.metrics import row_correlations
+from influcoder.maths.metrics import ranks, row_correlations
 
 Verdict = Literal["stale", "fine"]
 LEAST_QUERIES, LEAST_POOL = 4, 8
@@ -57,11 +56,11 @@ class Agreement:
         >>> round(Agreement.of(truth, truth).mean, 6)
         1.0
         """
-        ranks = rankdata(truth, axis=1), rankdata(scores, axis=1)
-        each, (queries, pool) = row_correlations(*ranks), truth.shape
+        both = ranks(truth), ranks(scores)
+        each, (queries, pool) = row_correlations(*both), truth.shape
         places = np.unique(np.linspace(0, pool - 1, min(pool, MOST_LEFT_OUT)).astype(int))
         parts = np.array_split(places, -(-len(places) * truth.size // AT_ONCE))
-        without = np.concatenate([_without(*ranks, part).mean(axis=0) for part in parts])
+        without = np.concatenate([_without(*both, part).mean(axis=0) for part in parts])
         variance = each.var(ddof=1) / queries + (pool - 1) * without.var()
         return cls(float(each.mean()), float(np.sqrt(variance)), queries, pool)
 
@@ -77,7 +76,7 @@ class Agreement:
         return difference - reach, difference + reach
 
     def _quantile(self, error: float) -> float:
-        return float(student_t.ppf(1 - error, min(self.queries, self.pool) - 1))
+        return float(stdtrit(min(self.queries, self.pool) - 1, 1 - error))
 
 
 def _without(truth: Matrix, scores: Matrix, places: NDArray[np.int64]) -> Matrix:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from influcoder.maths.arrays import Matrix
 
@@ -37,26 +36,37 @@ def row_correlations(a: Matrix, b: Matrix) -> Matrix:
     return np.asarray(np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 1e-12))
 
 
+def ranks(values: Matrix) -> Matrix:
+    """The ranks of each row's numbers from 1, equal ones sharing their mean rank, of the shape of `values`.
+
+    >>> ranks(np.array([[0.3, 0.1, 0.1]])).tolist()
+    [[3.0, 1.5, 1.5]]
+    """
+    from scipy.stats import rankdata  # two seconds on a slow machine, for commands that measure nothing
+
+    return np.asarray(rankdata(values, axis=-1))
+
+
 def spearman_rows(truth: Matrix, scores: Matrix) -> Matrix:
     """Spearman's ρ of each row, (n_queries,)."""
-    return row_correlations(rankdata(truth, axis=1), rankdata(scores, axis=1))
+    return row_correlations(ranks(truth), ranks(scores))
 
 
 def agreement_with(truth: Matrix) -> Callable[[Matrix], float]:
     """Gives the mean of `spearman_rows` of scores with one truth, whose ranks are made once."""
-    ranks = rankdata(truth, axis=1)
-    return lambda scores: float(row_correlations(ranks, rankdata(scores, axis=1)).mean())
+    true_ranks = ranks(truth)
+    return lambda scores: float(row_correlations(true_ranks, ranks(scores)).mean())
 
 
 def length_controlled_rows(truth: Matrix, scores: Matrix, lengths: Matrix) -> Matrix:
     """Spearman's ρ of each row after a cubic in the rank of `lengths`, (n_pool,), is regressed out of both."""
-    rank = rankdata(lengths) / len(lengths) - 0.5
+    rank = ranks(lengths) / len(lengths) - 0.5
     left, sizes, _ = np.linalg.svd(np.stack([rank**power for power in range(4)], axis=1), full_matrices=False)
     basis = left[:, sizes > 1e-9 * sizes[0]]  # fewer where lengths repeat
     residuals = []
-    for ranks in (rankdata(truth, axis=1), rankdata(scores, axis=1)):
-        rest = ranks - (ranks @ basis) @ basis.T
-        rest[np.linalg.norm(rest, axis=1) < 1e-9 * np.linalg.norm(ranks, axis=1)] = 0  # nothing but length
+    for row_ranks in (ranks(truth), ranks(scores)):
+        rest = row_ranks - (row_ranks @ basis) @ basis.T
+        rest[np.linalg.norm(rest, axis=1) < 1e-9 * np.linalg.norm(row_ranks, axis=1)] = 0  # nothing but length
         residuals.append(rest)
     return row_correlations(*residuals)
 
