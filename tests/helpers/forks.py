@@ -113,7 +113,7 @@ def _run(streams, place, environment, target, arguments):
     for number, stream in enumerate(streams):
         os.dup2(stream.fileno(), number)
         stream.close()
-    sys.stdin = open(0, closefd=False)  # multiprocessing has closed it
+    sys.stdin = os.fdopen(0, closefd=False)  # multiprocessing has closed it
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's ignores it
     os.chdir(place)
     os.environ.clear()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
+from hypothesis.extra import numpy as arrays
+from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import ndcg_score
 
 from influcoder.maths.metrics import (
@@ -13,12 +14,18 @@ from influcoder.maths.metrics import (
     agreement_with,
     length_controlled_rows,
     ndcg_rows,
+    ranks,
     retrieval,
     row_correlations,
     spearman_rows,
     top_overlap_rows,
 )
 
+matrices = arrays.arrays(
+    np.float64,
+    arrays.array_shapes(min_dims=2, max_dims=2, max_side=12),
+    elements=st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0, np.nan]),
+)
 seeds = st.integers(0, 9999)
 INCREASING = [np.exp, np.cbrt, lambda x: 3 * x - 7, np.arctan]
 
@@ -47,6 +54,12 @@ def brute_ndcg(truth, scores, k):
         found = gain(sorted(range(len(row)), key=lambda i: (-score[i], i)), row)
         values.append(found / best if best else 0.0)
     return values
+
+
+@given(values=matrices)
+def test_ranks_are_scipys(values):
+    np.testing.assert_array_equal(ranks(values), rankdata(values, axis=1))
+    np.testing.assert_array_equal(ranks(values[0]), rankdata(values[0]))
 
 
 @given(seed=seeds, ties=st.booleans(), columns=st.integers(3, 40))

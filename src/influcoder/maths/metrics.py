@@ -37,14 +37,27 @@ def row_correlations(a: Matrix, b: Matrix) -> Matrix:
 
 
 def ranks(values: Matrix) -> Matrix:
-    """The ranks of each row's numbers from 1, equal ones sharing their mean rank, of the shape of `values`.
+    """The ranks of each row's numbers from 1, equal ones sharing their mean rank; of the shape of `values`.
+
+    As `scipy.stats.rankdata`, whose checks take a millisecond a call: choosing a student ranks thousands of small
+    matrices. A row with a NaN has no ranks but NaN.
 
     >>> ranks(np.array([[0.3, 0.1, 0.1]])).tolist()
     [[3.0, 1.5, 1.5]]
     """
-    from scipy.stats import rankdata  # two seconds on a slow machine, for commands that measure nothing
-
-    return np.asarray(rankdata(values, axis=-1))
+    order = np.argsort(values, axis=-1)
+    ordered = np.take_along_axis(values, order, axis=-1)
+    is_first = np.ones(ordered.shape, bool)  # of a run of equal numbers
+    np.not_equal(ordered[..., 1:], ordered[..., :-1], out=is_first[..., 1:])
+    is_last = np.ones(ordered.shape, bool)
+    is_last[..., :-1] = is_first[..., 1:]
+    places = np.arange(ordered.shape[-1])
+    first = np.maximum.accumulate(np.where(is_first, places, 0), axis=-1)
+    last = np.minimum.accumulate(np.where(is_last, places, places.size)[..., ::-1], axis=-1)[..., ::-1]
+    ranked = np.empty(ordered.shape)
+    np.put_along_axis(ranked, order, (first + last) / 2 + 1, axis=-1)
+    ranked[np.isnan(values).any(axis=-1)] = np.nan
+    return ranked
 
 
 def spearman_rows(truth: Matrix, scores: Matrix) -> Matrix:

@@ -26,8 +26,8 @@ from influcoder.teachers.settings import FORWARD, TeacherSettings
 
 RANK = 4
 """of the gradients that the self-check compares"""
-SHORT = 32
-"""tokens of an example that the self-check reads whole"""
+SHARE, SHORT = 3, 16
+"""an example is read up to one in SHARE of its tokens, and whole up to SHORT"""
 WORST_ERROR = 1e-3
 """of a float32 gradient, as a share of its length"""
 WORST_ROUNDED_COSINE = 0.97
@@ -40,8 +40,8 @@ NO_LENGTH = 1e-5
 def self_check(decoder: Decoder, examples: Sequence[Example], settings: TeacherSettings) -> dict[str, Any]:
     """Hold the gradients of two examples against plain autograd's; returns the numbers.
 
-    The two are the first and the next that is of another length, so that a batch of them is padded. Half of their
-    tokens are read: a fault in a layer, a batch or a precision shows on any tokens, and the check costs half as much.
+    The two are the first and the next that is of another length, so that a batch of them is padded. A third of their
+    tokens are read: a fault in a layer, a batch or a precision shows on any tokens, and the check costs a third.
     Their gradients of a fresh LoRA's B on every layer that `settings` look at, as the job takes them, are compared
     with those of the weights, one example at a time (`plain_gradients`). Teachers that take no gradient are compared
     with themselves, an example alone and in a batch.
@@ -49,12 +49,12 @@ def self_check(decoder: Decoder, examples: Sequence[Example], settings: TeacherS
     Raises:
         ModelError: they differ, or are not finite, or zero; the message holds the numbers, and what to do.
     """
-    pair = _pair(decoder, examples)
+    pair, tokens = _pair(decoder, examples)
     if settings.source in FORWARD:
         return _check_forward(decoder, pair, settings)
     small = TeacherSettings(rank=RANK, width=0, precision="fp32", token_budget=settings.token_budget)
     views = lora_b(decoder, rank=RANK, seed=settings.seed, modules=settings.modules)
-    read = [_half(tokens) for tokens in decoder.tokenise(pair)]
+    read = [_start(whole) for whole in tokens]
     try:
         plain = _plain(decoder, views, read, small)
         exact = _raw(decoder, views, read, small)
@@ -88,21 +88,22 @@ def self_check(decoder: Decoder, examples: Sequence[Example], settings: TeacherS
     }
 
 
-def _pair(decoder: Decoder, examples: Sequence[Example]) -> list[Example]:
-    """The first example, and the next of another length, where there is one."""
+def _pair(decoder: Decoder, examples: Sequence[Example]) -> tuple[list[Example], list[Tokens]]:
+    """The first example, and the next of another length, where there is one; their tokens."""
     tokens = decoder.tokenise(examples)
     usable = [place for place, read in enumerate(tokens) if read.targets > 0]
     if not usable:
         raise ModelError(f"{decoder.name}: none of {len(examples)} examples has a token that carries loss.")
     first = usable[0]
     others = sorted(usable[1:], key=lambda place: len(tokens[place].ids) == len(tokens[first].ids))
-    return [examples[place] for place in (first, *others[:1])]
+    pair = (first, *others[:1])
+    return [examples[place] for place in pair], [tokens[place] for place in pair]
 
 
-def _half(tokens: Tokens) -> Tokens:
-    """Half of an example's tokens, where it is long and its loss is not in the other half alone."""
-    half = tokens.shortened(max(SHORT, len(tokens.ids) // 2))
-    return half if half.targets else tokens
+def _start(tokens: Tokens) -> Tokens:
+    """A share of an example's tokens, where it is long and its loss is not in the rest alone."""
+    start = tokens.shortened(max(SHORT, len(tokens.ids) // SHARE))
+    return start if start.targets else tokens
 
 
 def _plain(decoder: Decoder, views: Sequence[View], pair: Sequence[Tokens], settings: TeacherSettings) -> Tensor:
