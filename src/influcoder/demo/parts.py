@@ -57,6 +57,7 @@ class Demo:
         base: the packaged decoder, which has not seen the pool. The teacher takes its gradients there, where every row
             still teaches.
         verified: how many of the encoder's best the teacher scores again.
+        reported: questions whose rows the report shows, re-checked and token by token.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class Demo:
     training: FinetuneSettings
     exact: GradientTeacher
     verified: int = 50
+    reported: int = 2
     timings: dict[str, float] = field(default_factory=dict)
 
     @contextmanager

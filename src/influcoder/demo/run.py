@@ -35,8 +35,7 @@ from influcoder.student.sample import Sample
 from influcoder.teachers.gradient import GradientTeacher
 
 QUICK = 4
-SHOWN = 2
-"""questions whose rows are shown"""
+"""one in so many people is in the quick demo"""
 REMOVED = 8
 """rows that are left out for each question of the proof: the first 7 hold all planted ones on the validation split"""
 CERTIFIED = 200
@@ -115,10 +114,11 @@ def _demo(folder: Path, seed: int, quick: bool, precision: Precision) -> Demo:
     base = Decoder.load(assets() / "decoder", max_length=MAX_LENGTH)
     teacher = GradientTeacher(base, replace(TEACHER, seed=seed, precision=precision))
     world = DemoWorld.load()
+    training = replace(TRAINING, seed=seed, precision=precision)
     if quick:
-        world = world.part(QUICK)
-    training = replace(TRAINING, seed=seed, precision=precision, epochs=1 if quick else TRAINING.epochs)
-    return Demo(folder, seed, world, base, training, teacher, verified=20 if quick else 50)
+        small = world.part(QUICK)
+        return Demo(folder, seed, small, base, replace(training, epochs=1), teacher, verified=20, reported=1)
+    return Demo(folder, seed, world, base, training, teacher)
 
 
 def _keep_questions(demo: Demo, answers: list[str]) -> None:
@@ -182,7 +182,7 @@ def _shown(
     order = sorted(range(len(asked)), key=lambda place: not _same(answers[place], asked[place].completion))
     recheck = Recheck(demo.verified, CERTIFIED, tokens=True)
     shown = []
-    for place in order[:SHOWN]:
+    for place in order[: demo.reported]:
         question = replace(asked[place], completion=answers[place] or asked[place].completion)
         sides = search_both_sides(index, [question], k=REMOVED, recheck=recheck, teacher=demo.exact)
         hits = {"proponents": sides[0][0], "opponents": sides[1][0]}
