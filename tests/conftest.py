@@ -24,6 +24,15 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
+@pytest.fixture
+def forked_workers(monkeypatch):
+    """Workers that need not import what they work with."""
+    from helpers.forks import SERVER
+    from influcoder.runners import processes
+
+    monkeypatch.setattr(processes, "_SPAWN", SERVER)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     from helpers.tiny import tiny_tokenizer

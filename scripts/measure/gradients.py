@@ -91,7 +91,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tiny model, few short examples, no peers")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.workload, arguments.examples, arguments.max_length, arguments.repeats = "tiny", 8, 96, 2
+        arguments.workload, arguments.examples, arguments.max_length, arguments.repeats = "tiny", 8, 96, 1
         arguments.contenders = [REFERENCE, "influcoder"]
     if arguments.token_budgets is None:
         arguments.token_budgets = [4096, 16384, 65536] if arguments.device.startswith("cuda") else [1024, 4096]

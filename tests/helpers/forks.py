@@ -25,18 +25,18 @@ PRELOADED = [
     "transformers.models.llama.modeling_llama",
 ]
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(PRELOADED)
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(PRELOADED)
 
 
 class Fork:
     """A process that runs `target(*arguments)`; with the attributes and methods of `subprocess.Popen`."""
 
     def __init__(self, target, *arguments, cwd=None, env=None):
-        (stdin, ours), (out, stdout), (err, stderr) = (_SERVER.Pipe(duplex=False) for _ in range(3))
+        (stdin, ours), (out, stdout), (err, stderr) = (SERVER.Pipe(duplex=False) for _ in range(3))
         place, environment = os.fspath(cwd or os.getcwd()), dict(os.environ if env is None else env)
         streams = (stdin, stdout, stderr)
-        self._process = _SERVER.Process(target=_run, args=(streams, place, environment, target, arguments))
+        self._process = SERVER.Process(target=_run, args=(streams, place, environment, target, arguments))
         self._process.start()
         atexit.register(self._process.kill)  # otherwise a test that fails waits for it for ever
         self.pid, self.args = self._process.pid, arguments

@@ -18,6 +18,8 @@ from influcoder.runners.processes import Processes
 from influcoder.runners.runner import Failed, InProcess
 from influcoder.student.encoder import InfluenceEncoder
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory, tokenizer):

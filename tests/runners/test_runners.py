@@ -159,7 +159,7 @@ def model(tmp_path_factory, tokenizer):
 
 
 @pytest.fixture
-def write(model, monkeypatch):
+def write(model, forked_workers, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return partial(write_both_sides, model)
 
