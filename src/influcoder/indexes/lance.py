@@ -155,10 +155,10 @@ class LanceIndex:
 
     def examples_at(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Example]:
         """The pool examples of some rows, in their order."""
-        wanted = [int(row) for row in rows]
-        condition = f"row IN ({', '.join(map(str, wanted or [-1]))})"
-        held = {record.pop("row"): record for record in self.select(["row", *EXAMPLE], condition).to_pylist()}
-        return [from_columns(held[row]) for row in wanted]
+        numbers = [int(row) for row in rows]
+        condition = f"row IN ({', '.join(map(str, numbers or [-1]))})"
+        records = {record.pop("row"): record for record in self.select(["row", *EXAMPLE], condition).to_pylist()}
+        return [from_columns(records[row]) for row in numbers]
 
     def select(self, columns: Sequence[str], condition: str | None = None) -> pa.Table:
         """Some columns of the rows that meet a condition in SQL."""
