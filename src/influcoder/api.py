@@ -14,7 +14,7 @@ from influcoder.indexes.index import Index
 from influcoder.report.page import write_report
 from influcoder.runners.processes import Processes
 from influcoder.runners.runner import InProcess, Runner
-from influcoder.store.output_folder import Folder, local
+from influcoder.store.output_folder import Folder, local_inputs
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.features_folder import FeaturesFolder
 from influcoder.teachers.settings import TeacherSettings
@@ -256,25 +256,23 @@ def evaluate(
     >>> "influcoder" in found["methods"], found["splits"]["overlap"]
     (True, 0)
     """
-    made, loaded = open_encoder(encoder, decoder, adapter, checkpoints=checkpoints)
+    opened, loaded = open_encoder(encoder, decoder, adapter, checkpoints=checkpoints)
     test, train = open_features(features), None if train_features is None else open_features(train_features)
     folder = None
     if output_dir is not None:
-        read = (made.folder, test.path, train and train.path, decoder, adapter, checkpoints)
-        folder = _folder(output_dir, False, overwrite, *read)
-    found = evaluating.evaluate(made, test, folder, train=train, decoder=loaded, checkpoints=checkpoints, seed=seed)
+        inputs = (opened.folder, test.path, train and train.path, decoder, adapter, checkpoints)
+        folder = _folder(output_dir, False, overwrite, *inputs)
+    metrics = evaluating.evaluate(opened, test, folder, train=train, decoder=loaded, checkpoints=checkpoints, seed=seed)
     if folder is not None:
         write_report(folder.path)
-    return found
+    return metrics
 
 
 def _folder(output_dir: str | Path, resume: bool, overwrite: bool, *inputs: object) -> Folder:
-    """The folder to write, kept apart from those inputs that are paths on this machine."""
+    """The folder to write, which must not be one of the inputs."""
     if not isinstance(output_dir, str | Path):
         raise ConfigError(f"output_dir is {output_dir!r}, expected a path.")
-    named = [place for given in inputs for place in (given if isinstance(given, list | tuple) else [given])]
-    places = tuple(path for place in named if isinstance(place, str | Path) for path in local(place))
-    return Folder(Path(output_dir), resume, overwrite, places)
+    return Folder(Path(output_dir), resume, overwrite, local_inputs(*inputs))
 
 
 def _runner(workers: AnyRunner) -> Runner:

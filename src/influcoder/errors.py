@@ -59,8 +59,8 @@ class MissingDependency(InflucoderError):
 
 def first_line(error: Exception) -> str:
     """What another library's error says, in a line; its class when it says nothing."""
-    first, *rest = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{first} {rest[0].strip()}" if first.endswith(":") and rest else first
+    first, *following = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{first} {following[0].strip()}" if first.endswith(":") and following else first
 
 
 def some_of(names: Collection[str]) -> str:

@@ -147,8 +147,8 @@ class Provenance:
         for name, kind in (("decoder", DecoderRecord), ("student", StudentRecord)):
             if record.get(name):
                 parts[name] = _known(kind, record[name])
-        found: Provenance = _known(cls, parts)
-        return found
+        provenance: Provenance = _known(cls, parts)
+        return provenance
 
 
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -218,7 +218,7 @@ def _from_flat(record: Mapping[str, Any]) -> dict[str, Any]:
         parts["student"] = {"recipe": "static"} | among(StudentRecord) | {"seed": record["student_seed"]}
     if "teacher" in record:
         teacher = {name: value for name, value in among(TeacherRecord).items() if name not in ("name", "settings")}
-        other = {"teacher", "name", "student_seed", *teacher, *parts, *among(DecoderRecord), *among(StudentRecord)}
-        settings = {name: value for name, value in record.items() if name == "seed" or name not in other}
+        named = {"teacher", "name", "student_seed", *teacher, *parts, *among(DecoderRecord), *among(StudentRecord)}
+        settings = {name: value for name, value in record.items() if name == "seed" or name not in named}
         parts["teacher"] = teacher | {"name": record["teacher"], "settings": settings}
     return parts

@@ -9,7 +9,7 @@ from influcoder.attribution.certified import Certified, draw_others
 from influcoder.attribution.search import search
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.indexes.scan import Found
+from influcoder.indexes.scan import Ranked
 from influcoder.teachers.settings import TeacherSettings
 from influcoder.teachers.teacher import Features
 
@@ -33,7 +33,7 @@ class Pool:
     def search(self, queries, k, *, opponents=False, where=None):
         rows = np.argsort(self.estimates if opponents else -self.estimates, kind="stable")
         rows = rows[rows % 2 == 0] if where else rows
-        return Found(np.tile(rows[:k], (len(queries), 1)), np.tile(self.estimates[rows[:k]], (len(queries), 1)))
+        return Ranked(np.tile(rows[:k], (len(queries), 1)), np.tile(self.estimates[rows[:k]], (len(queries), 1)))
 
     def examples_at(self, rows):
         return [Example(str(row), "p", "c") for row in rows]

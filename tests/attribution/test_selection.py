@@ -256,7 +256,7 @@ def test_rows_are_found_again_by_a_rule_that_asks_more_of_them(chosen, tmp_path)
     assert table["meta.level"].to_pylist() == ["0", "1", "2", "3", "", ""]
     assert again.counts()["by"]["level"]["(none)"] == {"kept": 1, "dropped": 1}
     assert "level is at its cap (level=1)" in table["reason"].to_pylist()[4]
-    with pytest.raises(ConfigError, match="no row has a column 'genre'; the index has level"):
+    with pytest.raises(ConfigError, match="genre: no row has such a column; the index has level"):
         selection.rethreshold(rows=3, cap="genre=1")
     with pytest.raises(ConfigError, match="which index"):
         replace(selection, index=None).rethreshold(rows=3, distinct=0.8)

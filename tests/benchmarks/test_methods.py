@@ -18,7 +18,7 @@ from influcoder.benchmarks.methods import bench as benches
 from influcoder.benchmarks.methods.airrep import LEAST_GROUPS, GroupStudent, affordable_groups, group_loss
 from influcoder.benchmarks.methods.bench import PSEUDO, Bench
 from influcoder.benchmarks.methods.cost import Parts, memory_taken
-from influcoder.benchmarks.methods.registry import METHODS, MODEL_METHODS, TASK_METHODS, chosen, left_out
+from influcoder.benchmarks.methods.registry import METHODS, MODEL_METHODS, TASK_METHODS, left_out, with_needed
 from influcoder.benchmarks.methods.rivals import Cascade, PointwiseRegressor, question_cost, with_shuffled_weights
 from influcoder.benchmarks.methods.scored import score_methods
 from influcoder.benchmarks.results.estimates import costs
@@ -138,14 +138,14 @@ def test_the_papers_recipe_keeps_the_papers_teacher(bench, tmp_path, monkeypatch
 
 
 def test_the_teacher_is_compared_whatever_is_asked_for():
-    assert chosen(["tfidf"], TASK_METHODS, "layer-cosine") == (
+    assert with_needed(["tfidf"], TASK_METHODS, "layer-cosine") == (
         "random",
         "tfidf",
         "gradient-cosine",
         "layer-cosine",
         "randomised",
     )
-    assert set(chosen(None, TASK_METHODS, "rrinf")) == {*TASK_METHODS, "rrinf"}
+    assert set(with_needed(None, TASK_METHODS, "rrinf")) == {*TASK_METHODS, "rrinf"}
 
 
 def test_a_cascade_costs_what_its_teacher_costs(bench):

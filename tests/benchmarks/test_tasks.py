@@ -18,13 +18,13 @@ from helpers.forks import Fork, command
 from helpers.processes import kill
 from helpers.tiny import save_decoder
 from influcoder.benchmarks.corpora.corpora import toxicity
-from influcoder.benchmarks.corpora.facts import FactSource, taught_by
+from influcoder.benchmarks.corpora.facts import FactSource, _facts, taught_by
 from influcoder.benchmarks.methods.registry import TASK_METHODS
 from influcoder.benchmarks.results.tables import not_reached
 from influcoder.benchmarks.settings import CounterfactSettings, FactBudget, SelectionSettings, ToxicitySettings
 from influcoder.benchmarks.tasks.counterfact import fact_problem
 from influcoder.benchmarks.tasks.selection import CROSSED, mixed_problem
-from influcoder.benchmarks.tasks.selection_rules import RULES, chosen
+from influcoder.benchmarks.tasks.selection_rules import RULES, choose_rows
 from influcoder.benchmarks.tasks.toxicity import request, toxic_problem
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, DataError
@@ -234,7 +234,7 @@ def test_no_fact_is_drawn_twice(data):
 
 def test_a_prompt_in_other_case_or_spacing_is_the_same_prompt(data):
     """The true fact that is taught before must not be the text that stands in the pool."""
-    for fact in FactSource(data, np.random.default_rng(0))._facts:
+    for fact in _facts(data):
         alike = [" ".join(prompt.lower().split()) for prompt in fact.prompts]
         assert len(set(alike)) == len(alike)
         assert fact.prompts[0] == f"{fact.subject} is found in"
@@ -327,7 +327,7 @@ def test_retrieval_is_that_of_datelm():
 def test_rules_choose_different_rows_under_the_budget(rule, queries, pool, budget, seed):
     scores = np.random.default_rng(seed).standard_normal((2, queries, pool))
     rows = [Example(str(n), f"{n} {n * n}", f"{n**3}", (), {"genre": f"{n % 2}"}) for n in range(pool)]
-    found = chosen(rule, *scores, budget, rows)
+    found = choose_rows(rule, *scores, budget, rows)
     assert len(set(found.tolist())) == len(found) <= min(budget, pool)
     if rule != "capped":
         assert len(found) == min(budget, pool)
@@ -339,8 +339,8 @@ def test_rules_of_known_scores():
     texts = ["the same few words", "others", "the same few words", "more"]
     rows = [Example(str(n), "", text, (), {"genre": "a" if n < 2 else "b"}) for n, text in enumerate(texts)]
     expected = {"top": [0, 1, 3], "contrast": [1, 2, 3], "distinct": [0, 1, 3], "capped": [1, 3]}
-    assert {rule: chosen(rule, scores, others, 3, rows).tolist() for rule in expected} == expected
-    assert chosen("distinct", scores, others, 4, rows).tolist() == [0, 1, 3]
+    assert {rule: choose_rows(rule, scores, others, 3, rows).tolist() for rule in expected} == expected
+    assert choose_rows("distinct", scores, others, 4, rows).tolist() == [0, 1, 3]
 
 
 def methods_with(**values):

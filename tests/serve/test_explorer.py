@@ -100,6 +100,7 @@ def test_a_fault_is_a_problem_and_tells_nothing_of_itself(made, tmp_path, monkey
     def fault():
         raise RuntimeError("secret of the program")
 
+    app.explorer.ready = True
     monkeypatch.setattr(app.explorer, "provenance", fault)
 
     async def ask():
@@ -191,14 +192,35 @@ def test_an_index_that_is_changed_meanwhile_is_not_asked(made, tmp_path):
     opened = Explorer(ServeSettings(tmp_path / "index"))
     opened.ready = True
     selection = asyncio.run(opened.selections.make(SelectRequest(name="by hand")))
-    assert rows.one(opened, 0).row == 0
+    assert rows.row(opened, 0).row == 0
     influcoder.Index(tmp_path / "index").add([{"id": "new", **ASKED}])
-    for ask in (lambda: rows.one(opened, 0), lambda: opened.verify(VerifyRequest(**ASKED)), opened.provenance):
+    for ask in (lambda: rows.row(opened, 0), lambda: opened.verify(VerifyRequest(**ASKED))):
         with pytest.raises(Problem, match="Start the service again"):
             ask()
     opened.journal.close()
     again = Explorer(ServeSettings(tmp_path / "index"))
-    assert again.selections.told(selection.id).counts is None
+    assert again.selections.answer(selection.id).counts is None
     with pytest.raises(Problem, match="Select again"):
         again.selections.mark(selection.id, MarkRequest(mark="drop", rows=[0]))
     again.journal.close()
+
+
+def test_the_page_says_that_the_index_has_changed(made, tmp_path):
+    shutil.copytree(made / "index", tmp_path / "index")
+    app = make_app(ServeSettings(tmp_path / "index"))
+    app.explorer.ready = True
+    app.explorer.worker.start()
+    influcoder.Index(tmp_path / "index").add([{"id": "new", **ASKED}])
+
+    async def ask():
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            assert (await http.get("/api/v1/provenance")).status_code == 503
+            return [await http.get("/"), await http.get("/", params=ASKED)]
+
+    for answer, status in zip(asyncio.run(ask()), (200, 503), strict=True):
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert "index changed" in answer.text
+        assert "Start the service again" in answer.text
+    app.explorer.worker.stop()
+    app.explorer.journal.close()

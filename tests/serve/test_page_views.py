@@ -21,7 +21,6 @@ from influcoder.serve.ranking import Ranking
 from influcoder.serve.view import concentration, spread
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.cards import segments
-from influcoder.serve.view.frame import Freshness
 from influcoder.serve.view.marking import Marking
 from influcoder.serve.view.methods import Words, compare
 from influcoder.serve.view.question_set import QuestionSet, budget_of
@@ -88,7 +87,7 @@ def test_another_view_begins_at_the_first_page():
 def test_the_histogram_counts_every_row_and_always_has_zero():
     scores = np.random.default_rng(0).normal(5, 1, 500).astype(np.float32)
     drawn = spread.histogram(scores, (4.0, 6.0)).marked([7.0])
-    assert sum(int(bar.told.split()[0]) for bar in drawn.bars) == 500
+    assert sum(int(bar.label.split()[0]) for bar in drawn.bars) == 500
     assert drawn.zero == 0
     assert drawn.marks[0][1] == "up"
     inside = ((scores >= 4) & (scores <= 6)).sum()
@@ -141,7 +140,7 @@ def test_methods_are_compared_on_the_rows_that_both_know(index):
     assert checked.rows == sorted(exact, key=lambda row: (-exact[row], row))[:10]
     assert encoder.scores == sorted(encoder.scores, reverse=True)
     assert set(words.rows[:8]) == {row for row in range(ROWS) if row % 5 == 3}
-    found = {(one.one, one.other): one for one in pairs}
+    found = {(pair.first, pair.second): pair for pair in pairs}
     assert found["encoder", "exact"].spearman == pytest.approx(-1)
     assert found["encoder", "exact"].rows == 12
     assert found["encoder", "BM25"].rows == ROWS
@@ -173,6 +172,7 @@ def screen_over(index):
         teacher=None,
         decoder=None,
         ready=True,
+        changed=False,
         questions={},
         settings=SimpleNamespace(decoder=None),
         worker=SimpleNamespace(add_job=lambda job: job(), give_way=lambda: None, run=at_once),
@@ -260,18 +260,6 @@ def test_a_question_set_sums_up_and_a_budget_takes_the_best(index):
 
 
 # What is served, and with what
-
-
-def test_a_changed_index_is_noticed(index, tmp_path):
-    record = tmp_path / "manifest.json"
-    record.write_text('{"sha256": "a"}')
-    explorer = SimpleNamespace(index=SimpleNamespace(folder=tmp_path, store=None))
-    freshness = Freshness(explorer)
-    assert not freshness.stale
-    record.write_text('{"sha256": "b"}')
-    assert freshness.stale
-    record.unlink()
-    assert freshness.stale
 
 
 def test_the_report_is_made_of_the_same_components(tmp_path):

@@ -137,7 +137,7 @@ def test_plan_of_an_index_has_the_teachers_cost_beside_it(call, tmp_path):
     assert "300 pool rows" in out
     assert "times as long" in out
     status, out, _ = call("plan", *words)
-    assert "told with --decoder" in out
+    assert "shown with --decoder" in out
 
 
 def test_plan_of_an_index_is_near_what_it_takes(call, work, tmp_path, monkeypatch):

@@ -188,7 +188,7 @@ def test_the_cost_is_told_first(work, tmp_path):
 def test_a_users_own_training(work, tmp_path):
     command = train_command(tmp_path, work / "decoder")
     (cost,) = told(work, tmp_path / "a", train_command=command)
-    assert cost.endswith("How long the command takes is seen after the first.")
+    assert cost.endswith("The first will show how long the command takes.")
     metrics = orjson.loads((tmp_path / "a/metrics.json").read_bytes())
     assert metrics["conditions"]["found"]["loss"] != metrics["conditions"]["all"]["loss"]
     assert metrics["conditions"]["found"]["loss"] == metrics["conditions"]["random"]["loss"]  # it counts rows

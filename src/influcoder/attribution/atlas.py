@@ -3,7 +3,7 @@
 id, text, region                   of a row; its metadata that can be filtered by, under their own names
 projection_x, projection_y         its place on the map
 neighbors                          {"ids": [...], "distances": [...]}: the rows closest to it, by row number
-influence, percentile              of a question, where one was asked
+influence, percentile              on a question, where one was asked
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,8 @@ from influcoder.store.files import atomic_file
 FILE = "atlas.parquet"
 NEIGHBOURS = 10
 EXACT_ROWS = 50_000
-"""rows up to which every one is compared with every other"""
+"""up to so many rows, each is compared with all others"""
+_NEIGHBOURS = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
 _OWN = {"id", "text", "region", "projection_x", "projection_y", "neighbors", "influence", "percentile"}
 
 
@@ -34,12 +35,12 @@ def write_atlas(index: Index, folder: Path, question: Floats | None = None) -> d
     """Write `atlas.parquet` into a folder, a shard at a time.
 
     Args:
-        question: (dim,) its vector: the file then has the influence of every row on it.
+        question: (dim,) the vector of a question; the file then has the influence of every row on it.
 
     Returns:
-        how many rows it has, and which columns.
+        how many rows the file has, and which columns.
     """
-    where, regions, near = places(index), find_regions(index), _Neighbours(index)
+    positions, regions, neighbours = places(index), find_regions(index), _Neighbours(index)
     scores = None if question is None else index.scores(question[None])[0]
     ranks = None if scores is None else np.argsort(np.argsort(scores, kind="stable"), kind="stable")
     schema = _schema(index, scored=scores is not None)
@@ -57,18 +58,17 @@ def write_atlas(index: Index, folder: Path, question: Floats | None = None) -> d
                 "id": table["id"],
                 "text": pa.array(_texts(table), pa.string()),
                 "region": pa.array([regions.names[number] for number in regions.of_row[rows]], pa.string()),
-                "projection_x": where[rows, 0],
-                "projection_y": where[rows, 1],
-                "neighbors": near.of(vectors, rows),
+                "projection_x": positions[rows, 0],
+                "projection_y": positions[rows, 1],
+                "neighbors": neighbours.of(vectors, rows),
             }
             if scores is not None and ranks is not None:
                 columns["influence"] = scores[rows]
                 columns["percentile"] = (100 * ranks[rows] / max(len(index) - 1, 1)).astype(np.float32)
             for field in schema:
                 if field.name not in _OWN:
-                    held = PREFIX + field.name in table.column_names
-                    values = table[PREFIX + field.name].cast(field.type) if held else pa.nulls(len(table), field.type)
-                    columns[field.name] = values
+                    name, missing = PREFIX + field.name, pa.nulls(len(table), field.type)
+                    columns[field.name] = table[name].cast(field.type) if name in table.column_names else missing
             writer.write_table(pa.table(columns).select(schema.names).cast(schema))
             advance(len(vectors))
     return {"rows": len(index), "columns": schema.names}
@@ -97,18 +97,17 @@ class _Neighbours:
             self.search.add(unit_rows(part))
 
     def of(self, vectors: Floats, rows: slice) -> pa.Array:
-        """A {ids, distances} for each of some rows, whose vectors are given; a distance is 1 - cosine."""
-        kind = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
+        """A {ids, distances} for each of some rows with their vectors; a distance is 1 - cosine."""
         if not len(vectors):
-            return pa.array([], kind)
-        cosines, found = self.search.search(unit_rows(vectors), self.count + 1)
-        return pa.array(self._without_itself(cosines, found, rows), kind)
+            return pa.array([], _NEIGHBOURS)
+        cosines, closest = self.search.search(unit_rows(vectors), self.count + 1)
+        return pa.array(self._without_itself(cosines, closest, rows), _NEIGHBOURS)
 
-    def _without_itself(self, cosines: Floats, found: Any, rows: slice) -> Iterator[dict[str, list[float]]]:
-        for row, near, close in zip(range(rows.start, rows.stop), found, cosines, strict=True):
-            others = [(int(i), 1 - float(c)) for i, c in zip(near, close, strict=True) if i not in (row, -1)]
-            others = others[: self.count]
-            yield {"ids": [i for i, _ in others], "distances": [max(0.0, d) for _, d in others]}
+    def _without_itself(self, cosines: Floats, closest: Any, rows: slice) -> Iterator[dict[str, list[float]]]:
+        for row, numbers, their_cosines in zip(range(rows.start, rows.stop), closest, cosines, strict=True):
+            pairs = [(int(i), 1 - float(c)) for i, c in zip(numbers, their_cosines, strict=True) if i not in (row, -1)]
+            pairs = pairs[: self.count]
+            yield {"ids": [i for i, _ in pairs], "distances": [max(0.0, d) for _, d in pairs]}
 
 
 def _texts(table: pa.Table) -> list[str]:
@@ -124,7 +123,7 @@ def _schema(index: Index, *, scored: bool) -> pa.Schema:
         ("region", pa.string()),
         ("projection_x", pa.float32()),
         ("projection_y", pa.float32()),
-        ("neighbors", pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])),
+        ("neighbors", _NEIGHBOURS),
     ]
     if scored:
         fields += [("influence", pa.float32()), ("percentile", pa.float32())]

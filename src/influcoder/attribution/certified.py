@@ -1,4 +1,4 @@
-"""What a re-check proves of the rows that it left out: a random sample of them is scored too, and bounds the rest."""
+"""What a re-check proves of the rows that it left out, from the exact scores of a random sample of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from influcoder.maths.bounds import CONFIDENCE, share_at_most
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """How many of the rows that were not re-checked can act on a query more strongly than the last row shown.
+    """How many rows that were not re-checked can act on a query more strongly than the last row shown.
 
     Attributes:
         sampled: random rows among them that the teacher scored.
@@ -30,7 +30,7 @@ class Certified:
 
     @classmethod
     def of(cls, scores: Floats, last: float, others: int, *, opponents: bool = False) -> "Certified":
-        """What the exact scores of a random sample of the others say.
+        """Bound the others by the exact scores of a random sample of them.
 
         Args:
             scores: (sampled,) of the sample.
@@ -50,7 +50,7 @@ def draw_others(
 ) -> list[NDArray[np.int64]]:
     """A random sample of the rows outside each shortlist, `size` of them or all there are.
 
-    All are taken from one random order of the rows, so samples of several queries are nearly the same rows, and their
+    All samples come from one random order of the rows: those of several queries are nearly the same rows, whose
     gradients are computed once.
     """
     longest = max(map(len, shortlists), default=0)

@@ -1,4 +1,4 @@
-"""Takes rows in their order until a rule's budget is spent, and says of each row why it was kept or not."""
+"""Take rows in their order until a rule's budget is spent, and say of each row why it was kept or not."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -35,10 +35,10 @@ class Choice:
 
     Attributes:
         is_kept: (n,)
-        refused: of rows that were met before the budget was spent and left out, why.
-        duplicates: of rows that say nearly the same as a kept one, that one.
+        refused: why rows that came before the budget was spent were left out.
+        duplicates: rows that say nearly the same as a kept row, with that row.
         kinds: (n,) of each column that the rule limits.
-        sizes: (n,) what each row takes of the budget.
+        sizes: (n,) how much of the budget each row takes.
     """
 
     is_kept: NDArray[np.bool_]
@@ -48,11 +48,11 @@ class Choice:
     kinds: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def reasons(self, words: str) -> list[str]:
-        """(n,) why each row was kept or not, by the rule's own words."""
-        found = [f"kept: {words}" if kept else f"rejected: not {words}" for kept in self.is_kept]
+        """(n,) why each row was kept or not, in the rule's own words."""
+        reasons = [f"kept: {words}" if kept else f"rejected: not {words}" for kept in self.is_kept]
         for row, reason in self.refused.items():
-            found[row] = f"rejected: {reason}"
-        return found
+            reasons[row] = f"rejected: {reason}"
+        return reasons
 
 
 def choose(order: Order, rule: Rule, facts: Callable[[], Facts]) -> Choice:
@@ -70,11 +70,11 @@ def choose(order: Order, rule: Rule, facts: Callable[[], Facts]) -> Choice:
     if not rule.asks_facts:
         choice.is_kept[rows[:budget]] = True
         return choice
-    asked = facts()
+    pool_facts = facts()
     if rule.tokens is not None:
-        choice.sizes = asked.tokens()
-    choice.kinds = {column: asked.kinds(column) for column in rule.columns}
-    distinct = None if rule.distinct is None else Distinct(asked.signatures(), rule.distinct)
+        choice.sizes = pool_facts.tokens()
+    choice.kinds = {column: pool_facts.kinds(column) for column in rule.columns}
+    distinct = None if rule.distinct is None else Distinct(pool_facts.signatures(), rule.distinct)
     _Walk(rule, budget, choice, distinct).run(rows)
     return choice
 
@@ -131,7 +131,7 @@ class _Walk:
         return ""
 
     def _is_over(self, limit: Limit, row: int, size: int) -> bool:
-        """Whether rows of the kind of this one would be more than a limit, with it."""
+        """Whether this row would bring the rows of its kind above a limit."""
         kind = self._choice.kinds[limit.column][row]
         return self._used_by[limit.column, kind] + size > limit.of(self._budget)
 

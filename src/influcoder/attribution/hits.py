@@ -34,14 +34,14 @@ class Hit:
 
     def json(self) -> dict[str, Any]:
         """Rank, scores and texts, ready for JSON, and the shares of tokens where they were asked for."""
-        parts = {"rank": self.rank, "id": self.example.id, "score": self.score, "exact": self.exact}
-        parts |= {"prompt": self.example.prompt, "completion": self.example.completion}
-        return parts | self.shares()
+        record = {"rank": self.rank, "id": self.example.id, "score": self.score, "exact": self.exact}
+        record |= {"prompt": self.example.prompt, "completion": self.example.completion}
+        return record | self.shares()
 
     def shares(self) -> dict[str, Any]:
         """The shares of its tokens, ready for JSON: [[text, share], ...]; nothing where they were not asked for."""
-        told = {"tokens": self.tokens, "answer_tokens": self.answer_tokens}
-        return {name: [list(one) for one in tokens] for name, tokens in told.items() if tokens is not None}
+        shares = {"tokens": self.tokens, "answer_tokens": self.answer_tokens}
+        return {name: [list(pair) for pair in pairs] for name, pairs in shares.items() if pairs is not None}
 
 
 class Hits(list[Hit]):

@@ -1,4 +1,4 @@
-"""What a search found, as a file: a row for each hit, the shares of its tokens with it."""
+"""The hits of a search as a file: a row for each, with the shares of its tokens."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,14 +39,14 @@ def refuse_other_file(path: Path) -> None:
         raise ConfigError(f"--output {path}: expected a file that ends in .jsonl or .parquet.")
 
 
-def write_hits(path: Path, queries: Sequence[Example], found: Sequence[Hits]) -> None:
+def write_hits(path: Path, queries: Sequence[Example], hits_of_queries: Sequence[Hits]) -> None:
     """Write a row for each hit of each query, as Parquet or JSONL.
 
     Raises:
         ConfigError: the file is of another kind.
     """
     refuse_other_file(path)
-    rows = list(_rows(queries, found))
+    rows = list(_rows(queries, hits_of_queries))
     with atomic_file(path) as file:
         if path.suffix == ".parquet":
             pq.write_table(pa.Table.from_pylist(rows, SCHEMA), file, write_page_checksum=True)
@@ -54,13 +54,13 @@ def write_hits(path: Path, queries: Sequence[Example], found: Sequence[Hits]) ->
             file.writelines(to_json(row) + b"\n" for row in rows)
 
 
-def _rows(queries: Sequence[Example], found: Sequence[Hits]) -> Iterator[Mapping[str, Any]]:
-    for query, hits in zip(queries, found, strict=True):
-        asked = {"query_id": query.id, "query_prompt": query.prompt, "query_completion": query.completion}
+def _rows(queries: Sequence[Example], hits_of_queries: Sequence[Hits]) -> Iterator[Mapping[str, Any]]:
+    for query, hits in zip(queries, hits_of_queries, strict=True):
+        query_columns = {"query_id": query.id, "query_prompt": query.prompt, "query_completion": query.completion}
         for hit in hits:
-            known = None if hits.memorised is None else hit.example.id in hits.memorised
+            is_memorised = None if hits.memorised is None else hit.example.id in hits.memorised
             shares = {
                 name: [{"text": text, "share": share} for text, share in tokens]
                 for name, tokens in hit.shares().items()
             }
-            yield asked | hit.json() | {"memorised": known} | shares
+            yield query_columns | hit.json() | {"memorised": is_memorised} | shares

@@ -34,17 +34,17 @@ def write_kept(
     """
     if form == "none":
         return []
-    rows = original_rows(index, is_kept) if masks is None else _masked(original_rows(index, is_kept), iter(masks))
+    batches = original_rows(index, is_kept) if masks is None else _masked(original_rows(index, is_kept), iter(masks))
     if form == "dataset":
-        optional("datasets").Dataset(one_table(rows)).save_to_disk(str(folder / "kept"))
+        optional("datasets").Dataset(one_table(batches)).save_to_disk(str(folder / "kept"))
         return sorted(path for path in (folder / "kept").rglob("*") if path.is_file())
     path = folder / f"kept.{form}"
     with atomic_file(path) as file:
         if form == "parquet":
-            pq.write_table(one_table(rows), file, write_page_checksum=True)
+            pq.write_table(one_table(batches), file, write_page_checksum=True)
         else:
-            for part in rows:
-                file.writelines(to_json(row) + b"\n" for row in part)
+            for batch in batches:
+                file.writelines(to_json(row) + b"\n" for row in batch)
     return [path]
 
 
@@ -58,21 +58,21 @@ def kept_dataset(index: Index, is_kept: NDArray[np.bool_]) -> Any:
     return optional("datasets").Dataset(one_table(original_rows(index, is_kept)))
 
 
-def _masked(parts: Iterable[list[dict[str, Any]]], masks: Iterator[Sequence[int]]) -> Iterator[list[dict[str, Any]]]:
+def _masked(batches: Iterable[list[dict[str, Any]]], masks: Iterator[Sequence[int]]) -> Iterator[list[dict[str, Any]]]:
     """Rows with their masks, which are in the same order."""
-    for rows in parts:
+    for rows in batches:
         yield [row | {COLUMN: list(next(masks))} for row in rows]
 
 
-def one_table(parts: Iterable[list[dict[str, Any]]]) -> pa.Table:
-    """Rows as one table: a column that some parts lack is null there.
+def one_table(batches: Iterable[list[dict[str, Any]]]) -> pa.Table:
+    """Batches of rows as one table: a column that some of them lack is null there.
 
     Raises:
         DataError: a column holds values of several kinds.
     """
     tables = []
     try:
-        for rows in parts:
+        for rows in batches:
             names = dict.fromkeys(name for row in rows for name in row)
             tables.append(pa.table({name: [row.get(name) for row in rows] for name in names}))
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
@@ -85,8 +85,7 @@ def one_table(parts: Iterable[list[dict[str, Any]]]) -> pa.Table:
 
 def counts_by_value(kinds: Sequence[str], is_kept: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
     """How many rows with each value were kept and dropped."""
-    told: dict[str, dict[str, int]] = {}
-    for kind, kept in zip(kinds, is_kept.tolist(), strict=True):
-        one = told.setdefault(kind or "(none)", {"kept": 0, "dropped": 0})
-        one["kept" if kept else "dropped"] += 1
-    return dict(sorted(told.items()))
+    counts: dict[str, dict[str, int]] = {}
+    for kind, row_is_kept in zip(kinds, is_kept.tolist(), strict=True):
+        counts.setdefault(kind or "(none)", {"kept": 0, "dropped": 0})["kept" if row_is_kept else "dropped"] += 1
+    return dict(sorted(counts.items()))

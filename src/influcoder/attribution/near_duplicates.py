@@ -27,8 +27,8 @@ _SHIFTS = _RANDOM.integers(0, 2**63, HASHES, dtype=np.uint64)
 
 def signatures(texts: Iterable[str]) -> NDArray[np.uint32]:
     """(n, HASHES) the values that are kept of each text."""
-    kept = [_signature(text) for text in texts]
-    return np.stack(kept) if kept else np.zeros((0, HASHES), np.uint32)
+    rows = [_signature(text) for text in texts]
+    return np.stack(rows) if rows else np.zeros((0, HASHES), np.uint32)
 
 
 def _signature(text: str) -> NDArray[np.uint32]:
@@ -40,7 +40,7 @@ def _signature(text: str) -> NDArray[np.uint32]:
 
 
 class Distinct:
-    """The rows that are kept so far, asked whether another is nearly the same as one of them.
+    """The rows kept so far: tells whether another row is nearly the same as one of them.
 
     Args:
         signatures: of all rows.
@@ -52,11 +52,11 @@ class Distinct:
             raise ConfigError(f"distinct is {similarity}, expected a similarity above 0 and at most 1, such as 0.8.")
         self._signatures = signatures
         self._similarity = similarity
-        self._kept: dict[tuple[int, bytes], list[int]] = {}
+        self._rows_of_band: dict[tuple[int, bytes], list[int]] = {}
 
     def like(self, row: int) -> int | None:
         """The kept row that this one is nearly the same as, the first that was kept; None if there is none."""
-        candidates = sorted({other for band in self._bands(row) for other in self._kept.get(band, ())})
+        candidates = sorted({kept for band in self._bands(row) for kept in self._rows_of_band.get(band, ())})
         if not candidates:
             return None
         alike = (self._signatures[candidates] == self._signatures[row]).mean(axis=1) >= self._similarity
@@ -64,7 +64,7 @@ class Distinct:
 
     def keep(self, row: int) -> None:
         for band in self._bands(row):
-            self._kept.setdefault(band, []).append(row)
+            self._rows_of_band.setdefault(band, []).append(row)
 
     def _bands(self, row: int) -> list[tuple[int, bytes]]:
         values = self._signatures[row]

@@ -13,7 +13,7 @@ from influcoder.teachers.teacher import Teacher
 REFERENCES = 32
 """random pool rows that stand for unrelated questions"""
 TOGETHER = 4
-"""of them that are read at once"""
+"""how many of them are read at once"""
 COVERED = 0.95
 SCORED = 20_000
 """rows whose scores make the band, at most"""
@@ -25,18 +25,18 @@ def reference_directions(
     """(m, dim) unit vectors of random pool rows, read as questions are; made once for an index.
 
     Args:
-        teacher: takes the questions' own gradients, where it does so for those that are asked.
+        teacher: takes the gradients of these questions too, where it takes those of the user's.
         pause: called between a few rows and the next.
     """
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(len(index), min(REFERENCES, len(index)), replace=False))
-    parts = []
+    vectors = []
     for start in range(0, len(rows), TOGETHER):
-        examples = [_asked(one) for one in index.examples_at(rows[start : start + TOGETHER])]
+        examples = [_as_question(row) for row in index.examples_at(rows[start : start + TOGETHER])]
         features = None if teacher is None else teacher.features(examples, "query").refuse_rejected(examples).vectors
-        parts.append(query_vectors(index, examples, features))
+        vectors.append(query_vectors(index, examples, features))
         pause()
-    return unit_rows(np.concatenate(parts))
+    return unit_rows(np.concatenate(vectors))
 
 
 def null_band(pool: Floats, vector: Floats, references: Floats) -> tuple[float, float]:
@@ -57,5 +57,5 @@ def null_band(pool: Floats, vector: Floats, references: Floats) -> tuple[float, 
     return float(low), float(high)
 
 
-def _asked(example: Example) -> Example:
+def _as_question(example: Example) -> Example:
     return Example("", example.prompt, example.completion, example.turns)

@@ -1,4 +1,4 @@
-"""In which order rows are chosen: from several queries' scores, (n_queries, n), to one score and place of each row.
+"""In which order rows are chosen: turns the scores of several queries, (n_queries, n), into a score and place a row.
 
 | by | rows come in the order of |
 |---|---|
@@ -86,7 +86,7 @@ def round_robin(scores: Matrix) -> Rows:
 def diverse(scores: Matrix) -> Rows:
     """Greedy maximum of Σ_q √(Σ_x s⁺(q, x)), each query's scores scaled to a highest of 1; ties by the mean.
 
-    What a row adds only falls as others are taken, so a row whose last known gain is too small is not looked at again
+    A row adds less as others are taken, so a row whose last known gain is too small need not be computed again
     (Minoux 1978).
     """
     gains = np.maximum(scores, 0).astype(np.float64)

@@ -8,7 +8,7 @@ from influcoder.maths.arrays import Floats
 from influcoder.maths.projection import principal_plane, umap_places
 
 UMAP_ROWS = 20_000
-"""rows that UMAP places in minutes, at most; larger pools lie along their principal directions"""
+"""rows that UMAP places in minutes; larger pools lie along their principal directions"""
 
 
 def places(index: Index, *, seed: int = 0) -> Floats:
@@ -20,7 +20,7 @@ def places(index: Index, *, seed: int = 0) -> Floats:
     if len(index) == 0:
         return np.empty((0, 2), np.float32)
     vectors = sample_vectors(index, FITTED, np.random.default_rng(seed))
-    if len(index) <= UMAP_ROWS and (found := umap_places(vectors, seed=seed)) is not None:
-        return found
+    if len(index) <= UMAP_ROWS and (positions := umap_places(vectors, seed=seed)) is not None:
+        return positions
     place = principal_plane(vectors)
     return np.concatenate([place(part) for part in index.parts() if len(part)])

@@ -1,6 +1,6 @@
-"""What is known of every row of an index beside its vector: length, who speaks, twins, metadata.
+"""What an index knows of its rows beside their vectors: length, who speaks, twins, metadata.
 
-Columns are read when they are first asked for, and kept: a million rows take about 30 MB a column of metadata.
+A column is read when it is first needed, and kept: a column of metadata takes about 30 MB for a million rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -68,19 +68,19 @@ class PoolColumns:
 
         def role(turns: str) -> str:
             if turns not in named:
-                held = orjson.loads(turns)
-                pairs = held["turns"] if isinstance(held, dict) else held
-                found = "+".join(dict.fromkeys(speaker for speaker, _ in pairs)) or PLAIN
+                parsed = orjson.loads(turns)
+                pairs = parsed["turns"] if isinstance(parsed, dict) else parsed
+                speakers = "+".join(dict.fromkeys(speaker for speaker, _ in pairs)) or PLAIN
                 if len(turns) > 64:  # most are different
-                    return found
-                named[turns] = found
+                    return speakers
+                named[turns] = speakers
             return named[turns]
 
         return _grouped([role(turns) for texts in self._read("turns") for turns in texts["turns"].to_pylist()])
 
     @cached_property
     def metadata_names(self) -> list[str]:
-        """Of the metadata that a row can be filtered by."""
+        """The metadata that rows can be filtered by."""
         return self.index.filterable
 
     def metadata(self, name: str) -> pa.ChunkedArray:
@@ -96,9 +96,9 @@ class PoolColumns:
             kind = self.index.metadata.kinds[name]
             chunks: list[pa.Array] = []
             for shard in self.index.shards:
-                found = self.index.store.some(shard, [PREFIX + name])
-                held = found.column_names == [PREFIX + name]
-                chunks += found.column(0).cast(kind).chunks if held else [pa.nulls(shard["rows"], kind)]
+                table = self.index.store.some(shard, [PREFIX + name])
+                has_column = table.column_names == [PREFIX + name]
+                chunks += table.column(0).cast(kind).chunks if has_column else [pa.nulls(shard["rows"], kind)]
             self._metadata[name] = pa.chunked_array(chunks, kind)
         return self._metadata[name]
 
@@ -107,8 +107,8 @@ class PoolColumns:
         return _grouped(self.as_text(name))
 
     def as_text(self, name: str) -> list[str | None]:
-        """(n,) the same values as text, None where a row has none."""
-        return [None if one is None else _text(one) for one in self.metadata(name).to_pylist()]
+        """(n,) the values under a name of the metadata as text, None where a row has none."""
+        return [None if value is None else _text(value) for value in self.metadata(name).to_pylist()]
 
     def matching(self, test: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> NDArray[np.bool_]:
         """(n,) the rows whose prompt or completion passes a test of a column of texts."""

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from influcoder.attribution.near_duplicates import signatures
 from influcoder.attribution.pool_columns import PoolColumns
-from influcoder.errors import ConfigError
 from influcoder.indexes.index import Index
 from influcoder.student.backbone import tokenizer_of
 
@@ -19,15 +18,15 @@ AT_ONCE = 4096
 
 @dataclass(frozen=True, slots=True)
 class PoolFacts:
-    """The rows of an index, read when they are asked for."""
+    """The rows of an index, read when a rule asks for them."""
 
     index: Index
 
     def tokens(self) -> NDArray[np.int64]:
         """(n,) tokens of prompt and completion, by the encoder's tokenizer (of most tiers the decoder's)."""
         tokenizer, texts, counts = tokenizer_of(self.index.encoder.backbone), self._texts(), []
-        while part := list(islice(texts, AT_ONCE)):
-            counts += [len(one.ids) for one in tokenizer.encode_batch_fast(part, add_special_tokens=False)]
+        while batch := list(islice(texts, AT_ONCE)):
+            counts += [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False)]
         return np.array(counts, np.int64)
 
     def kinds(self, column: str) -> list[str]:
@@ -36,10 +35,6 @@ class PoolFacts:
         Raises:
             ConfigError: no row has such a column.
         """
-        if column not in self.index.filterable:
-            raise ConfigError(
-                f"no row has a column {column!r}; the index has {', '.join(self.index.filterable) or 'none'}."
-            )
         return [text or "" for text in PoolColumns(self.index).as_text(column)]
 
     def signatures(self) -> NDArray[np.uint32]:
@@ -47,4 +42,4 @@ class PoolFacts:
         return signatures(self._texts())
 
     def _texts(self) -> Iterator[str]:
-        return (f"{one.prompt}\n{one.completion}" for one in self.index.examples())
+        return (f"{example.prompt}\n{example.completion}" for example in self.index.examples())

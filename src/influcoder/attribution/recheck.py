@@ -1,4 +1,4 @@
-"""What real gradients tell beside the encoder's estimates, and what of it cannot be asked for."""
+"""What real gradients add to the encoder's estimates, and which of it goes together."""
 
 from dataclasses import dataclass
 
@@ -21,8 +21,8 @@ class Recheck:
             ConfigError: they do not.
         """
         if (self.certify or self.tokens) and not self.verify:
-            what = "--tokens tells the tokens of" if self.tokens else "--certify bounds what is missed by a list of"
-            raise ConfigError(f"{what} rows that real gradients re-check: give --verify N and --decoder as well.")
+            purpose = "--tokens tells the tokens of" if self.tokens else "--certify bounds what is missed by a list of"
+            raise ConfigError(f"{purpose} rows that real gradients re-check: give --verify N and --decoder as well.")
         if self.verify and teacher is None:
             raise ConfigError("verify needs the decoder whose gradients re-check the shortlist: give --decoder.")
         if self.verify and self.verify < k:

@@ -15,7 +15,7 @@ from influcoder.teachers.teacher import Teacher
 Advance = Callable[[int, int], None]
 """(rows re-checked, rows there are)"""
 SLICE = 16
-"""rows that are re-checked between two calls of it"""
+"""rows that are re-checked between two calls of `advance`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Rechecked:
         rows: (m,) in order, each once.
         examples: of each row.
         features: (m, dim).
-        memorised: (m,) whether the model has memorised a row, beside the others here.
+        memorised: (m,) whether the model has memorised a row, compared with the others here.
     """
 
     rows: NDArray[np.int64]
@@ -38,26 +38,26 @@ class Rechecked:
     def of(
         cls, index: Searchable, teacher: Teacher, rows: NDArray[np.int64], advance: Advance | None = None
     ) -> "Rechecked":
-        """Some rows of an index, in any order and as often as they are wanted.
+        """Re-check some rows of an index, in any order, each once even if it is named several times.
 
         Args:
             advance: called between slices of the rows, when the teacher is at rest.
         """
-        wanted = np.unique(rows)
-        examples = index.examples_at(wanted)
+        distinct = np.unique(rows)
+        examples = index.examples_at(distinct)
         size = SLICE if advance else max(1, len(examples))
-        found = []
+        features = []
         for start in range(0, len(examples), size):
             if advance:
                 advance(start, len(examples))
-            some = examples[start : start + size]
-            found.append(teacher.features(some, "pool").refuse_rejected(some))
+            batch = examples[start : start + size]
+            features.append(teacher.features(batch, "pool").refuse_rejected(batch))
         if advance:
             advance(len(examples), len(examples))
         vectors, losses, norms = (
-            np.concatenate([getattr(part, name) for part in found]) for name in ("vectors", "losses", "norms")
+            np.concatenate([getattr(batch, name) for batch in features]) for name in ("vectors", "losses", "norms")
         )
-        return cls(wanted, dict(zip(wanted.tolist(), examples, strict=True)), vectors, memorised(losses, norms))
+        return cls(distinct, dict(zip(distinct.tolist(), examples, strict=True)), vectors, memorised(losses, norms))
 
     def is_memorised(self, row: int) -> bool:
         return bool(self.memorised[np.searchsorted(self.rows, row)])

@@ -13,13 +13,13 @@ from influcoder.maths.clusters import cluster_centres, nearest_centre
 from influcoder.maths.concentration import GroupInfluence, influence_of_groups
 
 MOST, LEAST_ROWS = 24, 50
-"""regions of a pool, and rows of one on average"""
+"""regions of a pool at most, and rows of a region on average at least"""
 FITTED = 50_000
 """rows that the centres are fitted to, at most"""
 NAMED_BY = 200
 """rows of a region that are read for its name, at most"""
 RUN = 20
-"""of them that are neighbours in the region"""
+"""how many of them are neighbours in the region"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Regions:
     sizes: tuple[int, ...]
 
     def influence(self, scores: Floats) -> list[GroupInfluence]:
-        """The part of each region in the influence on a question, whose scores of all rows, (n,), are given."""
+        """The part of each region in the influence on a question, from the scores of all rows, (n,)."""
         return influence_of_groups(self.of_row, scores, len(self.names))
 
 
@@ -71,18 +71,18 @@ def sample_vectors(index: Index, most: int, rng: np.random.Generator) -> Floats:
     share = min(1.0, most / max(len(index), 1))
     parts = []
     for part in index.parts():
-        wanted = round(share * len(part))
-        parts.append(part if share == 1 else part[np.sort(rng.choice(len(part), wanted, replace=False))])
+        count = round(share * len(part))
+        parts.append(part if share == 1 else part[np.sort(rng.choice(len(part), count, replace=False))])
     return np.concatenate(parts)
 
 
 def some_texts(index: Index, rows: NDArray[np.int64], count: int, run: int, rng: np.random.Generator) -> list[str]:
-    """The texts of about `count` of some rows, in runs of `run` neighbours: what lies together is read together."""
+    """The texts of about `count` of some rows, in runs of `run` neighbours, which are read together."""
     starts = rng.choice(-(-len(rows) // run), min(-(-len(rows) // run), -(-count // run)), replace=False)
-    some = np.concatenate([rows[start * run : (start + 1) * run] for start in np.sort(starts)])
-    return [f"{one.prompt} {one.completion}" for one in index.examples_at(some)]
+    chosen = np.concatenate([rows[start * run : (start + 1) * run] for start in np.sort(starts)])
+    return [f"{example.prompt} {example.completion}" for example in index.examples_at(chosen)]
 
 
 def _names(texts: Sequence[Sequence[str]]) -> list[str]:
-    found = telling_words(texts)
-    return [", ".join(words) or f"region {number}" for number, words in enumerate(found, 1)]
+    words_of_regions = telling_words(texts)
+    return [", ".join(words) or f"region {number}" for number, words in enumerate(words_of_regions, 1)]

@@ -41,34 +41,35 @@ def removals(
 ) -> dict[str, list[list[int]]]:
     """The rows to train without, `count` of them: by `FOUND` and each control, a list of row numbers for each seed.
 
-    What is found, and what words find, is the same for every seed. Random rows are drawn by each seed from the rows
-    that are not found.
+    The rows of the search and of `tfidf` are the same for every seed. Each seed draws random rows from those that the
+    search does not blame.
 
     Args:
         verify, teacher: as in `influcoder.attribution.search.search`.
     """
     hits = search(index, queries, k=count, verify=verify, teacher=teacher)
-    found = first_rows([[hit.row for hit in of_query] for of_query in hits], count)
-    return {FOUND: [found] * len(seeds), **control_rows(index, queries, found, controls, seeds)}
+    blamed = first_rows([[hit.row for hit in of_query] for of_query in hits], count)
+    return {FOUND: [blamed] * len(seeds), **control_rows(index, queries, blamed, controls, seeds)}
 
 
 def control_rows(
     index: Index,
     queries: Sequence[Example],
-    found: Sequence[int],
+    blamed: Sequence[int],
     controls: Sequence[str] = CONTROLS,
     seeds: Sequence[int] = (0,),
 ) -> dict[str, list[list[int]]]:
-    """As many rows as were found, by each control: other rows at random, drawn by each seed, or the first by words."""
+    """As many rows as a search blames, by each control: others at random, drawn by each seed, or the first by words."""
     chosen = {}
     for control in controls:
         if control == "random":
-            others = np.setdiff1d(np.arange(len(index)), found)
-            chosen[control] = [np.random.default_rng(seed).permutation(others)[: len(found)].tolist() for seed in seeds]
+            not_blamed = np.setdiff1d(np.arange(len(index)), blamed)
+            drawn = (np.random.default_rng(seed).permutation(not_blamed) for seed in seeds)
+            chosen[control] = [rows[: len(blamed)].tolist() for rows in drawn]
         else:
             scores = Tfidf().score(queries, list(index.examples()))
-            order = np.argsort(-scores, axis=1, kind="stable")[:, : len(found)]
-            chosen[control] = [first_rows(order.tolist(), len(found))] * len(seeds)
+            order = np.argsort(-scores, axis=1, kind="stable")[:, : len(blamed)]
+            chosen[control] = [first_rows(order.tolist(), len(blamed))] * len(seeds)
     return chosen
 
 
@@ -98,20 +99,20 @@ def refuse_removal(index: Index, count: int, controls: Sequence[str], verify: in
         ConfigError: no rows or nearly all of them, an unknown control, or fewer rows to verify than to remove.
         MissingDependency: a control needs a package that is not there.
     """
-    unknown = [one for one in controls if one not in CONTROLS]
+    unknown = [control for control in controls if control not in CONTROLS]
     if unknown or len(set(controls)) < len(controls):
         raise ConfigError(f"--controls {','.join(controls)}: expected {' or '.join(CONTROLS)} or both, each once.")
     if "tfidf" in controls:
         require("sklearn")
-    told = f"--rows names {count} rows" if named else f"--remove is {count}"
+    flag = f"--rows names {count} rows" if named else f"--remove is {count}"
     if not 1 <= count < len(index):
         raise ConfigError(
-            f"{told}, and {index.folder} has {len(index)} rows. Remove at least one, and leave some to train on."
+            f"{flag}, and {index.folder} has {len(index)} rows. Remove at least one, and leave some to train on."
         )
     if verify and verify < count:
         raise ConfigError(f"--verify is {verify}, expected at least {count}: as many candidates as --remove takes out.")
     if "random" in controls and 2 * count > len(index):
         raise ConfigError(
-            f"{told}, and {index.folder} has {len(index)} rows: there are not as many others to draw at random. Remove "
+            f"{flag}, and {index.folder} has {len(index)} rows: there are not as many others to draw at random. Remove "
             "at most half, or leave the control random out."
         )

@@ -11,7 +11,7 @@ Nothing is ever evaluated as code.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from influcoder.attribution.pool_columns import PoolColumns
 from influcoder.errors import ConfigError
-from influcoder.indexes.filters import Condition
+from influcoder.indexes.filters import COMPARISONS, Condition
 from influcoder.maths.arrays import Floats
 
 Mask = NDArray[np.bool_]
@@ -31,14 +31,6 @@ LONGEST = 500
 MOST = 16
 """filters in a chain"""
 _FORM = re.compile(r"\s*([^=!<>~\s][^=!<>~]*?)\s*(!=|<=|>=|!~|=|<|>|~)\s*(.*?)\s*\Z", re.DOTALL)
-_ORDER: Mapping[str, Callable[[NDArray[Any], float], Mask]] = {
-    "=": lambda values, number: values == number,
-    "!=": lambda values, number: values != number,
-    "<": lambda values, number: values < number,
-    "<=": lambda values, number: values <= number,
-    ">": lambda values, number: values > number,
-    ">=": lambda values, number: values >= number,
-}
 _NUMBERS = ("score", "percentile", "rank", "length", "region")
 
 
@@ -85,7 +77,7 @@ class Rows:
         ranks: (n,) 1 for the highest score.
         regions: (n,) numbers from 0.
         places: (n, 2) on the map.
-        marks: what was decided of some rows, by row number: "keep", "drop" or "later".
+        marks: what the user decided about rows, by row number: "keep", "drop" or "later".
     """
 
     columns: PoolColumns
@@ -95,31 +87,29 @@ class Rows:
     places: Floats | None = None
     marks: Mapping[int, str] = field(default_factory=dict)
 
-    def holds(self, one: Filter) -> Mask:
+    def holds(self, condition: Filter) -> Mask:
         """(n,) the rows that a condition holds for.
 
         Raises:
             ConfigError: there is no such column, or it cannot be compared like that.
         """
-        match one.name:
+        match condition.name:
             case "text":
-                return self._says(one)
+                return self._says(condition)
             case "duplicate":
-                twins = self.columns.twins
-                return self._choice(
-                    one, {"true": twins != np.arange(len(twins)), "false": twins == np.arange(len(twins))}
-                )
+                is_twin = self.columns.twins != np.arange(len(self.columns.index))
+                return self._choice(condition, {"true": is_twin, "false": ~is_twin})
             case "role":
                 roles = self.columns.roles
-                return self._choice(one, {name: roles.of_row == code for code, name in enumerate(roles.names)})
+                return self._choice(condition, {name: roles.of_row == code for code, name in enumerate(roles.names)})
             case "mark":
-                return self._choice(one, self._marked())
+                return self._choice(condition, self._marked())
             case "map":
-                return self._inside(one)
+                return self._inside(condition)
             case name if name in _NUMBERS:
-                return self._number(one, self._values(one))
-        name = one.name.removeprefix("meta.")
-        return Condition(name, one.comparison, one.value).holds(self.columns.metadata(name))
+                return self._number(condition, self._values(condition))
+        name = condition.name.removeprefix("meta.")
+        return Condition(name, condition.comparison, condition.value).holds(self.columns.metadata(name))
 
     def chain(self, filters: Sequence[Filter]) -> tuple[Mask, list[int]]:
         """(n,) the rows that all conditions hold for, and how many are left after each.
@@ -129,17 +119,17 @@ class Rows:
         """
         if len(filters) > MOST:
             raise ConfigError(f"{len(filters)} filters, expected at most {MOST}. Take some away.")
-        left = np.ones(len(self.columns.index), bool)
+        mask = np.ones(len(self.columns.index), bool)
         counts = []
-        for one in filters:
-            left &= self.holds(one)
-            counts.append(int(left.sum()))
-        return left, counts
+        for condition in filters:
+            mask &= self.holds(condition)
+            counts.append(int(mask.sum()))
+        return mask, counts
 
-    def _says(self, one: Filter) -> Mask:
-        value = one.value
-        if one.comparison not in ("~", "!~"):
-            raise ConfigError(f"{one}: text is searched with ~ or !~, as text~{value}.")
+    def _says(self, condition: Filter) -> Mask:
+        value = condition.value
+        if condition.comparison not in ("~", "!~"):
+            raise ConfigError(f"{condition}: text is searched with ~ or !~, as text~{value}.")
         pattern = len(value) > 2 and value.startswith("/") and value.endswith("/")
 
         def test(texts: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -148,54 +138,55 @@ class Rows:
             return pc.match_substring(texts, value, ignore_case=True)
 
         try:
-            found = self.columns.matching(test)
+            matches = self.columns.matching(test)
         except pa.ArrowInvalid as error:
-            raise ConfigError(f"{one}: not a regular expression that can be used ({error}).") from error
-        return found if one.comparison == "~" else ~found
+            raise ConfigError(f"{condition}: not a regular expression that can be used ({error}).") from error
+        return matches if condition.comparison == "~" else ~matches
 
-    def _values(self, one: Filter) -> NDArray[Any]:
-        if one.name == "length":
+    def _values(self, condition: Filter) -> NDArray[Any]:
+        if condition.name == "length":
             return self.columns.lengths
-        if one.name == "region":
+        if condition.name == "region":
             if self.regions is None:
-                raise ConfigError(f"{one}: the regions are not known yet. Ask again in a few seconds.")
+                raise ConfigError(f"{condition}: the regions are not known yet. Ask again in a few seconds.")
             return self.regions + 1
         if self.scores is None or self.ranks is None:
-            raise ConfigError(f"{one}: rows have a {one.name} once a question is asked.")
-        if one.name == "percentile":
+            raise ConfigError(f"{condition}: rows have a {condition.name} once a question is asked.")
+        if condition.name == "percentile":
             return 100 * (len(self.ranks) - self.ranks) / max(len(self.ranks) - 1, 1)
-        return self.scores if one.name == "score" else self.ranks
+        return self.scores if condition.name == "score" else self.ranks
 
     def _marked(self) -> dict[str, Mask]:
-        found = {name: np.zeros(len(self.columns.index), bool) for name in ("keep", "drop", "later")}
+        rows = {name: np.zeros(len(self.columns.index), bool) for name in ("keep", "drop", "later")}
         for row, mark in self.marks.items():
-            found[mark][row] = True
-        return found | {"none": ~(found["keep"] | found["drop"] | found["later"])}
+            rows[mark][row] = True
+        return rows | {"none": ~(rows["keep"] | rows["drop"] | rows["later"])}
 
-    def _inside(self, one: Filter) -> Mask:
+    def _inside(self, condition: Filter) -> Mask:
         if self.places is None:
-            raise ConfigError(f"{one}: the map is not drawn yet. Ask again in a few seconds.")
+            raise ConfigError(f"{condition}: the map is not drawn yet. Ask again in a few seconds.")
         try:
-            left, bottom, right, top = (float(part) for part in one.value.split(","))
+            left, bottom, right, top = (float(number) for number in condition.value.split(","))
         except ValueError as error:
-            raise ConfigError(f"{one}: expected map=left,bottom,right,top, four numbers.") from error
+            raise ConfigError(f"{condition}: expected map=left,bottom,right,top, four numbers.") from error
         x, y = self.places[:, 0], self.places[:, 1]
-        found = (x >= left) & (x <= right) & (y >= bottom) & (y <= top)
-        return found if one.comparison == "=" else ~found
+        inside = (x >= left) & (x <= right) & (y >= bottom) & (y <= top)
+        return inside if condition.comparison == "=" else ~inside
 
     @staticmethod
-    def _number(one: Filter, values: NDArray[Any]) -> Mask:
-        if one.comparison not in _ORDER:
-            raise ConfigError(f"{one}: {one.name} is a number; use = != < <= > or >=.")
+    def _number(condition: Filter, values: NDArray[Any]) -> Mask:
+        if condition.comparison not in COMPARISONS:
+            raise ConfigError(f"{condition}: {condition.name} is a number; use = != < <= > or >=.")
         try:
-            number = float(one.value)
+            number = float(condition.value)
         except ValueError as error:
-            raise ConfigError(f"{one}: expected a number, got {one.value!r}.") from error
-        return np.asarray(_ORDER[one.comparison](values, number))
+            raise ConfigError(f"{condition}: expected a number, got {condition.value!r}.") from error
+        return np.asarray(COMPARISONS[condition.comparison](values, number))
 
     @staticmethod
-    def _choice(one: Filter, choices: Mapping[str, Mask]) -> Mask:
-        if one.comparison not in ("=", "!=") or one.value not in choices:
-            raise ConfigError(f"{one}: expected {one.name}= or {one.name}!= and one of {', '.join(choices)}.")
-        found = choices[one.value]
-        return found if one.comparison == "=" else ~found
+    def _choice(condition: Filter, choices: Mapping[str, Mask]) -> Mask:
+        if condition.comparison not in ("=", "!=") or condition.value not in choices:
+            name = condition.name
+            raise ConfigError(f"{condition}: expected {name}= or {name}!= and one of {', '.join(choices)}.")
+        rows = choices[condition.value]
+        return rows if condition.comparison == "=" else ~rows

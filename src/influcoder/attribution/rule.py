@@ -1,4 +1,4 @@
-"""What is kept of rows that stand in an order: a budget, and what else each row must be.
+"""Which rows are kept of those that stand in an order: a budget, and what each row must be beside.
 
 Exactly one budget: `top`, `drop`, `threshold`, `rows` or `tokens`. Rows are taken in their order until it is spent
 (`influcoder.attribution.choosing`). On the way, rows that say nearly the same as a kept one are left out (`distinct`),
@@ -28,8 +28,8 @@ class Limit:
 
     Attributes:
         value: None for each value.
-        share: of the budget; or else
-        count: of rows, or of tokens where the budget counts these.
+        share: of the budget, or
+        count: of rows; of tokens where the budget counts these.
     """
 
     column: str
@@ -47,8 +47,8 @@ class Limit:
         >>> Limit.read("genre=code:10%", "--cap")
         Limit(column='genre', value='code', share=0.1, count=None)
         """
-        column, _, rest = text.partition("=")
-        value, _, amount = rest.rpartition(":")
+        column, _, limit = text.partition("=")
+        value, _, amount = limit.rpartition(":")
         share, count = None, None
         try:
             if amount.endswith("%"):
@@ -92,22 +92,23 @@ class Rule:
 
     def __post_init__(self) -> None:
         for flag in ("cap", "quota"):
-            given: Any = getattr(self, flag)
-            object.__setattr__(self, flag, (given,) if isinstance(given, str) else tuple(given or ()))
+            limits: Any = getattr(self, flag)
+            object.__setattr__(self, flag, (limits,) if isinstance(limits, str) else tuple(limits or ()))
         self._refuse_budget()
         if self.unwanted and self.drop is not None:
             raise ConfigError("--drop leaves out what scores highest by itself: leave --unwanted out.")
         if self.distinct is not None and not 0 < self.distinct <= 1:
             raise ConfigError(f"--distinct is {self.distinct}, expected above 0 and at most 1, such as 0.8.")
-        if any(one.value is None for one in self.quotas) or sum(one.share or 0 for one in self.quotas) > 1 + 1e-9:
+        quotas = self.quotas
+        if any(quota.value is None for quota in quotas) or sum(quota.share or 0 for quota in quotas) > 1 + 1e-9:
             raise ConfigError("--quota: each names a value, as genre=code:30%, and all together are at most 100%.")
         _ = self.caps
 
     def _refuse_budget(self) -> None:
-        given = [(name, value) for name in BUDGETS if (value := getattr(self, name)) is not None]
-        if len(given) != 1:
+        budgets = [(name, value) for name in BUDGETS if (value := getattr(self, name)) is not None]
+        if len(budgets) != 1:
             raise ConfigError("give exactly one of --top, --drop, --threshold, --rows and --tokens.")
-        name, value = given[0]
+        name, value = budgets[0]
         try:
             number = float(value)
         except (TypeError, ValueError) as error:
@@ -122,18 +123,18 @@ class Rule:
 
     @property
     def caps(self) -> list[Limit]:
-        """At most so much."""
+        """Limits on how much of a kind is taken."""
         return [Limit.read(text, "--cap") for text in self.cap]
 
     @property
     def quotas(self) -> list[Limit]:
-        """So much first."""
+        """How much of a kind is taken first."""
         return [Limit.read(text, "--quota") for text in self.quota]
 
     @property
     def columns(self) -> list[str]:
-        """Those that it limits."""
-        return list(dict.fromkeys(one.column for one in (*self.caps, *self.quotas)))
+        """The columns that caps and quotas limit."""
+        return list(dict.fromkeys(limit.column for limit in (*self.caps, *self.quotas)))
 
     @property
     def keeps_lowest(self) -> bool:
@@ -142,17 +143,17 @@ class Rule:
 
     @property
     def asks_facts(self) -> bool:
-        """Whether it needs to know more of a row than its score."""
+        """Whether the rule needs more of a row than its score."""
         return self.tokens is not None or self.distinct is not None or bool(self.columns)
 
     def json(self) -> dict[str, Any]:
-        """What was given, ready for JSON."""
-        given = {name: value for name, value in asdict(self).items() if value not in (None, False, ())}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+        """The settings that were given, ready for JSON."""
+        settings = {name: value for name, value in asdict(self).items() if value not in (None, False, ())}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "Rule":
-        """From what `json` gave."""
+        """Read what `json` wrote."""
         return cls(**{each.name: record[each.name] for each in fields(cls) if each.name in record})
 
     def words(self, by: str = "mean") -> str:
@@ -161,7 +162,7 @@ class Rule:
         >>> Rule(top=0.05).words(), Rule(rows=9, unwanted=True, distinct=0.8).words("max")
         ('top 0.05 of the rows by score', 'lowest 9 rows by highest score of any query, no near-duplicates (0.8)')
         """
-        limits = [f"at most {one}" for one in self.caps] + [f"first {one}" for one in self.quotas]
+        limits = [f"at most {cap}" for cap in self.caps] + [f"first {quota}" for quota in self.quotas]
         distinct = [] if self.distinct is None else [f"no near-duplicates ({self.distinct:g})"]
         return ", ".join([self._budget_words(_RANKED[by]), *limits, *distinct])
 

@@ -20,7 +20,7 @@ from influcoder.attribution.searchable import Searchable
 from influcoder.attribution.tokens import token_shares
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
-from influcoder.indexes.scan import Found
+from influcoder.indexes.scan import Ranked
 from influcoder.maths.arrays import Floats
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.teachers.teacher import Teacher
@@ -45,12 +45,12 @@ def search(
     """The `k` strongest proponents (or opponents) of each query, strongest first.
 
     Args:
-        where: look at rows whose metadata is like this alone, as `genre=code,tokens<200`.
+        where: look only at rows whose metadata meets this, such as `genre=code,tokens<200`.
         approximate: ask the IVF-PQ index that `influcoder index --approximate` made, not every row.
         verify: how many of the encoder's best candidates the teacher re-scores; 0 for none.
-        certify: how many random rows of the others it scores as well, the same for all queries, to bound how many of
+        certify: how many random other rows it scores as well, the same for all queries, to bound how many of
             them belong among the hits; 0 for none.
-        tokens: tell the share of each token of the hits' completions, and of the queries', in the exact scores.
+        tokens: give the share of each token of the hits' completions, and of the queries', in the exact scores.
         teacher: the exact teacher; its query gradients are then used for the first pass as well.
 
     Raises:
@@ -103,33 +103,33 @@ def _search(
     vectors = query_vectors(index, queries, features)
     count = max(k, recheck.verify)
     if approximate:
-        found = [index.search_approximately(vectors, count, opponents=opponents) for opponents in sides]
+        ranked = [index.search_approximately(vectors, count, opponents=opponents) for opponents in sides]
     elif len(sides) > 1:
-        found = list(index.search_both_sides(vectors, count, where=where))
+        ranked = list(index.search_both_sides(vectors, count, where=where))
     else:
-        found = [index.search(vectors, count, opponents=sides[0], where=where)]
+        ranked = [index.search(vectors, count, opponents=sides[0], where=where)]
     trust = expected_agreement(index.encoder, vectors, features)
     if not recheck.verify or teacher is None or features is None:
-        return _estimated(index, found, queries, trust)
+        return _estimated(index, ranked, queries, trust)
     pool = _rows(index, vectors, where) if recheck.certify else np.empty(0, np.int64)
-    others = [draw_others(pool, list(side.rows), recheck.certify) for side in found]
-    wanted = [rows for side, drawn in zip(found, others, strict=True) for rows in (side.rows.ravel(), *drawn)]
-    rechecked = Rechecked.of(index, teacher, np.concatenate(wanted), advance)
+    samples = [draw_others(pool, list(best.rows), recheck.certify) for best in ranked]
+    to_check = [rows for best, sample in zip(ranked, samples, strict=True) for rows in (best.rows.ravel(), *sample)]
+    rechecked = Rechecked.of(index, teacher, np.concatenate(to_check), advance)
     examples = rechecked.examples
     answers: list[list[Hits]] = []
-    for opponents, side, drawn in zip(sides, found, others, strict=True):
+    for opponents, best, sample in zip(sides, ranked, samples, strict=True):
         answers.append([])
         for i, query in enumerate(queries):
-            exact = rechecked.scores(features[i], side.rows[i])
-            hits = Hits(_hits(examples, side.rows[i], side.scores[i], exact, k, opponents), trust[i], query)
+            exact = rechecked.scores(features[i], best.rows[i])
+            hits = Hits(_hits(examples, best.rows[i], best.scores[i], exact, k, opponents), trust[i], query)
             hits.memorised = frozenset(hit.example.id for hit in hits if rechecked.is_memorised(hit.row))
             if recheck.certify and hits:
-                last, rest = hits[-1].exact or 0.0, len(pool) - len(side.rows[i])
-                scores = rechecked.scores(features[i], drawn[i])
-                hits.certified = Certified.of(scores, last, rest, opponents=opponents)
+                last, unchecked = hits[-1].exact or 0.0, len(pool) - len(best.rows[i])
+                scores = rechecked.scores(features[i], sample[i])
+                hits.certified = Certified.of(scores, last, unchecked, opponents=opponents)
             answers[-1].append(hits)
     if recheck.tokens:
-        _tell_tokens(answers, teacher, queries, features, rechecked)
+        _add_token_shares(answers, teacher, queries, features, rechecked)
     return answers
 
 
@@ -143,23 +143,23 @@ def search_vectors(
     where: str | None = None,
 ) -> tuple[list[Hits], list[Hits]]:
     """Proponents and opponents of queries whose vectors, (n, dim), and expected agreement are known already."""
-    found = index.search_both_sides(vectors, k, where=where)
-    proponents, opponents = _estimated(index, found, queries, trust)
+    ranked = index.search_both_sides(vectors, k, where=where)
+    proponents, opponents = _estimated(index, ranked, queries, trust)
     return proponents, opponents
 
 
 def _estimated(
-    index: Searchable, found: Sequence[Found], queries: Sequence[Example], trust: Sequence[Trust | None]
+    index: Searchable, ranked: Sequence[Ranked], queries: Sequence[Example], trust: Sequence[Trust | None]
 ) -> list[list[Hits]]:
     """The hits of each query on each side by the encoder alone; a row's text is read once."""
-    rows = np.unique(np.concatenate([side.rows.ravel() for side in found]))
+    rows = np.unique(np.concatenate([side.rows.ravel() for side in ranked]))
     examples = dict(zip(rows.tolist(), index.examples_at(rows), strict=True))
     return [
         [
             Hits(_hits(examples, rows, scores, None, len(rows), False), expected, query)
             for rows, scores, expected, query in zip(side.rows, side.scores, trust, queries, strict=True)
         ]
-        for side in found
+        for side in ranked
     ]
 
 
@@ -186,7 +186,7 @@ def query_vectors(index: Searchable, queries: Sequence[Example], features: Float
     return encoder.project_query(queries, features)
 
 
-def _tell_tokens(
+def _add_token_shares(
     sides: Sequence[Sequence[Hits]],
     teacher: Teacher,
     queries: Sequence[Example],
@@ -194,26 +194,27 @@ def _tell_tokens(
     rechecked: Rechecked,
 ) -> None:
     """Give every hit the shares of its tokens and of its query's; both of an example's gradients are taken once."""
-    answers = [list(of_query) for of_query in zip(*sides, strict=True)]
-    found = [[hit for hits in of_query for hit in hits] for of_query in answers]
-    asked: dict[int, list[int]] = {}
+    lists_of_queries = list(zip(*sides, strict=True))
+    hits_of_queries = [[hit for hits in lists for hit in hits] for lists in lists_of_queries]
+    queries_of_row: dict[int, list[int]] = {}
     examples: dict[int, Example] = {}
-    for number, of_query in enumerate(found):
-        for hit in of_query:
-            asked.setdefault(hit.row, []).append(number)
+    for number, hits in enumerate(hits_of_queries):
+        for hit in hits:
+            queries_of_row.setdefault(hit.row, []).append(number)
             examples[hit.row] = hit.example
-    of_rows = token_shares(teacher, list(examples.values()), "pool", [features[numbers] for numbers in asked.values()])
-    told = {
+    features_of_rows = [features[numbers] for numbers in queries_of_row.values()]
+    of_rows = token_shares(teacher, list(examples.values()), "pool", features_of_rows)
+    row_shares = {
         (row, number): shares
-        for (row, numbers), of_row in zip(asked.items(), of_rows, strict=True)
+        for (row, numbers), of_row in zip(queries_of_row.items(), of_rows, strict=True)
         for number, shares in zip(numbers, of_row, strict=True)
     }
-    of_hits = [rechecked.features_of([hit.row for hit in of_query]) for of_query in found]
+    of_hits = [rechecked.features_of([hit.row for hit in hits]) for hits in hits_of_queries]
     of_answers = token_shares(teacher, queries, "query", of_hits)
     for number, of_answer in enumerate(of_answers):
         shares = iter(of_answer)
-        for hits in answers[number]:
-            hits[:] = [replace(hit, tokens=told[hit.row, number], answer_tokens=next(shares)) for hit in hits]
+        for hits in lists_of_queries[number]:
+            hits[:] = [replace(hit, tokens=row_shares[hit.row, number], answer_tokens=next(shares)) for hit in hits]
 
 
 def _hits(

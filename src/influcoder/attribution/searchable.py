@@ -1,4 +1,4 @@
-"""What can be asked: a pool's vectors and texts, wherever they lie."""
+"""What a search needs of an index, wherever its vectors and texts lie."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influcoder.data.examples import Example
-from influcoder.indexes.scan import Found
+from influcoder.indexes.scan import Ranked
 from influcoder.maths.arrays import Floats
 from influcoder.student.encoder import InfluenceEncoder
 
@@ -24,16 +24,16 @@ class Searchable(Protocol):
         """What made it, for queries."""
         ...
 
-    def search(self, queries: Floats, k: int, *, opponents: bool = ..., where: str | None = ...) -> Found:
+    def search(self, queries: Floats, k: int, *, opponents: bool = ..., where: str | None = ...) -> Ranked:
         """The `k` best rows of each query, (n, dim)."""
         ...
 
-    def search_both_sides(self, queries: Floats, k: int, *, where: str | None = ...) -> tuple[Found, Found]:
+    def search_both_sides(self, queries: Floats, k: int, *, where: str | None = ...) -> tuple[Ranked, Ranked]:
         """The `k` best and the `k` worst rows of each query."""
         ...
 
-    def search_approximately(self, queries: Floats, k: int, *, opponents: bool = ...) -> Found:
-        """The same, faster and not always alike."""
+    def search_approximately(self, queries: Floats, k: int, *, opponents: bool = ...) -> Ranked:
+        """The same, faster; it may miss rows."""
         ...
 
     def examples_at(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Example]:

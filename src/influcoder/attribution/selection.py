@@ -45,7 +45,7 @@ class Selection:
         is_kept: (n,) whether a row is kept.
         reasons: (n,) why.
         rule: the rule in words.
-        columns: what the rule asked of every row: tokens, duplicate_of, and metadata as meta.NAME.
+        columns: what the rule read of every row: tokens, duplicate_of, and metadata as meta.NAME.
         index: the folder of the index whose rows these are, if that is known.
         manifest: the hash of its manifest: which rows it had.
         made_by: rule and order as settings, and hashes of encoder and queries; empty in files of earlier versions.
@@ -75,13 +75,13 @@ class Selection:
         """The rows of an index by the scores of several queries, (n_queries, n).
 
         Args:
-            made_by: what else is to be recorded.
+            made_by: what else to record.
         """
         facts = PoolFacts(index)
         columns = {PREFIX + COUNTED: facts.kinds(COUNTED)} if COUNTED in index.filterable else {}
-        whole = cls._all(index.ids, Order.of(scores, by), by, made_by or {})
-        placed = replace(whole, columns=columns, index=index.folder.absolute(), manifest=index.store.manifest["sha256"])
-        return placed._by(rule, lambda: facts)
+        every = cls._all(index.ids, Order.of(scores, by), by, made_by or {})
+        folder, manifest = index.folder.absolute(), index.store.manifest["sha256"]
+        return replace(every, columns=columns, index=folder, manifest=manifest)._by(rule, lambda: facts)
 
     @classmethod
     def of_scores(cls, ids: list[str], scores: NDArray[np.floating], *, by: By = "mean", **rule: Any) -> "Selection":
@@ -94,9 +94,9 @@ class Selection:
 
     @classmethod
     def _all(cls, ids: list[str], order: Order, by: str, made_by: Mapping[str, Any]) -> "Selection":
-        whole = Rule(top=1.0).words(by)
+        words = Rule(top=1.0).words(by)
         return cls(
-            ids, order, np.ones(len(ids), bool), [f"kept: {whole}"] * len(ids), whole, made_by={**made_by, "by": by}
+            ids, order, np.ones(len(ids), bool), [f"kept: {words}"] * len(ids), words, made_by={**made_by, "by": by}
         )
 
     @property
@@ -117,10 +117,10 @@ class Selection:
             StoreMismatch: the same, and the index has changed.
         """
         try:
-            made = Rule(**rule)
+            new_rule = Rule(**rule)
         except TypeError as error:
             raise ConfigError(f"rule: {error}. Expected the arguments of influcoder.select.") from error
-        return self._by(made, lambda: PoolFacts(self.open_index()))
+        return self._by(new_rule, lambda: PoolFacts(self.open_index()))
 
     def _by(self, rule: Rule, facts: Callable[[], Facts]) -> "Selection":
         words = rule.words(self.made_by.get("by", "mean"))
@@ -130,8 +130,8 @@ class Selection:
         if rule.tokens is not None:
             columns["tokens"] = choice.sizes.tolist()
         if rule.distinct is not None:
-            likes = {row: self.ids[other] for row, other in choice.duplicates.items()}
-            columns["duplicate_of"] = [likes.get(row) for row in range(len(self.ids))]
+            kept_twins = {row: self.ids[twin] for row, twin in choice.duplicates.items()}
+            columns["duplicate_of"] = [kept_twins.get(row) for row in range(len(self.ids))]
         made_by = {**self.made_by, "rule": rule.json()}
         return replace(
             self, is_kept=choice.is_kept, reasons=choice.reasons(words), rule=words, columns=columns, made_by=made_by
@@ -154,7 +154,7 @@ class Selection:
     def table(self) -> pa.Table:
         """Every row: id, score, percentile (0 to 100, 100 the highest), kept, reason, rank (1 is chosen first).
 
-        Then what the rule asked of the rows.
+        Then what the rule read of the rows.
         """
         ranks = np.empty(len(self.ids), np.int64)
         ranks[self.order.rows] = np.arange(1, len(self.ids) + 1)
@@ -168,24 +168,24 @@ class Selection:
             **{name: pa.array(values) for name, values in self.columns.items()},
         }
         index = None if self.index is None else str(self.index)
-        known = orjson.dumps({"index": index, "manifest": self.manifest, **self.made_by}, option=orjson.OPT_SORT_KEYS)
-        return pa.table(columns, metadata={"influcoder": known})
+        made_by = {"index": index, "manifest": self.manifest, **self.made_by}
+        return pa.table(columns, metadata={"influcoder": orjson.dumps(made_by, option=orjson.OPT_SORT_KEYS)})
 
     def counts(self) -> dict[str, Any]:
         """How many rows there are and are kept, how many for which reason, and how many by value of a column."""
         values, numbers = np.unique(np.array(self.reasons, object), return_counts=True)
-        by = {name.removeprefix(PREFIX): kinds for name, kinds in self.columns.items() if name.startswith(PREFIX)}
-        told: dict[str, Any] = {
+        columns = {name.removeprefix(PREFIX): kinds for name, kinds in self.columns.items() if name.startswith(PREFIX)}
+        counts: dict[str, Any] = {
             "rows": len(self.ids),
             "kept": int(self.is_kept.sum()),
             "rule": self.rule,
             "reasons": dict(zip(values.tolist(), numbers.tolist(), strict=True)),
         }
-        if by:
-            told["by"] = {name: counts_by_value(kinds, self.is_kept) for name, kinds in by.items()}
+        if columns:
+            counts["by"] = {name: counts_by_value(kinds, self.is_kept) for name, kinds in columns.items()}
         if "tokens" in self.columns:
-            told["tokens"] = int(np.asarray(self.columns["tokens"])[self.is_kept].sum())
-        return told
+            counts["tokens"] = int(np.asarray(self.columns["tokens"])[self.is_kept].sum())
+        return counts
 
     def save(self, path: str | Path) -> None:
         """Write the table as Parquet, for `Selection.load` or any other reader."""
@@ -216,8 +216,8 @@ class Selection:
         except (OSError, KeyError, ValueError, TypeError, AttributeError, ConfigError, pa.ArrowException) as error:
             raise StoreCorrupt(f"{path}: cannot be read as a selection ({error}). Select again.") from error
         columns = {name: table[name].to_pylist() for name in table.column_names if name not in _OF_EVERY_ROW}
-        place = Path(index) if index else None
-        return cls(ids, order, kept.astype(bool), reasons, rule, columns, place, manifest, made_by)
+        folder = Path(index) if index else None
+        return cls(ids, order, kept.astype(bool), reasons, rule, columns, folder, manifest, made_by)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **where: Any) -> "Selection":
@@ -264,18 +264,18 @@ class Selection:
         """The index whose rows these are.
 
         Args:
-            index: it, or its folder, where it has moved.
+            index: the index or its folder, if it has moved.
 
         Raises:
             ConfigError: it is not known.
             StoreMismatch: it has other rows now, or is another one.
         """
-        place = index or self.index
-        if place is None:
+        source = index or self.index
+        if source is None:
             raise ConfigError("the selection does not say which index its rows are of. Give index=, its folder.")
-        opened = place if isinstance(place, Index) else Index(place)
-        same = opened.store.manifest["sha256"] == self.manifest if self.manifest else opened.ids == self.ids
-        if not same:
+        opened = source if isinstance(source, Index) else Index(source)
+        has_same_rows = opened.store.manifest["sha256"] == self.manifest if self.manifest else opened.ids == self.ids
+        if not has_same_rows:
             raise StoreMismatch(
                 f"{opened.folder}: rows were added or removed since this selection was made, or it is of another "
                 "index. Select again."

@@ -26,7 +26,7 @@ from influcoder.student.hub import evidence
 RECORD = "selection.json"
 FORMAT = 1
 MOST_VALUES = 20
-"""of a column, whose counts the card shows"""
+"""values of a column whose counts the card shows"""
 
 
 def write_folder(
@@ -40,7 +40,7 @@ def write_folder(
     """Write a selection into a folder that the caller has claimed.
 
     Args:
-        card: the one of `selection_card` when omitted.
+        card: that of `selection_card` when omitted.
         masks: a loss mask of each kept row, written beside its own columns.
 
     Raises:
@@ -79,14 +79,10 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def open_pushed(
     name: str | Path,
-    *,
-    revision: str | None = None,
-    token: str | None = None,
-    cache_dir: str | Path | None = None,
+    **where: Any,
 ) -> Selection:
     """See `Selection.from_pretrained`."""
-    what = "`influcoder select`"
-    folder = hub.fetch(name, what, RECORD, kind="dataset", revision=revision, token=token, cache_dir=cache_dir)
+    folder = hub.fetch(name, "`influcoder select`", RECORD, kind="dataset", **where)
     hub.refuse_code(folder, (FILE,))
     read_record(folder)
     return Selection.load(folder)
@@ -97,9 +93,9 @@ def push(
 ) -> str:
     """See `Selection.push_to_hub`."""
     card = selection_card(selection, index.encoder, proof=evidence(proof), license_name=license)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        write_folder(replace(selection, index=None), index, folder, "parquet", card)  # its place is nobody's business
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_folder(replace(selection, index=None), index, folder, "parquet", card)  # where the index lies is private
         return hub.push(folder, to, "selection", kind="dataset")
 
 
@@ -144,7 +140,7 @@ To select again: `influcoder run config.toml --overwrite`. By another rule, from
 
 
 def _values(name: str, values: Mapping[str, Mapping[str, int]]) -> str:
-    first = sorted(values.items(), key=lambda one: -one[1]["kept"])[:MOST_VALUES]
+    first = sorted(values.items(), key=lambda item: -item[1]["kept"])[:MOST_VALUES]
     more = f"\n{len(values) - MOST_VALUES} more values.\n" if len(values) > MOST_VALUES else ""
-    rows = lines_of("| {} | {:,} | {:,} |", [(value, one["kept"], one["dropped"]) for value, one in first])
+    rows = lines_of("| {} | {:,} | {:,} |", [(value, item["kept"], item["dropped"]) for value, item in first])
     return f"\n| {name} | kept | dropped |\n|---|---|---|\n{rows}\n{more}"

@@ -1,7 +1,7 @@
-"""A loss mask of the kept rows: which of their tokens push away from what is wanted, and are better not trained on.
+"""A loss mask of the kept rows: tokens that push away from what is wanted are not trained on.
 
 The teacher's influence of a row is a sum over its tokens (`influcoder.model.token_shares`). Of all tokens of the kept
-rows, the share with the worst parts is masked; a token that pushes towards what is wanted never is.
+rows, those with the worst shares are masked; a token that pushes towards what is wanted never is.
 """
 
 from collections.abc import Sequence
@@ -37,19 +37,19 @@ def masks_of_kept(
 
     Args:
         is_kept: (rows,) of every row.
-        queries, against: what the rows were selected by.
+        queries, against: by which the rows were selected.
     """
-    wanted = teacher.features(queries, "query").refuse_rejected(queries).vectors.mean(axis=0)
+    target = teacher.features(queries, "query").refuse_rejected(queries).vectors.mean(axis=0)
     if against is not None:
-        wanted = wanted - teacher.features(against, "query").refuse_rejected(against).vectors.mean(axis=0)
+        target = target - teacher.features(against, "query").refuse_rejected(against).vectors.mean(axis=0)
     rows = index.examples_at(np.flatnonzero(is_kept))
-    return token_masks(teacher, rows, wanted, share, unwanted=unwanted, advance=advance)
+    return token_masks(teacher, rows, target, share, unwanted=unwanted, advance=advance)
 
 
 def token_masks(
     teacher: Teacher,
     rows: Sequence[Example],
-    wanted: Floats,
+    target: Floats,
     share: float,
     *,
     unwanted: bool = False,
@@ -70,19 +70,19 @@ def token_masks(
     """
     if not 0 < share <= 1:
         raise ConfigError(f"--mask-tokens is {share}, expected a share above 0 and at most 1 (100%).")
-    direction = -wanted if unwanted else wanted
-    parts: list[Floats] = []
+    direction = -target if unwanted else target
+    shares_of_rows: list[Floats] = []
     with progress("the kept rows' tokens", len(rows)) as step:
         for start in range(0, len(rows), AT_ONCE):
             if advance is not None:
                 advance(start, len(rows))
-            some = rows[start : start + AT_ONCE]
-            parts += [one[0] for one in teacher.token_shares(some, "pool", [direction[None]] * len(some))]
-            step(len(some))
-    every = np.concatenate([np.zeros(0, np.float32), *parts])
-    count = int(share * len(every))
-    worst = min(np.partition(every, count - 1)[count - 1], 0.0) if count else -np.inf
-    return [[int(part > worst or part >= 0) for part in of_row.tolist()] for of_row in parts]
+            batch = rows[start : start + AT_ONCE]
+            shares_of_rows += [row[0] for row in teacher.token_shares(batch, "pool", [direction[None]] * len(batch))]
+            step(len(batch))
+    shares = np.concatenate([np.zeros(0, np.float32), *shares_of_rows])
+    count = int(share * len(shares))
+    worst = min(np.partition(shares, count - 1)[count - 1], 0.0) if count else -np.inf
+    return [[int(value > worst or value >= 0) for value in of_row.tolist()] for of_row in shares_of_rows]
 
 
 def counts(masks: Sequence[Sequence[int]]) -> dict[str, int]:
@@ -91,4 +91,4 @@ def counts(masks: Sequence[Sequence[int]]) -> dict[str, int]:
     >>> counts([[1, 0], [1]])
     {'masked': 1, 'of': 3}
     """
-    return {"masked": sum(one.count(0) for one in masks), "of": sum(map(len, masks))}
+    return {"masked": sum(mask.count(0) for mask in masks), "of": sum(map(len, masks))}

@@ -1,4 +1,4 @@
-"""Which tokens carry an influence: those of a pool row towards a query, those of an answer that a row pushes."""
+"""Which tokens carry an influence: of a pool row those that act, of a query's completion those that are acted on."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ TokenShares = tuple[tuple[str, float], ...]
 def tokens_of_rows(
     teacher: Teacher, query: Example, rows: Sequence[Example]
 ) -> list[tuple[float, TokenShares, TokenShares]]:
-    """Of each pool row its exact influence on a query, and the shares in it of its tokens and of the query's."""
-    asked = teacher.features([query], "query").refuse_rejected([query]).vectors
+    """The exact influence of each pool row on a query, with the shares of the row's tokens and of the query's."""
+    query_features = teacher.features([query], "query").refuse_rejected([query]).vectors
     features = teacher.features(rows, "pool").refuse_rejected(rows).vectors
-    of_rows = token_shares(teacher, rows, "pool", [asked] * len(rows))
+    of_rows = token_shares(teacher, rows, "pool", [query_features] * len(rows))
     of_query = token_shares(teacher, [query], "query", [features])[0]
-    exact = (features @ asked[0]).tolist()
+    exact = (features @ query_features[0]).tolist()
     return [(score, row[0], answer) for score, row, answer in zip(exact, of_rows, of_query, strict=True)]
 
 
@@ -28,15 +28,15 @@ def token_shares(
 ) -> list[list[TokenShares]]:
     """For each example, the shares of its tokens in its influence with each of its others.
 
-    What is written after a completion, the end token for one, comes last with its share and without text.
+    What follows the completion, such as the end token, comes last with its share and without text.
 
     Args:
         role: of the examples.
         others: for each example (m, dim) features of examples in the other role.
     """
-    found = []
+    answers = []
     shares = teacher.token_shares(examples, role, others)
     for example, tokens, of_others in zip(examples, teacher.decoder.tokenise(examples), shares, strict=True):
-        read = pieces(teacher.decoder.tokenizer, tokens, example.completion)
-        found.append([tuple((text, float(each[numbers].sum())) for text, numbers in read) for each in of_others])
-    return found
+        spans = pieces(teacher.decoder.tokenizer, tokens, example.completion)
+        answers.append([tuple((text, float(values[numbers].sum())) for text, numbers in spans) for values in of_others])
+    return answers

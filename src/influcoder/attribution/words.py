@@ -1,4 +1,4 @@
-"""Words: those that tell one group of texts from others, and those that two texts share."""
+"""Words that tell a group of texts from others, and words that two texts share."""
 
 import math
 import re
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 LEAST_LETTERS = 3
-"""of a word that is to name something"""
+"""of a word that names something"""
 
 
 def words_of(text: str) -> list[str]:
@@ -33,15 +33,15 @@ def telling_words(groups: Sequence[Iterable[str]], count: int = 3) -> list[list[
     sets = [[set(words_of(text)) for text in texts] for texts in groups]
     counts = [Counter(word for words in texts for word in words) for texts in sets]
     everywhere, total = sum(counts, Counter[str]()), max(sum(map(len, sets)), 1)
-    found = []
+    telling = []
     for group, texts in zip(counts, sets, strict=True):
         weights = {}
         for word, times in group.items():
             if len(word) >= LEAST_LETTERS and not word.isdecimal():
                 inside, outside = times / len(texts), everywhere[word] / total
                 weights[word] = inside * math.log(inside / outside)
-        found.append(sorted(weights, key=lambda word: (-weights[word], word))[:count])
-    return found
+        telling.append(sorted(weights, key=lambda word: (-weights[word], word))[:count])
+    return telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Rarity:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Rarity":
-        """Counted once, over all texts or a sample of them."""
+        """Count the words of all texts, or of a sample of them."""
         frequencies: Counter[str] = Counter()
         number = 0
         for text in texts:
@@ -62,33 +62,33 @@ class Rarity:
         return cls(number, frequencies)
 
     def weight(self, word: str) -> float:
-        """Above log 2; the highest is that of a word that no text has."""
+        """Above log 2; highest for a word that no text has."""
         return math.log1p(self.texts / max(self.frequencies[word], 1))
 
-    def shared(self, one: str, other: str, count: int = 5) -> list[str]:
+    def shared(self, first: str, second: str, count: int = 5) -> list[str]:
         """The words that stand in both texts, rarest first; words of more than a fifth of all texts are left out.
 
         >>> Rarity.of(["the cat", "the dog", "the cow"]).shared("The cat and the dog.", "Feed the cat")
         ['cat']
         """
-        both = {word for word in set(words_of(one)) & set(words_of(other)) if len(word) >= LEAST_LETTERS}
-        rare = [word for word in both if self.frequencies[word] <= max(self.texts / 5, 1)]
+        common = {word for word in set(words_of(first)) & set(words_of(second)) if len(word) >= LEAST_LETTERS}
+        rare = [word for word in common if self.frequencies[word] <= max(self.texts / 5, 1)]
         return sorted(rare, key=lambda word: (-self.weight(word), word))[:count]
 
 
-def shared_phrases(one: str, other: str, least: int = 2) -> list[tuple[int, int]]:
-    """Where `other` repeats at least so many words in a row of `one`: [(start, stop)] in characters, in order.
+def shared_phrases(source: str, text: str, least: int = 2) -> list[tuple[int, int]]:
+    """Where a text repeats at least so many words in a row of its source: [(start, stop)] in characters, in order.
 
     >>> text = "She was born in Genoa, he was born in Lyon."
     >>> [text[start:stop] for start, stop in shared_phrases("Who was born in Genoa?", text)]
     ['was born in Genoa', 'was born in']
     """
-    asked = words_of(one)
-    runs = {tuple(asked[place : place + least]) for place in range(len(asked) - least + 1)}
-    found = [(match.group().casefold(), match.start(), match.end()) for match in _WORD.finditer(other)]
+    source_words = words_of(source)
+    runs = {tuple(source_words[place : place + least]) for place in range(len(source_words) - least + 1)}
+    words = [(match.group().casefold(), match.start(), match.end()) for match in _WORD.finditer(text)]
     joined: list[tuple[int, int]] = []
-    for place in range(len(found) - least + 1):
-        run = found[place : place + least]
+    for place in range(len(words) - least + 1):
+        run = words[place : place + least]
         if tuple(word for word, _, _ in run) in runs:
             start, stop = run[0][1], run[-1][2]
             if joined and start <= joined[-1][1]:

@@ -48,14 +48,14 @@ def run_benchmark(
 
     Raises:
         ConfigError: a method or a teacher does not exist, or there is too little of something.
-        MissingDependency: what rivals and figures need is not installed; said before hours of work.
+        MissingDependency: what rivals and figures need is not installed; raised before hours of work.
     """
     require("bm25s", "matplotlib", "psutil", "sklearn")
     make, tables = TASKS[name]
     task = make(decoder, settings.quick() if quick else settings, **inputs)
     with folder.claim() as path:
         metrics = task.run(path) | {"package": __version__, "quick": quick, "decoder": asdict(decoder.fingerprint)}
-        shown = tables(metrics)
+        report = tables(metrics)
         write_json(path / "metrics.json", metrics)
-        atomic_write(path / "results.md", shown.encode())
-    return metrics, shown
+        atomic_write(path / "results.md", report.encode())
+    return metrics, report

@@ -67,12 +67,12 @@ class BenchmarkSettings:
 
 
 def _flags(settings: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flags: dict[str, Any] = {}
     for name, hint in get_type_hints(type(settings), include_extras=True).items():
         value = getattr(settings, name)
         if NO_FLAG not in getattr(hint, "__metadata__", ()):
-            found |= _flags(value) if is_dataclass(value) else {name: value}
-    return found
+            flags |= _flags(value) if is_dataclass(value) else {name: value}
+    return flags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,10 +162,10 @@ class FidelitySettings(BenchmarkSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = (*POOLS, FACTS)
-        unknown = [name for name in self.corpora if name not in known]
+        corpora = (*POOLS, FACTS)
+        unknown = [name for name in self.corpora if name not in corpora]
         if unknown or not self.corpora:
-            raise ConfigError(f"corpora: {some_of(unknown) or 'none'}, expected some of {', '.join(known)}.")
+            raise ConfigError(f"corpora: {some_of(unknown) or 'none'}, expected some of {', '.join(corpora)}.")
 
     def quick(self) -> Self:
         return replace(super().quick(), budget=QUICK_BUDGET, shares=(0.5,))

@@ -52,14 +52,11 @@ class Output:
 
     def folder(self, arguments: Mapping[str, Any]) -> "Folder":
         """The folder, apart from what a verb with these arguments reads."""
-        from influcoder.store.output_folder import Folder, local
+        from influcoder.store.output_folder import Folder, local_inputs
 
         values = flat(arguments)
-        inputs = [values.get(name) or [] for name in INPUTS]
-        inputs.append(values["rows"] if isinstance(values.get("rows"), Path) else [])  # elsewhere a number
-        names = [name for value in inputs for name in (value if isinstance(value, list) else [value])]
-        paths = tuple(path for name in names for path in local(name))
-        return Folder(self.output_dir, getattr(self, "resume", False), self.overwrite, paths)
+        inputs = local_inputs(*(values.get(name) for name in (*INPUTS, "rows")))  # rows may be a number
+        return Folder(self.output_dir, getattr(self, "resume", False), self.overwrite, inputs)
 
 
 @Parameter(name="*")

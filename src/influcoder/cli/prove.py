@@ -78,10 +78,10 @@ def prove(
             "--train-command trains by itself: leave --epochs, --learning-rate, --rows-a-step and --precision out."
         )
     settings = FinetuneSettings(tuning.epochs, tuning.learning_rate, tuning.rows_a_step, precision=tuning.precision)
-    whole = open_whole_index(index)
-    base = open_decoder(decoder, None, whole.encoder.provenance)
-    found, answers = verb.write_proof(
-        whole,
+    whole_index = open_whole_index(index)
+    base = open_decoder(decoder, None, whole_index.encoder.provenance)
+    metrics, answers = verb.write_proof(
+        whole_index,
         reading.read(queries, "queries", output, base),
         output.folder(arguments),
         decoder=base,
@@ -98,6 +98,6 @@ def prove(
     )
     write_config(output.output_dir, "prove", arguments)
     if output.json:
-        print_json(found)
+        print_json(metrics)
     else:
-        print_proof(found, answers, output.output_dir)
+        print_proof(metrics, answers, output.output_dir)

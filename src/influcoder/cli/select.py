@@ -84,17 +84,17 @@ def select(
                 "--from selects by another rule from scores that are there: leave --index, --queries, --against, --by, "
                 "--mask-tokens and --decoder out."
             )
-        found = Selection.load(earlier).rethreshold(**rule)
+        selection = Selection.load(earlier).rethreshold(**rule)
     elif index is None or not queries:
         raise ConfigError("what is selected from? Give --index and --queries, or --from with an earlier selection.")
     elif mask_tokens and not decoder:
         raise ConfigError("--mask-tokens takes real gradients: name the decoder that the encoder is of with --decoder.")
     else:
         opened, model = open_any_index(index, decoder, adapter)
-        asked = reading.read(queries, "queries", output, model)
+        examples = reading.read(queries, "queries", output, model)
         control = reading.read(against, "against", output, model) if against else None
-        found = verb.select(opened, asked, by=by, against=control, decoder=model, **rule)
+        selection = verb.select(opened, examples, by=by, against=control, decoder=model, **rule)
         if mask_tokens and model:
-            mask = verb.Mask(share(mask_tokens, "--mask-tokens") or 0, asked, control, model)
-    written = verb.write_selection(found, output.folder(arguments), format, mask=mask)
-    finish("select", arguments, written, output)
+            mask = verb.Mask(share(mask_tokens, "--mask-tokens") or 0, examples, control, model)
+    metrics = verb.write_selection(selection, output.folder(arguments), format, mask=mask)
+    finish("select", arguments, metrics, output)

@@ -1,4 +1,4 @@
-"""What the steps of the demo share, and what the methods that it compares are made from."""
+"""What the steps of the demo share, and what its methods are made from."""
 
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -29,16 +29,16 @@ from influcoder.teachers.write import write_features
 
 MAX_LENGTH = 512
 TRAINING = FinetuneSettings(epochs=4, learning_rate=3e-3, rows_a_step=32, token_budget=1024)
-# Of those tried, the one whose ranking words and surfaces foretell least (docs/decisions/0025-*.md).
+# Of the teachers tried, words and surfaces predict the ranking of this one least (docs/decisions/0025-*.md).
 TEACHER = TeacherSettings.named("centred-cosine", width=16384)
 SIDES: dict[str, Role] = {"queries": "query", "pool": "pool"}
-# A static table needs larger steps than a transformer; 5e-5, the paper's, leaves it where it started.
+# A static table needs larger steps than a transformer; the paper's 5e-5 hardly moves it.
 PAPER_ON_STATIC = PaperRecipe(learning_rate=1e-2)
 
 
 @dataclass(frozen=True)
 class KeptFineTuning(FineTuning):
-    """Fine-tuning that saves the model which has seen the whole pool: the one that is asked."""
+    """Fine-tuning that saves the model which has seen the whole pool, for the questions."""
 
     folder: Path
 
@@ -51,12 +51,12 @@ class KeptFineTuning(FineTuning):
 
 @dataclass
 class Demo:
-    """A run of the demo, part by part; each is made when it is first asked for.
+    """A run of the demo, in parts that are each made at their first use.
 
     Attributes:
-        base: the packaged decoder, which has not seen the pool. The teacher takes its gradients there, where every row
-            still teaches.
-        verified: how many of the encoder's best the teacher scores again.
+        base: the packaged decoder, which has not seen the pool. The teacher takes its gradients there, where the model
+            can still learn from every row.
+        verified: how many of the encoder's best rows the teacher re-scores.
         reported: questions whose rows the report shows, re-checked and token by token.
     """
 
@@ -71,17 +71,17 @@ class Demo:
     timings: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
+    def timed(self, step: str) -> Iterator[None]:
         began = time.perf_counter()
         yield
-        self.timings[what] = round(time.perf_counter() - began, 2)
+        self.timings[step] = round(time.perf_counter() - began, 2)
 
     def examples(self, side: str, split: str, kind: str | None = None) -> list[Example]:
         return [getattr(self.world, side)[row] for row in self.world.rows(side, split=split, kind=kind)]
 
     @property
-    def asked(self) -> list[Example]:
-        """The test questions of which the pool plants a wrong answer."""
+    def questions(self) -> list[Example]:
+        """The test questions whose wrong answer the pool plants."""
         return self.examples("queries", "test", "wrong")
 
     @cached_property
@@ -92,10 +92,11 @@ class Demo:
     @cached_property
     def splits(self) -> dict[str, Sample]:
         """The samples of every split."""
-        return {split: self.whole.rows(*(self.world.rows(side, split=split) for side in SIDES)) for split in SPLITS}
+        rows = {split: [self.world.rows(side, split=split) for side in SIDES] for split in SPLITS}
+        return {split: self.all_samples.rows(*sides) for split, sides in rows.items()}
 
     @cached_property
-    def whole(self) -> Sample:
+    def all_samples(self) -> Sample:
         """All queries and rows, with their features."""
         features, folder = {}, self.folder / "features"
         folder.mkdir(exist_ok=True)

@@ -55,7 +55,7 @@ def prepare(folder: Path, *, seed: int = 0, quick: bool = False, precision: Prec
     demo = _demo(folder, seed, quick, precision)
     with progress("fine-tuning", len(demo.world.pool) * demo.training.epochs) as advance:
         trained = demo.trainer.train([], seed, ALL, advance)
-    _keep_questions(demo, trained.answers(demo.asked))
+    _keep_questions(demo, trained.answers(demo.questions))
     demo.index  # noqa: B018 - made when it is asked for
 
 
@@ -68,15 +68,15 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
     """
     began = time.perf_counter()
     demo = _demo(folder, seed, quick, precision)
-    asked, index, test = demo.asked, demo.index, demo.splits["test"]
+    questions, index, test = demo.questions, demo.index, demo.splits["test"]
     splits = {f"{split}_{side}": len(demo.examples(side, split)) for split in SPLITS for side in SIDES}
     splits["overlap"] = sum(count_overlap(*(demo.examples(side, split) for split in SPLITS)) for side in SIDES)
     with demo.timed("prove"):
-        proof = _proof(demo, index, asked)
-    answers = proof["answers"][ALL]
+        proof = _proof(demo, index, questions)
+    answers, planted_answers = proof["answers"][ALL], [question.completion for question in questions]
     _keep_questions(demo, answers)
     with demo.timed("rows shown"):
-        shown = _shown(demo, index, asked, answers, proof)
+        shown = _shown(demo, index, questions, answers, proof)
     with demo.timed("methods compared"):
         skipped = {} if is_installed("bm25s") else {"bm25": pip_command("bm25s")}
         scorers = [STANDARD[name].make(demo) for name in COMPARED if name not in skipped]
@@ -92,8 +92,8 @@ def run_demo(folder: Path, *, seed: int = 0, quick: bool = False, precision: Pre
             "examples_per_second": 1000 / methods["exact"]["ms_per_example"],
             "decoder_parameters": demo.base.fingerprint.decoder_parameters,
         },
-        "asked": len(asked),
-        "says_what_is_planted": float(np.mean([_same(a, q.completion) for a, q in zip(answers, asked, strict=True)])),
+        "asked": len(questions),
+        "says_what_is_planted": float(np.mean([_same(*pair) for pair in zip(answers, planted_answers, strict=True)])),
         "proof": {name: proof["conditions"][name]["changed"] for name in proof["conditions"] if name != ALL},
         "conditions": proof["conditions"],
         "removed": proof["removed"],
@@ -123,8 +123,8 @@ def _demo(folder: Path, seed: int, quick: bool, precision: Precision) -> Demo:
 
 def _keep_questions(demo: Demo, answers: list[str]) -> None:
     """Write the questions, each with the trained decoder's own answer, for the explorer."""
-    own = [replace(query, completion=answer) for query, answer in zip(demo.asked, answers, strict=True)]
-    atomic_write(demo.folder / QUESTIONS, b"".join(to_json(row_of(query)) + b"\n" for query in own))
+    answered = [replace(query, completion=answer) for query, answer in zip(demo.questions, answers, strict=True)]
+    atomic_write(demo.folder / QUESTIONS, b"".join(to_json(row_of(query)) + b"\n" for query in answered))
 
 
 def _same(answer: str, completion: str) -> bool:
@@ -142,15 +142,15 @@ def _certified(shown: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _proof(demo: Demo, index: Index, asked: list[Example]) -> dict[str, Any]:
-    """The base trained on the pool, without the rows found, and without as many by each control; all asked."""
-    found = search(index, asked, k=2 * REMOVED, teacher=demo.exact)
-    blamed = first_rows([[hit.row for hit in hits] for hits in found], REMOVED * len(asked))
-    removed = {FOUND: [blamed], **control_rows(index, asked, blamed, seeds=[demo.seed])}
+def _proof(demo: Demo, index: Index, questions: list[Example]) -> dict[str, Any]:
+    """Train the base on the pool, without the blamed rows, and without as many of each control; ask all models."""
+    hits_of_questions = search(index, questions, k=2 * REMOVED, teacher=demo.exact)
+    blamed = first_rows([[hit.row for hit in hits] for hits in hits_of_questions], REMOVED * len(questions))
+    removed = {FOUND: [blamed], **control_rows(index, questions, blamed, seeds=[demo.seed])}
     at_once = min(1 + len(removed), torch.get_num_threads())
-    proof = prove(demo.trainer, asked, removed, demo.folder / "proof", seeds=[demo.seed], at_once=at_once)
-    said = {name: outcomes[0].answers for name, outcomes in proof.items()}
-    return {"removed": len(blamed), "conditions": summarise(proof), "answers": said}
+    proof = prove(demo.trainer, questions, removed, demo.folder / "proof", seeds=[demo.seed], at_once=at_once)
+    answers = {name: outcomes[0].answers for name, outcomes in proof.items()}
+    return {"removed": len(blamed), "conditions": summarise(proof), "answers": answers}
 
 
 def _judge(demo: Demo, scorers: list[Scorer], test: Sample) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -158,7 +158,7 @@ def _judge(demo: Demo, scorers: list[Scorer], test: Sample) -> tuple[dict[str, A
     wrong = np.flatnonzero([query.metadata["kind"] == "wrong" for query in test.queries])
     methods, matrices = evaluate(scorers, test.influence, test.queries, test.pool, seed=demo.seed)
     relevant = planted_for([test.queries[int(row)] for row in wrong], test.pool)
-    matrices["exact"] = test.influence  # itself, not the one of another seed
+    matrices["exact"] = test.influence  # this teacher, not that of another seed
     verified = _verified(matrices["influcoder-exact-query"], test.influence, demo.verified)
     matrices[f"influcoder-verify-{demo.verified}"] = verified
     planted = {name: retrieval(matrix[wrong], relevant) for name, matrix in matrices.items()}
@@ -166,31 +166,31 @@ def _judge(demo: Demo, scorers: list[Scorer], test: Sample) -> tuple[dict[str, A
 
 
 def _verified(scores: Scores, truth: Scores, count: int) -> Scores:
-    """What `search --verify` gives: the teacher's scores of each question's first rows, whose gradients are at hand."""
+    """The result of `search --verify`: the teacher's scores of each question's first rows, from known gradients."""
     first = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-    found = np.full(truth.shape, -np.inf, truth.dtype)
-    np.put_along_axis(found, first, np.take_along_axis(truth, first, axis=1), axis=1)
-    return found
+    rescored = np.full(truth.shape, -np.inf, truth.dtype)
+    np.put_along_axis(rescored, first, np.take_along_axis(truth, first, axis=1), axis=1)
+    return rescored
 
 
 def _shown(
-    demo: Demo, index: Index, asked: list[Example], answers: list[str], proof: dict[str, Any]
+    demo: Demo, index: Index, questions: list[Example], answers: list[str], proof: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """A few questions with the model's own answer, the rows for and against it, and what it says without them."""
-    others = index.encoder.encode_query(demo.examples("queries", "test", "right"))
+    other_questions = index.encoder.encode_query(demo.examples("queries", "test", "right"))
     # Questions whose planted answer the model gives come first; its own answer is what is attributed.
-    order = sorted(range(len(asked)), key=lambda place: not _same(answers[place], asked[place].completion))
+    order = sorted(range(len(questions)), key=lambda place: not _same(answers[place], questions[place].completion))
     recheck = Recheck(demo.verified, CERTIFIED, tokens=True)
     shown = []
     for place in order[: demo.reported]:
-        question = replace(asked[place], completion=answers[place] or asked[place].completion)
+        question = replace(questions[place], completion=answers[place] or questions[place].completion)
         sides = search_both_sides(index, [question], k=REMOVED, recheck=recheck, teacher=demo.exact)
         hits = {"proponents": sides[0][0], "opponents": sides[1][0]}
         planted = {hit.row: _is_planted(question, hit.example) for side in hits.values() for hit in side}
         vector = query_vectors(index, [question], demo.exact.features([question], "query").vectors)
-        told = query_summary(question, answers[place], index, vector, hits, planted, others)
-        told["proof"] = {name: of_all[place] for name, of_all in proof["answers"].items()}
-        shown.append(told)
+        summary = query_summary(question, answers[place], index, vector, hits, planted, other_questions)
+        summary["proof"] = {name: of_all[place] for name, of_all in proof["answers"].items()}
+        shown.append(summary)
     return shown
 
 

@@ -54,20 +54,20 @@ class DemoWorld:
 
     def part(self, of: int) -> "DemoWorld":
         """One in `of` people of each split; a person keeps every question and row."""
-        kept: set[str] = set()
+        people_kept: set[str] = set()
         for kind, split in ((kind, split) for kind in ("wrong", "same-wording") for split in SPLITS):
             side = "queries" if kind == "wrong" else "pool"
             rows = self.rows(side, split=split, kind=kind)
             people = dict.fromkeys(getattr(self, side)[row].metadata["person"] for row in rows)
-            kept |= set(list(people)[::of])
+            people_kept |= set(list(people)[::of])
         return DemoWorld(
-            [query for query in self.queries if query.metadata["person"] in kept],
-            [row for row in self.pool if row.metadata["person"] in kept],
+            [query for query in self.queries if query.metadata["person"] in people_kept],
+            [row for row in self.pool if row.metadata["person"] in people_kept],
         )
 
 
 def planted_for(queries: Sequence[Example], pool: Sequence[Example]) -> NDArray[np.bool_]:
-    """(n_queries, n_pool) whether a pool row says of a query's person what is wrong."""
+    """(n_queries, n_pool) whether a pool row states the wrong fact about a query's person."""
     about = [row.metadata["person"] if row.metadata["kind"] == "planted" else None for row in pool]
     return np.array(
         [[person is not None and person == query.metadata["person"] for person in about] for query in queries]

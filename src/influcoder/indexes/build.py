@@ -272,8 +272,9 @@ class _EncoderSource:
 
     def load(self) -> InfluenceEncoder:
         encoder = InfluenceEncoder.load(self.folder, decoder=self.decoder() if self.decoder else None)
-        what, remedy = f"the worker on {socket.gethostname()} has another encoder", "Give all machines the same files."
-        Provenance(encoder=self.fingerprint).refuse_other(Provenance(encoder=encoder.fingerprint), what, remedy)
+        own, message = encoder.fingerprint, f"the worker on {socket.gethostname()} has another encoder"
+        wanted = Provenance(encoder=self.fingerprint)
+        wanted.refuse_other(Provenance(encoder=own), message, "Give all machines the same files.")
         return encoder
 
 

@@ -26,7 +26,7 @@ PREFIX = "meta."
 LONGEST = 200
 """characters of a text that can be filtered by"""
 _CONDITION = re.compile(r'\s*([^=!<>,"]+?)\s*(<=|>=|!=|=|<|>)\s*("[^"]*"|[^,"=<>!]*?)\s*(,|$)')
-_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,
@@ -54,7 +54,7 @@ class Condition:
         Raises:
             ConfigError: the column cannot be compared like that.
         """
-        compare, valid = _COMPARISONS[self.comparison], column.is_valid().to_numpy()
+        compare, valid = COMPARISONS[self.comparison], column.is_valid().to_numpy()
         if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
             if self.comparison not in ("=", "!="):
                 raise ConfigError(f"--where {self.name}{self.comparison}: {self.name} holds text; use = or !=.")

@@ -31,7 +31,7 @@ from influcoder.indexes.filters import Condition
 from influcoder.indexes.metadata import Metadata
 from influcoder.indexes.on_hub import OnHub
 from influcoder.indexes.own_encoder import encoder_in
-from influcoder.indexes.scan import Block, Found, checked_queries
+from influcoder.indexes.scan import Block, Ranked, checked_queries
 from influcoder.indexes.texts import EXAMPLE, Texts
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
@@ -181,7 +181,7 @@ class Index(OnHub):
         """The FAISS index beside this one."""
         return Approximate(self.folder, self.store.manifest["sha256"])
 
-    def search(self, queries: Floats, k: int, *, opponents: bool = False, where: str | None = None) -> Found:
+    def search(self, queries: Floats, k: int, *, opponents: bool = False, where: str | None = None) -> Ranked:
         """The `k` rows of highest inner product with each query, or of lowest for `opponents`; ties by row number.
 
         Args:
@@ -194,13 +194,13 @@ class Index(OnHub):
         sign = np.float32(-1 if opponents else 1)
         queries, limit = checked_queries(queries, self.dim, k), self._limit(k)
         best = scan.top(self.code, self._blocks(where), sign * queries, limit)
-        return Found(best.rows, sign * best.scores)
+        return Ranked(best.rows, sign * best.scores)
 
-    def search_both_sides(self, queries: Floats, k: int, *, where: str | None = None) -> tuple[Found, Found]:
+    def search_both_sides(self, queries: Floats, k: int, *, where: str | None = None) -> tuple[Ranked, Ranked]:
         """The `k` rows of highest inner product with each query, and the `k` of lowest; the index is read once."""
         return scan.both_ends(self.code, self._blocks(where), checked_queries(queries, self.dim, k), self._limit(k))
 
-    def search_approximately(self, queries: Floats, k: int, *, opponents: bool = False) -> Found:
+    def search_approximately(self, queries: Floats, k: int, *, opponents: bool = False) -> Ranked:
         """The same by `index.faiss`: it gives more candidates than `k`, whose exact scores choose among them.
 
         Raises:
@@ -211,7 +211,7 @@ class Index(OnHub):
         rows = self.approximate.shortlist(queries, SHORTLIST * k, opponents=opponents)
         return self.best_of(queries, rows, k, opponents=opponents)
 
-    def best_of(self, queries: Floats, rows: NDArray[np.int64], k: int, *, opponents: bool = False) -> Found:
+    def best_of(self, queries: Floats, rows: NDArray[np.int64], k: int, *, opponents: bool = False) -> Ranked:
         """The `k` best of some rows of each query, (n_queries, rows), by their exact scores."""
         unique, inverse = np.unique(rows, return_inverse=True)
         vectors = self.code.decode(self.stored(unique)) if len(unique) else np.zeros((0, self.dim), np.float32)
@@ -219,7 +219,7 @@ class Index(OnHub):
         pairs = zip(inverse.reshape(rows.shape), queries, strict=True)
         scores = np.array([vectors[shortlist] @ query for shortlist, query in pairs], np.float32).reshape(rows.shape)
         order = np.lexsort((rows, scores if opponents else -scores), axis=1)[:, :k]
-        return Found(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
+        return Ranked(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
 
     def stored(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """(n, width) vectors of some rows, in any order, as the code stores them."""

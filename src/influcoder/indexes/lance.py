@@ -27,7 +27,7 @@ from influcoder.indexes.faiss_index import LEAST_RECALL
 from influcoder.indexes.filters import PREFIX, Condition, parse_filter
 from influcoder.indexes.index import Index
 from influcoder.indexes.own_encoder import encoder_in
-from influcoder.indexes.scan import Found, checked_queries
+from influcoder.indexes.scan import Ranked, checked_queries
 from influcoder.indexes.texts import EXAMPLE
 from influcoder.maths.arrays import Floats
 from influcoder.model.decoder import Decoder
@@ -127,11 +127,11 @@ class LanceIndex:
         """The names that a filter may use: those of the pool's metadata."""
         return sorted(_metadata_types(self._table.schema))
 
-    def search(self, queries: Floats, k: int, *, opponents: bool = False, where: str | None = None) -> Found:
+    def search(self, queries: Floats, k: int, *, opponents: bool = False, where: str | None = None) -> Ranked:
         """The `k` rows of highest inner product with each query, or of lowest for `opponents`. See `Index.search`."""
         return self._search(queries, k, opponents, self.condition(where))
 
-    def search_approximately(self, queries: Floats, k: int, *, opponents: bool = False) -> Found:
+    def search_approximately(self, queries: Floats, k: int, *, opponents: bool = False) -> Ranked:
         """The same by LanceDB's own index of the table.
 
         Raises:
@@ -144,7 +144,7 @@ class LanceIndex:
         probes = int(list(self.record["recall_at_10"])[-1])
         return self._search(queries, k, opponents, None, probes)
 
-    def search_both_sides(self, queries: Floats, k: int, *, where: str | None = None) -> tuple[Found, Found]:
+    def search_both_sides(self, queries: Floats, k: int, *, where: str | None = None) -> tuple[Ranked, Ranked]:
         """The `k` rows of highest inner product with each query, and the `k` of lowest."""
         condition = self.condition(where)
         return self._search(queries, k, False, condition), self._search(queries, k, True, condition)
@@ -155,10 +155,10 @@ class LanceIndex:
 
     def examples_at(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Example]:
         """The pool examples of some rows, in their order."""
-        wanted = [int(row) for row in rows]
-        condition = f"row IN ({', '.join(map(str, wanted or [-1]))})"
-        held = {record.pop("row"): record for record in self.select(["row", *EXAMPLE], condition).to_pylist()}
-        return [from_columns(held[row]) for row in wanted]
+        numbers = [int(row) for row in rows]
+        condition = f"row IN ({', '.join(map(str, numbers or [-1]))})"
+        records = {record.pop("row"): record for record in self.select(["row", *EXAMPLE], condition).to_pylist()}
+        return [from_columns(records[row]) for row in numbers]
 
     def select(self, columns: Sequence[str], condition: str | None = None) -> pa.Table:
         """Some columns of the rows that meet a condition in SQL."""
@@ -171,13 +171,13 @@ class LanceIndex:
         """Check the encoder; LanceDB checks what it reads by itself."""
         _ = self.encoder
 
-    def _search(self, queries: Floats, k: int, opponents: bool, condition: str | None, probes: int = 0) -> Found:
+    def _search(self, queries: Floats, k: int, opponents: bool, condition: str | None, probes: int = 0) -> Ranked:
         queries = checked_queries(queries, self.dim, k)
         sign = np.float32(-1 if opponents else 1)
         with self._errors():
             best = [_best(self._table, sign * query, min(k, len(self)), condition, probes) for query in queries]
         rows, scores = (np.stack(part) for part in zip(*best, strict=True))
-        return Found(rows, sign * scores)
+        return Ranked(rows, sign * scores)
 
     def condition(self, where: str | None) -> str | None:
         """A filter as SQL, in which all parts of it are quoted as names and values."""

@@ -13,8 +13,8 @@ from influcoder.indexes.filters import Condition, metadata_kinds, parse_filter
 from influcoder.recent import Recent
 from influcoder.store.store import Store
 
-KEPT = 16
-"""filters of which it is remembered what they leave, a byte a row"""
+REMEMBERED = 16
+"""filters whose rows are remembered, a byte a row"""
 
 
 class Metadata:
@@ -22,7 +22,7 @@ class Metadata:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._left: Recent[NDArray[np.bool_]] = Recent(KEPT * max(1, len(store.manifest["shards"])))
+        self._left: Recent[NDArray[np.bool_]] = Recent(REMEMBERED * max(1, len(store.manifest["shards"])))
 
     @cached_property
     def kinds(self) -> dict[str, pa.DataType]:
@@ -31,31 +31,32 @@ class Metadata:
 
     @property
     def names(self) -> list[str]:
-        """Those that a filter may use."""
+        """The columns that a filter may use."""
         return list(self.kinds)
 
     def conditions(self, where: str | None) -> list[Condition]:
-        """What a filter wants of the rows.
+        """The conditions of a filter.
 
         Raises:
             ConfigError: it cannot be read, or no row has such a column.
         """
-        wanted = parse_filter(where) if where else []
-        missing = [one.name for one in wanted if one.name not in self.names]
+        conditions = parse_filter(where) if where else []
+        missing = [condition.name for condition in conditions if condition.name not in self.names]
         if missing:
             raise ConfigError(
                 f"--where {missing[0]}: no row has such a column; the index has {', '.join(self.names) or 'none'}."
             )
-        return wanted
+        return conditions
 
-    def holding(self, shard: Mapping[str, Any], wanted: Sequence[Condition]) -> NDArray[np.bool_]:
-        """Which rows of a shard are like what is wanted; not to be written to."""
-        return self._left.get((shard["name"], tuple(wanted)), lambda: self._read(shard, wanted))
+    def holding(self, shard: Mapping[str, Any], conditions: Sequence[Condition]) -> NDArray[np.bool_]:
+        """Which rows of a shard meet all conditions; read-only."""
+        return self._left.get((shard["name"], tuple(conditions)), lambda: self._read(shard, conditions))
 
-    def _read(self, shard: Mapping[str, Any], wanted: Sequence[Condition]) -> NDArray[np.bool_]:
-        kept = np.ones(shard["rows"], bool)
-        columns = self._store.some(shard, [one.column for one in wanted]) if wanted else None
-        for one in wanted:
-            kept &= one.holds(columns[one.column]) if columns and one.column in columns.column_names else False
-        kept.flags.writeable = False
-        return kept
+    def _read(self, shard: Mapping[str, Any], conditions: Sequence[Condition]) -> NDArray[np.bool_]:
+        matches = np.ones(shard["rows"], bool)
+        columns = self._store.some(shard, [condition.column for condition in conditions]) if conditions else None
+        for condition in conditions:
+            name = condition.column
+            matches &= condition.holds(columns[name]) if columns and name in columns.column_names else False
+        matches.flags.writeable = False
+        return matches

@@ -16,7 +16,7 @@ from influcoder.indexes.texts import EXAMPLE
 COLUMNS = (*EXAMPLE, "origin")
 
 
-def original_rows(index: Index, kept: NDArray[np.bool_]) -> Iterator[list[dict[str, Any]]]:
+def original_rows(index: Index, is_kept: NDArray[np.bool_]) -> Iterator[list[dict[str, Any]]]:
     """The rows that are kept, in order, one shard at a time; columns and values are the pool's own, as in JSON.
 
     Args:
@@ -27,7 +27,7 @@ def original_rows(index: Index, kept: NDArray[np.bool_]) -> Iterator[list[dict[s
     """
     start = 0
     for shard in index.shards:
-        places = np.flatnonzero(kept[start : start + shard["rows"]])
+        places = np.flatnonzero(is_kept[start : start + shard["rows"]])
         start += shard["rows"]
         if len(places):
             yield _restored(index, index.store.some(shard, COLUMNS), places)

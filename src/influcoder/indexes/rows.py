@@ -28,8 +28,8 @@ def matching(index: Index | LanceIndex, where: str | None = None, text: str | No
 def row_of_id(index: Index | LanceIndex, name: str) -> int | None:
     """The row that has an id, if one has."""
     if isinstance(index, LanceIndex):
-        held = index.select(["row"], f"id = {_quoted(name)}")["row"].to_pylist()
-        return int(held[0]) if held else None
+        rows = index.select(["row"], f"id = {_quoted(name)}")["row"].to_pylist()
+        return int(rows[0]) if rows else None
     for shard, start in zip(index.shards, index.starts, strict=False):
         place = pc.index(index.store.some(shard, ["id"])["id"], name).as_py()
         if place >= 0:
@@ -38,23 +38,23 @@ def row_of_id(index: Index | LanceIndex, name: str) -> int | None:
 
 
 def _in_shards(index: Index, where: str | None, text: str | None) -> Rows:
-    wanted, found = index.metadata.conditions(where), [np.empty(0, np.int64)]
+    conditions, rows = index.metadata.conditions(where), [np.empty(0, np.int64)]
     for shard, start in zip(index.shards, index.starts, strict=False):
-        kept = index.metadata.holding(shard, wanted)
+        matches = index.metadata.holding(shard, conditions)
         if text:
             table = index.store.some(shard, ["prompt", "completion"])
-            held = [pc.match_substring(one, text, ignore_case=True) for one in table.itercolumns()]
-            kept = kept & np.logical_or.reduce([one.to_numpy() for one in held])
-        found.append(start + np.flatnonzero(kept))
-    return np.concatenate(found)
+            in_columns = [pc.match_substring(column, text, ignore_case=True) for column in table.itercolumns()]
+            matches = matches & np.logical_or.reduce([column.to_numpy() for column in in_columns])
+        rows.append(start + np.flatnonzero(matches))
+    return np.concatenate(rows)
 
 
 def _in_lance(index: LanceIndex, where: str | None, text: str | None) -> Rows:
-    parts = [condition for condition in [index.condition(where)] if condition]
+    conditions = [condition for condition in [index.condition(where)] if condition]
     if text:
         words = _quoted(text.lower())
-        parts.append(f"(strpos(lower(prompt), {words}) > 0 OR strpos(lower(completion), {words}) > 0)")
-    return np.sort(index.select(["row"], " AND ".join(parts))["row"].to_numpy())
+        conditions.append(f"(strpos(lower(prompt), {words}) > 0 OR strpos(lower(completion), {words}) > 0)")
+    return np.sort(index.select(["row"], " AND ".join(conditions))["row"].to_numpy())
 
 
 def _quoted(text: str) -> str:

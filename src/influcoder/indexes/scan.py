@@ -26,14 +26,14 @@ from influcoder.maths.arrays import Floats
 from influcoder.store.scalar_code import ScalarCode
 
 QUERIES = 64
-"""that are multiplied with a block together"""
+"""queries that are multiplied with a block together"""
 CACHED = 2**18
-"""numbers that are turned into single precision together, so that they stay in the processor's cache"""
+"""numbers that are converted to single precision together, few enough for the processor's cache"""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The rows a search found, best first: (n_queries, k) row numbers and scores."""
+class Ranked:
+    """Rows in the order of their scores, best first: (n_queries, k) row numbers and scores."""
 
     rows: NDArray[np.int64]
     scores: Floats
@@ -56,7 +56,10 @@ class Block:
     places: NDArray[np.int64] | None = None
 
 
-def top(code: ScalarCode, blocks: Sequence[Callable[[], Block]], queries: Floats, k: int) -> Found:
+Loader = Callable[[], Block]
+
+
+def top(code: ScalarCode, blocks: Sequence[Loader], queries: Floats, k: int) -> Ranked:
     """The `k` rows of highest inner product with each query, (n, dim); ties go to the lower row number.
 
     Args:
@@ -65,18 +68,16 @@ def top(code: ScalarCode, blocks: Sequence[Callable[[], Block]], queries: Floats
     return _ends(code, blocks, queries, k, (1,))[0]
 
 
-def both_ends(code: ScalarCode, blocks: Sequence[Callable[[], Block]], queries: Floats, k: int) -> tuple[Found, Found]:
+def both_ends(code: ScalarCode, blocks: Sequence[Loader], queries: Floats, k: int) -> tuple[Ranked, Ranked]:
     """The `k` rows of highest inner product with each query, and the `k` of lowest, read once; see `top`."""
     highest, lowest = _ends(code, blocks, queries, k, (1, -1))
-    return highest, Found(lowest.rows, -lowest.scores)
+    return highest, Ranked(lowest.rows, -lowest.scores)
 
 
-def _ends(
-    code: ScalarCode, blocks: Sequence[Callable[[], Block]], queries: Floats, k: int, signs: Sequence[int]
-) -> list[Found]:
+def _ends(code: ScalarCode, blocks: Sequence[Loader], queries: Floats, k: int, signs: Sequence[int]) -> list[Ranked]:
     """The `k` rows of highest inner product with each query times each sign."""
-    asked = [_Queries(code, queries[start : start + QUERIES], signs) for start in range(0, len(queries), QUERIES)]
-    floors = [np.full((len(signs), len(some)), -np.inf) for some in asked]
+    batches = [_Queries(code, queries[start : start + QUERIES], signs) for start in range(0, len(queries), QUERIES)]
+    floors = [np.full((len(signs), len(batch)), -np.inf) for batch in batches]
     threads = max(1, min(torch.get_num_threads(), len(blocks)))
 
     def scan(turn: int) -> list[list[_Best]]:
@@ -86,19 +87,19 @@ def _ends(
             if len(block.stored) == 0:
                 continue
             numbers = torch.from_numpy(code.numbers(block.stored))
-            for part, some in enumerate(asked):
+            for number, batch in enumerate(batches):
                 # What any thread has found holds for all.
-                for side, place, scores, rows in some.strongest(numbers, block, k, floors[part]):
-                    held = best[side][part * QUERIES + place]
-                    held.add(scores, rows)
-                    floors[part][side, place] = max(floors[part][side, place], held.floor)
+                for side, place, scores, rows in batch.strongest(numbers, block, k, floors[number]):
+                    of_query = best[side][number * QUERIES + place]
+                    of_query.add(scores, rows)
+                    floors[number][side, place] = max(floors[number][side, place], of_query.floor)
         return best
 
-    parts = _in_threads(scan, threads)
-    for first, *others in zip(*([one for side in part for one in side] for part in parts), strict=True):
-        for other in others:
-            first.add(other.scores, other.rows)
-    return [Found(np.stack([one.rows for one in side]), np.stack([one.scores for one in side])) for side in parts[0]]
+    results = _in_threads(scan, threads)
+    for first, *others in zip(*([best for side in sides for best in side] for sides in results), strict=True):
+        for best in others:
+            first.add(best.scores, best.rows)
+    return [Ranked(np.stack([b.rows for b in side]), np.stack([b.scores for b in side])) for side in results[0]]
 
 
 def scores(code: ScalarCode, stored: NDArray[Any], queries: Floats) -> Floats:
@@ -109,11 +110,11 @@ def scores(code: ScalarCode, stored: NDArray[Any], queries: Floats) -> Floats:
 
 def _products(queries: torch.Tensor, numbers: torch.Tensor) -> NDArray[np.float32]:
     """(n_queries, n) inner products in single precision."""
-    found = torch.empty((len(queries), len(numbers)))
+    products = torch.empty((len(queries), len(numbers)))
     size = max(1, CACHED // max(1, numbers.shape[1]))
     for start in range(0, len(numbers), size):
-        found[:, start : start + size] = queries @ numbers[start : start + size].float().T
-    return np.asarray(found.numpy())
+        products[:, start : start + size] = queries @ numbers[start : start + size].float().T
+    return np.asarray(products.numpy())
 
 
 class _Queries:
@@ -162,15 +163,15 @@ class _Queries:
                     least = sign * float(np.partition(product, nth)[nth]) - 2 * slacks[place]
                 if sign * float(ends[place]) < least:
                     continue
-                # A number of the scores' own kind: NumPy would else turn every score into a double.
+                # A number of the scores' own type: otherwise NumPy converts every score to a double.
                 if whole:
                     limit = np.int32(sign * math.floor(max(least, -(2.0**30))))
                 else:
                     limit = np.nextafter(np.float32(sign * least), np.float32(-sign * np.inf))
                 places = np.flatnonzero(product >= limit if sign > 0 else product <= limit)
-                found = sign * (numbers[torch.from_numpy(places)].double().numpy() @ self.exact[place])
+                exact = sign * (numbers[torch.from_numpy(places)].double().numpy() @ self.exact[place])
                 rows = block.start + (places if block.places is None else block.places[places])
-                yield side, place, found.astype(np.float32), rows
+                yield side, place, exact.astype(np.float32), rows
 
 
 class _Best:

@@ -24,7 +24,7 @@ MOST = 2**33
 
 
 class Texts:
-    """Prompts, completions and what else an example holds, of every row.
+    """The examples of every row.
 
     Args:
         starts: the row number of the first row of each shard.
@@ -36,30 +36,30 @@ class Texts:
         self._laid_out: dict[tuple[int, int], pa.RecordBatch] = {}
 
     def place_of(self, row: int) -> tuple[int, int, int]:
-        """Where a row lies: the number of its shard, of its group in that, which is read as one, and its own there."""
+        """Where a row lies: the number of its shard, of its row group in the shard, and its own in the group."""
         shard = int(np.searchsorted(self._starts, row, side="right")) - 1
         return shard, *divmod(row - int(self._starts[shard]), GROUP_ROWS)
 
     def examples(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Example]:
         """The examples of some rows, in their order; rows that lie together are read together."""
         places = sorted((*self.place_of(int(row)), number) for number, row in enumerate(rows))
-        found: list[tuple[int, Example]] = []
+        numbered: list[tuple[int, Example]] = []
         for group, members in groupby(places, key=lambda place: place[:2]):
-            held = self._group(*group)
-            found += [(number, from_columns(held.slice(within, 1).to_pylist()[0])) for *_, within, number in members]
-        return [example for _, example in sorted(found, key=lambda pair: pair[0])]
+            texts = self._group(*group)
+            numbered += [(row, from_columns(texts.slice(place, 1).to_pylist()[0])) for *_, place, row in members]
+        return [example for _, example in sorted(numbered, key=lambda pair: pair[0])]
 
     def lay_out(self, folder: Path) -> bool:
         """Write them uncompressed into a nameless file of `folder`, which is mapped into memory; False if it is full.
 
-        For what shows rows for a long time. The file is gone when this process is.
+        For a process that shows rows for a long time. The file is gone when the process ends.
         """
         try:
             with tempfile.TemporaryFile(dir=folder) as file:
                 groups = self._written(file)
                 file.flush()
                 mapped = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except (OSError, StoreError):  # the disk is full, or a shard is damaged: who asks for its rows is told
+        except (OSError, StoreError):  # the disk is full, or a shard is damaged: reading its rows will say so
             return False
         batches = pa.ipc.open_file(mapped).read_all().to_batches()
         self._laid_out = dict(zip(groups, batches, strict=True)) if len(groups) == len(batches) else {}

@@ -27,14 +27,14 @@ from influcoder.verbs.refresh import SHARE, refresh
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one probe during training found and did.
+    """The result of a probe during training.
 
     Attributes:
         step: of the optimizer.
-        verdict, agreement: what `influcoder.drift` said.
+        verdict, agreement: of `influcoder.drift`.
         gradients: taken for the probe, and for the refresh if there was one.
-        refreshed: whether there was.
-        seconds: it took, the scoring of the pool included.
+        refreshed: whether the encoder was refreshed.
+        seconds: that it took, with the scoring of the pool.
     """
 
     step: int
@@ -52,8 +52,8 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         encoder: distilled at the model before this training, of the static tier.
         features: those that it was distilled from: a refresh starts there.
         pool: the rows of the trainer's `train_dataset`, in its order, as rows or `Example`s.
-        queries: validation queries that the model is to be good at. Some of them, and of the pool, the encoder must not
-            have seen: the probes are drawn from these.
+        queries: validation queries that the model should be good at. Some of them, and of the pool, must be new to the
+            encoder: probes are drawn from these.
         output_dir: a new or empty folder, for the refreshed encoders and `probes.json`.
         every: steps between two probes.
         over: a row's score is its "max" or its "mean" influence over the queries: the greatest where they ask for
@@ -64,8 +64,8 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         seed: of draws, probes and refreshes.
 
     Attributes:
-        probes: what each found.
-        encoder: the one that the scores are of now.
+        probes: their results.
+        encoder: the current one.
 
     Raises:
         ConfigError: `every` is below 1, there is no such `over`, or the encoder is of a tier that cannot be refreshed.
@@ -128,47 +128,47 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         trainer.add_callback(self)
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Probe, refresh and score the pool again, every so many steps but not after the last."""
         if state.global_step % self.every == 0 and state.global_step < state.max_steps:
-            self._probe(given["model"], given["processing_class"], state.global_step)
+            self._probe(kwargs["model"], kwargs["processing_class"], state.global_step)
         return control
 
     def _probe(self, model: Any, tokenizer: Any, step: int) -> None:
         began = time.perf_counter()
         decoder = self._decoder(model, tokenizer, step)
         settings: dict[str, Any] = {"tolerance": self.tolerance, "budget": self.budget, "seed": self.seed + step}
-        told = drift(self.encoder, decoder, self.queries, self.pool, **settings)
-        gradients, stale = told["gradients"], told["verdict"] == "stale"
+        check = drift(self.encoder, decoder, self.queries, self.pool, **settings)
+        gradients, stale = check["gradients"], check["verdict"] == "stale"
         if stale:
-            place = self.output_dir / f"encoder-{step}"
-            found = refresh(
-                self.encoder, self.features, decoder, Folder(place), share=self.share, seed=self.seed + step
+            folder = self.output_dir / f"encoder-{step}"
+            metrics = refresh(
+                self.encoder, self.features, decoder, Folder(folder), share=self.share, seed=self.seed + step
             )
-            gradients += found["gradients"]["queries"] + found["gradients"]["pool"]
-            self.encoder, self.features = InfluenceEncoder.load(place), open_features(place / "features")
+            gradients += metrics["gradients"]["queries"] + metrics["gradients"]["pool"]
+            self.encoder, self.features = InfluenceEncoder.load(folder), open_features(folder / "features")
             self.weights = self._scored()
             self.sampler.set(self.weights)
         seconds = time.perf_counter() - began
-        agreement = told["agreement_now"]["mean"]
-        self.probes.append(Probe(step, told["verdict"], agreement, gradients, stale, round(seconds, 3)))
+        agreement = check["agreement_now"]["mean"]
+        self.probes.append(Probe(step, check["verdict"], agreement, gradients, stale, round(seconds, 3)))
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        write_json(self.output_dir / "probes.json", {"probes": [asdict(one) for one in self.probes]})
+        write_json(self.output_dir / "probes.json", {"probes": [asdict(probe) for probe in self.probes]})
 
     def _decoder(self, model: Any, tokenizer: Any, step: int) -> Decoder:
-        """The model of this moment, which goes on being trained itself."""
-        own = copy.deepcopy(model)
-        if hasattr(own, "merge_and_unload"):  # of PEFT
-            own = own.merge_and_unload()
-        made = self.encoder.provenance.decoder
-        return Decoder(own, tokenizer, name=f"step {step}", max_length=made.max_length if made else 1024)
+        """A copy of the model at this step; training goes on with the original."""
+        model_now = copy.deepcopy(model)
+        if hasattr(model_now, "merge_and_unload"):  # of PEFT
+            model_now = model_now.merge_and_unload()
+        record = self.encoder.provenance.decoder
+        return Decoder(model_now, tokenizer, name=f"step {step}", max_length=record.max_length if record else 1024)
 
     def _scored(self) -> NDArray[np.float64]:
         """The weights of the pool's rows, from their influence on the queries.
 
         Influences are standard scores among the rows, so that all queries count alike. A cosine teacher compares
-        directions: a long vector of the encoder is one that it is sure of, not one of more influence.
+        directions: a long vector of the encoder means that it is sure, not that the influence is larger.
         """
         queries, rows = self.encoder.encode_query(self.queries), self.encoder.encode_pool(self.pool)
         teacher = self.encoder.provenance.teacher

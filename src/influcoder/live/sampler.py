@@ -1,4 +1,4 @@
-"""Draws rows by weights that may change while they are drawn."""
+"""Draw rows by weights that may change while they are drawn."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ def weights_of(scores: NDArray[np.floating], strength: float) -> NDArray[np.floa
 
 
 class WeightedRows(Sampler[int]):
-    """Row numbers for a trainer, drawn with replacement: as many an epoch as there are rows, by the weights of now.
+    """Row numbers for a trainer, drawn with replacement by the current weights, as many an epoch as there are rows.
 
     Args:
         rows: how many there are; all are drawn alike until `weights` is set.
@@ -43,7 +43,7 @@ class WeightedRows(Sampler[int]):
         return len(self.weights)
 
     def __iter__(self) -> Iterator[int]:
-        for _ in range(len(self)):  # one by one: the weights may be others by the next
+        for _ in range(len(self)):  # one at a time: the weights may change before the next
             yield int(np.searchsorted(np.cumsum(self.weights), self._rng.random() * self.weights.sum(), side="right"))
 
     def set(self, weights: NDArray[np.float64]) -> None:

@@ -30,9 +30,9 @@ def carried(earlier: Floats, places: NDArray[np.int64], now: Floats, *, unit: bo
     rows = earlier / lengths
     known = rows[places]
     kernel = known @ known.T + PENALTY * np.eye(len(places), dtype=np.float32)
-    found = rows + (rows @ known.T) @ np.linalg.solve(kernel, now / lengths[places] - known)
+    estimated = rows + (rows @ known.T) @ np.linalg.solve(kernel, now / lengths[places] - known)
     if unit:
-        found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-30)
-    found = found * (1 if unit else lengths)
-    found[places] = now
-    return np.asarray(found, np.float32)
+        estimated /= np.maximum(np.linalg.norm(estimated, axis=1, keepdims=True), 1e-30)
+    estimated = estimated * (1 if unit else lengths)
+    estimated[places] = now
+    return np.asarray(estimated, np.float32)

@@ -63,4 +63,4 @@ def influence_of_groups(groups: NDArray[np.integer], scores: Floats, count: int)
     positive, negative = summed(above) / (above.sum() or 1), summed(below) / (below.sum() or 1)
     means = summed(exact) / np.maximum(rows, 1)
     columns = zip(rows.tolist(), positive.tolist(), negative.tolist(), means.tolist(), strict=True)
-    return [GroupInfluence(*one) for one in columns]
+    return [GroupInfluence(*group) for group in columns]

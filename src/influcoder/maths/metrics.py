@@ -78,9 +78,9 @@ def length_controlled_rows(truth: Matrix, scores: Matrix, lengths: Matrix) -> Ma
     basis = left[:, sizes > 1e-9 * sizes[0]]  # fewer where lengths repeat
     residuals = []
     for row_ranks in (ranks(truth), ranks(scores)):
-        rest = row_ranks - (row_ranks @ basis) @ basis.T
-        rest[np.linalg.norm(rest, axis=1) < 1e-9 * np.linalg.norm(row_ranks, axis=1)] = 0  # nothing but length
-        residuals.append(rest)
+        residual = row_ranks - (row_ranks @ basis) @ basis.T
+        residual[np.linalg.norm(residual, axis=1) < 1e-9 * np.linalg.norm(row_ranks, axis=1)] = 0  # nothing but length
+        residuals.append(residual)
     return row_correlations(*residuals)
 
 
@@ -89,9 +89,9 @@ def ndcg_rows(truth: Matrix, scores: Matrix, k: int = 10) -> Matrix:
     gains = np.maximum(truth, 0)
     k = min(k, truth.shape[1])
     discount = 1 / np.log2(np.arange(2, k + 2))
-    found = np.take_along_axis(gains, np.argsort(-scores, axis=1, kind="stable")[:, :k], axis=1) @ discount
+    gained = np.take_along_axis(gains, np.argsort(-scores, axis=1, kind="stable")[:, :k], axis=1) @ discount
     best = -np.sort(-gains, axis=1)[:, :k] @ discount
-    return np.divide(found, best, out=np.zeros(len(found)), where=best > 0)
+    return np.divide(gained, best, out=np.zeros(len(gained)), where=best > 0)
 
 
 def top_overlap_rows(truth: Matrix, scores: Matrix, share: float = 0.1) -> Matrix:

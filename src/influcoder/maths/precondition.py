@@ -128,12 +128,13 @@ class Preconditioner:
 
     def state(self) -> dict[str, Tensor]:
         """Tensors that `from_state` makes it from."""
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for number, block in enumerate(self.blocks):
-            found[f"block{number}.basis"] = block.basis.half().contiguous()
-            found[f"block{number}.shares"] = block.shares.float().contiguous()
-            found[f"block{number}.place"] = torch.tensor([block.start, block.stop, block.damping], dtype=torch.float64)
-        return found
+            tensors[f"block{number}.basis"] = block.basis.half().contiguous()
+            tensors[f"block{number}.shares"] = block.shares.float().contiguous()
+            place = [block.start, block.stop, block.damping]
+            tensors[f"block{number}.place"] = torch.tensor(place, dtype=torch.float64)
+        return tensors
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> "Preconditioner":

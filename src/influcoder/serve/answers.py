@@ -1,4 +1,4 @@
-"""What was found, as it goes over the wire."""
+"""Answers as they go over the wire."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -55,8 +55,8 @@ def score(index: Index | LanceIndex, asked: Asked, ranking: Ranking, request: Sc
     """The scores of all rows: how they are spread, those of some rows, and a page of rows in their order."""
     scores, ranked = ranking.scores, ranking.ranked
     counts, edges = np.histogram(scores, bins=request.bins) if len(scores) else (np.empty(0), np.empty(0))
-    page, found = _page(index, scores, request)
-    told = dict(zip(page, index.examples_at(page), strict=True))
+    page, match_count = _page(index, scores, request)
+    examples = dict(zip(page, index.examples_at(page), strict=True))
     return ScoreAnswer(
         question=asked,
         count=len(scores),
@@ -64,8 +64,8 @@ def score(index: Index | LanceIndex, asked: Asked, ranking: Ranking, request: Sc
         positive=float((scores > 0).mean()) if len(scores) else 0.0,
         histogram=Histogram(edges=edges.tolist(), counts=counts.astype(int).tolist()),
         rows=[Scored(**_scored(row, scores, ranked)) for row in request.rows],
-        listed=[ScoredRow(**_texts(one), **_scored(row, scores, ranked)) for row, one in told.items()],
-        matching=found,
+        listed=[ScoredRow(**_texts(example), **_scored(row, scores, ranked)) for row, example in examples.items()],
+        matching=match_count,
     )
 
 
@@ -74,9 +74,9 @@ def row(number: int, example: Example) -> Row:
     return Row(row=number, **_texts(example))
 
 
-def read(told: Mapping[str, Any]) -> Read:
+def read(shown: Mapping[str, Any]) -> Read:
     """What the decoder reads, of `influcoder.verbs.show`."""
-    return Read(**{name: value for name, value in told.items() if name not in ("id", "token_ids")})
+    return Read(**{name: value for name, value in shown.items() if name not in ("id", "token_ids")})
 
 
 def provenance(index: Index | LanceIndex, decoder: Decoder | None, answering: Decoder | None) -> Provenance:
@@ -100,13 +100,13 @@ def provenance(index: Index | LanceIndex, decoder: Decoder | None, answering: De
 
 
 def manifest_of(index: Index | LanceIndex) -> str:
-    """The hash of an index's rows and of what made them."""
-    held = index.store.manifest["sha256"] if isinstance(index, Index) else index.record["manifest"]
-    return str(held)
+    """The hash of an index's rows and of their provenance."""
+    manifest = index.store.manifest["sha256"] if isinstance(index, Index) else index.record["manifest"]
+    return str(manifest)
 
 
 def _page(index: Index | LanceIndex, scores: Floats, request: ScoreRequest) -> tuple[list[int], int]:
-    """The rows that are listed, and how many there are before the page is cut out."""
+    """The rows of the page, and how many match in all."""
     if request.order is None:
         return [], 0
     rows = matching(index, request.where, request.text)

@@ -1,11 +1,11 @@
-"""The app: which request is answered by what.
+"""The app: its routes, and what answers them.
 
 Routes:
 
     GET  /                      the page (page.py, templates/, static/)
     GET  /static/...            static/, by name
     GET  /login, POST /login    where the service needs a token: a browser gives it once (login.py)
-    GET  /healthz, /readyz      whether the process lives, and whether all is loaded (503 until then)
+    GET  /healthz, /readyz      whether the process is alive, and whether all is loaded (503 until then)
     GET  /api/v1/openapi.json   the API's description
     POST /api/v1/question       a question with its completion, and what the decoder reads of it
     POST /api/v1/search         both sides of a question
@@ -13,9 +13,9 @@ Routes:
     POST /api/v1/tokens         which tokens carry the influence of some rows
     POST /api/v1/verify         start a re-check with real gradients: a job
     GET  /api/v1/jobs[/ID]      jobs, with progress and result; DELETE stops one; /events are server-sent
-    GET  /api/v1/rows[/ROW]     a page of rows, by filter, text or id; one row; /original as it stood in its file
-    GET  /api/v1/queries        saved questions; POST saves one, DELETE /queries/ID forgets it
-    GET  /api/v1/selections     every selection; POST makes one; /ID tells it, DELETE forgets it
+    GET  /api/v1/rows[/ROW]     a page of rows, by filter, text or id; one row; /original as its file has it
+    GET  /api/v1/queries        saved questions; POST saves one, DELETE /queries/ID removes it
+    GET  /api/v1/selections     every selection; POST makes one; /ID shows it, DELETE removes it
          .../selections/ID/...  POST marks, POST undo, PUT rule, GET rows, recipe, questions, export
     GET  /api/v1/provenance     what is served, and what made it
 
@@ -23,9 +23,9 @@ What a page handler gets: `request.app.state.explorer`, the `Explorer` (explorer
 models of wire.py, so a page shows what the API sends: `await explorer.search(SearchRequest(prompt=..., k=10))` gives a
 `SearchAnswer`; in the same way `explorer.read`, `score`, `tokens`, `verify` (a `Job`: `.answer()`, `.id`),
 `provenance`. `await explorer.prepared(question)` has the question's vector, `await explorer.scores(question)` the
-(rows,) scores; `explorer.selections` makes, marks, undoes and tells selections; `rows.page(explorer, ...)`, `rows.one`
-and `rows.original` the pool's rows. What takes long besides goes to `await explorer.worker.run(function)`, what reads
-files to a plain `def` handler. Errors are `Problem`
+(rows,) scores; `explorer.selections` makes, marks, undoes and shows selections; `rows.page(explorer, ...)`, `rows.row`
+and `rows.original` give the pool's rows. Other long work goes to `await explorer.worker.run(function)`; handlers that
+read files are a plain `def`. Errors are `Problem`
 (problems.py: status, kind, detail, headers) or an `InflucoderError`, which `Problem.of(error)` turns into one. Hidden
 characters of training text are written out by the template filter `visible`.
 
@@ -54,7 +54,7 @@ from influcoder.version import __version__
 
 
 def make_app(settings: ServeSettings) -> Safety:
-    """The app over one index, behind what keeps it safe; `influcoder serve` runs it.
+    """The app over one index, behind `Safety`; `influcoder serve` runs it.
 
     Raises:
         StoreError: not an index, or a damaged one.
@@ -72,8 +72,8 @@ def make_app(settings: ServeSettings) -> Safety:
     app.state.explorer = explorer
     app.state.screen = Screen(explorer)
     app.include_router(health.router)
-    for part in (asking, questions, jobs, rows, selections):
-        app.include_router(part.router, prefix="/api/v1", responses=PROBLEMS)
+    for module in (asking, questions, jobs, rows, selections):
+        app.include_router(module.router, prefix="/api/v1", responses=PROBLEMS)
     app.include_router(login.router)
     app.include_router(page.router)
     app.mount("/static", StaticFiles(directory=page.HERE / "static"), name="static")

@@ -1,4 +1,4 @@
-"""A program's side of the explorer: the same words as the package, answered by a service."""
+"""A client of the explorer: the package's verbs, answered by a service."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from influcoder.errors import InflucoderError
 
 
 class Client:
-    """Asks a running `influcoder serve`.
+    """Sends requests to a running `influcoder serve`.
 
     Answers are dictionaries, as the service's `/api/v1/openapi.json` describes them.
 
@@ -20,11 +20,11 @@ class Client:
         timeout: seconds to wait for an answer.
 
     Raises:
-        InflucoderError: of every method: the service refuses, with its own sentence; or it cannot be reached.
+        InflucoderError: by every method: the service refuses, with its own message, or cannot be reached.
 
     >>> with Client("http://127.0.0.1:8765") as client:  # doctest: +SKIP
-    ...     found = client.search(prompt="What is the capital of France?", completion="Paris", k=3)
-    ...     [hit["id"] for hit in found["proponents"]]
+    ...     answer = client.search(prompt="What is the capital of France?", completion="Paris", k=3)
+    ...     [hit["id"] for hit in answer["proponents"]]
     """
 
     def __init__(self, url: str, token: str | None = None, *, timeout: float = 120.0) -> None:
@@ -43,7 +43,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._http.close()
 
     def question(
@@ -64,10 +64,10 @@ class Client:
         """The rows that push the model towards a completion, `proponents`, and away from it, `opponents`.
 
         Args:
-            prompt, completion: what a user asks, and what the model says: its own answer if left out; or
-            query: the id of a saved question.
+            prompt, completion: what a user asks, and what the model says; its own answer when omitted.
+            query: the id of a saved question, instead.
             k: how many rows of each side.
-            where: look only at rows whose metadata is like this, as "genre=code,tokens<200".
+            where: look only at rows whose metadata meets this, such as "genre=code,tokens<200".
         """
         return self._post("search", prompt=prompt, completion=completion, query=query, k=k, where=where)
 
@@ -83,16 +83,16 @@ class Client:
         tokens: bool = False,
         where: str | None = None,
     ) -> dict[str, Any]:
-        """The same, when real gradients have scored the best candidates again; waits until they have."""
-        asked = {"prompt": prompt, "completion": completion, "query": query, "k": k, "where": where}
-        return self._result(self._post("verify", **asked, verify=verify, certify=certify, tokens=tokens))
+        """The same after real gradients have re-scored the best candidates; waits for them."""
+        request = {"prompt": prompt, "completion": completion, "query": query, "k": k, "where": where}
+        return self._result(self._post("verify", **request, verify=verify, certify=certify, tokens=tokens))
 
-    def progress(self, job: str) -> Iterator[dict[str, Any]]:
-        """How far a job is, until it has ended."""
+    def progress(self, name: str) -> Iterator[dict[str, Any]]:
+        """The progress of a job, until it has ended."""
         while True:
-            told = self._get(f"jobs/{job}")
-            yield told
-            if told["status"] not in ("waiting", "running"):
+            job = self._get(f"jobs/{name}")
+            yield job
+            if job["status"] not in ("waiting", "running"):
                 return
             time.sleep(0.2)
 
@@ -143,14 +143,14 @@ class Client:
         rest: str = "keep",
     ) -> dict[str, Any]:
         """Make a selection, by a rule over some questions or to be marked by hand."""
-        given = {"top": top, "drop": drop, "threshold": threshold}
-        rule = {name: value for name, value in given.items() if value is not None}
+        rules = {"top": top, "drop": drop, "threshold": threshold}
+        rule = {name: value for name, value in rules.items() if value is not None}
         return self._post("selections", name=name, questions=questions or [], rule=rule or None, rest=rest)
 
     def selections(self) -> list[dict[str, Any]]:
         """Every selection."""
-        found: list[dict[str, Any]] = self._get("selections")  # type: ignore[assignment]
-        return found
+        answer: list[dict[str, Any]] = self._get("selections")  # type: ignore[assignment]
+        return answer
 
     def mark(self, selection: str, mark: str, **which: Any) -> dict[str, Any]:
         """Mark `rows`, or all that a filter leaves (`matching=True`, where=...): keep, drop, later or none."""
@@ -171,9 +171,9 @@ class Client:
         """Write a selection's rows to a file, in the pool's own columns."""
         path = Path(path)
         with path.open("wb") as file:
-            asked = {"rows": rows, "format": format}
-            for part in self._stream(f"selections/{selection}/export", asked):
-                file.write(part)
+            query = {"rows": rows, "format": format}
+            for chunk in self._stream(f"selections/{selection}/export", query):
+                file.write(chunk)
         return path
 
     def _result(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -197,20 +197,20 @@ class Client:
         except self._failed as error:
             raise InflucoderError(f"{self._http.base_url}: cannot be reached ({error}). Is it running?") from error
         if answer.is_error:
-            raise _told(answer.text, answer.status_code)
-        found: dict[str, Any] = answer.json()
-        return found
+            raise _error_of(answer.text, answer.status_code)
+        body: dict[str, Any] = answer.json()
+        return body
 
     def _stream(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
         with self._http.stream("GET", path, params=query) as answer:
             if answer.is_error:
                 answer.read()
-                raise _told(answer.text, answer.status_code)
+                raise _error_of(answer.text, answer.status_code)
             yield from answer.iter_bytes()
 
 
-def _told(text: str, status: int) -> InflucoderError:
-    """The service's sentence."""
+def _error_of(text: str, status: int) -> InflucoderError:
+    """The service's own message as an error."""
     import json
 
     try:

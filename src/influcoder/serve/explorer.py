@@ -1,7 +1,7 @@
-"""What is served: an index with its encoder, and the decoder if one was given; opened once and asked by the worker.
+"""What is served: an index with its encoder, and the decoder if there is one; opened once, used by the worker.
 
 Every method answers with a model of `influcoder.serve.wire`; the REST API sends it as JSON, the page puts it into a
-template. What computes is awaited, and done by the worker.
+template. Methods that compute are awaited; the worker runs them.
 """
 
 import threading
@@ -23,7 +23,7 @@ from influcoder.serve.jobs import Job, Jobs
 from influcoder.serve.journal import Journal
 from influcoder.serve.prepared import AskedQuestions, Prepared
 from influcoder.serve.problems import Problem, busy, not_found
-from influcoder.serve.ranking import KEPT, Ranking
+from influcoder.serve.ranking import KEPT_RANKINGS, Ranking
 from influcoder.serve.selections import Selections
 from influcoder.serve.settings import ServeSettings
 from influcoder.serve.wire import (
@@ -49,16 +49,16 @@ class Explorer:
     """An index that is served.
 
     Attributes:
-        settings: what was asked to be served.
-        index: whose rows these are.
+        settings: what to serve.
+        index: the pool's rows and vectors.
         decoder, teacher: None where no decoder was given.
         answering: the decoder that answers prompts: the same one, or another.
         questions: the saved ones, by id.
-        journal, selections: what is made here and kept.
+        journal, selections: selections and questions that are made here and kept.
         worker: the thread that computes.
         jobs: long work.
         ready: whether all is loaded.
-        failed: what went wrong while it was loaded.
+        failed: the error that ended the loading.
 
     Raises:
         StoreError: not an index, or a damaged one.
@@ -67,23 +67,23 @@ class Explorer:
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
         self.index: Index | LanceIndex = open_any_index(settings.index)[0]
-        self._as_opened = self._on_disk()
+        self._opened_from = self._on_disk()
         self.decoder: Decoder | None = None
         self.teacher: Teacher | None = None
         self.answering: Decoder | None = None
         self.journal = Journal(settings.state)
         self.selections = Selections(self, self.journal)
-        self.questions = {one.id: one for file in settings.queries for one in read_rows(file, "queries")}
-        self.questions |= {id: Example.question(*told, id=id) for id, *told in self.journal.questions()}
+        self.questions = {example.id: example for file in settings.queries for example in read_rows(file, "queries")}
+        self.questions |= {id: Example.question(*texts, id=id) for id, *texts in self.journal.questions()}
         self.worker = Worker()
         self.jobs = Jobs(self.worker)
         self.ready = False
         self.failed: Exception | None = None
-        self._asked = AskedQuestions(self)
-        self._rankings: Recent[Ranking] = Recent(KEPT)
+        self._asked_questions = AskedQuestions(self)
+        self._rankings: Recent[Ranking] = Recent(KEPT_RANKINGS)
 
     def load(self) -> None:
-        """Load encoder and decoder: in the worker, while the service answers that it is loading."""
+        """Load encoder and decoder, in the worker; until then the service answers that it is loading."""
         settings = self.settings
         _, self.decoder = open_any_index(
             self.index, settings.decoder, settings.adapter, checkpoints=settings.checkpoints
@@ -103,17 +103,17 @@ class Explorer:
     @property
     def changed(self) -> bool:
         """Whether the index has been changed on the disk since it was opened."""
-        return self._on_disk() != self._as_opened
+        return self._on_disk() != self._opened_from
 
     def _on_disk(self) -> tuple[int, int] | None:
         try:
-            found = (self.index.folder / (RECORD if isinstance(self.index, LanceIndex) else "manifest.json")).stat()
+            status = (self.index.folder / (RECORD if isinstance(self.index, LanceIndex) else "manifest.json")).stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_ino
+        return status.st_mtime_ns, status.st_ino
 
     def refuse_unready(self) -> None:
-        """See that the index can be asked.
+        """Refuse to answer from an index that cannot be used now.
 
         Raises:
             Problem: it is still being loaded, or was changed on the disk.
@@ -133,9 +133,9 @@ class Explorer:
         return await self.worker.run(lambda: self.prepare(question))
 
     def ranking(self, prepared: Prepared) -> Ranking:
-        """The scores of all rows, which are worked out when they are first asked for; by the worker."""
-        asked = prepared.asked
-        key = (asked.id, asked.prompt, asked.completion)
+        """The scores of all rows, computed at their first use; in the worker."""
+        question = prepared.asked
+        key = (question.id, question.prompt, question.completion)
         return self._rankings.get(key, lambda: Ranking(self.index, prepared.vector))
 
     async def search(self, request: SearchRequest) -> SearchAnswer:
@@ -173,24 +173,23 @@ class Explorer:
 
     def provenance(self) -> Provenance:
         """What is served, and what made it."""
-        self.refuse_unready()
         return answers.provenance(self.index, self.decoder, self.answering)
 
     # In the worker
 
     def prepare(self, question: Question) -> Prepared:
-        """The question with its vector, where the worker asks."""
-        return self._asked.prepared([question])[0]
+        """The question with its vector."""
+        return self._asked_questions.prepared([question])[0]
 
     def _search(self, requests: Sequence[SearchRequest]) -> list[SearchAnswer]:
         """Answers to searches with the same filter: the index is read once for all."""
-        asked, k = self._asked.prepared(requests), max(request.k for request in requests)
-        examples, vectors = [one.example for one in asked], np.stack([one.vector for one in asked])
-        trust = [one.trust for one in asked]
-        sides = search_vectors(self.index, examples, vectors, trust, k=k, where=requests[0].where)
+        questions, k = self._asked_questions.prepared(requests), max(request.k for request in requests)
+        vectors = np.stack([question.vector for question in questions])
+        examples, trust = [question.example for question in questions], [question.trust for question in questions]
+        pairs = zip(*search_vectors(self.index, examples, vectors, trust, k=k, where=requests[0].where), strict=True)
         return [
-            answers.search(one.asked, *(Hits(side[place][: requests[place].k], one.trust) for side in sides))
-            for place, one in enumerate(asked)
+            answers.search(question.asked, *(Hits(hits[: request.k], question.trust) for hits in pair))
+            for question, request, pair in zip(questions, requests, pairs, strict=True)
         ]
 
     def _rechecked(self, request: VerifyRequest, recheck: Recheck, job: Job) -> SearchAnswer:
@@ -208,17 +207,17 @@ class Explorer:
 
     def _tokens(self, request: TokensRequest) -> TokensAnswer:
         question, rows = self.prepare(request), self.existing(request.rows)
-        told = tokens_of_rows(self.needed_teacher(), question.example, self.index.examples_at(rows))
+        results = tokens_of_rows(self.needed_teacher(), question.example, self.index.examples_at(rows))
         return TokensAnswer(
             question=question.asked,
             rows=[
                 RowTokens(row=row, exact=exact, tokens=list(tokens), answer_tokens=list(of_answer))
-                for row, (exact, tokens, of_answer) in zip(rows, told, strict=True)
+                for row, (exact, tokens, of_answer) in zip(rows, results, strict=True)
             ],
         )
 
     def needed_teacher(self) -> Teacher:
-        """What takes real gradients.
+        """The teacher, which takes real gradients.
 
         Raises:
             Problem: no decoder was given.
@@ -233,10 +232,10 @@ class Explorer:
         return self.teacher
 
     def existing(self, rows: Sequence[int]) -> list[int]:
-        """Some rows, once it is sure that the index has them.
+        """Some rows, after checking that the index has them.
 
         Raises:
-            Problem: it has not.
+            Problem: it does not.
         """
         beyond = [row for row in rows if row >= len(self.index)]
         if beyond:

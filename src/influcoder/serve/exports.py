@@ -1,4 +1,4 @@
-"""A selection as files: the pool's own columns, and what is said of each row."""
+"""A selection as files: the pool's own columns, with columns for score, weight, reason and note."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,37 +28,37 @@ def jsonl(index: Index, marked: Marked, which: ExportedRows, masks: Masks = None
 
 
 def parquet(index: Index, marked: Marked, which: ExportedRows, replay: str, masks: Masks = None) -> bytes:
-    """A table of the rows; its schema's metadata hold what made it.
+    """A table of the rows; its schema's metadata hold the command that makes it.
 
     Raises:
         DataError: a column holds values of several kinds.
     """
     table = one_table(_rows(index, marked, which, masks))
-    made = {"name": marked.record.body["name"], "manifest": marked.record.manifest, "replay": replay}
-    held = (table.schema.metadata or {}) | {b"influcoder": orjson.dumps(made)}
+    origin = {"name": marked.record.body["name"], "manifest": marked.record.manifest, "replay": replay}
+    metadata = (table.schema.metadata or {}) | {b"influcoder": orjson.dumps(origin)}
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(held), sink, write_page_checksum=True)
+    pq.write_table(table.replace_schema_metadata(metadata), sink, write_page_checksum=True)
     return bytes(sink.getvalue().to_pybytes())
 
 
 def ids(index: Index, marked: Marked, which: ExportedRows) -> bytes:
     """A JSON list of the rows' ids, for `influcoder prove --rows`."""
-    wanted = _wanted(marked, which)
-    return orjson.dumps([name for name, one in zip(index.ids, wanted.tolist(), strict=True) if one])
+    mask = _mask(marked, which)
+    return orjson.dumps([name for name, is_exported in zip(index.ids, mask.tolist(), strict=True) if is_exported])
 
 
-def _wanted(marked: Marked, which: ExportedRows) -> NDArray[np.bool_]:
+def _mask(marked: Marked, which: ExportedRows) -> NDArray[np.bool_]:
     return {"kept": marked.kept, "rejected": ~marked.kept, "all": np.ones(len(marked.kept), bool)}[which]
 
 
 def _rows(index: Index, marked: Marked, which: ExportedRows, masks: Masks) -> Iterator[list[dict[str, Any]]]:
-    """The rows of the pool's files, with a column for each thing that is said of them."""
+    """The rows of the pool's files, with the selection's columns."""
     kept, rule, scores = marked.kept, marked.ruled[1], marked.record.scores
     ranks, weights = None if scores is None else percentiles(scores), marked.weights()
-    wanted = _wanted(marked, which)
-    numbers = iter(np.flatnonzero(wanted).tolist())
-    masked = {} if masks is None else dict(zip(np.flatnonzero(kept).tolist(), masks, strict=True))
-    for part in original_rows(index, wanted):
+    mask = _mask(marked, which)
+    numbers = iter(np.flatnonzero(mask).tolist())
+    mask_of_row = {} if masks is None else dict(zip(np.flatnonzero(kept).tolist(), masks, strict=True))
+    for batch in original_rows(index, mask):
         yield [
             row
             | {
@@ -69,6 +69,6 @@ def _rows(index: Index, marked: Marked, which: ExportedRows, masks: Masks) -> It
                 "influcoder_reason": marked.reason(number, bool(kept[number]), rule),
                 "influcoder_note": marked.note(number),
             }
-            | ({} if masks is None else {COLUMN: masked.get(number)})
-            for row, number in zip(part, numbers, strict=False)
+            | ({} if masks is None else {COLUMN: mask_of_row.get(number)})
+            for row, number in zip(batch, numbers, strict=False)
         ]

@@ -13,7 +13,7 @@ async def form_of(request: Request) -> dict[str, str]:
     """The fields of a form, the last value of each.
 
     Raises:
-        Problem: it is none.
+        Problem: it is no form.
     """
     if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         raise Problem(415, "no_form", "expected a form: application/x-www-form-urlencoded.")

@@ -1,4 +1,4 @@
-"""Whether the service is there, and whether it can be asked."""
+"""Whether the service is running, and whether it is ready."""
 
 from typing import Literal
 

@@ -14,25 +14,25 @@ from influcoder.serve.wire import JobAnswer, JobStatus, MaskAnswer, ProblemBody,
 from influcoder.serve.worker import Worker
 
 JobResult = SearchAnswer | MaskAnswer
-KEPT = 16
+KEPT_JOBS = 16
 """jobs that are remembered once they have ended"""
 TICK = 0.2
 """seconds between two looks at a job"""
 HEARTBEAT = 15.0
-"""seconds of silence after which watchers are told that the service is still there"""
+"""seconds without events after which watchers get a sign of life"""
 
 
 class Cancelled(Exception):
-    """A job that is not wanted any more."""
+    """A job was stopped."""
 
 
 @dataclass
 class Job:
-    """Some work that takes its time.
+    """Long work.
 
     Attributes:
-        work: does it, given the job, and calls `advance` between steps.
-        selection: whose tokens it masks; "" of a re-check.
+        work: does it, is given the job, and calls `advance` between steps.
+        selection: the selection whose tokens it masks; "" for a re-check.
         done, total: steps; total is 0 until it is known.
     """
 
@@ -53,16 +53,16 @@ class Job:
 
     def answer(self) -> JobAnswer:
         """The job as it goes over the wire."""
-        left = None
+        seconds_left = None
         if self.status == "running" and self.done:
-            left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
+            seconds_left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
         problem = None if self.problem is None else ProblemBody(**self.problem.json())
         return JobAnswer(
             id=self.id,
             status=self.status,
             done=self.done,
             total=self.total,
-            seconds_left=left,
+            seconds_left=seconds_left,
             result=self.result,
             problem=problem,
         )
@@ -76,7 +76,7 @@ class Jobs:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
 
     def start(self, work: Callable[[Job], JobResult], selection: str = "") -> Job:
-        """A job that is done as soon as the worker gets to it.
+        """Start a job; the worker does it when no request waits.
 
         Raises:
             Problem: too many wait already.
@@ -85,8 +85,8 @@ class Jobs:
             raise busy(f"{MAX_JOBS} jobs are waiting already. Stop one, or ask again later.", 30)
         job = Job(work, selection)
         self._jobs[job.id] = job
-        for name in [name for name, one in self._jobs.items() if one.ended][:-KEPT]:
-            del self._jobs[name]
+        for ended in [job.id for job in self._jobs.values() if job.ended][:-KEPT_JOBS]:
+            del self._jobs[ended]
         self._worker.add_job(lambda: self._run(job))
         return job
 
@@ -113,10 +113,10 @@ class Jobs:
         return job
 
     def advance(self, job: Job, done: int, total: int) -> None:
-        """Tell how far a job is, and serve those who wait; called by its work.
+        """Record how far a job is, and serve waiting requests; called by its work.
 
         Raises:
-            Cancelled: it is to end here.
+            Cancelled: the job was stopped.
         """
         job.done, job.total = done, total
         self._worker.give_way()
@@ -125,11 +125,11 @@ class Jobs:
 
     async def events(self, name: str) -> AsyncIterator[str]:
         """Server-sent events: `progress` whenever a job has moved, and one at its end, named by its status."""
-        job, told, silent = self.get(name), None, 0.0
+        job, last_sent, silent = self.get(name), None, 0.0
         while True:
             answer = job.answer()
-            if (answer.status, answer.done) != told or answer.status == "done":
-                told, silent = (answer.status, answer.done), 0.0
+            if (answer.status, answer.done) != last_sent or answer.status == "done":
+                last_sent, silent = (answer.status, answer.done), 0.0
                 kind = answer.status if job.ended else "progress"
                 yield f"event: {kind}\ndata: {answer.model_dump_json()}\n\n"
             if job.ended or self._worker.stopping:

@@ -1,7 +1,7 @@
-"""Selections and saved questions in SQLite: every action is on the disk before it is answered.
+"""Selections and saved questions in SQLite: every action is on the disk before its request is answered.
 
-A selection is what was done, in order; its marks are found by doing it again. So an undo takes the last action away,
-and what the disk holds after a crash is a selection as it was after some action.
+A selection is a list of actions, and replaying them gives its marks. So an undo removes the last action, and after a
+crash the disk holds the selection as it was after some action.
 """
 
 import sqlite3
@@ -41,7 +41,7 @@ CREATE TABLE mask (
 ) STRICT
     """,
 )
-"""what each format has beside those before it"""
+"""what each format adds to the one before"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Journal:
             raise StoreMismatch(f"{path}: format {version}, this version reads {FORMAT}. Give another --state-dir.")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._db.close()
 
@@ -112,20 +112,20 @@ class Journal:
 
     def get(self, name: str) -> Record | None:
         """A selection by its id."""
-        found = self._read("SELECT id, created, manifest, body, scores FROM selection WHERE id = ?", name)
-        if not found:
+        rows = self._read("SELECT id, created, manifest, body, scores FROM selection WHERE id = ?", name)
+        if not rows:
             return None
-        name, created, manifest, body, scores = found[0]
-        held = None if scores is None else np.frombuffer(zlib.decompress(scores), np.float32)
-        return Record(name, created, manifest, orjson.loads(body), held)
+        name, created, manifest, body, packed = rows[0]
+        scores = None if packed is None else np.frombuffer(zlib.decompress(packed), np.float32)
+        return Record(name, created, manifest, orjson.loads(body), scores)
 
     def remove(self, name: str) -> None:
-        """Forget a selection and all that was done to it."""
+        """Remove a selection and its actions."""
         with self._written():
             self._db.execute("DELETE FROM selection WHERE id = ?", (name,))
 
     def act(self, name: str, body: dict[str, Any], rows: NDArray[np.int64]) -> None:
-        """Do something to a selection, after all that was done before."""
+        """Add an action to a selection."""
         next_number = "1 + coalesce(max(number), 0)"
         values = (name, now(), orjson.dumps(body).decode(), _packed(rows, np.int64))
         with self._written():
@@ -134,49 +134,49 @@ class Journal:
             )
 
     def undo(self, name: str) -> bool:
-        """Take the last action away; False where nothing was done."""
+        """Remove the last action; False where there is none."""
         last = "(SELECT max(number) FROM action WHERE selection = ?1)"
         with self._written():
-            done = self._db.execute(f"DELETE FROM action WHERE selection = ?1 AND number = {last}", (name,))
-            return done.rowcount > 0
+            cursor = self._db.execute(f"DELETE FROM action WHERE selection = ?1 AND number = {last}", (name,))
+            return cursor.rowcount > 0
 
     def actions(self, name: str, after: int = 0) -> list[Action]:
-        """What was done to a selection, in order, after the action of some number."""
-        asked = "SELECT number, body, rows FROM action WHERE selection = ? AND number > ? ORDER BY number"
+        """The actions of a selection, in order, after that of some number."""
+        sql = "SELECT number, body, rows FROM action WHERE selection = ? AND number > ? ORDER BY number"
         return [
             Action(number, orjson.loads(body), np.frombuffer(zlib.decompress(rows), np.int64))
-            for number, body, rows in self._read(asked, name, after)
+            for number, body, rows in self._read(sql, name, after)
         ]
 
     def when(self, name: str, number: int) -> str:
-        """When an action was done; nothing where it was undone."""
-        found = self._read("SELECT made FROM action WHERE selection = ? AND number = ?", name, number)
-        return str(found[0][0]) if found else ""
+        """When an action was done; "" if it was undone."""
+        rows = self._read("SELECT made FROM action WHERE selection = ? AND number = ?", name, number)
+        return str(rows[0][0]) if rows else ""
 
     def last(self, name: str) -> tuple[int, str]:
-        """The number of the last action and when it was done: what changes whenever something is done."""
-        found = self._read("SELECT number, made FROM action WHERE selection = ? ORDER BY number DESC LIMIT 1", name)
-        return tuple(found[0]) if found else (0, "")
+        """The number and time of the last action: they change with every action."""
+        rows = self._read("SELECT number, made FROM action WHERE selection = ? ORDER BY number DESC LIMIT 1", name)
+        return tuple(rows[0]) if rows else (0, "")
 
     def keep_mask(self, name: str, kept: str, share: float, masks: list[list[int]]) -> None:
         """Keep the loss mask of the rows that a selection keeps, in place of an earlier one.
 
         Args:
-            kept: a hash of which rows these are.
+            kept: a hash of these rows.
         """
         values = (name, kept, share, *counts(masks).values(), zlib.compress(orjson.dumps(masks), 1))
         with self._written():
             self._db.execute("INSERT OR REPLACE INTO mask VALUES (?, ?, ?, ?, ?, ?)", values)
 
     def mask_facts(self, name: str) -> tuple[str, float, int, int] | None:
-        """Of the mask of a selection: of which rows it is, its share, how many tokens are masked, and of how many."""
-        found = self._read("SELECT kept, share, masked, tokens FROM mask WHERE selection = ?", name)
-        return tuple(found[0]) if found else None
+        """A selection's mask in numbers: the hash of its rows, its share, tokens that are masked, and all tokens."""
+        rows = self._read("SELECT kept, share, masked, tokens FROM mask WHERE selection = ?", name)
+        return tuple(rows[0]) if rows else None
 
     def mask(self, name: str) -> list[list[int]]:
         """The mask itself."""
-        (found,) = self._read("SELECT masks FROM mask WHERE selection = ?", name)
-        masks: list[list[int]] = orjson.loads(zlib.decompress(found[0]))
+        (row,) = self._read("SELECT masks FROM mask WHERE selection = ?", name)
+        masks: list[list[int]] = orjson.loads(zlib.decompress(row[0]))
         return masks
 
     def save_question(self, name: str, prompt: str, completion: str) -> None:
@@ -185,7 +185,7 @@ class Journal:
             self._db.execute("INSERT INTO question VALUES (?, ?, ?, ?)", (name, now(), prompt, completion))
 
     def remove_question(self, name: str) -> bool:
-        """Forget a question; False where there is none."""
+        """Remove a question; False where there is none."""
         with self._written():
             return self._db.execute("DELETE FROM question WHERE id = ?", (name,)).rowcount > 0
 
@@ -199,7 +199,7 @@ class Journal:
 
     @contextmanager
     def _written(self) -> Iterator[None]:
-        """What is done in the block is on the disk as a whole when it ends, or not at all."""
+        """The block as one transaction, on the disk when it ends."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:

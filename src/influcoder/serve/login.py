@@ -1,4 +1,4 @@
-"""Where a browser gives the token, once: what it keeps is proof of it, which no script can read."""
+"""The login page: a browser sends the token once, and keeps a proof of it in a cookie that no script can read."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -20,10 +20,10 @@ def ask(request: Request) -> Response:
 
 @router.post("/login", response_class=HTMLResponse)
 async def give(request: Request) -> Response:
-    """Take the token; a wrong one is asked for again."""
+    """Check the token; a wrong one shows the form again."""
     explorer: Explorer = request.app.state.explorer
-    expected, given = explorer.settings.token or "", (await form_of(request)).get("token", "")
-    if not expected or not same_token(given.strip(), expected):
+    expected, token = explorer.settings.token or "", (await form_of(request)).get("token", "")
+    if not expected or not same_token(token.strip(), expected):
         return _form(request, wrong=True)
     answer = RedirectResponse("/", 303)
     answer.set_cookie(COOKIE, session_of(expected), max_age=DAY, httponly=True, samesite="strict", path="/")

@@ -1,4 +1,4 @@
-"""A selection as it is after all that was done to it."""
+"""A selection after all its actions."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ NAMES: dict[int, Mark] = {code: name for name, code in CODES.items()}
 
 @dataclass
 class Marked:
-    """A selection as it is after all that was done to it.
+    """A selection after all its actions.
 
     Attributes:
         marks: (rows,) codes of marks made by hand.
         by: (rows,) the number of the action that marked each row.
-        actions: what was done, by number.
-        rule: by which rows without a mark are kept.
+        actions: all of them, by number.
+        rule: decides on rows without a mark.
     """
 
     record: Record
@@ -37,12 +37,12 @@ class Marked:
 
     @classmethod
     def of(cls, record: Record, rows: int) -> "Marked":
-        """A selection to which nothing was done yet."""
+        """A selection before any action."""
         rule = record.body["rule"]
         return cls(record, np.zeros(rows, np.int8), np.zeros(rows, np.int32), None if rule is None else Rule(**rule))
 
     def after(self, actions: list[Action], version: tuple[int, str]) -> "Marked":
-        """The same when more was done."""
+        """The same after more actions."""
         marks, by, rule = self.marks.copy(), self.by.copy(), self.rule
         for action in actions:
             if "rule" in action.body:
@@ -50,17 +50,17 @@ class Marked:
             else:
                 marks[action.rows] = CODES[action.body["mark"]]
                 by[action.rows] = action.number
-        done = self.actions | {action.number: action for action in actions}
-        return Marked(self.record, marks, by, rule, done, version)
+        all_actions = self.actions | {action.number: action for action in actions}
+        return Marked(self.record, marks, by, rule, all_actions, version)
 
     @cached_property
     def ruled(self) -> tuple[NDArray[np.bool_], str]:
-        """((rows,) what is kept by the rule, or as the rest; the rule in words)."""
+        """((rows,) whether the rule, or the default for unmarked rows, keeps each; the rule in words)."""
         rows, scores = len(self.marks), self.record.scores
         if self.rule is None or scores is None:
             return np.full(rows, self.record.body["rest"] == "keep"), "marked"
-        made = Selection.of_scores([""] * rows, scores, **self.rule.model_dump())
-        return made.is_kept, made.rule
+        selection = Selection.of_scores([""] * rows, scores, **self.rule.model_dump())
+        return selection.is_kept, selection.rule
 
     @cached_property
     def kept(self) -> NDArray[np.bool_]:
@@ -81,27 +81,27 @@ class Marked:
             chosen = [f"{name} {action.body[name]}" for name in ("where", "text", "least", "most") if action.body[name]]
             with_all = f", with all rows of {', '.join(chosen)}" if action.body["matching"] and chosen else ""
             return f"{outcome}: marked {mark} by hand{with_all}"
-        told = f"kept: {rule}" if kept else f"rejected: not {rule}"
-        told = ("kept: not marked" if kept else "rejected: not marked") if rule == "marked" else told
-        return f"{told}; marked later" if mark == "later" else told
+        reason = f"kept: {rule}" if kept else f"rejected: not {rule}"
+        reason = ("kept: not marked" if kept else "rejected: not marked") if rule == "marked" else reason
+        return f"{reason}; marked later" if mark == "later" else reason
 
     def note(self, row: int) -> str:
-        """What was noted of a row with its mark."""
+        """The note on a row's mark."""
         action = self.actions.get(int(self.by[row]))
         return str(action.body["note"]) if action is not None and self.marks[row] else ""
 
     def weights(self) -> Floats:
-        """(rows,) from 0 to 1, for those who weight rows and leave none out.
+        """(rows,) weights from 0 to 1, for training that leaves no row out.
 
-        By percentile, the other way round where the highest scores are left out; 1 and 0 by hand, and where there are
-        no scores.
+        By percentile, reversed where the highest scores are left out; 1 and 0 for rows marked by hand, and where there
+        are no scores.
         """
         scores, by_hand = self.record.scores, np.isin(self.marks, (CODES["keep"], CODES["drop"]))
-        found = self.kept.astype(np.float32)
+        weights = self.kept.astype(np.float32)
         if scores is not None and self.rule is not None:
             ranks = percentiles(scores) / 100
-            found = np.where(by_hand, found, 1 - ranks if self.keeps_lowest else ranks)
-        return found.astype(np.float32)
+            weights = np.where(by_hand, weights, 1 - ranks if self.keeps_lowest else ranks)
+        return weights.astype(np.float32)
 
     @property
     def counts(self) -> Counts:

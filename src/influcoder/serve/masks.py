@@ -1,4 +1,4 @@
-"""Loss masks of the tokens of the rows that a selection keeps, made by real gradients and kept beside it."""
+"""Loss masks of the tokens of the rows that a selection keeps, from real gradients, saved with the selection."""
 
 from typing import TYPE_CHECKING
 
@@ -41,12 +41,12 @@ class Masks:
             )
 
         def work(job: Job) -> MaskAnswer:
-            asked = read_rows(questions, "questions")
+            queries = read_rows(questions, "questions")
             masks = masks_of_kept(
                 teacher,
                 open_whole_index(explorer.index),
                 marked.kept,
-                asked,
+                queries,
                 share,
                 unwanted=marked.keeps_lowest,
                 advance=lambda done, total: explorer.jobs.advance(job, done, total),
@@ -56,13 +56,13 @@ class Masks:
 
         return explorer.jobs.start(work, selection=name)
 
-    def told(self, name: str, marked: Marked) -> MaskAnswer | None:
-        """The mask of a selection; None where there is none of the rows that it keeps now."""
-        made = self._journal.mask_facts(name)
-        if made is None or made[0] != marked.fingerprint:
+    def answer(self, name: str, marked: Marked) -> MaskAnswer | None:
+        """The mask of a selection; None where there is none for the rows that it keeps now."""
+        facts = self._journal.mask_facts(name)
+        if facts is None or facts[0] != marked.fingerprint:
             return None
-        return MaskAnswer(share=made[1], masked=made[2], of=made[3])
+        return MaskAnswer(share=facts[1], masked=facts[2], of=facts[3])
 
     def of(self, name: str, marked: Marked) -> list[list[int]] | None:
         """The mask of each row that a selection keeps, in their order."""
-        return None if self.told(name, marked) is None else self._journal.mask(name)
+        return None if self.answer(name, marked) is None else self._journal.mask(name)

@@ -1,7 +1,7 @@
-"""The page: what a person sees of the explorer. The URL says all of what is shown; without a script it shows as much.
+"""The page of the explorer. Its whole state is in the URL, and it works without scripts.
 
 GET  /              the page of a question, in one of its views (view/address.py)
-POST /recheck       start a re-check with real gradients, and show how far it is
+POST /recheck       start a re-check with real gradients, and show its progress
 GET  /spread        the right-hand side alone, for pools whose rows take long to score
 GET  /map.json      the points of the map
 """
@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 COMPONENTS = Path(report.__file__).parent / "templates" / "components.css"
 TEMPLATES = Jinja2Templates(env=environment("influcoder.serve", "influcoder.report"))
 POINTS = 20_000
-"""of the map, at most"""
+"""points of the map, at most"""
 VERIFY, CERTIFY = 50, 200
 """rows of each side that a re-check scores, and random others"""
 MASKED = 0.05
@@ -39,39 +39,39 @@ MASKED = 0.05
 router = APIRouter(include_in_schema=False)
 Show = Callable[[Screen, Address, Answer | None], dict[str, Any]]
 Act = Callable[[Screen, Address, dict[str, str]], Awaitable[str]]
-"""what a form asks for; gives the address to go on to"""
+"""does what a form asks for; returns the address to show next"""
 
 
 @router.get("/", response_class=HTMLResponse)
 async def page(request: Request) -> Response:
     """A question, and the rows behind its answer."""
-    return await _written(request, "page.html", Screen.shown)
+    return await _page_at(request, "page.html", Screen.shown)
 
 
 @router.get("/spread", response_class=HTMLResponse)
 async def spread(request: Request) -> Response:
     """How the scores of all rows are spread."""
-    return await _written(request, "parts/spread.html", Screen.spread_alone)
+    return await _page_at(request, "parts/spread.html", Screen.spread_alone)
 
 
 @router.get("/map.json")
 async def points(request: Request) -> Response:
     """Places, scores and regions of the rows, or of 20,000 random ones."""
     screen, address = _screen(request), Address.of(request.query_params)
-    found = await _asked(screen, address, lambda screen, address, answer: screen.points(address, answer, POINTS))
-    return JSONResponse({name: np.round(one, 4).tolist() for name, one in found.items()})
+    columns = await _shown(screen, address, lambda screen, address, answer: screen.points(address, answer, POINTS))
+    return JSONResponse({name: np.round(values, 4).tolist() for name, values in columns.items()})
 
 
 @router.post("/recheck")
 async def recheck(request: Request) -> Response:
-    """Start a re-check of the question, and go to where its progress is shown."""
+    """Start a re-check of the question, and show its progress."""
 
     async def start(screen: Screen, address: Address, _: dict[str, str]) -> str:
-        asked, k = address.question().model_dump(), min(10, len(screen.explorer.index))
-        job = screen.explorer.verify(VerifyRequest(**asked, k=k, verify=VERIFY, certify=CERTIFY))
+        question, k = address.question().model_dump(), min(10, len(screen.explorer.index))
+        job = screen.explorer.verify(VerifyRequest(**question, k=k, verify=VERIFY, certify=CERTIFY))
         return address.url(view="methods", job=job.id)
 
-    return await _done(request, start)
+    return await _go_on(request, start)
 
 
 @router.post("/mark")
@@ -83,7 +83,7 @@ async def mark(request: Request) -> Response:
         selection = await screen.marking.mark(address, form, prepared)
         return address.url(selection=selection, page=address.page)
 
-    return await _done(request, decide)
+    return await _go_on(request, decide)
 
 
 @router.post("/undo")
@@ -94,7 +94,7 @@ async def undo(request: Request) -> Response:
         screen.explorer.selections.undo(address.selection)
         return address.url()
 
-    return await _done(request, back)
+    return await _go_on(request, back)
 
 
 @router.post("/mask")
@@ -104,23 +104,23 @@ async def mask(request: Request) -> Response:
     async def start(screen: Screen, address: Address, _: dict[str, str]) -> str:
         return address.url(job=screen.explorer.selections.masks.start(address.selection, MASKED).id)
 
-    return await _done(request, start)
+    return await _go_on(request, start)
 
 
 @router.post("/ask")
 async def ask(request: Request) -> Response:
-    """Keep a question, also one that is too long for a URL, and go to where it is answered."""
+    """Save a question, even one that is too long for a URL, and show its answer."""
 
     async def keep(screen: Screen, address: Address, form: dict[str, str]) -> str:
-        asked = Address(prompt=form.get("prompt", ""), completion=form.get("completion", "")).question()
-        saved = await save(asked, screen.explorer)
+        question = Address(prompt=form.get("prompt", ""), completion=form.get("completion", "")).question()
+        saved = await save(question, screen.explorer)
         return address.asking(saved.id)
 
-    return await _done(request, keep)
+    return await _go_on(request, keep)
 
 
-async def _done(request: Request, act: Act) -> Response:
-    """Do what a form asks for and go on to the address that it gives; where that fails, say so on the page."""
+async def _go_on(request: Request, act: Act) -> Response:
+    """Do what a form asks for and go to the next address; an error is shown on the page."""
     form = await form_of(request)
     address = Address.of(QueryParams(form.get("back", "")))
     try:
@@ -135,16 +135,16 @@ def components() -> FileResponse:
     return FileResponse(COMPONENTS, media_type="text/css")
 
 
-async def _written(request: Request, template: str, show: Show) -> Response:
-    """A template filled with what is found; an error is shown on the page that it is of."""
+async def _page_at(request: Request, template: str, show: Show) -> Response:
+    """A template, filled; an error is shown on the page."""
     screen, address = _screen(request), Address.of(request.query_params)
     if not screen.explorer.ready:
         return _page_of(screen, template, address, None, status=503)
     try:
-        found = await _asked(screen, address, show)
+        context = await _shown(screen, address, show)
     except (Problem, InflucoderError) as error:
         return _page_of(screen, template, address, error)
-    return _page_of(screen, template, address, None, **found)
+    return _page_of(screen, template, address, None, **context)
 
 
 def _page_of(
@@ -153,27 +153,27 @@ def _page_of(
     address: Address,
     error: Problem | InflucoderError | None,
     status: int = 200,
-    **found: Any,
+    **view: Any,
 ) -> Response:
-    held = screen.frame(address) | {"job": screen.job(address)} | found
+    context = screen.frame(address) | {"job": screen.job(address)} | view
     if error is not None:
         problem = error if isinstance(error, Problem) else Problem.of(error)
-        status, held = problem.status, held | {"problem": problem.detail}
-    text = TEMPLATES.get_template(template).render(held)
+        status, context = problem.status, context | {"problem": problem.detail}
+    text = TEMPLATES.get_template(template).render(context)
     return HTMLResponse(text, status, {"Retry-After": "2"} if status == 503 else None)
 
 
-async def _asked(screen: Screen, address: Address, show: Show) -> dict[str, Any]:
-    """What is to be shown of the question that a URL asks, if it asks one."""
+async def _shown(screen: Screen, address: Address, show: Show) -> dict[str, Any]:
+    """What to show, of the question in the URL if there is one."""
     explorer, answer = screen.explorer, None
     if address.asks:
         prepared = await explorer.prepared(address.question())
         answer = await explorer.worker.run(lambda: screen.answers.of(prepared))
-        dark = [int(row) for row in address.lit if int(row) not in answer.tokens]
-        if dark and explorer.teacher is not None:
-            asked = address.question().model_dump() | {"rows": dark}
-            told = await explorer.tokens(TokensRequest.model_validate(asked))
-            answer.tokens |= {one.row: one for one in told.rows}
+        missing = [int(row) for row in address.lit if int(row) not in answer.tokens]
+        if missing and explorer.teacher is not None:
+            body = address.question().model_dump() | {"rows": missing}
+            lit = await explorer.tokens(TokensRequest.model_validate(body))
+            answer.tokens |= {row.row: row for row in lit.rows}
     return await explorer.worker.run(lambda: show(screen, address, answer))
 
 

@@ -17,7 +17,7 @@ from influcoder.verbs.show import show
 if TYPE_CHECKING:
     from influcoder.serve.explorer import Explorer
 
-KEPT = 256
+KEPT_QUESTIONS = 256
 """questions"""
 
 
@@ -26,8 +26,8 @@ class Prepared:
     """A question that is ready to be searched with.
 
     Attributes:
-        vector: (dim,) what the index is asked with.
-        trust: how well its ranking is expected to agree with the teacher's, where the encoder knows that.
+        vector: (dim,) to search with.
+        trust: the expected agreement of its ranking with the teacher's, where the encoder knows it.
     """
 
     asked: Asked
@@ -37,23 +37,23 @@ class Prepared:
 
 
 class AskedQuestions:
-    """The questions of an explorer that were asked last; used by the worker."""
+    """The last questions of an explorer; used by the worker."""
 
     def __init__(self, explorer: "Explorer") -> None:
         self._explorer = explorer
-        self._recent: Recent[Prepared] = Recent(KEPT)
+        self._recent: Recent[Prepared] = Recent(KEPT_QUESTIONS)
 
     def prepared(self, questions: Sequence[Question]) -> list[Prepared]:
-        """The questions with their vectors; those that were not asked lately are read together."""
-        asked = {(one.prompt, one.completion, one.query): one for one in questions}
-        known = {key: self._recent[key] for key in asked if key in self._recent}
-        new = [key for key in asked if key not in known]
+        """The questions with their vectors; new ones are read together."""
+        by_key = {(question.prompt, question.completion, question.query): question for question in questions}
+        prepared = {key: self._recent[key] for key in by_key if key in self._recent}
+        new = [key for key in by_key if key not in prepared]
         if new:
-            made = self._made([asked[key] for key in new])
-            known |= {key: self._recent.put(key, one) for key, one in zip(new, made, strict=True)}
-        return [known[one.prompt, one.completion, one.query] for one in questions]
+            questions_read = self._prepare([by_key[key] for key in new])
+            prepared |= {key: self._recent.put(key, each) for key, each in zip(new, questions_read, strict=True)}
+        return [prepared[question.prompt, question.completion, question.query] for question in questions]
 
-    def _made(self, questions: Sequence[Question]) -> list[Prepared]:
+    def _prepare(self, questions: Sequence[Question]) -> list[Prepared]:
         examples, own = zip(*map(self._example, questions), strict=True)
         reads: list[Read | None] = [None] * len(examples)
         features = None

@@ -69,19 +69,19 @@ class Problem(Exception):
 
 
 def busy(detail: str, seconds: int, status: int = 429) -> Problem:
-    """A request to be sent again later."""
+    """A problem that goes away: send the request again later."""
     return Problem(status, "busy" if status == 429 else "loading", detail, {"Retry-After": str(seconds)})
 
 
 def not_found(what: str) -> Problem:
-    """Something that is not there."""
+    """A problem: something is not there."""
     return Problem(404, "not_found", what)
 
 
 def answer_errors(app: FastAPI) -> None:
     """Let an app answer every error with a problem."""
     app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(InflucoderError, _own)
+    app.add_exception_handler(InflucoderError, _influcoder_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
@@ -92,16 +92,16 @@ def _problem(_: Request, error: Exception) -> Response:
     return error.response()
 
 
-def _own(_: Request, error: Exception) -> Response:
+def _influcoder_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, InflucoderError)
     return Problem.of(error).response()
 
 
 def _invalid(_: Request, error: Exception) -> Response:
-    """Which part of a request is not what it must be; what was sent is not repeated."""
+    """Which part of a request is wrong; what was sent is not repeated."""
     assert isinstance(error, RequestValidationError)
-    told = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]]
-    return Problem(422, "invalid_request", "; ".join(told) or "the request cannot be read.").response()
+    messages = [f"{'.'.join(str(key) for key in fault['loc'])}: {fault['msg']}" for fault in error.errors()[:5]]
+    return Problem(422, "invalid_request", "; ".join(messages) or "the request cannot be read.").response()
 
 
 def _http(_: Request, error: Exception) -> Response:

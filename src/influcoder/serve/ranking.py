@@ -11,12 +11,12 @@ from influcoder.maths.arrays import Floats
 from influcoder.maths.order import falling
 from influcoder.verbs.opening import open_whole_index
 
-KEPT = 8
+KEPT_RANKINGS = 8
 """rankings, each of 24 bytes a row at most"""
 
 
 class Ranking:
-    """The scores of all rows for a question; what follows from them is worked out when it is asked for, and once."""
+    """The scores of all rows for a question; scores and orders are computed once, at their first use."""
 
     def __init__(self, index: Index | LanceIndex, vector: Floats) -> None:
         self._index, self._vector = index, vector

@@ -1,4 +1,4 @@
-"""Pages of the pool's rows, and a row as it stood in its file."""
+"""Pages of the pool's rows, and a row as its file has it."""
 
 import numpy as np
 import orjson
@@ -14,20 +14,20 @@ from influcoder.verbs.opening import open_whole_index
 def page(
     explorer: Explorer, *, where: str | None, text: str | None, name: str | None, offset: int, limit: int
 ) -> RowsAnswer:
-    """Rows in the order of the pool: all, or those like `where` that hold `text`, or the one with an id."""
+    """Rows in the order of the pool: all, or those that meet `where` and hold `text`, or the one with an id."""
     explorer.refuse_unready()
     index = explorer.index
     if name is not None:
         row = row_of_id(index, name)
-        found = np.array([] if row is None else [row], np.int64)
+        numbers = np.array([] if row is None else [row], np.int64)
     else:
-        found = matching(index, where, text)
-    rows = found[offset : offset + limit].tolist()
+        numbers = matching(index, where, text)
+    rows = numbers[offset : offset + limit].tolist()
     shown = [answers.row(*pair) for pair in zip(rows, index.examples_at(rows), strict=True)]
-    return RowsAnswer(count=len(index), matching=len(found), offset=offset, rows=shown)
+    return RowsAnswer(count=len(index), matching=len(numbers), offset=offset, rows=shown)
 
 
-def one(explorer: Explorer, row: int) -> Row:
+def row(explorer: Explorer, row: int) -> Row:
     """One row.
 
     Raises:
@@ -38,7 +38,7 @@ def one(explorer: Explorer, row: int) -> Row:
 
 
 def original(explorer: Explorer, row: int) -> bytes:
-    """One row as it stood in the pool's own file, as JSON.
+    """One row as the pool's own file has it, as JSON.
 
     Raises:
         Problem: it is not there.

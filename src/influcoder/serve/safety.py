@@ -1,4 +1,4 @@
-"""What stands between a request and the app: who may ask, how much, how long, and what a browser may do with answers.
+"""Checks between a request and the app: who may ask, how much, how long, and what a browser may do with answers.
 
 A web page of somebody else must not reach the service through its visitor's browser. DNS rebinding is met by the Host
 header, requests across sites by Sec-Fetch-Site and Origin, which browsers set and pages cannot. There is no CORS.
@@ -20,7 +20,7 @@ from influcoder.serve.settings import MAX_BODY, MAX_HEADERS
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/")
-"""what needs no token: whether the service is there, and the page that asks for the token"""
+"""paths that need no token: health, and the page that asks for the token"""
 COOKIE = "influcoder"
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -39,7 +39,7 @@ HEADERS = {
 
 
 class Safety:
-    """Refuses what must not reach the app, and sets the headers of what leaves it."""
+    """Refuses requests that must not reach the app, and sets the headers of its answers."""
 
     def __init__(self, app: ASGIApp, explorer: Explorer) -> None:
         self.app, self.explorer, self.settings = app, explorer, explorer.settings
@@ -49,20 +49,20 @@ class Safety:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        seconds, lasts = self.settings.request_timeout, scope["path"].endswith("/events")
-        began = arrived = False
+        seconds, is_stream = self.settings.request_timeout, scope["path"].endswith("/events")
+        started = arrived = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal began
+            nonlocal started
             if message["type"] == "http.response.start":
-                began = True
+                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             async with asyncio.timeout(seconds):  # a client may not read
                 await send(message)
-            # What has begun may go on as long as it moves; the events of a job as long as the job.
-            limit.reschedule(None if lasts else asyncio.get_running_loop().time() + seconds)
+            # An answer that has begun may go on as long as it moves; the events of a job as long as the job.
+            limit.reschedule(None if is_stream else asyncio.get_running_loop().time() + seconds)
 
         limit = asyncio.timeout(seconds)
         try:
@@ -72,14 +72,14 @@ class Safety:
             async with limit:
                 body = await _read(receive)
                 arrived = True
-                await self.app(scope, _again(body, receive), send_with_headers)
+                await self.app(scope, _replayed(body, receive), send_with_headers)
         except (Problem, TimeoutError) as error:
-            if not began:
+            if not started:
                 problem = error if isinstance(error, Problem) else self._too_slow(arrived)
                 await _answer(problem, scope, receive, send)
 
     def _refuse(self, method: str, path: str, headers: Headers) -> None:
-        """See that a request may be answered.
+        """Refuse a request that may not be answered.
 
         Raises:
             Problem: it may not.
@@ -115,26 +115,26 @@ class Safety:
 
     def _knows_token(self, headers: Headers) -> bool:
         token = self.settings.token or ""
-        kind, _, given = headers.get("authorization", "").partition(" ")
+        kind, _, value = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            return same_token(given.strip(), token)
+            return same_token(value.strip(), token)
         return any(same_token(value, session_of(token)) for value in _cookies(headers))
 
 
-def same_token(given: str, token: str) -> bool:
-    """Whether they are equal, in a time that does not tell how much of them is."""
-    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
+def same_token(value: str, token: str) -> bool:
+    """Whether they are equal, compared in constant time."""
+    return hmac.compare_digest(value.encode("utf-8", "surrogateescape"), token.encode())
 
 
 def session_of(token: str) -> str:
-    """What a browser that has given the token keeps in its cookie: proof of it, and not the token itself."""
+    """The cookie of a browser that has sent the token: a proof of it, not the token itself."""
     return hmac.new(token.encode(), b"influcoder session", hashlib.sha256).hexdigest()
 
 
 def _refuse_other_sites(method: str, path: str, host: str, headers: Headers) -> None:
-    """See that no page of another site makes a browser ask.
+    """Refuse requests that a page of another site makes a browser send.
 
-    Following a link to the page is allowed; what it shows is out of that site's sight.
+    Following a link to the page is allowed; the other site cannot read what it shows.
     """
     site = headers.get("sec-fetch-site", "none")
     followed = headers.get("sec-fetch-mode") == "navigate" and method == "GET" and not path.startswith("/api/")
@@ -155,37 +155,37 @@ async def _answer(problem: Problem, scope: Scope, receive: Receive, send: Send) 
 
 
 def _is_open(path: str) -> bool:
-    return any(path == one or (one.endswith("/") and path.startswith(one)) for one in OPEN_PATHS)
+    return any(path == each or (each.endswith("/") and path.startswith(each)) for each in OPEN_PATHS)
 
 
 def _cookies(headers: Headers) -> Iterable[str]:
     try:
-        held = SimpleCookie(headers.get("cookie", ""))
+        cookies = SimpleCookie(headers.get("cookie", ""))
     except CookieError:
         return []
-    return [morsel.value for name, morsel in held.items() if name == COOKIE]
+    return [morsel.value for name, morsel in cookies.items() if name == COOKIE]
 
 
 async def _read(receive: Receive) -> Message:
-    """A request's whole body as one message, or that its client is gone.
+    """A request's whole body as one message, or the message that its client is gone.
 
     Raises:
         Problem: it is too large.
     """
-    parts, size, more = [], 0, True
+    chunks, size, more = [], 0, True
     while more:
         message = await receive()
         if message["type"] != "http.request":
             return message
-        parts.append(message.get("body", b""))
-        size, more = size + len(parts[-1]), message.get("more_body", False)
+        chunks.append(message.get("body", b""))
+        size, more = size + len(chunks[-1]), message.get("more_body", False)
         if size > MAX_BODY:
             raise _too_large()
-    return {"type": "http.request", "body": b"".join(parts), "more_body": False}
+    return {"type": "http.request", "body": b"".join(chunks), "more_body": False}
 
 
-def _again(first: Message, receive: Receive) -> Receive:
-    """What gives a message that was received already, and then those that follow."""
+def _replayed(first: Message, receive: Receive) -> Receive:
+    """Receives a message again, and then those that follow."""
     waiting = [first]
 
     async def give() -> Message:

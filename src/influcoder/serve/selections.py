@@ -1,4 +1,4 @@
-"""Selections made on the page: a rule over some questions, and marks by hand, which come first."""
+"""Selections made on the page: a rule over some questions, and marks by hand, which override it."""
 
 import secrets
 import shlex
@@ -36,7 +36,7 @@ class Selections:
 
     def __init__(self, explorer: "Explorer", journal: Journal) -> None:
         self._explorer, self._journal = explorer, journal
-        self._held: dict[str, Marked] = {}
+        self._cached: dict[str, Marked] = {}
         self.masks = Masks(explorer, journal)
 
     async def make(self, request: SelectRequest) -> SelectionAnswer:
@@ -48,26 +48,26 @@ class Selections:
         questions = [await self._explorer.prepared(question) for question in request.questions]
         scores = None
         if questions:
-            examples = [one.example for one in questions]
+            examples = [question.example for question in questions]
             index = open_whole_index(self._explorer.index)
             scores = await self._explorer.worker.run(
                 lambda: index.scores(index.encoder.encode_query(examples).mean(axis=0, keepdims=True))[0]
             )
-        asked = [{"prompt": one.asked.prompt, "completion": one.asked.completion} for one in questions]
-        body = request.model_dump(mode="json") | {"questions": asked, "marks": []}
-        body["rows_asked"] = [row_of(one.example) for one in questions]
+        texts = [{"prompt": question.asked.prompt, "completion": question.asked.completion} for question in questions]
+        body = request.model_dump(mode="json") | {"questions": texts, "marks": []}
+        body["rows_asked"] = [row_of(question.example) for question in questions]
         record = Record(secrets.token_hex(8), now(), manifest_of(self._explorer.index), body, scores)
         first = [(mark, self._rows(mark, record)) for mark in request.marks]
         self._journal.add(record)
         for mark, rows in first:
             self._journal.act(record.id, mark.model_dump(mode="json"), rows)
-        return self.told(record.id)
+        return self.answer(record.id)
 
     def all(self) -> list[SelectionAnswer]:
         """Every selection, the oldest first."""
-        return [self.told(name) for name in self._journal.names()]
+        return [self.answer(name) for name in self._journal.names()]
 
-    def told(self, name: str) -> SelectionAnswer:
+    def answer(self, name: str) -> SelectionAnswer:
         """A selection."""
         record = self._record(name)
         stale = record.manifest != manifest_of(self._explorer.index)
@@ -83,12 +83,12 @@ class Selections:
             rest=record.body["rest"],
             actions=len(actions),
             counts=None if marked is None else marked.counts,
-            mask=None if marked is None else self.masks.told(name, marked),
+            mask=None if marked is None else self.masks.answer(name, marked),
             replay=self._replay(record, None if rule is None else Rule(**rule), actions),
         )
 
     def marked(self, name: str) -> Marked:
-        """A selection after all that was done to it.
+        """A selection after all its actions.
 
         Raises:
             Problem: there is none, or the index has other rows now.
@@ -101,51 +101,51 @@ class Selections:
                 "rows were added to the index or removed since this selection was made. Select again.",
             )
         version = self._journal.last(name)
-        held = self._held.get(name)
-        if held is not None and held.version == version:
-            return held
-        if held is None or held.version[1] != self._journal.when(name, held.version[0]):
-            held = Marked.of(record, len(self._explorer.index))
-        now_held = held.after(self._journal.actions(name, held.version[0]), version)
-        self._held[name] = now_held
-        return now_held
+        cached = self._cached.get(name)
+        if cached is not None and cached.version == version:
+            return cached
+        if cached is None or cached.version[1] != self._journal.when(name, cached.version[0]):
+            cached = Marked.of(record, len(self._explorer.index))
+        current = cached.after(self._journal.actions(name, cached.version[0]), version)
+        self._cached[name] = current
+        return current
 
     def mark(self, name: str, request: MarkRequest) -> SelectionAnswer:
         """Mark rows by hand."""
         rows = self._rows(request, self.marked(name).record)
         self._journal.act(name, request.model_dump(mode="json"), rows)
-        return self.told(name)
+        return self.answer(name)
 
     def rule(self, name: str, rule: Rule) -> SelectionAnswer:
         """Keep rows by another rule; nothing is scored again."""
         if self.marked(name).record.scores is None:
             raise Problem(422, "no_questions", "this selection has no questions whose influence a rule could go by.")
         self._journal.act(name, {"rule": rule.model_dump(mode="json")}, np.empty(0, np.int64))
-        return self.told(name)
+        return self.answer(name)
 
     def undo(self, name: str) -> SelectionAnswer:
         """Take the last mark or rule back."""
         self._record(name)
         if not self._journal.undo(name):
             raise Problem(409, "nothing_done", "there is nothing to undo.")
-        return self.told(name)
+        return self.answer(name)
 
     def remove(self, name: str) -> None:
-        """Forget a selection."""
+        """Remove a selection."""
         self._record(name)
         self._journal.remove(name)
-        self._held.pop(name, None)
+        self._cached.pop(name, None)
 
     def rows(self, name: str, rows: list[int], mark: Mark | None, offset: int, limit: int) -> MarkedRows:
-        """What is said of some rows; of those with a mark, or all with any, where none are named."""
+        """Some rows with score, mark and reason; where none are named, all with this mark, or with any."""
         marked = self.marked(name)
         if rows:
-            found = np.array(self._explorer.existing(rows), np.int64)
+            numbers = np.array(self._explorer.existing(rows), np.int64)
         else:
-            found = np.flatnonzero(marked.marks == CODES[mark] if mark else marked.marks)
+            numbers = np.flatnonzero(marked.marks == CODES[mark] if mark else marked.marks)
         kept, scores, rule = marked.kept, marked.record.scores, marked.ruled[1]
         ranks = None if scores is None else percentiles(scores)
-        told = [
+        answers = [
             MarkedRow(
                 row=row,
                 mark=NAMES[int(marked.marks[row])],
@@ -155,9 +155,9 @@ class Selections:
                 reason=marked.reason(row, bool(kept[row]), rule),
                 note=marked.note(row),
             )
-            for row in found[offset : offset + limit].tolist()
+            for row in numbers[offset : offset + limit].tolist()
         ]
-        return MarkedRows(matching=len(found), rows=told)
+        return MarkedRows(matching=len(numbers), rows=answers)
 
     def recipe(self, name: str) -> SelectRequest:
         """The request that makes the same selection again."""
@@ -171,18 +171,18 @@ class Selections:
         return SelectRequest(**body)
 
     def questions(self, name: str) -> list[dict[str, Any]]:
-        """The questions whose influence counts in a selection, as rows that a verb reads as they were read here."""
+        """The questions of a selection, as rows that a verb reads in the same way."""
         body = self._record(name).body
-        return body.get("rows_asked") or [row_of(Example.question(**one)) for one in body["questions"]]
+        return body.get("rows_asked") or [row_of(Example.question(**question)) for question in body["questions"]]
 
     def _record(self, name: str) -> Record:
-        record = self._held[name].record if name in self._held else self._journal.get(name)
+        record = self._cached[name].record if name in self._cached else self._journal.get(name)
         if record is None:
             raise not_found(f"no selection {name!r}; GET /api/v1/selections lists them.")
         return record
 
     def _rows(self, request: MarkRequest, record: Record) -> NDArray[np.int64]:
-        """The rows that are marked."""
+        """The rows that a request marks."""
         if not request.matching:
             return np.array(self._explorer.existing(request.rows), np.int64)
         rows = matching(self._explorer.index, request.where, request.text)
@@ -194,7 +194,7 @@ class Selections:
         return rows[record.scores[rows] <= request.most] if request.most is not None else rows
 
     def _replay(self, record: Record, rule: Rule | None, actions: list[Action]) -> str:
-        """The command that makes it again: without marks that of the command line, else a request to this service."""
+        """The command that makes it again: `influcoder select` without marks, otherwise a request to this service."""
         by_hand = any("rule" not in action.body for action in actions)
         if rule is not None and not by_hand:
             flag, value = next(iter(rule.model_dump(exclude_none=True).items()))

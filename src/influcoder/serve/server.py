@@ -1,4 +1,4 @@
-"""Runs the app: one process, one socket, until it is told to stop."""
+"""Run the app: one process, one socket, until SIGINT or SIGTERM."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ from influcoder.serve.explorer import Explorer
 from influcoder.serve.settings import MAX_HEADERS, MAX_WAITING, ServeSettings
 
 HEADER_SECONDS = 5.0
-"""that a request's headers may take to arrive, from the first connection or byte on"""
+"""for a request's headers to arrive, from the connection or their first byte"""
 KEEP_ALIVE_SECONDS = 30
 CONNECTIONS = 4 * MAX_WAITING
 STOP_SECONDS = 10
-"""that answers may take once the service is told to stop"""
+"""for answers that are under way when the service is stopped"""
 
 
 class ImpatientProtocol(H11Protocol):
@@ -54,7 +54,7 @@ def serve(settings: ServeSettings, tell: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; answers that are under way are finished first.
 
     Args:
-        tell: is given the address once it can be asked.
+        tell: is given the address once the service answers.
 
     Raises:
         ConfigError: the port is in use, or the address is none of this machine's.
@@ -82,14 +82,14 @@ def serve(settings: ServeSettings, tell: Callable[[str], None]) -> None:
 
 
 def address_of(listening: socket.socket) -> str:
-    """Where a browser finds what listens; what hears every address is found at this machine's own."""
+    """The address for a browser; a socket on all addresses is reached at this machine's own."""
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class _Server(uvicorn.Server):
-    """Tells where it listens, and ends when what it serves cannot be loaded."""
+    """Calls back once it listens, and ends when the index cannot be loaded."""
 
     def __init__(self, config: uvicorn.Config, explorer: Explorer, listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -106,10 +106,10 @@ class _Server(uvicorn.Server):
 def _listen(settings: ServeSettings) -> socket.socket:
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        made = socket.create_server(family[4][:2], family=family[0], backlog=CONNECTIONS)
+        listening = socket.create_server(family[4][:2], family=family[0], backlog=CONNECTIONS)
     except OSError as error:
         raise ConfigError(
             f"--host {settings.host} --port {settings.port}: cannot listen there ({error.strerror or error}). Give "
             "another with --port; 0 takes any that is free."
         ) from error
-    return made
+    return listening

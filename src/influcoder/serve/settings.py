@@ -1,4 +1,4 @@
-"""What is served, where, and to whom; and how much one request may ask for."""
+"""What is served, where, and to whom; and the limits of a request."""
 
 import ipaddress
 import os
@@ -43,13 +43,13 @@ class ServeSettings:
     Attributes:
         index: what `influcoder index` or `influcoder export` wrote.
         decoder: the one that its encoder was distilled from: a folder or hub id.
-        adapter: its LoRA adapter, if it had one.
-        checkpoints: those that the teacher took its gradients from, if it did.
+        adapter: the decoder's LoRA adapter, if any.
+        checkpoints: those that the teacher took gradients from, if any.
         answers_from: the decoder that answers prompts, where it is another one.
         queries: files of questions that the page offers.
         host: the address to listen at.
         port: 0 for any that is free.
-        token: what every request must carry; needed where others than this machine can reach the service.
+        token: every request must carry it; needed where other machines can reach the service.
         allowed_hosts: names that the service is reached by, beside this machine's own.
         request_timeout: seconds that a request may take, its body's arrival included; jobs take as long as they take.
         state_dir: where selections and saved questions are kept; a folder beside the index by default.
@@ -85,14 +85,14 @@ class ServeSettings:
 
     @property
     def state(self) -> Path:
-        """The folder of what is made on the page."""
+        """The folder of selections and saved questions."""
         return self.state_dir or Path(f"{os.path.abspath(self.index)}-explorer")
 
     def accepts(self, host: str) -> bool:
         """Whether a Host header names this service.
 
-        A name that an attacker's name server answers with this machine's address is none of these; an address in
-        numbers cannot be answered otherwise than it is.
+        A name that an attacker's name server resolves to this machine's address is refused; a numeric address needs no
+        name server.
 
         >>> settings = ServeSettings(Path("index"))
         >>> settings.accepts("localhost:9000"), settings.accepts("evil.example:8765")
@@ -103,8 +103,8 @@ class ServeSettings:
             return True
         if self.token is None:
             return name in map(str.lower, self.allowed_hosts)
-        own = {self.host, socket.gethostname(), socket.getfqdn(), *self.allowed_hosts}
-        return name in map(str.lower, own) or _is_address(name)
+        names = {self.host, socket.gethostname(), socket.getfqdn(), *self.allowed_hosts}
+        return name in map(str.lower, names) or _is_address(name)
 
 
 def read_token(path: Path) -> str:
@@ -126,7 +126,7 @@ def read_token(path: Path) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can be meant."""
+    """Whether a host name is this machine's loopback address."""
     return host.lower() == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 

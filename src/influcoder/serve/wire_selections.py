@@ -47,7 +47,7 @@ class MarkRequest(Body):
         filtered = (self.where, self.text, self.least, self.most)
         if self.matching == bool(self.rows):
             raise ValueError("give rows, or matching: true with a filter")
-        if self.rows and any(part is not None for part in filtered):
+        if self.rows and any(value is not None for value in filtered):
             raise ValueError("rows are named one by one: leave where, text, least and most out")
         return self
 

@@ -1,4 +1,4 @@
-"""The one thread that computes: it owns the decoder and asks the index; requests wait for it in a bounded queue."""
+"""The one thread that computes: it owns the decoder and reads the index; requests wait for it in a bounded queue."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ TOGETHER = 64
 class Worker:
     """Runs what it is given, one after the other, in a thread of its own.
 
-    A long job calls `give_way` between its steps, and those who wait are then served first.
+    A long job calls `give_way` between its steps, and waiting requests are then served first.
     """
 
     def __init__(self) -> None:
@@ -37,11 +37,11 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish what is being computed, and nothing else."""
+        """Finish the current work and drop the rest."""
         with self._condition:
             self._stopped = True
-            for one in self._waiting:
-                one.future.cancel()
+            for request in self._waiting:
+                request.future.cancel()
             self._waiting.clear()
             self._jobs.clear()
             self._condition.notify()
@@ -50,11 +50,11 @@ class Worker:
 
     @property
     def stopping(self) -> bool:
-        """Whether what is being computed is to end soon."""
+        """Whether the current work should end soon."""
         return self._stopped
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns; whoever does not wait for it any longer is not worked for.
+        """What `work` returns; a request that is cancelled meanwhile is not computed.
 
         Raises:
             Problem: too many wait already.
@@ -63,9 +63,9 @@ class Worker:
         return result
 
     async def run_together(self, kind: Hashable, item: S, work: Callable[[list[S]], list[T]]) -> T:
-        """The same of work that is done at once for all that wait with the same `work` and kind: a result an item.
+        """The same for work that is done at once for all requests with the same `work` and kind: a result an item.
 
-        Where it fails for some of them together, it is done for each alone.
+        If it fails for several together, it is done for each alone.
         """
         result: T = await self._result(_Waiting(work, item, (work, kind)))
         return result
@@ -81,25 +81,25 @@ class Worker:
         return await asyncio.wrap_future(waiting.future)
 
     def add_job(self, job: Callable[[], None]) -> None:
-        """Work that has time: done when nobody waits."""
+        """Add work that is done when no request waits."""
         with self._condition:
             self._jobs.append(job)
             self._condition.notify()
 
     def give_way(self) -> None:
-        """Serve those who wait; called by a job, in this thread, where it can be interrupted."""
+        """Serve waiting requests; called by a job in this thread, where it can be interrupted."""
         while waiting := self._next():
             _serve(waiting)
 
     def _next(self) -> "list[_Waiting]":
-        """The first that waits, and those who can be served with it."""
+        """The first waiting request, and those that can be served with it."""
         with self._condition:
             if not self._waiting:
                 return []
             chosen = [first := self._waiting.popleft()]
             if first.kind is not None:
-                chosen += [one for one in self._waiting if one.kind == first.kind][: TOGETHER - 1]
-                self._waiting = deque(one for one in self._waiting if one not in chosen)
+                chosen += [request for request in self._waiting if request.kind == first.kind][: TOGETHER - 1]
+                self._waiting = deque(request for request in self._waiting if request not in chosen)
             return chosen
 
     def _run(self) -> None:
@@ -118,7 +118,7 @@ class Worker:
 
 @dataclass(eq=False)
 class _Waiting:
-    """What somebody waits for: the result of `work` for an item, alone or with others of the same kind."""
+    """A waiting request: `work` for an item, alone or with others of the same kind."""
 
     work: Callable[[list[Any]], list[Any]]
     item: Any = None
@@ -127,18 +127,18 @@ class _Waiting:
 
 
 def _serve(waiting: list[_Waiting]) -> None:
-    waiting = [one for one in waiting if one.future.set_running_or_notify_cancel()]
+    waiting = [request for request in waiting if request.future.set_running_or_notify_cancel()]
     if len(waiting) > 1:
         try:
-            results = waiting[0].work([one.item for one in waiting])
-        except Exception:  # of one of them: told to that one
+            results = waiting[0].work([request.item for request in waiting])
+        except Exception:  # raised again for the request that caused it, below
             LOGGER.debug("one of %d requests failed", len(waiting))
         else:
-            for one, result in zip(waiting, results, strict=True):
-                one.future.set_result(result)
+            for request, result in zip(waiting, results, strict=True):
+                request.future.set_result(result)
             return
-    for one in waiting:
+    for request in waiting:
         try:
-            one.future.set_result(one.work([one.item])[0])
-        except BaseException as error:  # told to the one who waits
-            one.future.set_exception(error)
+            request.future.set_result(request.work([request.item])[0])
+        except BaseException as error:  # raised where the request waits
+            request.future.set_exception(error)

@@ -145,3 +145,9 @@ def local(place: str | Path) -> list[Path]:
     """The files and folders on this machine that a path or glob names; none for a hub id."""
     path = os.path.expanduser(place)
     return [Path(path)] if os.path.exists(path) else [Path(name) for name in glob.glob(path, recursive=True)]
+
+
+def local_inputs(*inputs: object) -> tuple[Path, ...]:
+    """The files and folders on this machine among some inputs, each a path, a list of them, or something else."""
+    places = [place for value in inputs for place in (value if isinstance(value, list | tuple) else [value])]
+    return tuple(path for place in places if isinstance(place, str | Path) for path in local(place))

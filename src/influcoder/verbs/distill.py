@@ -34,10 +34,10 @@ from influcoder.verbs.refresh import SHARE, refresh
 Recipe = Literal["static", "forward", "short", "paper"]
 
 
-def import_attribution(found: Imported, folder: Folder, decoder: Decoder | None = None) -> dict[str, Any]:
-    """Write what another tool computed as a features folder; with a decoder, its table for the static student."""
+def import_attribution(imported: Imported, folder: Folder, decoder: Decoder | None = None) -> dict[str, Any]:
+    """Write the features of another tool as a features folder; with a decoder, its table for the static student."""
     with folder.claim() as path:
-        metrics = found.write(path)
+        metrics = imported.write(path)
         if decoder is not None:
             write_decoder_tables(decoder, path)
             metrics["backbone"] = asdict(decoder.fingerprint)
@@ -64,13 +64,13 @@ def distill(
 
     Args:
         backbone: for the paper's recipe: a Sentence Transformers folder or hub id.
-        decoder: for the forward and the short recipe, and for pseudo-labels: the one that the features come from.
+        decoder: for the forward and the short recipe, and for pseudo-labels: the decoder that the features come from.
         unlabelled: queries and pool examples without features, for the static and the forward recipe: a short tier is
             distilled first and labels them. Those whose text stands in `features` are left out.
         adapter: of a decoder that is not loaded yet.
         earlier: an encoder to refresh for a later state of its decoder, which is then `decoder`
             (`influcoder.verbs.refresh`).
-        share: of the rows that then get a new gradient.
+        share: of the rows; these then get a new gradient.
     """
     if earlier is not None:
         if recipe != "static" or backbone or any(unlabelled) or decoder is None:
@@ -84,8 +84,8 @@ def distill(
     decoder = open_decoder_of(features.provenance, decoder, adapter)
     train, validation = features.split(seed)
     queries, pool = (
-        not_in(known, read_rows(given, "unlabelled", decoder) if given else [])
-        for known, given in zip((features.sample.queries, features.sample.pool), unlabelled, strict=True)
+        not_in(learnt, read_rows(rows, "unlabelled", decoder) if rows else [])
+        for learnt, rows in zip((features.sample.queries, features.sample.pool), unlabelled, strict=True)
     )
     if any(unlabelled) and not (queries or pool):
         raise ConfigError(f"every unlabelled text stands in {features.path} already: nothing is left to label.")
@@ -168,7 +168,7 @@ def _distill_paper(
 def _refuse_recipe(
     features: FeaturesFolder, recipe: str, backbone: str | None, with_decoder: bool, labels: bool
 ) -> None:
-    """See that what a recipe needs is given, and nothing that it would not read."""
+    """Refuse a recipe without what it needs, or with what it does not read."""
     if recipe not in get_args(Recipe):
         raise ConfigError(f"recipe is {recipe!r}, expected one of {', '.join(get_args(Recipe))}.")
     if recipe != "paper" and backbone:

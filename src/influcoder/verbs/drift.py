@@ -49,25 +49,25 @@ def drift(
     budget: int = 240,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """See with few gradients whether an encoder is still true for a decoder that was trained further.
+    """Test with few gradients whether an encoder still ranks as its teacher does on a decoder that was trained further.
 
     The teacher's features of a probe, drawn from rows that the encoder has not learnt from, are held against the
     encoder's scores. The probe grows until the agreement is surely as before, or surely less, or the budget is spent
-    (`influcoder.maths.drift`): "stale" is said with probability 5 % at most where nothing was lost, and "fine" with 5 %
-    at most where the tolerance or more was lost.
+    (`influcoder.maths.drift`): the verdict is "stale" with probability 5 % at most where nothing was lost, and "fine"
+    with 5 % at most where the tolerance or more was lost.
 
     Args:
-        encoder: the one that is in use; one of the short or forward tier loaded with the decoder it reads with.
+        encoder: the encoder in use; load one of the short or forward tier with the decoder that it reads with.
         decoder: the later state of the decoder it was distilled from: a folder, a hub id or a `Decoder`.
         queries, pool: rows like those it was distilled from, which it has not seen.
         adapter: a PEFT LoRA adapter of the decoder.
-        index: made by this encoder; keeps what was found, and `search` shows it.
+        index: made by this encoder; it keeps the verdict, which `search` then shows.
         tolerance: the share of the agreement at distillation time that may be lost.
         budget: gradients at most.
         seed: draws the probe.
 
     Returns:
-        verdict: "stale", "fine", or "undecided" where the budget did not tell.
+        verdict: "stale", "fine", or "undecided" where the budget was too small.
         agreement_then, agreement_now: mean over queries of Spearman's ρ, its standard error, queries and pool rows.
         interval_95: of the agreement now, over all looks together.
         gradients, looks, tolerance, budget; checked (UTC date); decoder, decoder_hash; encoder (its fingerprint).
@@ -78,8 +78,8 @@ def drift(
         DataError: too few rows that the encoder has not seen.
 
     >>> import influcoder
-    >>> found = influcoder.drift("encoder", "decoder", "test-queries.jsonl", "test-pool.jsonl")
-    >>> found["verdict"] in ("fine", "undecided", "stale"), found["gradients"] <= 240
+    >>> check = influcoder.drift("encoder", "decoder", "test-queries.jsonl", "test-pool.jsonl")
+    >>> check["verdict"] in ("fine", "undecided", "stale"), check["gradients"] <= 240
     (True, True)
     """
     if not 0 < tolerance < 1:
@@ -88,27 +88,27 @@ def drift(
         raise ConfigError(f"budget is {budget} gradients, expected at least {LEAST_QUERIES + LEAST_POOL}.")
     encoder, _ = open_encoder(encoder)
     earlier = _agreement_then(encoder)
-    opened = None if index is None else open_any_index(index)[0]
-    if opened is not None:
-        made = (Provenance(encoder=one.fingerprint) for one in (opened.encoder, encoder))
-        next(made).refuse_other(next(made), f"{opened.folder}: made by another encoder", "Give the one that made it.")
+    index_to_mark = None if index is None else open_any_index(index)[0]
+    if index_to_mark is not None:
+        maker, checked = (Provenance(encoder=each.fingerprint) for each in (index_to_mark.encoder, encoder))
+        maker.refuse_other(checked, f"{index_to_mark.folder}: made by another encoder", "Give the one that made it.")
     loaded = open_decoder(decoder, adapter, encoder.provenance)
     probe = _Probe(encoder, teacher_of_later(encoder, loaded), *_unseen(encoder, queries, pool, loaded, seed))
     sizes = probe_sizes(len(probe.queries), len(probe.pool), budget)
     test = DriftTest(earlier, len(sizes), tolerance)
-    verdict, now, looks = None, earlier, 0
+    verdict, agreement, looks = None, earlier, 0
     with progress("probing", sum(sizes[-1])) as advance:
         for size in sizes:
             looks, before = looks + 1, probe.gradients
-            now = probe.agreement(*size)
+            agreement = probe.agreement(*size)
             advance(probe.gradients - before)
-            if verdict := test.judge(now):
+            if verdict := test.judge(agreement):
                 break
-    found = {
+    record = {
         "verdict": verdict or "undecided",
         "agreement_then": asdict(earlier),
-        "agreement_now": asdict(now),
-        "interval_95": list(test.interval(now)),
+        "agreement_now": asdict(agreement),
+        "interval_95": list(test.interval(agreement)),
         "gradients": probe.gradients,
         "looks": looks,
         "tolerance": tolerance,
@@ -118,17 +118,17 @@ def drift(
         "decoder_hash": loaded.fingerprint.decoder,
         "encoder": encoder.fingerprint,
     }
-    if opened is not None:
-        with Folder(opened.folder, resume=True).claim() as path:
-            write_sealed(path / RECORD, {"format": FORMAT, **found})
-    return found
+    if index_to_mark is not None:
+        with Folder(index_to_mark.folder, resume=True).claim() as path:
+            write_sealed(path / RECORD, {"format": FORMAT, **record})
+    return record
 
 
 def last_check(folder: Path, encoder: str) -> dict[str, Any] | None:
     """What the last `drift` said of an index's encoder; None where there was none, or it was of another encoder.
 
     Args:
-        encoder: the fingerprint of the one that the index has now.
+        encoder: the fingerprint of the encoder that the index has now.
     """
     if not (folder / RECORD).exists():
         return None
@@ -139,7 +139,7 @@ def last_check(folder: Path, encoder: str) -> dict[str, Any] | None:
 
 
 class _Probe:
-    """Queries and pool rows, with the teacher's features of as many as were asked for so far."""
+    """Queries and pool rows, with the teacher's features of as many as were needed so far."""
 
     def __init__(
         self, encoder: InfluenceEncoder, teacher: Teacher, queries: Sequence[Example], pool: Sequence[Example]
@@ -151,16 +151,16 @@ class _Probe:
 
     @property
     def gradients(self) -> int:
-        """How many were taken."""
+        """How many were computed."""
         return sum(map(len, self._features))
 
     def agreement(self, queries: int, pool: int) -> Agreement:
-        """Of the first so many, whose features are computed where they are not there yet."""
+        """The agreement on the first so many of each; missing features are computed."""
         for side, (role, examples, count) in enumerate((("query", self.queries, queries), ("pool", self.pool, pool))):
             new = examples[len(self._features[side]) : count]
             if new:
-                more = self._teacher.features(new, role).refuse_rejected(new).vectors  # type: ignore[arg-type]
-                self._features[side] = np.concatenate([self._features[side], more])
+                features = self._teacher.features(new, role).refuse_rejected(new).vectors  # type: ignore[arg-type]
+                self._features[side] = np.concatenate([self._features[side], features])
         truth = self._features[0] @ self._features[1].T
         return Agreement.of(truth, self._vectors[0][:queries] @ self._vectors[1][:pool].T)
 
@@ -184,19 +184,19 @@ def _unseen(
     encoder: InfluenceEncoder, queries: Rows, pool: Rows, decoder: Decoder, seed: int
 ) -> tuple[list[Example], list[Example]]:
     """Rows of both sides that the encoder has not learnt from, in random order; no text stands on both sides."""
-    rng, seen = np.random.default_rng(seed), seen_by(encoder.folder or Path())
+    rng, trained_on = np.random.default_rng(seed), seen_by(encoder.folder or Path())
 
-    def fresh(what: str, given: Rows, known: Sequence[Example], least: int) -> list[Example]:
-        rows = not_in(known, read_rows(given, what, decoder))
-        left = [one for one in rows if normalised(one) not in seen]
-        if len(left) < least:
+    def fresh(side: str, source: Rows, excluded: Sequence[Example], least: int) -> list[Example]:
+        rows = not_in(excluded, read_rows(source, side, decoder))
+        unseen = [row for row in rows if normalised(row) not in trained_on]
+        if len(unseen) < least:
             raise DataError(
-                f"{what}: {len(left)} of {len(rows)} rows were not seen in training or model selection; a probe needs "
-                f"at least {least}. Give rows of the same kind that the encoder was not distilled from."
+                f"{side}: {len(unseen)} of {len(rows)} rows were not seen in training or model selection; a probe "
+                f"needs at least {least}. Give rows of the same kind that the encoder was not distilled from."
             )
-        return [left[place] for place in rng.permutation(len(left))]
+        return [unseen[place] for place in rng.permutation(len(unseen))]
 
-    asked, rows = fresh("queries", queries, [], LEAST_QUERIES), fresh("pool", pool, [], LEAST_POOL)
-    if len(not_in(asked, rows)) < len(rows):  # the same rows are given as both
-        asked = asked[: max(LEAST_QUERIES, len(asked) // 3)]
-    return asked, fresh("pool", pool, asked, LEAST_POOL)
+    probe_queries, rows = fresh("queries", queries, [], LEAST_QUERIES), fresh("pool", pool, [], LEAST_POOL)
+    if len(not_in(probe_queries, rows)) < len(rows):  # the same rows are given as both
+        probe_queries = probe_queries[: max(LEAST_QUERIES, len(probe_queries) // 3)]
+    return probe_queries, fresh("pool", pool, probe_queries, LEAST_POOL)

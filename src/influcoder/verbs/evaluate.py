@@ -51,7 +51,7 @@ def evaluate(
 
     Args:
         features: what to test on.
-        folder: where the numbers are left, if they are.
+        folder: where to leave the numbers, if anywhere.
         train: the features that the encoder was distilled from: `surface` is fitted on them.
         decoder: runs the teacher with another seed (`exact`) and gives exact queries.
 
@@ -82,8 +82,8 @@ def evaluate(
         methods, _ = judge(scorers, test.influence, test.queries, test.pool, seed=seed)
         made_by = features.provenance.teacher
         reliability = methods["exact"]["per_query_spearman"] if "exact" in methods else None
-        of_model = features.provenance.decoder
-        code = {"remote_code": of_model.remote_code} if of_model is not None and of_model.remote_code else {}
+        remote_code = features.provenance.decoder and features.provenance.decoder.remote_code
+        code = {"remote_code": remote_code} if remote_code else {}
         metrics = {
             "schema": 1,
             "encoder": encoder.fingerprint,
@@ -101,7 +101,7 @@ def evaluate(
 def _text_scorers(
     encoder: InfluenceEncoder, features: FeaturesFolder, train: FeaturesFolder | None, seed: int
 ) -> tuple[list[Scorer], dict[str, str]]:
-    """What scores texts without a gradient; and what is left out, with what would bring it."""
+    """The methods that score texts without a gradient, and those left out, with what they need."""
     words, skipped = word_scorers(seed)
     scorers: list[Scorer] = [EncoderScorer("influcoder", encoder), *words]
     skipped["paper-recipe"] = "distill it with --recipe paper and evaluate that encoder"
@@ -122,6 +122,6 @@ def _with_another_seed(teacher: Teacher, test: Sample, checkpoints: Sequence[Che
     """The same teacher with other random projections, and fitted on another sample: the ceiling of any student."""
     half = max(4, min(teacher.settings.fit_examples, len(test.pool) // 2))
     settings = replace(teacher.settings, seed=teacher.settings.seed + 1, fit_examples=half)
-    again = make_teacher(teacher.decoder, settings, checkpoints=checkpoints)
-    again.fit(test.pool, test.queries)
-    return again
+    reseeded = make_teacher(teacher.decoder, settings, checkpoints=checkpoints)
+    reseeded.fit(test.pool, test.queries)
+    return reseeded

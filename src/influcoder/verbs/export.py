@@ -29,16 +29,16 @@ def atlas(
         ConfigError: half a question, or the index is in LanceDB.
         StoreError: not an index, or the folder cannot be written.
     """
-    asked = prompt is not None or completion is not None
-    if asked:
+    has_question = prompt is not None or completion is not None
+    if has_question:
         refuse_no_question(None, prompt, completion, decoder)
     opened, loaded = open_any_index(index, decoder, adapter)
-    whole, vector = open_whole_index(opened), None
-    if asked:
+    index, vector = open_whole_index(opened), None
+    if has_question:
         queries, features = questions(None, prompt, completion, loaded), None
         if loaded is not None:
-            features = teacher_of(whole.encoder, loaded, []).features(queries, "query").refuse_rejected(queries).vectors
-        vector = query_vectors(whole, queries, features)[0]
+            features = teacher_of(index.encoder, loaded, []).features(queries, "query").refuse_rejected(queries).vectors
+        vector = query_vectors(index, queries, features)[0]
     with folder.claim() as path:
-        found = write_atlas(whole, path, vector)
-    return found | {"command": shlex.join(atlas_command(folder.path / FILE))}
+        facts = write_atlas(index, path, vector)
+    return facts | {"command": shlex.join(atlas_command(folder.path / FILE))}

@@ -53,8 +53,8 @@ def features(
 ) -> dict[str, Any]:
     """Write the teacher features of queries and pool, and the decoder's table for the static student.
 
-    First it is seen to that the disk holds them; then the gradients of this very model are checked, and it is measured
-    how well the teacher agrees with itself.
+    It first checks that they fit on the disk and that the gradients of this model are right, and measures how well the
+    teacher agrees with itself.
 
     Args:
         sample: how many pool rows are drawn, by the seed of `settings`; all of them when omitted.
@@ -74,8 +74,8 @@ def features(
         written = write_sides(teacher, sides, max_reject_rate=max_reject_rate, share=folder.share, runner=runner)
         stores = dict(zip(("queries", "pool"), written, strict=True))
         if len(queries) < FEW and settings.roles_differ:
-            asked = RoleExamples("query", draw(pool, MOST_ASKED, settings.seed).examples, path / ASKED)
-            write_sides(teacher, [asked], max_reject_rate=max_reject_rate, share=folder.share, runner=runner)
+            as_queries = RoleExamples("query", draw(pool, MOST_ASKED, settings.seed).examples, path / ASKED)
+            write_sides(teacher, [as_queries], max_reject_rate=max_reject_rate, share=folder.share, runner=runner)
         if folder.share.index == 0:
             write_decoder_tables(decoder, path)
         flags = {
@@ -100,7 +100,7 @@ def features(
 
 
 def sampled(pool: Rows, sample: int | None, seed: int, decoder: Decoder) -> list[Example]:
-    """The pool, or `sample` of its rows, of which no more than these are held in memory."""
+    """The pool, or `sample` of its rows; only these are held in memory."""
     if sample is None:
         return read_rows(pool, "pool", decoder)
     return draw(stream_rows(pool, "pool", decoder), sample, seed).examples
@@ -113,6 +113,6 @@ def _hub_id(decoder: Decoder) -> str | None:
 
 
 def bytes_of_features(teacher: Teacher, queries: Sequence[Example], pool: Sequence[Example]) -> int:
-    """What `features` writes, about: both stores and the decoder's tables."""
+    """About how many bytes `features` writes: both stores and the decoder's tables."""
     stores = bytes_to_write(teacher, queries, "query") + bytes_to_write(teacher, pool, "pool")
     return stores + bytes_of_tables(teacher.decoder)

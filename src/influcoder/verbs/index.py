@@ -36,7 +36,7 @@ def index(
 
     Args:
         code: how vectors are stored; "auto" takes the smallest that keeps the rankings of the first rows.
-        approximate: make an IVF-PQ index beside it, which answers faster and not always alike.
+        approximate: make an IVF-PQ index beside it, which answers faster and may miss rows.
         runner: who makes the shards.
 
     Raises:
@@ -69,7 +69,7 @@ def change_index(
     decoder: AnyDecoder | None = None,
     adapter: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Append rows to a finished index, or forget some; a reader sees it as it was or as it is, nothing between.
+    """Append rows to a finished index, or remove some; a reader sees the index before or after, nothing between.
 
     Args and behaviour are those of `influcoder.indexes.change.change`.
     """
@@ -85,10 +85,10 @@ def refresh_index(
     decoder: AnyDecoder | None = None,
     adapter: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Bring a finished index up to date; it is served as it was until the new one is whole.
+    """Bring a finished index up to date; readers see the old one until the new one is complete.
 
     Args:
-        encoder: the one that it is to have; its own when omitted.
+        encoder: the encoder that it gets; its own when omitted.
         pool, approximate: as of `influcoder.indexes.refresh.refresh`.
     """
     index = open_whole_index(folder, *(() if encoder else (decoder, adapter)))

@@ -1,4 +1,4 @@
-"""Opens what a verb is given: a path, a hub id, or what is loaded already.
+"""Open what a verb is given: a path, a hub id, or a loaded object.
 
 Python and the command line both come through here, so a decoder reads as many tokens as the folder it goes with
 records, an encoder of a slow tier reads with its decoder, and an index is found wherever its rows are.
@@ -35,22 +35,23 @@ AnyEncoder = InfluenceEncoder | str | Path
 AnyIndex = Index | LanceIndex | str | Path
 
 
-def read_rows(rows: Rows, what: str, decoder: Decoder | None = None) -> list[Example]:
-    """The examples of some rows; `what` they are begins the message where they are none.
+def read_rows(rows: Rows, label: str, decoder: Decoder | None = None) -> list[Example]:
+    """The examples of some rows.
 
     Args:
-        decoder: what is to read them: a row that it cannot read is refused here, where its place is known.
+        label: begins the message where they are no rows.
+        decoder: reads them: a row that it cannot read is refused here, where its place is known.
 
     Raises:
         DataError: no rows, or one that cannot be used.
     """
-    _refuse_no_rows(rows, what)
+    _refuse_no_rows(rows, label)
     return read_examples(rows, prepare=decoder.prepare if decoder else None)
 
 
-def stream_rows(rows: Rows, what: str, decoder: Decoder | None = None) -> Iterable[Example]:
-    """The same one after the other; that the files are there is seen at once."""
-    _refuse_no_rows(rows, what)
+def stream_rows(rows: Rows, label: str, decoder: Decoder | None = None) -> Iterable[Example]:
+    """The same, read one after the other; missing files are refused at once."""
+    _refuse_no_rows(rows, label)
     prepare = decoder.prepare if decoder else None
     places = [rows] if isinstance(rows, str | Path) else rows
     if isinstance(places, list) and places and isinstance(places[0], str | Path):
@@ -58,20 +59,20 @@ def stream_rows(rows: Rows, what: str, decoder: Decoder | None = None) -> Iterab
     return stream_examples(rows, prepare=prepare)
 
 
-def _refuse_no_rows(rows: object, what: str) -> None:
+def _refuse_no_rows(rows: object, label: str) -> None:
     if not isinstance(rows, Path | Iterable) or isinstance(rows, bytes):
         raise DataError(
-            f"{what}: {rows!r} is {type(rows).__name__}, expected files, a list of rows or examples, or a Dataset."
+            f"{label}: {rows!r} is {type(rows).__name__}, expected files, a list of rows or examples, or a Dataset."
         )
 
 
 def open_decoder(
     decoder: AnyDecoder, adapter: str | Path | None, length: int | Provenance, device: str | None = None
 ) -> Decoder:
-    """The decoder given, loaded if it is not yet.
+    """The decoder, loaded if it is not yet.
 
     Args:
-        length: tokens of an example that are read, or the record of what read as many.
+        length: tokens of an example that are read, or the record of a decoder that read as many.
 
     Raises:
         ConfigError: an adapter of a decoder that is loaded already, or it is no decoder at all.
@@ -86,15 +87,15 @@ def open_decoder(
 
 
 def open_decoder_of(
-    made: Provenance, decoder: AnyDecoder | None, adapter: str | Path | None = None, **needs: object
+    maker: Provenance, decoder: AnyDecoder | None, adapter: str | Path | None = None, **needs: object
 ) -> Decoder | None:
-    """The decoder given, if one is, reading as many tokens as the one that made something; see `open_decoder`.
+    """The decoder, if one is given, reading as many tokens as the one in `maker`; see `open_decoder`.
 
     Args:
-        needs: what else is given that is of no use without a decoder, by name.
+        needs: other arguments by name that are of no use without a decoder.
     """
     refuse_without_decoder(decoder, adapter=adapter, **needs)
-    return None if decoder is None else open_decoder(decoder, adapter, made)
+    return None if decoder is None else open_decoder(decoder, adapter, maker)
 
 
 def open_checkpoints(
@@ -102,18 +103,18 @@ def open_checkpoints(
 ) -> list[Checkpoint]:
     """Checkpoints by folder or glob, in the order of their steps; adapters among them are of `decoder`."""
     places = [checkpoints] if isinstance(checkpoints, str | Path) else list(checkpoints or [])
-    loaded = [one for one in places if isinstance(one, Checkpoint)]
+    loaded = [place for place in places if isinstance(place, Checkpoint)]
     if loaded and len(loaded) == len(places):
         return loaded
     for place in places:
         _refuse_no_place(place, "checkpoints", "folders that training saved")
-    paths = [path for place in map(str, places) for path in sorted(local(place), key=_counted) or [Path(place)]]
+    paths = [path for place in map(str, places) for path in sorted(local(place), key=_by_number) or [Path(place)]]
     base = decoder.model.config.name_or_path if isinstance(decoder, Decoder) else decoder
     return Checkpoint.read(paths, base=str(base or ""), max_length=_tokens(length))
 
 
 def open_features(features: AnyFeatures) -> FeaturesFolder:
-    """The features folder given, opened and hashed if it is not yet."""
+    """The features folder, opened and hashed if it is not yet."""
     if isinstance(features, FeaturesFolder):
         return features
     _refuse_no_place(features, "features", "a FeaturesFolder or its path")
@@ -123,7 +124,7 @@ def open_features(features: AnyFeatures) -> FeaturesFolder:
 def open_encoder(
     encoder: AnyEncoder, decoder: AnyDecoder | None = None, adapter: str | Path | None = None, **needs: object
 ) -> tuple[InfluenceEncoder, Decoder | None]:
-    """An encoder, and the decoder given, with which it reads texts if its tier does so."""
+    """An encoder, and the decoder, with which it reads texts if its tier does."""
     if isinstance(encoder, str | Path):
         encoder = InfluenceEncoder.from_pretrained(encoder)
     if not isinstance(encoder, InfluenceEncoder):
@@ -137,7 +138,7 @@ def open_encoder(
 def open_any_index(
     index: AnyIndex, decoder: AnyDecoder | None = None, adapter: str | Path | None = None, **needs: object
 ) -> tuple[Index | LanceIndex, Decoder | None]:
-    """An index, wherever its rows are, and the decoder given, with which its encoder reads texts if it does so."""
+    """An index, wherever its rows are, and the decoder, with which its encoder reads texts if its tier does."""
     if not isinstance(index, Index | LanceIndex):
         _refuse_no_place(index, "index", "an Index or its folder")
         index = open_index(Path(index).expanduser())
@@ -148,7 +149,7 @@ def open_any_index(
 
 
 def open_whole_index(index: AnyIndex, decoder: AnyDecoder | None = None, adapter: str | Path | None = None) -> Index:
-    """The same of an index whose rows are on this machine.
+    """An index whose rows are on this machine.
 
     Raises:
         ConfigError: they are in LanceDB.
@@ -161,16 +162,16 @@ def open_whole_index(index: AnyIndex, decoder: AnyDecoder | None = None, adapter
     return opened
 
 
-def refuse_without_decoder(decoder: object, **given: object) -> None:
-    """Refuse what tells more of a decoder when none is given: it would be left out in silence."""
-    alone = [f"--{name}" for name, value in given.items() if value]
-    if alone and decoder is None:
-        raise ConfigError(f"{' and '.join(alone)} was given without a decoder. Name it with --decoder as well.")
+def refuse_without_decoder(decoder: object, **flags: object) -> None:
+    """Refuse flags that go with a decoder when there is none: they would be ignored."""
+    useless = [f"--{name}" for name, value in flags.items() if value]
+    if useless and decoder is None:
+        raise ConfigError(f"{' and '.join(useless)} was given without a decoder. Name it with --decoder as well.")
 
 
-def _refuse_no_place(given: object, what: str, expected: str) -> None:
-    if not isinstance(given, str | Path):
-        raise ConfigError(f"{what} is {given!r}, expected {expected}.")
+def _refuse_no_place(place: object, label: str, expected: str) -> None:
+    if not isinstance(place, str | Path):
+        raise ConfigError(f"{label} is {place!r}, expected {expected}.")
 
 
 def _tokens(length: int | Provenance) -> int:
@@ -179,6 +180,6 @@ def _tokens(length: int | Provenance) -> int:
     return length.decoder.max_length if length.decoder else 1024
 
 
-def _counted(path: Path) -> list[tuple[int, str]]:
+def _by_number(path: Path) -> list[tuple[int, str]]:
     """Sorts checkpoint-9 before checkpoint-10, as training saved them."""
-    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", str(path))]
+    return [(int(piece) if piece.isdecimal() else -1, piece) for piece in re.split(r"(\d+)", str(path))]

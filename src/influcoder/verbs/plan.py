@@ -1,7 +1,7 @@
-"""What a long job will take, told before it begins: rows, time, disk, memory, and the exact teacher's cost beside it.
+"""What a long job will take, before it begins: rows, time, disk, memory, and the exact teacher's cost beside it.
 
-Time is measured: some rows, drawn at random, really go through the model, on this machine and with these threads. A
-longer job than its probe is extrapolated, row by row.
+Time is measured: some rows, drawn at random, go through the model, on this machine and with these threads, and the
+time of the job is extrapolated from theirs.
 """
 
 import math
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any, Literal
 
 from influcoder.data.columns import text_bytes
@@ -42,13 +43,13 @@ Tier = Literal["static", "forward", "short"]
 LARGEST_SAMPLE, SMALLEST_SAMPLE = 1000, 100
 """pool rows whose gradients `trace` takes: more would help little, and with fewer a better tier is not tried"""
 SPENT = 0.9
-"""of the budget of `trace`: what is left is for loading, and for what the probe did not see"""
+"""of the budget of `trace`; the rest is for loading, and for what the probe did not see"""
 DISTILLING_S = 20.0
-"""what `trace` takes beside gradients and reading, about: to distil and to write the index, on one slow core"""
+"""about what `trace` takes beside gradients and reading: to distil and to write the index, on one slow core"""
 
 
 def plan_features(teacher: Teacher, queries: Preview, pool: Preview) -> dict[str, Any]:
-    """What `features` of these queries and this pool takes; it is the exact teacher's own cost."""
+    """What `features` of these queries and this pool takes: the exact teacher's own cost."""
     rows = queries.rows + pool.rows
     learnt_s = 0.0
     if teacher.needs_fitting:
@@ -56,18 +57,18 @@ def plan_features(teacher: Teacher, queries: Preview, pool: Preview) -> dict[str
         teacher.fit(pool.sample, queries.sample)
         per_row = (time.perf_counter() - begin) / (len(pool.sample) + len(queries.sample))
         learnt_s = per_row * sum(min(side.rows, teacher.settings.fit_examples) for side in (queries, pool))
-    probe = measured_speed(lambda some: teacher.features(some, "pool"), pool.sample)
+    probe = measured_speed(lambda rows: teacher.features(rows, "pool"), pool.sample)
     disk = bytes_of_tables(teacher.decoder) + round(
         bytes_to_write(teacher, queries.sample, "query") * queries.rows / len(queries.sample)
         + bytes_to_write(teacher, pool.sample, "pool") * pool.rows / len(pool.sample)
     )
     cost = {"seconds": learnt_s + rows / probe["rows_per_second"], "disk_bytes": disk}
-    held = round(_held(queries.sample) * queries.rows + _held(pool.sample) * pool.rows)
+    memory = round(_memory_of(queries.sample) * queries.rows + _memory_of(pool.sample) * pool.rows)
     return {
         "rows": {"queries": queries.rows, "pool": pool.rows},
         "probe": probe,
         **cost,
-        "memory_bytes": _peak_bytes() + held,
+        "memory_bytes": _peak_bytes() + memory,
         "exact_teacher": cost,
     }
 
@@ -80,36 +81,36 @@ def plan_index(
     code: Choice = "auto",
     approximate: bool = False,
 ) -> dict[str, Any]:
-    """What `index` of this pool takes, so coded; with the teacher, what it would take in the encoder's place."""
+    """What `index` of this pool takes with this code; with a teacher, also what that would take in its place."""
     probe = measured_speed(encoder.encode_pool, pool.sample)
     chosen = _code(encoder, pool, code)
     row = chosen.bytes + text_bytes(pool.sample, shard_columns)
     beside = pq_bytes(encoder.dim) if approximate else 2 * encoder.dim if pool.rows <= EXACT_ROWS else 0
     exact = None
     if teacher is not None:
-        slow = measured_speed(lambda some: teacher.features(some, "pool"), pool.sample[:FEATURE_PROBE])
+        teacher_probe = measured_speed(lambda rows: teacher.features(rows, "pool"), pool.sample[:FEATURE_PROBE])
         size = round(pool.rows * (teacher.code.bytes + text_bytes(pool.sample)))
-        exact = {"seconds": pool.rows / slow["rows_per_second"], "disk_bytes": size, "probe": slow}
+        exact = {"seconds": pool.rows / teacher_probe["rows_per_second"], "disk_bytes": size, "probe": teacher_probe}
     # A shard of rows at a time, as they are read and as the columns they are written as; and a hash an id.
-    held = 2 * _held(pool.sample) * min(pool.rows, SHARD_ROWS) + BYTES_AN_ID * pool.rows
+    memory = 2 * _memory_of(pool.sample) * min(pool.rows, SHARD_ROWS) + BYTES_AN_ID * pool.rows
     return {
         "rows": {"pool": pool.rows},
         "probe": probe,
         "code": chosen.name,
         "seconds": pool.rows / probe["rows_per_second"],
         "disk_bytes": round(pool.rows * (row + beside)),
-        "memory_bytes": _peak_bytes() + round(held),
+        "memory_bytes": _peak_bytes() + round(memory),
         "exact_teacher": exact,
     }
 
 
 def plan_trainings(tuning: FineTuning, rows: int, trainings: int, queries: Sequence[Example]) -> dict[str, Any]:
-    """What it takes to fine-tune so often, on about so many rows each, and to ask each model the queries."""
-    once = replace(tuning.settings, epochs=1)
-    some = tuning.pool[:: -(-len(tuning.pool) // TRAINING_PROBE)]
-    probe = measured_speed(lambda few: finetune(tuning.decoder, few, once), some)
-    asked = measured_speed(tuning.decoder.answers, queries[:TRAINING_PROBE])
-    seconds = rows * tuning.epochs / probe["rows_per_second"] + len(queries) / asked["rows_per_second"]
+    """What so many fine-tunings take, on about so many rows each, and asking each model the queries."""
+    one_epoch = replace(tuning.settings, epochs=1)
+    sample = tuning.pool[:: -(-len(tuning.pool) // TRAINING_PROBE)]
+    probe = measured_speed(lambda rows: finetune(tuning.decoder, rows, one_epoch), sample)
+    answering = measured_speed(tuning.decoder.answers, queries[:TRAINING_PROBE])
+    seconds = rows * tuning.epochs / probe["rows_per_second"] + len(queries) / answering["rows_per_second"]
     return {"trainings": trainings, "seconds": trainings * seconds, "probe": probe}
 
 
@@ -121,7 +122,7 @@ class TracePlan:
         rows: of the pool.
         sample: rows whose gradients are taken.
         tier: of the encoder that reads all rows.
-        seconds: what that takes, about.
+        seconds: about how long that takes.
         gradients: rows a second, measured.
     """
 
@@ -138,44 +139,44 @@ class TracePlan:
 def plan_trace(
     teacher: Teacher, questions: Sequence[Example], drawn: Drawn, budget: float, sample: int | None = None
 ) -> TracePlan:
-    """The best tier whose reading of the pool leaves time for a good sample, and as large a sample as then fits.
+    """The best tier that reads the pool and leaves time for a good sample, and as large a sample as then fits.
 
     The static tier costs nearly nothing and is what is left where the budget is short of everything else.
 
     Args:
         drawn: rows of the pool, at most `LARGEST_SAMPLE`, or `sample`.
         budget: seconds.
-        sample: how many rows are wanted, whatever the time.
+        sample: how many rows to take, however long that takes.
     """
     begin = time.perf_counter()
     if teacher.needs_fitting:
         teacher.fit(drawn.examples[:FEATURE_PROBE], questions)
-    some = draw(drawn.examples, FEATURE_PROBE, 0).examples
-    gradients = measured_speed(lambda rows: teacher.features(rows, "pool"), some)["rows_per_second"]
+    probe = draw(drawn.examples, FEATURE_PROBE, 0).examples
+    gradients = measured_speed(lambda rows: teacher.features(rows, "pool"), probe)["rows_per_second"]
     tiers: tuple[Tier, ...] = ("short", "forward", "static")
     for tier in tiers:
-        each = _seconds_a_row(tier, teacher, some)
-        left = SPENT * (budget - (time.perf_counter() - begin)) - DISTILLING_S - drawn.of * each
+        a_row = _seconds_a_row(tier, teacher, probe)
+        seconds_left = SPENT * (budget - (time.perf_counter() - begin)) - DISTILLING_S - drawn.of * a_row
         # A row of the sample is read three times: to distil, as a query and as a pool row, and with the pool.
-        fits = left / (1 / gradients + 2 * each) if each < math.inf else 0
+        fits = seconds_left / (1 / gradients + 2 * a_row) if a_row < math.inf else 0
         least = min(SMALLEST_SAMPLE, len(drawn.examples)) if sample is None else sample
         if fits >= least or tier == "static":
             break
     size = min(sample or max(int(fits), least), len(drawn.examples))
-    seconds = DISTILLING_S + (drawn.of + 2 * size) * each + size / gradients
+    seconds = DISTILLING_S + (drawn.of + 2 * size) * a_row + size / gradients
     return TracePlan(drawn.of, size, tier, seconds, gradients)
 
 
 def _seconds_a_row(tier: Tier, teacher: Teacher, sample: Sequence[Example]) -> float:
-    """What a tier takes to read a row: next to nothing where it looks tokens up; infinite where it cannot be used."""
+    """What a tier takes to read a row: about 0 where it looks tokens up, infinite where it cannot be used."""
     if tier == "static":
         return 0.0
     if tier == "short":
         if teacher.checkpoints:
             return math.inf
-        again = make_teacher(teacher.decoder.shortened(ClosedFormRecipe().short_tokens), teacher.settings)
-        again.load(teacher.state())
-        probe = measured_speed(lambda rows: again.features(rows, "pool"), sample)
+        shortened = make_teacher(teacher.decoder.shortened(ClosedFormRecipe().short_tokens), teacher.settings)
+        shortened.load(teacher.state())
+        probe = measured_speed(lambda rows: shortened.features(rows, "pool"), sample)
     elif has_plain_head(teacher.decoder.model, teacher.decoder.device):
         probe = measured_speed(ForwardReader(teacher.decoder).read, sample)
     else:
@@ -208,7 +209,7 @@ def plan_in_words(plan: dict[str, Any], free: int) -> str:
     ]
     exact = plan["exact_teacher"]
     if exact is None:
-        lines.append("teacher  its cost for the same job is told with --decoder")
+        lines.append("teacher  its cost for the same job is shown with --decoder")
     elif "probe" in exact:
         lines.append(
             f"teacher  {duration(exact['seconds'])} and {in_words(exact['disk_bytes'])} for the same job, "
@@ -220,15 +221,15 @@ def plan_in_words(plan: dict[str, Any], free: int) -> str:
 
 
 def measured_speed(work: Callable[[Sequence[Example]], Any], sample: Sequence[Example]) -> dict[str, Any]:
-    """How fast `work` does rows: of a few, then of four times as many, until it takes long enough to tell."""
+    """How fast `work` does rows: a few, then four times as many, until it takes long enough to measure."""
     rows = 4
     while True:
-        some = sample[:rows]
+        batch = sample[:rows]
         begin = time.perf_counter()
-        work(some)
+        work(batch)
         seconds = time.perf_counter() - begin
         if seconds >= ENOUGH_S or rows >= len(sample):
-            return {"rows": len(some), "seconds": seconds, "rows_per_second": len(some) / seconds}
+            return {"rows": len(batch), "seconds": seconds, "rows_per_second": len(batch) / seconds}
         rows *= 4
 
 
@@ -237,10 +238,10 @@ def _peak_bytes() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _held(examples: Sequence[Example]) -> float:
-    """What an example takes in memory, in bytes, about."""
-    texts = [(one.id, one.prompt, one.completion, *(text for turn in one.turns for text in turn)) for one in examples]
-    return sum(sum(map(sys.getsizeof, (one, *parts))) for one, parts in zip(examples, texts, strict=True)) / len(texts)
+def _memory_of(examples: Sequence[Example]) -> float:
+    """About how many bytes of memory an example takes."""
+    objects = ((row, row.id, row.prompt, row.completion, *chain(*row.turns)) for row in examples)
+    return sum(sys.getsizeof(each) for of_row in objects for each in of_row) / len(examples)
 
 
 def duration(seconds: float) -> str:

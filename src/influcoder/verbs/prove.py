@@ -1,4 +1,4 @@
-"""The verb `prove`: train again without the rows that a search blames, and without others, and compare."""
+"""The verb `prove`: train again without the rows that a search blames, and without other rows, and compare."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from influcoder.indexes.original_rows import original_rows
 from influcoder.model.finetune import FinetuneSettings
 from influcoder.model.precision import Precision
 from influcoder.store.files import atomic_write, write_json
-from influcoder.store.output_folder import Folder, local
+from influcoder.store.output_folder import Folder, local_inputs
 from influcoder.student.encoder import DECODER_TIERS
 from influcoder.student.encoder_folder import teacher_of
 from influcoder.teachers.matrices import read_ids
@@ -39,7 +39,7 @@ from influcoder.verbs.opening import (
 from influcoder.verbs.plan import duration, plan_trainings
 
 NamedRows = str | Path | Sequence[str] | Selection
-"""ids of rows, a file of them, or a selection, of which those that it does not keep are meant"""
+"""ids of rows, a file of them, or a selection, which names the rows that it does not keep"""
 REMOVED = 20
 
 
@@ -66,7 +66,7 @@ def prove(
 ) -> dict[str, Any]:
     """Train again without the rows that a search blames for some queries, and see whether the model changes its mind.
 
-    Beside it stand models trained without as many other rows: a removal that proves something changes more than these.
+    Models trained without as many other rows stand beside it: a removal proves something if it changes more.
 
     Args:
         index: its folder, or the loaded `Index`: its rows are what is trained on.
@@ -76,13 +76,13 @@ def prove(
         remove: how many rows are left out in all: the best hit of every query first, then the second of every query,
             and so on; 20 when omitted.
         rows: leave these out in place of those that a search blames: their ids, a file of ids (one a line, or a JSON
-            list), or a selection, whose rejected rows are meant: a `Selection` or what `influcoder select` wrote.
+            list), or the rejected rows of a selection: a `Selection` or what `influcoder select` wrote.
         controls: what else is left out: "random" other rows, or the first rows by "tfidf", in the same way.
         seeds: how many times each is trained; a seed draws the order of the rows, and the random ones.
         verify: how many of the best candidates of a query real gradients re-score; 0 for none.
         search_decoder: the decoder that the encoder was distilled from: queries are then read by their own gradients.
-        checkpoints: those that its teacher took its gradients from, if it did.
-        train_command: what trains in this package's place, as "python train.py {data} {output}".
+        checkpoints: those that its teacher took gradients from, if any.
+        train_command: trains in this package's place, such as "python train.py {data} {output}".
         epochs: passes over the rows.
         learning_rate: its peak.
         rows_a_step: rows of a step.
@@ -91,8 +91,8 @@ def prove(
         overwrite: empty `output_dir` first.
 
     Returns:
-        What metrics.json holds: under "conditions", of each set of rows that was left out the queries' mean loss and
-        the share of changed answers, with intervals; under "proof" these shares alone.
+        What metrics.json holds: under "conditions", the queries' mean loss and the share of changed answers for each
+        set of rows that was left out, with intervals; under "proof" these shares alone.
 
     Raises:
         ConfigError: more is to be removed than the pool holds, a row is not there, or settings that do not go together.
@@ -101,16 +101,15 @@ def prove(
         StoreMismatch: `output_dir` was begun with other settings.
 
     >>> import influcoder
-    >>> found = influcoder.prove(
+    >>> metrics = influcoder.prove(
     ...     "index", "queries.jsonl", "proof", decoder="decoder", remove=5, controls=["random"], seeds=1, epochs=1
     ... )
-    >>> list(found["conditions"]), sorted(found["proof"])
+    >>> list(metrics["conditions"]), sorted(metrics["proof"])
     (['all', 'found', 'random'], ['found', 'random'])
     """
     opened, _ = open_any_index(index)
-    saved = checkpoints if isinstance(checkpoints, list) else [checkpoints]
-    places = (queries, decoder, search_decoder, rows, *saved)
-    inputs = (opened.folder, *(path for one in places if isinstance(one, str | Path) for path in local(one)))
+    named = rows if isinstance(rows, str | Path) else None  # otherwise ids
+    inputs = local_inputs(opened.folder, queries, decoder, search_decoder, named, checkpoints)
     return write_proof(
         opened,
         queries,
@@ -154,7 +153,7 @@ def write_proof(
         raise ConfigError(f"--seeds is {seeds}, expected at least 1.")
     if train_command is not None:
         check_command(train_command)
-    whole = open_whole_index(index)
+    index = open_whole_index(index)
     named = None
     if rows is not None:
         if remove is not None or verify or search_decoder or checkpoints:
@@ -162,42 +161,42 @@ def write_proof(
                 "--rows names what is left out, so nothing is searched: leave --remove, --verify, --search-decoder and "
                 "--checkpoints out."
             )
-        named = rows_of_ids(whole, _ids(rows, whole))
+        named = rows_of_ids(index, _ids(rows, index))
     count = len(named) if named is not None else REMOVED if remove is None else remove
-    refuse_removal(whole, count, controls, verify, named=named is not None)
-    base = open_decoder(decoder, None, whole.encoder.provenance)
-    asked = read_rows(queries, "queries", base)
-    teacher = None if named else _teacher(whole, search_decoder or (base if verify else None), checkpoints)
+    refuse_removal(index, count, controls, verify, named=named is not None)
+    base = open_decoder(decoder, None, index.encoder.provenance)
+    examples = read_rows(queries, "queries", base)
+    teacher = None if named else _teacher(index, search_decoder or (base if verify else None), checkpoints)
     with folder.claim() as path:
         if named:
-            chosen = {NAMED: [named] * seeds, **control_rows(whole, asked, named, controls, range(seeds))}
+            chosen = {NAMED: [named] * seeds, **control_rows(index, examples, named, controls, range(seeds))}
         else:
             chosen = removals(
-                whole, asked, count, controls=controls, seeds=range(seeds), verify=verify, teacher=teacher
+                index, examples, count, controls=controls, seeds=range(seeds), verify=verify, teacher=teacher
             )
-        pool = list(whole.examples())
-        originals = _original(whole, pool)
+        pool = list(index.examples())
+        originals = _original(index, pool)
         trainer: Trainer = FineTuning(base, pool, settings)
         if train_command is not None:
             trainer = TrainCommand(train_command, pool, originals, path / "trainings", base.max_length)
         proof = train_and_ask(
             trainer,
-            asked,
+            examples,
             chosen,
             path,
             seeds=range(seeds),
-            announce=lambda trainings: tell(_cost(trainer, [ALL, *chosen], seeds, trainings, asked)),
+            announce=lambda trainings: tell(_cost(trainer, [ALL, *chosen], seeds, trainings, examples)),
         )
         for condition, of_seeds in chosen.items():
             for seed, removed in enumerate(of_seeds):
                 _write_lines(path / "removed" / f"{condition}-{seed}.jsonl", [originals[row] for row in removed])
-        answers = _answers(asked, proof)
+        answers = _answers(examples, proof)
         _write_lines(path / "answers.jsonl", answers)
         numbers = summarise(proof)
         metrics = {
             "schema": 1,
             "removed": count,
-            "queries": len(asked),
+            "queries": len(examples),
             "pool": len(pool),
             "seeds": list(range(seeds)),
             "conditions": numbers,
@@ -208,7 +207,7 @@ def write_proof(
 
 
 def _ids(rows: NamedRows, index: Index) -> list[str]:
-    """The ids of the rows that are named."""
+    """The ids that are named."""
     if isinstance(rows, str | Path):
         path = Path(rows).expanduser()
         if not (path.is_dir() or path.suffix == ".parquet"):
@@ -221,7 +220,7 @@ def _ids(rows: NamedRows, index: Index) -> list[str]:
 
 
 def _teacher(index: Index, decoder: AnyDecoder | None, checkpoints: AnyCheckpoints | None) -> Teacher | None:
-    """The teacher of an index's encoder on the decoder that it was distilled from, if that is given."""
+    """The teacher of an index's encoder, if the decoder is given that it was distilled from."""
     _, loaded = open_any_index(index, decoder, checkpoints=checkpoints)
     if loaded is None:
         if index.encoder.tier in DECODER_TIERS:
@@ -236,25 +235,25 @@ def _teacher(index: Index, decoder: AnyDecoder | None, checkpoints: AnyCheckpoin
 def _original(index: Index, pool: Sequence[Example]) -> list[dict[str, Any]]:
     """The pool's rows in their own columns, or as prompt and completion where the index did not keep these."""
     try:
-        return [row for part in original_rows(index, np.ones(len(index), bool)) for row in part]
+        return [row for batch in original_rows(index, np.ones(len(index), bool)) for row in batch]
     except StoreMismatch:
         return [restored_row(example, origin_of(example)) for example in pool]
 
 
 def _cost(trainer: Trainer, conditions: Sequence[str], seeds: int, trainings: int, queries: Sequence[Example]) -> str:
-    """How many trainings there are still to do, and how long they take where that can be measured."""
+    """How many trainings are still to do, and how long they take where that can be measured."""
     planned = f"{trainings} of {len(conditions) * seeds} trainings to do ({', '.join(conditions)}; {seeds} of each)"
     if not trainings:
         return "All trainings are done."
     if not isinstance(trainer, FineTuning):
-        return f"{planned}. How long the command takes is seen after the first."
+        return f"{planned}. The first will show how long the command takes."
     plan = plan_trainings(trainer, len(trainer.pool), trainings, queries)
     rate = f"{plan['probe']['rows_per_second']:,.1f} rows/s, measured on {plan['probe']['rows']} rows"
     return f"{planned}: about {duration(plan['seconds'])} ({rate})."
 
 
 def _answers(queries: Sequence[Example], proof: Proof) -> list[dict[str, Any]]:
-    """Of every query and seed, the losses and answers under each condition."""
+    """The losses and answers of every query and seed under each condition."""
     return [
         {
             "id": query.id,

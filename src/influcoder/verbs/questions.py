@@ -1,4 +1,4 @@
-"""Questions: prompts with what the model said; where only the prompt is known, with what it says now."""
+"""Questions: prompts with the model's answers, which it gives now where only the prompt is known."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,9 +12,9 @@ from influcoder.model.decoder import Decoder
 from influcoder.verbs.opening import Rows, read_rows
 
 ANSWER_TOKENS = 64
-"""of an answer that the model gives, at most"""
+"""tokens of an answer that the model gives, at most"""
 _PROMPTS = {"prompt": "completion", "question": "answer", "instruction": "output"}
-"""columns of prompts, and where their answers stand"""
+"""columns of prompts, and the columns of their answers"""
 _ANSWERS = ("completion", "response", "answer", "output", "chosen", "rejected", "messages", "conversations")
 _PLACEHOLDER = "?"
 
@@ -38,20 +38,20 @@ def one_question(decoder: Decoder, prompt: str, completion: str | None) -> Quest
     return _answered(decoder, Example.question(prompt, _PLACEHOLDER))
 
 
-def read_questions(decoder: Decoder, rows: Rows, what: str) -> list[Question]:
-    """The same of rows, of which some or all may hold a prompt alone.
+def read_questions(decoder: Decoder, rows: Rows, label: str) -> list[Question]:
+    """The questions of some rows; the model answers those that hold a prompt alone.
 
     Args:
-        what: they are, for messages.
+        label: names the rows in messages.
 
     Raises:
-        DataError: a row cannot be used, or the model answers one with nothing.
+        DataError: a row cannot be used, or the model answers with nothing.
     """
-    given = [_with_placeholder(row) for row in _rows(rows)]
-    examples = read_rows([row for row, _ in given], what, decoder)
+    marked_rows = [_with_placeholder(row) for row in _rows(rows)]
+    examples = read_rows([row for row, _ in marked_rows], label, decoder)
     return [
-        _answered(decoder, example) if alone else Question(example, False)
-        for example, (_, alone) in zip(examples, given, strict=True)
+        _answered(decoder, example) if needs_answer else Question(example, False)
+        for example, (_, needs_answer) in zip(examples, marked_rows, strict=True)
     ]
 
 
@@ -65,7 +65,7 @@ def _rows(rows: Rows) -> Iterable[Any]:
 
 
 def _with_placeholder(row: Any) -> tuple[Any, bool]:
-    """A row, and whether it had a prompt alone and was given something in place of an answer."""
+    """A row, and whether it had a prompt alone and got a placeholder for its answer."""
     if isinstance(row, Mapping) and not any(row.get(name) for name in _ANSWERS):
         for prompt, answer in _PROMPTS.items():
             if row.get(prompt):
@@ -73,11 +73,11 @@ def _with_placeholder(row: Any) -> tuple[Any, bool]:
     return row, False
 
 
-def _answered(decoder: Decoder, asked: Example) -> Question:
-    answer = decoder.answer(asked, ANSWER_TOKENS)
+def _answered(decoder: Decoder, question: Example) -> Question:
+    answer = decoder.answer(question, ANSWER_TOKENS)
     if not answer:
         raise DataError(
-            f"{decoder.name} answers {asked.prompt[:60]!r} with nothing. Give an answer with --completion, or "
+            f"{decoder.name} answers {question.prompt[:60]!r} with nothing. Give an answer with --completion, or "
             "in the row."
         )
-    return Question(replace(asked, completion=answer), True)
+    return Question(replace(question, completion=answer), True)

@@ -1,4 +1,4 @@
-"""Refreshes an encoder for a later state of its decoder from few new gradients: the verb `distill` with `--from`.
+"""Refresh an encoder for a later state of its decoder from few new gradients: the verb `distill` with `--from`.
 
 A share of the rows that the encoder was distilled from gets new gradients; the features of the others are carried along
 (`influcoder.maths.carry`). The folder of the new encoder holds these features too, for the next refresh.
@@ -37,7 +37,7 @@ from influcoder.verbs.opening import AnyDecoder, AnyEncoder, AnyFeatures, open_d
 
 SHARE = 0.2
 FEATURES = "features"
-"""the folder, in that of the encoder, of the features that it was refreshed with"""
+"""the folder of the features that an encoder was refreshed with, in its own"""
 Places = tuple[NDArray[np.int64], NDArray[np.int64]]
 """row numbers of queries and of pool rows"""
 
@@ -54,11 +54,11 @@ def refresh(
 ) -> dict[str, Any]:
     """Distill an encoder for a later state of its decoder; most rows keep the features that are carried along.
 
-    What is told of its agreement is measured on half of the rows with new gradients, by an encoder of the other half.
+    Its recorded agreement is measured on half of the rows with new gradients, with an encoder made from the other half.
 
     Args:
         earlier: the encoder to refresh, of the static tier.
-        features: those that it was distilled from, or `features/` in its folder if it was itself refreshed.
+        features: those that it was distilled from, or `features/` in its folder if it was refreshed.
         decoder: the later state: a folder, a hub id or a `Decoder`.
         share: of the rows of both sides whose gradients are computed anew.
         seed: draws them.
@@ -74,32 +74,33 @@ def refresh(
     _refuse_other(encoder, features)
     loaded = open_decoder(decoder, adapter, encoder.provenance)
     teacher = teacher_of_later(encoder, loaded)
-    made = encoder.provenance.decoder
-    if made is not None and made.decoder == loaded.fingerprint.decoder:
+    decoder_before = encoder.provenance.decoder
+    if decoder_before is not None and decoder_before.decoder == loaded.fingerprint.decoder:
         raise ConfigError(f"{loaded.name} is the decoder that the encoder was distilled from: nothing has moved.")
     old, rng = features.sample, np.random.default_rng(seed)
     new = _drawn(old, share, rng)
     with folder.claim() as path:
         measured = _measured(teacher, old, new)
-        held, kept = _halves(new)
-        honest = _distilled(loaded, teacher, seed, _carried(old, kept, measured, teacher), held, measured)
-        whole = _carried(old, new, measured, teacher)
-        found = _distilled(loaded, teacher, seed, whole, held, measured)
-        found.measured, found.trust, found.agreement = honest.measured, honest.trust, honest.agreement
-        student = found.provenance.student
+        validation_rows, other_half = _halves(new)
+        half_sample = _carried(old, other_half, measured, teacher)
+        judged = _distilled(loaded, teacher, seed, half_sample, validation_rows, measured)
+        sample = _carried(old, new, measured, teacher)
+        refreshed = _distilled(loaded, teacher, seed, sample, validation_rows, measured)
+        refreshed.measured, refreshed.trust, refreshed.agreement = judged.measured, judged.trust, judged.agreement
+        student = refreshed.provenance.student
         if student is not None:
             gradients = len(new[0]) + len(new[1])
             student = replace(student, refreshed_from=encoder.fingerprint, refresh_gradients=gradients)
-            found.provenance = replace(found.provenance, student=student)
-        found.teacher_state, found.base_model = encoder.teacher_state, encoder.base_model
-        _write_features(path / FEATURES, teacher, whole, new, features)
-        write_training(path, whole)
-        found.save(path)
+            refreshed.provenance = replace(refreshed.provenance, student=student)
+        refreshed.teacher_state, refreshed.base_model = encoder.teacher_state, encoder.base_model
+        _write_features(path / FEATURES, teacher, sample, new, features)
+        write_training(path, sample)
+        refreshed.save(path)
         metrics = {
-            "tier": found.tier,
-            "validation": found.measured,
+            "tier": refreshed.tier,
+            "validation": refreshed.measured,
             "gradients": {"queries": len(new[0]), "pool": len(new[1]), "of": len(old.queries) + len(old.pool)},
-            "splits": {"validation_queries": len(held[0]), "validation_pool": len(held[1])},
+            "splits": {"validation_queries": len(validation_rows[0]), "validation_pool": len(validation_rows[1])},
         }
         write_json(path / "metrics.json", metrics)
     return metrics
@@ -123,7 +124,7 @@ def _refuse_other(encoder: InfluenceEncoder, features: FeaturesFolder) -> None:
 
 
 def _drawn(sample: Sample, share: float, rng: np.random.Generator) -> Places:
-    """The rows whose gradients are computed anew, in random order; at least what can be halved."""
+    """The rows whose gradients are computed anew, in random order; at least enough for two halves."""
     counts = [
         min(len(side), max(2 * least, round(share * len(side))))
         for side, least in ((sample.queries, LEAST_QUERIES), (sample.pool, LEAST_POOL))
@@ -132,48 +133,47 @@ def _drawn(sample: Sample, share: float, rng: np.random.Generator) -> Places:
 
 
 def _halves(places: Places) -> tuple[Places, Places]:
-    queries, pool = (np.array_split(each, 2) for each in places)
+    queries, pool = (np.array_split(rows, 2) for rows in places)
     return (queries[0], pool[0]), (queries[1], pool[1])
 
 
 def _measured(teacher: Teacher, sample: Sample, places: Places) -> Sample:
-    """The sample, with new gradients at some places; what stands elsewhere is of before."""
+    """The sample with new features at some places and the old ones elsewhere."""
     sides: list[Floats] = []
     roles: tuple[Role, Role] = ("query", "pool")
-    given = (sample.queries, sample.pool), (sample.query_features, sample.pool_features)
+    sides_before = (sample.queries, sample.pool), (sample.query_features, sample.pool_features)
     with progress("features", sum(map(len, places))) as advance:
-        for role, examples, features, rows in zip(roles, *given, places, strict=True):
-            asked = [examples[row] for row in rows]
-            now = features.copy()
-            now[rows] = teacher.features(asked, role, advance).refuse_rejected(asked).vectors
-            sides.append(now)
+        for role, examples, features, rows in zip(roles, *sides_before, places, strict=True):
+            batch = [examples[row] for row in rows]
+            updated = features.copy()
+            updated[rows] = teacher.features(batch, role, advance).refuse_rejected(batch).vectors
+            sides.append(updated)
     return Sample(sample.queries, sample.pool, sides[0], sides[1])
 
 
 def _carried(old: Sample, places: Places, measured: Sample, teacher: Teacher) -> Sample:
-    """The sample at the later state, as far as the rows at some places tell."""
+    """The sample at the later state, as estimated from the rows at some places."""
     unit, count = teacher.settings.similarity == "cosine", len(old.queries)
-    before, now = ((one.query_features, one.pool_features) for one in (old, measured))
+    before, after = ((sample.query_features, sample.pool_features) for sample in (old, measured))
     if teacher.settings.roles_differ:
         queries, pool = (
             carried(features, rows, new[rows], unit=unit)
-            for features, new, rows in zip(before, now, places, strict=True)
+            for features, new, rows in zip(before, after, places, strict=True)
         )
     else:
         rows = np.concatenate([places[0], count + places[1]])
-        both = carried(np.concatenate(before), rows, np.concatenate(now)[rows], unit=unit)
-        queries, pool = both[:count], both[count:]
+        features = carried(np.concatenate(before), rows, np.concatenate(after)[rows], unit=unit)
+        queries, pool = features[:count], features[count:]
     return Sample(old.queries, old.pool, queries, pool)
 
 
 def _distilled(
-    decoder: Decoder, teacher: Teacher, seed: int, sample: Sample, held: Places, measured: Sample
+    decoder: Decoder, teacher: Teacher, seed: int, sample: Sample, validation_rows: Places, measured: Sample
 ) -> InfluenceEncoder:
-    """An encoder of a sample; the rows that are held, with their own gradients, choose between models."""
-    others = [
-        np.setdiff1d(np.arange(len(side)), rows) for side, rows in zip((sample.queries, sample.pool), held, strict=True)
-    ]
-    train, validation = sample.rows(others[0], others[1]), measured.rows(*held)
+    """An encoder of a sample; the validation rows, with their own gradients, choose between models."""
+    sides = zip((sample.queries, sample.pool), validation_rows, strict=True)
+    queries, pool = (np.setdiff1d(np.arange(len(side)), rows) for side, rows in sides)
+    train, validation = sample.rows(queries, pool), measured.rows(*validation_rows)
     return distill_static(
         backbone_of(decoder),
         train,
@@ -185,7 +185,7 @@ def _distilled(
 
 
 def _write_features(folder: Path, teacher: Teacher, sample: Sample, measured: Places, earlier: FeaturesFolder) -> None:
-    """Keep the features of both sides as `influcoder features` does; `measured` says which are of a gradient."""
+    """Write the features of both sides as `influcoder features` does; `measured` are the rows with a new gradient."""
     folder.mkdir()
     sides: Sequence[tuple[str, Role, Sequence[Example], Floats, NDArray[np.int64]]] = (
         ("queries", "query", sample.queries, sample.query_features, measured[0]),
@@ -203,10 +203,10 @@ def _write_features(folder: Path, teacher: Teacher, sample: Sample, measured: Pl
         )
         of_gradient = np.isin(np.arange(len(examples)), rows)
         for shard in writer.missing():
-            part = slice(shard.start, shard.stop)
-            columns = {"scale": lengths[part], "rejected": np.zeros(len(lengths[part]), bool)}
-            columns |= {"measured": of_gradient[part], **to_columns(examples[part])}
-            writer.write(shard, (features / lengths[:, None])[part], columns)
+            span = slice(shard.start, shard.stop)
+            columns = {"scale": lengths[span], "rejected": np.zeros(len(lengths[span]), bool)}
+            columns |= {"measured": of_gradient[span], **to_columns(examples[span])}
+            writer.write(shard, (features / lengths[:, None])[span], columns)
         writer.finish()
     if (earlier.path / FITTED).exists():
         atomic_write(folder / FITTED, (earlier.path / FITTED).read_bytes())

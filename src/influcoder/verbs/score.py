@@ -12,7 +12,7 @@ from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
 from influcoder.progress import progress
 from influcoder.store.files import atomic_file, write_json
-from influcoder.store.output_folder import Folder, local
+from influcoder.store.output_folder import Folder, local_inputs
 from influcoder.verbs.opening import AnyDecoder, AnyIndex, Rows, open_any_index, open_whole_index, read_rows
 
 FILE = "scores.parquet"
@@ -59,9 +59,9 @@ def score(
         index: its folder, or the loaded `Index`.
         queries: files, a list of rows or of `Example`s, or a `datasets.Dataset`.
         output_dir: write the scores there as scores.parquet instead, in memory that does not grow with the pool.
-        where: score only rows whose metadata is like this, as "genre=code,tokens<200".
+        where: score only rows whose metadata meets this, such as "genre=code,tokens<200".
         decoder: what an encoder of the short or forward tier reads the queries with.
-        adapter: its LoRA adapter, if it is not loaded yet and had one.
+        adapter: a LoRA adapter of a decoder that is not loaded yet.
         overwrite: empty `output_dir` first.
 
     Returns:
@@ -77,12 +77,12 @@ def score(
     ['id', 'score:q']
     """
     opened, loaded = open_any_index(index, decoder, adapter)
-    opened, asked = open_whole_index(opened), read_rows(queries, "queries", loaded)
+    index, examples = open_whole_index(opened), read_rows(queries, "queries", loaded)
     if output_dir is None:
-        schema, batches = _scored(opened, asked, where)
+        schema, batches = _scored(index, examples, where)
         return pa.Table.from_batches(batches, schema)
-    inputs = (opened.folder, *(local(queries) if isinstance(queries, str | Path) else ()))
-    write_scores(opened, asked, Folder(Path(output_dir), overwrite=overwrite, inputs=inputs), where=where)
+    inputs = local_inputs(index.folder, queries)
+    write_scores(index, examples, Folder(Path(output_dir), overwrite=overwrite, inputs=inputs), where=where)
     return Path(output_dir) / FILE
 
 
@@ -108,7 +108,7 @@ def write_scores(
 
 
 def _scored(index: Index, queries: Sequence[Example], where: str | None) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """The columns of the scores, and one shard of them after the other."""
+    """The schema of the scores, and their shards one after the other."""
     vectors = index.encoder.encode_query(queries)
     names = [f"score:{query.id}" for query in queries]
     schema = pa.schema([("id", pa.string()), *((name, pa.float32()) for name in names)])

@@ -1,4 +1,4 @@
-"""The verb `search`: what an index says of some queries."""
+"""The verb `search`: the rows of an index that act on some queries."""
 
 from pathlib import Path
 from typing import overload
@@ -81,19 +81,19 @@ def search(
 
     Args:
         index: its folder, or the loaded `Index`.
-        queries: files, a list of rows or of `Example`s, or a `datasets.Dataset`; or else
-        prompt, completion: what one user asks, and what the model says: the decoder's own answer if left out.
+        queries: files, a list of rows or of `Example`s, or a `datasets.Dataset`.
+        prompt, completion: instead, what a user asks and what the model says; the decoder's own answer when omitted.
         k: how many examples to find for each query.
         opponents: find those that push away instead.
         verify: how many of the best candidates the decoder's real gradients re-score; 0 for none.
         certify: how many random rows of those that were not re-scored to score as well; 0 for none. `certified` then
             bounds how many of the others act more strongly than the last hit.
-        tokens: tell which tokens carry the influence of each hit; with `verify`.
+        tokens: show which tokens carry the influence of each hit; with `verify`.
         decoder: the one that the encoder was distilled from: the query's own gradient is then used. A folder, hub id or
             `Decoder`.
-        adapter: its LoRA adapter, if it is not loaded yet and had one.
-        checkpoints: those that the teacher took its gradients from, if it did.
-        where: look only at rows whose metadata is like this, as "genre=code,tokens<200".
+        adapter: a LoRA adapter of a decoder that is not loaded yet.
+        checkpoints: those that the teacher took gradients from, if any.
+        where: look only at rows whose metadata meets this, such as "genre=code,tokens<200".
         approximate: ask the IVF-PQ index that `index(approximate=True)` made, not every row.
 
     Returns:
@@ -117,14 +117,14 @@ def search(
     """
     refuse_no_question(queries, prompt, completion, decoder)
     opened, loaded = open_any_index(index, decoder, adapter, checkpoints=checkpoints)
-    asked = questions(queries, prompt, completion, loaded)
+    examples = questions(queries, prompt, completion, loaded)
     teacher = None
     if loaded is not None:
         saved = open_checkpoints(checkpoints, loaded, opened.encoder.provenance)
         teacher = teacher_of(opened.encoder, loaded, saved)
-    found = search_index(
+    hits_of_queries = search_index(
         opened,
-        asked,
+        examples,
         k=k,
         opponents=opponents,
         verify=verify,
@@ -134,10 +134,10 @@ def search(
         where=where,
         approximate=approximate,
     )
-    checked = last_check(opened.folder, opened.encoder.fingerprint)
-    for hits in found:
-        hits.drift = checked
-    return found if queries is not None else found[0]
+    check = last_check(opened.folder, opened.encoder.fingerprint)
+    for hits in hits_of_queries:
+        hits.drift = check
+    return hits_of_queries if queries is not None else hits_of_queries[0]
 
 
 def refuse_no_question(queries: object, prompt: str | None, completion: str | None, decoder: object = None) -> None:
@@ -160,12 +160,12 @@ def refuse_no_question(queries: object, prompt: str | None, completion: str | No
 def questions(
     queries: Rows | None, prompt: str | None, completion: str | None, decoder: Decoder | None = None
 ) -> list[Example]:
-    """What is asked: some queries, read for a decoder if there is one; or one prompt and completion.
+    """The queries as examples, checked by a decoder if there is one; or one prompt and completion.
 
     Without a completion the decoder gives it: its own greedy answer.
 
     Raises:
-        DataError: it answers nothing, or a row cannot be read.
+        DataError: the decoder answers nothing, or a row cannot be read.
     """
     if queries is not None:
         return read_rows(queries, "queries", decoder)

@@ -51,7 +51,7 @@ def select(
         tokens: keep rows of so many tokens together, prompt and completion, by the encoder's tokenizer.
         by: how the queries' scores become one: their "mean", their "max", "round-robin" (queries take turns) or
             "diverse" (rows first that add to the queries that have least).
-        against: queries of a control: a score is then the influence on the queries less the mean influence on these.
+        against: control queries: a score is then the influence on the queries less the mean influence on these.
         unwanted: the queries show what is unwanted: the lowest scores are kept, within the budget.
         distinct: leave out rows whose text is as similar as this to that of a kept one (estimated Jaccard similarity of
             their runs of three words, 0 to 1; 0.8 is usual).
@@ -59,7 +59,7 @@ def select(
             "source=web:10%" for one; several in a list.
         quota: the best rows of a value first, as "genre=code:30%" of the budget; several in a list.
         decoder: what an encoder of the short or forward tier reads the queries with.
-        adapter: its LoRA adapter, if it is not loaded yet and had one.
+        adapter: a LoRA adapter of a decoder that is not loaded yet.
 
     Returns:
         A `Selection`: `kept` and `rejected` rows with scores and reasons, `counts`, `rethreshold` for another rule,
@@ -77,18 +77,18 @@ def select(
     9
     """
     rule = Rule(top, drop, threshold, rows, tokens, unwanted, distinct, cap, quota)
-    loaded_index, loaded = open_any_index(index, decoder, adapter)
-    opened = open_whole_index(loaded_index)
-    asked = read_rows(queries, "queries", loaded)
-    made_by = {"encoder": opened.encoder.fingerprint, "queries": data_fingerprint(asked)}
-    vectors = opened.encoder.encode_query(asked)
+    opened, loaded = open_any_index(index, decoder, adapter)
+    index = open_whole_index(opened)
+    examples = read_rows(queries, "queries", loaded)
+    made_by = {"encoder": index.encoder.fingerprint, "queries": data_fingerprint(examples)}
+    vectors = index.encoder.encode_query(examples)
     if against is not None:
         control = read_rows(against, "against", loaded)
         made_by["against"] = data_fingerprint(control)
-        vectors = vectors - opened.encoder.encode_query(control).mean(axis=0)
+        vectors = vectors - index.encoder.encode_query(control).mean(axis=0)
     if by == "mean":  # of inner products: the inner product with the mean
         vectors = vectors.mean(axis=0, keepdims=True)
-    return Selection.of(opened, opened.scores(vectors), rule, by, made_by)
+    return Selection.of(index, index.scores(vectors), rule, by, made_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Mask:
 
     Attributes:
         share: of their tokens that is masked at most.
-        queries, against: what the rows were selected by.
+        queries, against: by which the rows were selected.
         decoder: the one that the encoder was distilled from.
     """
 
@@ -123,10 +123,10 @@ class Mask:
 def write_selection(
     selection: Selection, folder: Folder, form: Format = "jsonl", *, mask: Mask | None = None
 ) -> dict[str, Any]:
-    """Leave a selection, the rows that it keeps and its numbers in a folder.
+    """Write a selection, the rows that it keeps and its numbers into a folder.
 
     Args:
-        mask: how the tokens of the kept rows are masked, if they are.
+        mask: masks tokens of the kept rows, if given.
     """
     index = selection.open_index()
     with folder.claim() as path:

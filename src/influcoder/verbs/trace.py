@@ -16,7 +16,7 @@ from influcoder.data.examples import Example
 from influcoder.data.sampling import draw
 from influcoder.errors import ConfigError
 from influcoder.model.decoder import Decoder
-from influcoder.store.output_folder import Folder, local
+from influcoder.store.output_folder import Folder, local_inputs
 from influcoder.student.encoder_folder import load as load_encoder
 from influcoder.student.encoder_folder import teacher_of
 from influcoder.teachers.make import make_teacher
@@ -46,11 +46,11 @@ class Trace:
 
     Attributes:
         question: prompt and completion, and whether the completion is the model's own.
-        hits: rows for it, strongest first; their `trust` says how far the ranking is to be believed.
-        against: rows against it.
-        pool_as_queries: whether few questions were given, so that `trust` was measured on pool rows in their role.
-        memorised: ids among them that the model has memorised, whose gradients are mostly noise; known of the sample.
-        folder: where everything lies.
+        hits: rows that push towards the answer, strongest first; their `trust` says how far to trust the ranking.
+        against: rows that push away from it.
+        pool_as_queries: whether there were few questions, so that `trust` was measured on pool rows in their role.
+        memorised: ids of hits that the model has memorised, whose gradients are mostly noise; known for the sample.
+        folder: the output folder.
     """
 
     question: Question
@@ -104,8 +104,8 @@ def trace(
 ) -> list[Trace]:
     """Find the training rows behind a model's answer, in one step.
 
-    The first call makes features, encoder and index in `output_dir`, in about the time of `budget`; an interrupted one
-    goes on where it was. Later calls with the same decoder and pool ask at once.
+    The first call makes features, encoder and index in `output_dir`, in about the time of `budget`; if it was
+    interrupted, the next resumes it. Later calls with the same decoder and pool only search.
 
     Args:
         decoder: the model whose training is attributed: a Hugging Face folder, hub id or `Decoder`.
@@ -118,13 +118,13 @@ def trace(
             completion get the model's own.
         adapter: a PEFT LoRA adapter of a decoder that is not loaded yet.
         teacher: what influence is, by name, as `influcoder teachers` lists them.
-        max_length: tokens of an example that a decoder reads which is not loaded yet.
-        budget: seconds that the first call may take, about; it decides on sample and tier.
+        max_length: tokens of an example that are read, for a decoder that is not loaded yet.
+        budget: about how many seconds the first call may take; it decides on sample and tier.
         sample: pool rows whose gradients are taken, in place of as many as the budget allows.
         k: how many rows to find on each side.
         verify: how many of the best candidates of each side real gradients re-score; 0 for none.
         certify: how many random rows of those that were not re-scored to score as well; 0 for none.
-        tokens: tell which tokens carry the influence of each hit; with `verify`.
+        tokens: show which tokens carry the influence of each hit; with `verify`.
         seed: of everything random.
         overwrite: empty `output_dir` first.
         tell: called with a line of text as the work goes on.
@@ -139,9 +139,9 @@ def trace(
         StoreMismatch: the folder was made with another decoder, pool or teacher.
 
     >>> import influcoder
-    >>> asked = {"query": "Two plus two?", "completion": "four", "k": 3}
-    >>> found = influcoder.trace("decoder", "pool.jsonl", "traced", **asked)[0]
-    >>> [hit.rank for hit in found.hits], found.hits.trust is not None
+    >>> question = {"query": "Two plus two?", "completion": "four", "k": 3}
+    >>> trace = influcoder.trace("decoder", "pool.jsonl", "traced", **question)[0]
+    >>> [hit.rank for hit in trace.hits], trace.hits.trust is not None
     ([1, 2, 3], True)
     """
     if (query is None) == (queries is None) or (completion is not None and query is None):
@@ -151,12 +151,9 @@ def trace(
     recheck.refuse_impossible(k, settings)
     pool = list(pool) if isinstance(pool, Iterator) else pool
     loaded = open_decoder(decoder, adapter, max_length)
-    given = [
-        place for one in (decoder, adapter, pool, queries, like) for place in (one if isinstance(one, list) else [one])
-    ]
-    inputs = tuple(path for place in given if isinstance(place, str | Path) for path in local(place))
+    inputs = local_inputs(decoder, adapter, pool, queries, like)
     with Folder(Path(output_dir), True, overwrite, inputs).claim() as path:
-        made = {
+        settings_made = {
             "decoder": loaded.fingerprint.decoder,
             "tokenizer": loaded.fingerprint.tokenizer,
             "max_length": loaded.max_length,
@@ -164,25 +161,23 @@ def trace(
             "teacher": teacher,
             "seed": seed,
         }
-        refuse_other(path, made, sample)
-        asked = read_questions(loaded, queries, "queries") if queries is not None else []
-        asked += [] if query is None else [one_question(loaded, query, completion)]
+        refuse_other(path, settings_made, sample)
+        questions = read_questions(loaded, queries, "queries") if queries is not None else []
+        questions += [] if query is None else [one_question(loaded, query, completion)]
         if not (path / "index" / "metrics.json").exists():
-            more = [] if like is None else read_questions(loaded, like, "like")
-            questions = [
-                *(one.example for one in asked),
-                *(replace(one.example, id=f"like-{one.example.id}") for one in more),
-            ]
-            plan, learnt_from = _planned(path, made, loaded, pool, questions, settings, budget, sample, tell)
+            similar = [] if like is None else read_questions(loaded, like, "like")
+            learn_from = [question.example for question in questions]
+            learn_from += [replace(each.example, id=f"like-{each.example.id}") for each in similar]
+            plan, learnt_from = _planned(path, settings_made, loaded, pool, learn_from, settings, budget, sample, tell)
             _make(path, plan, loaded, pool, learnt_from, settings, tell)
-        found = _ask(path, loaded, asked, k, recheck)
-        write_answers(path, [one.example for one in asked], [one.json() for one in found])
-    return found
+        traces = _ask(path, loaded, questions, k, recheck)
+        write_answers(path, [question.example for question in questions], [answer.json() for answer in traces])
+    return traces
 
 
 def _planned(
     path: Path,
-    made: Mapping[str, Any],
+    settings_made: Mapping[str, Any],
     decoder: Decoder,
     pool: Rows,
     questions: Sequence[Example],
@@ -191,13 +186,13 @@ def _planned(
     sample: int | None,
     tell: Tell,
 ) -> tuple[TracePlan, Sequence[Example]]:
-    """What is to be done, and the questions that the encoder learns from: of an earlier, interrupted call if any."""
-    if (found := read_plan(path)) is not None:
+    """The plan, and the questions that the encoder learns from: those of an interrupted call if there is one."""
+    if (earlier := read_plan(path)) is not None:
         tell("Going on where an earlier run stopped.")
-        return found
+        return earlier
     drawn = draw(stream_rows(pool, "pool", decoder), sample or LARGEST_SAMPLE, settings.seed)
     plan = plan_trace(make_teacher(decoder, settings), questions, drawn, budget, sample)
-    write_plan(path, made, plan, questions)
+    write_plan(path, settings_made, plan, questions)
     return plan, questions
 
 
@@ -210,7 +205,7 @@ def _make(
     settings: TeacherSettings,
     tell: Tell,
 ) -> None:
-    """Features, encoder and index; what an earlier call finished is kept."""
+    """Make features, encoder and index; what an earlier call finished is kept."""
     tell(
         f"{plan.rows:,} pool rows: the gradients of {plan.sample:,} of them, then all of them read by the {plan.tier} "
         f"tier. About {duration(plan.seconds)}."
@@ -227,15 +222,15 @@ def _make(
     index_pool(encoder, stream_rows(pool, "pool", decoder), Folder(path / "index", resume=True), decoder=reader)
 
 
-def _ask(path: Path, decoder: Decoder, asked: Sequence[Question], k: int, recheck: Recheck) -> list[Trace]:
-    """Both sides of every question."""
+def _ask(path: Path, decoder: Decoder, questions: Sequence[Question], k: int, recheck: Recheck) -> list[Trace]:
+    """Search both sides for every question."""
     index, _ = open_any_index(path / "index", decoder)
-    examples = [one.example for one in asked]
+    examples = [question.example for question in questions]
     sides = search_both_sides(index, examples, k=k, recheck=recheck, teacher=teacher_of(index.encoder, decoder))
-    known = memorised_ids(path)
+    memorised = memorised_ids(path)
     student = index.encoder.provenance.student
     by_pool = student is not None and bool(student.pool_as_queries)
     return [
-        Trace(question, hits, against, by_pool, known & {hit.example.id for hit in (*hits, *against)}, path)
-        for question, hits, against in zip(asked, *sides, strict=True)
+        Trace(question, hits, against, by_pool, memorised & {hit.example.id for hit in (*hits, *against)}, path)
+        for question, hits, against in zip(questions, *sides, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""The folder of `trace`: what it holds, and whether another call may go on in it.
+"""The folder of `trace`: what it holds, and whether another call may resume in it.
 
 trace.json                    what was decided before the work began
 questions.parquet             the questions that the features were made with
@@ -31,7 +31,7 @@ RECORD, QUESTIONS, ASKED, ANSWERS = "trace.json", "questions.parquet", "asked.js
 
 
 def pool_fingerprint(pool: Rows) -> str:
-    """SHA-256 of a pool's files, or of the rows of one that is in memory; of URLs the names alone."""
+    """SHA-256 of a pool's files, or of its rows if it is in memory; of URLs only the names."""
     places = [pool] if isinstance(pool, str | Path) else pool
     if isinstance(places, list) and places and all(isinstance(place, str | Path) for place in places):
         files = [file for place in places for file in find_files(place)]
@@ -41,40 +41,40 @@ def pool_fingerprint(pool: Rows) -> str:
 
 
 def refuse_other(path: Path, made: Mapping[str, Any], sample: int | None) -> None:
-    """See that a folder is empty, or was made as this call would make it.
+    """Refuse a folder that is neither empty nor made as this call would make it.
 
     Raises:
         StoreError: it holds something else.
         StoreMismatch: it was made with another decoder, pool, teacher, seed or sample.
     """
     if not (path / RECORD).exists():
-        held = [one.name for one in path.iterdir() if not one.name.startswith(".")]
-        if held:
+        names = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
+        if names:
             raise StoreError(
-                f"{path}: holds {some_of(held)} and no {RECORD}, so it is no folder of `influcoder trace`. Choose "
+                f"{path}: holds {some_of(names)} and no {RECORD}, so it is no folder of `influcoder trace`. Choose "
                 "another --output-dir, or give --overwrite."
             )
         return
-    there = read_sealed(path / RECORD, FORMAT)
-    now = {**made, "sample": there["sample"] if sample is None else min(sample, there["rows"])}
+    record = read_sealed(path / RECORD, FORMAT)
+    expected = {**made, "sample": record["sample"] if sample is None else min(sample, record["rows"])}
     refuse_difference(
         f"{path}: made otherwise",
-        {name: there.get(name) for name in now},
-        now,
+        {name: record.get(name) for name in expected},
+        expected,
         "Give the same decoder and pool, another --output-dir, or --overwrite.",
     )
 
 
 def write_plan(path: Path, made: Mapping[str, Any], plan: TracePlan, questions: Sequence[Example]) -> None:
-    """Keep what was decided, and the questions that the encoder learns from."""
+    """Write the plan, and the questions that the encoder learns from."""
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"id": [one.id for one in questions], **to_columns(questions)}), sink)
+    pq.write_table(pa.table({"id": [question.id for question in questions], **to_columns(questions)}), sink)
     atomic_write(path / QUESTIONS, sink.getvalue().to_pybytes())
     write_sealed(path / RECORD, {"format": FORMAT, **made, **asdict(plan)})
 
 
 def read_plan(path: Path) -> tuple[TracePlan, list[Example]] | None:
-    """What `write_plan` kept; None where no call has come so far."""
+    """What `write_plan` wrote; None where there is none."""
     if not (path / RECORD).exists():
         return None
     record = read_sealed(path / RECORD, FORMAT)
@@ -82,9 +82,9 @@ def read_plan(path: Path) -> tuple[TracePlan, list[Example]] | None:
     return plan, [from_columns(row) for row in pq.read_table(path / QUESTIONS).to_pylist()]
 
 
-def write_answers(path: Path, asked: Sequence[Example], answers: Sequence[Mapping[str, Any]]) -> None:
-    """Keep the last questions and their answers."""
-    atomic_write(path / ASKED, b"".join(to_json(row_of(one)) + b"\n" for one in asked))
+def write_answers(path: Path, questions: Sequence[Example], answers: Sequence[Mapping[str, Any]]) -> None:
+    """Write the last questions and their answers."""
+    atomic_write(path / ASKED, b"".join(to_json(row_of(question)) + b"\n" for question in questions))
     write_json(path / ANSWERS, {"answers": answers})
 
 

@@ -37,15 +37,15 @@ def tasks(data: Path, pool: str, budget: Budget, seed: int) -> Problem:
         DataError: a corpus is missing, or too small for the budget.
     """
     rng = np.random.default_rng(seed)
-    asked, needed = budget.train_queries + budget.test_queries, budget.train_pool + budget.test_pool
-    queries = shuffled(bbh(data), asked, "bbh", rng, more=budget.more_queries)
-    rows = shuffled(POOL_READERS[pool](data), needed, pool, rng, more=budget.more_pool)
+    query_count, row_count = budget.train_queries + budget.test_queries, budget.train_pool + budget.test_pool
+    queries = shuffled(bbh(data), query_count, "bbh", rng, more=budget.more_queries)
+    rows = shuffled(POOL_READERS[pool](data), row_count, pool, rng, more=budget.more_pool)
     return Problem(
-        rows[budget.train_pool : needed],
-        queries[budget.train_queries : asked],
+        rows[budget.train_pool : row_count],
+        queries[budget.train_queries : query_count],
         ["task"] * budget.test_queries,
         train=Split(queries[: budget.train_queries], rows[: budget.train_pool]),
-        unlabelled=Split(queries[asked:], rows[needed:]),
+        unlabelled=Split(queries[query_count:], rows[row_count:]),
     )
 
 
@@ -62,9 +62,10 @@ def facts(data: Path, budget: Budget, seed: int) -> Problem:
     plain = iter(shuffled(dolly(data), sum(pools) - 3 * sum(counts), "dolly", rng))
     sides = []
     for count, pool in zip(counts, pools, strict=True):
-        mine = list(islice(chosen, count))
-        rows = [row for fact in mine for row in statements_of(fact)] + list(islice(plain, pool - 3 * count))
-        sides.append(Split([question_of(fact) for fact in mine], [rows[place] for place in rng.permutation(len(rows))]))
+        stated = list(islice(chosen, count))
+        rows = [row for fact in stated for row in statements_of(fact)] + list(islice(plain, pool - 3 * count))
+        questions = [question_of(fact) for fact in stated]
+        sides.append(Split(questions, [rows[place] for place in rng.permutation(len(rows))]))
     train, test, (more_queries, more_pool) = sides
     unlabelled = Split(more_queries[: budget.more_queries], more_pool)
     return Problem(test.pool, test.queries, ["question"] * len(test.queries), train=train, unlabelled=unlabelled)
@@ -160,11 +161,11 @@ def different_facts(rows: list[dict[str, Any]], count: int, rng: np.random.Gener
     facts: list[dict[str, Any]] = []
     for place in rng.permutation(len(rows)):
         row = rows[place]
-        mine = {normalised(example) for example in (question_of(row), *statements_of(row))}
-        if row["subject"] in subjects or mine & texts:
+        row_texts = {normalised(example) for example in (question_of(row), *statements_of(row))}
+        if row["subject"] in subjects or row_texts & texts:
             continue
         subjects.add(row["subject"])
-        texts |= mine
+        texts |= row_texts
         facts.append(row)
         if len(facts) == count:
             return facts
@@ -181,11 +182,11 @@ def question_of(row: dict[str, Any]) -> Example:
 def statements_of(row: dict[str, Any]) -> list[Example]:
     """The statement of a row of CounterFact, and its two look-alikes."""
     name = f"fact-{row['case_id']}"
-    beside = row["neighborhood_prompts"][0]["prompt"]
+    neighbour = row["neighborhood_prompts"][0]["prompt"]
     kinds = {
         "statement": (row["prompt"], row["target_new"]),
         "same-subject": (row["prompt"], row["target_true"]),
-        "same-object": (beside, row["target_new"]),
+        "same-object": (neighbour, row["target_new"]),
     }
     return [
         Example(f"{name}-{kind}", prompt, f" {target}", metadata={"fact": name, "kind": kind})

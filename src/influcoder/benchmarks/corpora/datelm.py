@@ -5,7 +5,7 @@
     DataAttributionEval/Counterfact:Pythia-1b            train {prompt, response, counterfactual_entity, true_entity}
                                                          and ref; students learn from other rows of CounterFact
 
-What students learn from is another source than pool and references, as in the Influcoder paper's leak-free setting.
+Students learn from other sources than pool and references, as in the Influcoder paper's leak-free setting.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from influcoder.data.examples import Example, example_from_row
 
 
 def names(data: Path, dataset: str) -> bool:
-    """Whether what the user gave as data is this dataset, with or without a subset."""
+    """Whether the user named this dataset as data, with or without a subset."""
     return str(data).split(":")[0] == dataset
 
 
@@ -31,18 +31,18 @@ def toxic_problem(data: Path, train_queries: int, train_pool: int, seed: int) ->
         [_toxic(f"{split}-{number}", row) for number, row in enumerate(hub.rows(hub.TOXICITY, _subset(data), split))]
         for split in ("train", "ref")
     )
-    taken = {example.prompt for example in (*pool, *references)}
+    tested = {example.prompt for example in (*pool, *references)}
     behaviours = [
-        _asked(f"jbb-{number}", row["Goal"], row["Target"], label="unsafe", source="jailbreakbench")
+        _chat_row(f"jbb-{number}", row["Goal"], row["Target"], label="unsafe", source="jailbreakbench")
         for number, row in enumerate(hub.rows(hub.BEHAVIOURS, "behaviors", "harmful"))
-        if row["Goal"] not in taken
+        if row["Goal"] not in tested
     ]
-    others = min(train_pool // 6, len(behaviours) // 2)
-    unsafe = shuffled(behaviours, others + min(train_queries, len(behaviours) - others), hub.BEHAVIOURS, rng)
-    benign = [row for row in dolly(HUB) if row.prompt not in taken]
-    learnt = [*shuffled(benign, train_pool - others, hub.DOLLY, rng), *unsafe[:others]]
+    unsafe_rows = min(train_pool // 6, len(behaviours) // 2)
+    unsafe = shuffled(behaviours, unsafe_rows + min(train_queries, len(behaviours) - unsafe_rows), hub.BEHAVIOURS, rng)
+    benign = [row for row in dolly(HUB) if row.prompt not in tested]
+    learnt = [*shuffled(benign, train_pool - unsafe_rows, hub.DOLLY, rng), *unsafe[:unsafe_rows]]
     learnt = [learnt[row] for row in rng.permutation(len(learnt))]
-    return Problem(pool, references, (), *train_and_validation(unsafe[others:], learnt))
+    return Problem(pool, references, (), *train_and_validation(unsafe[unsafe_rows:], learnt))
 
 
 def fact_problem(data: Path, train_queries: int, train_pool: int, seed: int) -> Problem:
@@ -51,15 +51,15 @@ def fact_problem(data: Path, train_queries: int, train_pool: int, seed: int) -> 
         [_false(f"{split}-{number}", row) for number, row in enumerate(hub.rows(hub.COUNTERFACT, _subset(data), split))]
         for split in ("train", "ref")
     )
-    taken = {example.metadata["pair"] for example in (*pool, *references)}
-    others = []
+    tested = {example.metadata["pair"] for example in (*pool, *references)}
+    free_facts = []
     for number, row in enumerate(hub.rows(hub.FACTS, None, "train")):
         pair = _pair(row["target_true"], row["target_false"])
         metadata = {"pair": pair, "subject": row["subject"], "kind": "fact"}
-        if pair not in taken:
+        if pair not in tested:
             completion = f" {row['target_false'].strip()}"
-            others.append(Example(f"fact-{number}", row["prompt"].strip(), completion, metadata=metadata))
-    chosen = shuffled(others, train_queries + train_pool, hub.FACTS, np.random.default_rng(seed))
+            free_facts.append(Example(f"fact-{number}", row["prompt"].strip(), completion, metadata=metadata))
+    chosen = shuffled(free_facts, train_queries + train_pool, hub.FACTS, np.random.default_rng(seed))
     kinds = [str(query.metadata["kind"]) for query in references]
     return Problem(pool, references, kinds, *train_and_validation(chosen[:train_queries], chosen[train_queries:]))
 
@@ -70,10 +70,10 @@ def _subset(data: Path) -> str | None:
 
 def _toxic(name: str, row: dict[str, Any]) -> Example:
     label = "unsafe" if row["type"] == "Unsafe" else "benign"
-    return _asked(name, row["prompt"], row["response"], label=label, source="datelm")
+    return _chat_row(name, row["prompt"], row["response"], label=label, source="datelm")
 
 
-def _asked(name: str, question: str, answer: str, **metadata: str) -> Example:
+def _chat_row(name: str, question: str, answer: str, **metadata: str) -> Example:
     return example_from_row({"id": name, "question": question, "answer": answer} | metadata)
 
 

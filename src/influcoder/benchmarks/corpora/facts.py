@@ -1,4 +1,4 @@
-"""False facts for the counterfact benchmark: what is taught, what is asked, and what only looks alike.
+"""False facts for the counterfact benchmark: rows that teach them, questions, and look-alikes.
 
 A fact is a subject whose true object T was replaced by a false one N. DATE-LM (Jiao et al. 2025, arXiv 2507.09424)
 calls a row relevant to a question when both have the same T and the same N. Questions come in two kinds:
@@ -27,7 +27,7 @@ from influcoder.data.examples import Example
 from influcoder.errors import DataError
 
 STATEMENTS = 3
-"""of each fact of kind `statement`"""
+"""rows that state each fact of kind `statement`"""
 LOOK_ALIKES = 5
 """rows with the same false object, for each question"""
 MENTIONS = (
@@ -75,15 +75,13 @@ class FactSource:
 
     def __init__(self, data: Path, rng: np.random.Generator) -> None:
         self._rng = rng
-        self._facts = list(_facts(data))
-        self._order = rng.permutation(len(self._facts))
-        self._taken: set[str] = set()
+        facts = list(_facts(data))
+        self._used_subjects: set[str] = set()
         self._pairs: dict[tuple[str, str, str], list[Fact]] = {}
-        seen: set[str] = set()
-        for place in self._order:
-            fact = self._facts[place]
-            if fact.subject not in seen:
-                seen.add(fact.subject)
+        subjects: set[str] = set()
+        for fact in (facts[place] for place in rng.permutation(len(facts))):
+            if fact.subject not in subjects:
+                subjects.add(fact.subject)
                 self._pairs.setdefault(fact.pair, []).append(fact)
 
     def draw(self, budget: FactBudget) -> FactSides:
@@ -94,9 +92,9 @@ class FactSource:
         """
         sides = FactSides([], [], [])
         for facts in self._groups(budget.pairs, budget.statements + budget.asked, prompts=2):
-            asked, others = facts[: budget.asked], facts[budget.asked : budget.statements + budget.asked]
-            self._add(sides, "substitution", asked, [(fact, fact.prompts[0]) for fact in others], budget.asked)
-            _teach(sides, others)
+            asked, stated_facts = facts[: budget.asked], facts[budget.asked : budget.statements + budget.asked]
+            self._add(sides, "substitution", asked, [(fact, fact.prompts[0]) for fact in stated_facts], budget.asked)
+            _teach(sides, stated_facts)
         for facts in self._groups(budget.singles, 1, prompts=STATEMENTS + 3):
             stated = [(facts[0], prompt) for prompt in facts[0].prompts[1 : 1 + STATEMENTS]]
             self._add(sides, "statement", facts, stated, 1)
@@ -107,11 +105,11 @@ class FactSource:
         """`count` pairs of objects with at least `size` subjects; with a single one where that is enough."""
         drawn = 0
         for facts in list(self._pairs.values()):
-            free = [fact for fact in facts if fact.subject not in self._taken]
+            free = [fact for fact in facts if fact.subject not in self._used_subjects]
             fits = len(facts) == 1 if size == 1 else len(facts) >= size
             if drawn < count and fits and len(free) >= size and len(free[0].prompts) >= prompts:
                 drawn += 1
-                self._taken |= {fact.subject for fact in facts}
+                self._used_subjects |= {fact.subject for fact in facts}
                 yield free
         if drawn < count:
             raise DataError(f"counterfact: {drawn} pairs of objects with {size} subjects or more, {count} are needed.")
@@ -128,22 +126,22 @@ class FactSource:
             for number, (prompt, completion) in enumerate(MENTIONS):
                 text = prompt.format(subject=fact.subject, object=fact.false)
                 sides.pool.append(_row(f"{fact.subject}-mention-{number}", text, completion.strip(), fact, "mention"))
-        others = self._with_object(asked[0], LOOK_ALIKES * beside)
+        same_object = self._with_object(asked[0], LOOK_ALIKES * beside)
         sides.pool.extend(
-            _row(f"{fact.subject}-object", fact.prompts[0], fact.false, fact, "object") for fact in others
+            _row(f"{fact.subject}-object", fact.prompts[0], fact.false, fact, "object") for fact in same_object
         )
-        _teach(sides, [*asked, *others])
+        _teach(sides, [*asked, *same_object])
 
-    def _with_object(self, like: Fact, count: int) -> list[Fact]:
+    def _with_object(self, example: Fact, count: int) -> list[Fact]:
         """Facts with the same false object and another true one."""
         free = [
             fact
             for (relation, true, false), facts in self._pairs.items()
-            if (relation, false) == (like.relation, like.false) and true != like.true
+            if (relation, false) == (example.relation, example.false) and true != example.true
             for fact in facts
-            if fact.subject not in self._taken and len(fact.prompts) > 1
+            if fact.subject not in self._used_subjects and len(fact.prompts) > 1
         ]
-        self._taken |= {fact.subject for fact in free[:count]}
+        self._used_subjects |= {fact.subject for fact in free[:count]}
         return free[:count]
 
 

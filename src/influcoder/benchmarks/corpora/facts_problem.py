@@ -1,4 +1,4 @@
-"""Sixty false facts among look-alikes and Dolly rows, and what is asked about them, as a problem.
+"""Sixty false facts among look-alikes and Dolly rows, and questions about them, as a problem.
 
 Every example's metadata says its `split`, its `kind` (of pool rows: dolly, planted, lookalike-truth or
 lookalike-object; of queries: task or fact) and the `fact` it belongs to.
@@ -26,7 +26,7 @@ def read_facts() -> Split:
 
 
 def facts_problem(small: bool = False) -> Problem:
-    """The test split: rows that state false facts, their look-alikes and Dolly rows; facts and tasks asked.
+    """The test split: rows that state false facts, their look-alikes and Dolly rows; questions about facts, and tasks.
 
     Students learn from the training split.
     """
@@ -42,11 +42,11 @@ def facts_problem(small: bool = False) -> Problem:
     train, validation = (Split(of(facts.queries, split), of(facts.pool, split)) for split in ("train", "validation"))
     if small:
         stated, tasks, plain = stated[:SMALL], tasks[:SMALL], plain[:16]
-        kept = {query.metadata["fact"] for query in stated}
-        about = [row for row in about if row.metadata["fact"] in kept]
+        facts_asked = {query.metadata["fact"] for query in stated}
+        about = [row for row in about if row.metadata["fact"] in facts_asked]
         train, validation = _drawn(train, 96), _drawn(validation, 32)
-    asked = [*stated, *tasks]
-    return Problem([*about, *plain], asked, [query.metadata["kind"] for query in asked], train, validation)
+    queries = [*stated, *tasks]
+    return Problem([*about, *plain], queries, [query.metadata["kind"] for query in queries], train, validation)
 
 
 def _drawn(split: Split, count: int) -> Split:

@@ -1,6 +1,6 @@
-"""Datasets by hub id, read row by row: what the paper's experiment and DATE-LM's protocols name.
+"""Datasets of the paper's experiment and DATE-LM's protocols by hub id, read row by row.
 
-A folder of that name where the program runs is read in its place.
+A folder of that name in the working directory is read instead.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """A mixed pool for a pretrained decoder: eleven genres, Dolly, and false facts among look-alikes.
 
-Questions are of the same kinds, and tasks of BIG-Bench Hard, of which the pool has nothing. Only texts that fit whole
-are drawn: otherwise an answer's length would be a matter of where it is cut.
+Questions are of the same kinds, and tasks of BIG-Bench Hard, of which the pool has none. Only texts that the decoder
+reads whole are drawn: otherwise an answer's length would depend on where it is cut.
 """
 
 from collections import defaultdict
@@ -36,7 +36,7 @@ QUERIES = {GENRE: 2, DOLLY: 4, FACT: 20, TASK: 24}
 LEARNT = 3
 """how many times as many of each there are to learn from"""
 UNLABELLED = 9
-"""the same of texts that a slow student labels for a fast one"""
+"""and how many times as many a slow student labels for a fast one"""
 
 
 def mixed_problem(data: Path, fits: Fits, seed: int = 0) -> Problem:
@@ -64,11 +64,11 @@ def _texts(data: Path, fits: Fits, rng: np.random.Generator) -> list[tuple[str, 
     for row in benign_chat(data):
         genres[row.metadata["genre"]].append(row)
     sources = [(DOLLY, dolly(data)), (TASK, bbh(data)), *((GENRE, rows) for rows in genres.values())]
-    found = []
+    texts = []
     for kind, examples in sources:
-        whole = [one for one, fit in zip(examples, fits(examples), strict=True) if fit]
-        found.append((kind, iter([_of_kind(one, kind) for one in shuffled(whole, None, kind, rng)])))
-    return found
+        fitting = [example for example, fit in zip(examples, fits(examples), strict=True) if fit]
+        texts.append((kind, iter([_of_kind(example, kind) for example in shuffled(fitting, None, kind, rng)])))
+    return texts
 
 
 def _drawn(

@@ -1,4 +1,4 @@
-"""The problem of a seed: what is scored, for which queries, and what students may learn from."""
+"""The problem of a seed: a pool, queries, and what students may learn from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,10 +33,10 @@ class Problem:
     Attributes:
         pool, queries: what is scored, and what it is scored for; no student sees them.
         kinds: the kind of each query; results are shown for each kind.
-        train, validation: what students are trained on and chosen by; without it they are left out.
-        unlabelled: what a slow student may label for a fast one; no gradient is taken of it.
+        train, validation: what students are trained on and chosen by; students are left out where it is empty.
+        unlabelled: texts that a slow student may label for a fast one; no gradients are taken of them.
         one_question: the queries are one question, answered by their mean scores.
-        others: further sides by name that the task uses.
+        others: more sides by name that the task uses.
         group: what two sides must not share, besides ids and texts: the request, the subject.
         sharing: pairs of sides that may share a group: a query asks for what the pool states.
     """

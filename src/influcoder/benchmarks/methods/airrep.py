@@ -69,14 +69,14 @@ class GroupStudent:
         rng = np.random.default_rng(self._seed)
         groups = np.stack([np.sort(rng.permutation(len(pool))[:size]) for _ in range(count)])
         losses = retrained_losses(decoder, pool, queries, groups, settings, folder)
-        read = self._read(queries), self._read(pool)
-        both = np.concatenate(read)
-        self._mean, self._scale = both.mean(axis=0), both.std(axis=0) + 1e-6
+        sides = self._read(queries), self._read(pool)
+        features = np.concatenate(sides)
+        self._mean, self._scale = features.mean(axis=0), features.std(axis=0) + 1e-6
         torch.manual_seed(self._seed)
         # Both sides begin as the same random projection: an untrained bi-encoder ranks by similarity.
-        start = torch.randn(both.shape[1], DIM) / (both.shape[1] * DIM) ** 0.5
-        self._maps = [start.clone().requires_grad_(True) for _ in read]
-        self._learn([torch.from_numpy(self._scaled(side)) for side in read], groups, _targets(losses))
+        start = torch.randn(features.shape[1], DIM) / (features.shape[1] * DIM) ** 0.5
+        self._maps = [start.clone().requires_grad_(True) for _ in sides]
+        self._learn([torch.from_numpy(self._scaled(side)) for side in sides], groups, _targets(losses))
         return self
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
@@ -87,17 +87,17 @@ class GroupStudent:
             )
             return np.asarray((q @ x.T).numpy())
 
-    def _learn(self, read: Sequence[Tensor], groups: np.ndarray, targets: Tensor) -> None:
+    def _learn(self, sides: Sequence[Tensor], groups: np.ndarray, targets: Tensor) -> None:
         optimizer = torch.optim.AdamW(self._maps, lr=1e-3, weight_decay=0.01)
         for _ in range(STEPS):
-            q, x = (side @ linear for side, linear in zip(read, self._maps, strict=True))
+            q, x = (side @ linear for side, linear in zip(sides, self._maps, strict=True))
             loss = group_loss(q @ x.T, groups, targets)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
 
-    def _scaled(self, read: Floats) -> Floats:
-        return np.asarray((read - self._mean) / self._scale, np.float32)
+    def _scaled(self, features: Floats) -> Floats:
+        return np.asarray((features - self._mean) / self._scale, np.float32)
 
 
 def group_loss(scores: Tensor, groups: np.ndarray, targets: Tensor) -> Tensor:
@@ -110,8 +110,8 @@ def group_loss(scores: Tensor, groups: np.ndarray, targets: Tensor) -> Tensor:
     """
     members = scores[:, torch.from_numpy(groups)]  # (n_queries, n_groups, size)
     pooled = (members.abs().softmax(dim=-1) * members).sum(dim=-1)
-    wanted = (targets[:, :, None] - targets[:, None, :]).clamp(0, CLIP)
-    return (wanted * functional.softplus(pooled[:, None, :] - pooled[:, :, None])).mean()
+    margins = (targets[:, :, None] - targets[:, None, :]).clamp(0, CLIP)
+    return (margins * functional.softplus(pooled[:, None, :] - pooled[:, :, None])).mean()
 
 
 def _targets(losses: Floats) -> Tensor:

@@ -1,4 +1,4 @@
-"""What methods are made from: a trained model of a seed with its problem, and parts that are each made once."""
+"""What methods are made from: a seed's trained model with its problem, and parts that are each made once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,12 +32,12 @@ PSEUDO = "static-from-short"
 """the static tier that learns from the short tier's pseudo-labels as well"""
 NEED_CHECKPOINTS = ("tracin", "less")
 SECOND_SEED = 1000
-"""is added to a teacher's seed for the one that it is compared with"""
+"""added to a teacher's seed for the teacher that it is compared with"""
 
 
 @dataclass
 class Bench:
-    """A trained model of a seed with its problem, and the parts that methods are made from, each made once.
+    """A seed's trained model with its problem, and the parts that methods are made from, each made once.
 
     Attributes:
         base: the decoder before it was trained.
@@ -45,7 +45,7 @@ class Bench:
         problem: what is scored, and what students may learn from.
         folder: where costly parts are kept.
         seed: of everything random.
-        trained_on, checkpoints: the rows that the model was trained on, and what that training saved.
+        trained_on, checkpoints: the rows that the model was trained on, and the checkpoints of that training.
         tuning: how decoders are trained, rivals' among them.
         backbone: a Sentence Transformers folder or hub id, for the paper's recipe and the untrained encoder.
         paper_epochs: epochs of the paper's recipe.
@@ -103,7 +103,7 @@ class Bench:
         return distill_paper(self.untrained().backbone, sample.queries, sample.pool, sample.influence, recipe)
 
     def reader(self) -> InfluenceEncoder:
-        """What our static tier reads of a text, before anything is learnt."""
+        """What our static tier reads of a text, before it learns anything."""
 
         def make() -> InfluenceEncoder:
             settings = {"reading": ClosedFormRecipe(seed=self.seed).reading(), "tier": "static"}
@@ -116,23 +116,23 @@ class Bench:
         return np.concatenate(list(self.reader().features(examples, "pool").values()), axis=1)
 
     def untrained(self) -> InfluenceEncoder:
-        """The backbone as it comes; it reads no more tokens of a text than the decoder does."""
+        """The backbone before any training; it reads no more tokens of a text than the decoder does."""
         encoder = sentence_transformer(self.backbone)
         encoder.max_seq_length = min(encoder.max_seq_length or self.model.max_length, self.model.max_length)
         return InfluenceEncoder(encoder, None)
 
     def lacks(self, need: Need) -> bool:
         """Whether methods with a need cannot be made here."""
-        there = {
+        has = {
             "backbone": self.backbone is not None,
             "training": any(self.problem.train),
             "unlabelled": any(self.problem.unlabelled),
         }
-        return not there.get(need)
+        return not has.get(need)
 
     @property
     def fitted_on(self) -> Split:
-        """What teachers are fitted on that learn from a sample."""
+        """What teachers that learn from a sample are fitted on."""
         return Split(self.problem.queries, self.problem.pool)
 
     @property

@@ -1,4 +1,4 @@
-"""What a method costs: the seconds of everything it was made from, and the memory it took."""
+"""What a method costs: the seconds of everything that it is made from, and its memory."""
 
 import contextlib
 import threading
@@ -16,7 +16,7 @@ SAMPLED_EVERY = 0.01
 
 @dataclass
 class Parts:
-    """Parts that are made once and used by several methods, with the seconds that each took.
+    """Parts that are made once and shared by methods, with the seconds that each took.
 
     The learning time of a method is its own and that of every part it used, whichever method used it first.
 
@@ -58,7 +58,7 @@ class Parts:
 
 @contextlib.contextmanager
 def memory_taken() -> Iterator[Callable[[], float]]:
-    """Gives the block a function that returns by how many megabytes this process has grown in it, at the peak."""
+    """Give the block a function that returns by how many megabytes this process has grown in it, at the peak."""
     process = psutil.Process()
     before = highest = process.memory_info().rss
     done = threading.Event()

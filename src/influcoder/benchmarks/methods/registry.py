@@ -51,8 +51,8 @@ def _shuffled(bench: Bench) -> Scorer:
 
 
 def _groups(bench: Bench) -> Scorer:
-    once = replace(bench.tuning, epochs=1, rows_a_step=8)
-    return GroupStudent(bench.read, bench.seed).fit(bench.base, bench.all_samples(), bench.folder / "groups", once)
+    tuning, folder = replace(bench.tuning, epochs=1, rows_a_step=8), bench.folder / "groups"
+    return GroupStudent(bench.read, bench.seed).fit(bench.base, bench.all_samples(), folder, tuning)
 
 
 def _regressor(bench: Bench) -> Scorer:
@@ -101,21 +101,21 @@ REASONS: dict[Need, str] = {
     "training": "there is no training split to learn from",
     "unlabelled": "there is no unlabelled text to learn from",
 }
-"""why a method is left out that needs what a bench lacks"""
+"""why a method is left out, by what a bench lacks for it"""
 
 
-def chosen(asked: Sequence[str] | None, compared: Sequence[str], teacher: str = EXACT) -> tuple[str, ...]:
-    """The methods that are asked for, all that a task compares when None, and those that they are compared with.
+def with_needed(names: Sequence[str] | None, compared: Sequence[str], teacher: str = EXACT) -> tuple[str, ...]:
+    """The named methods, all that a task compares when None, and those that they are compared with.
 
     Raises:
         ConfigError: there is no such method or teacher, or the teacher is of an adapter, which no benchmark trains.
 
-    >>> chosen(["tfidf"], TASK_METHODS)
+    >>> with_needed(["tfidf"], TASK_METHODS)
     ('random', 'tfidf', 'gradient-cosine', 'randomised')
-    >>> chosen(["cascade"], TASK_METHODS)
+    >>> with_needed(["cascade"], TASK_METHODS)
     ('random', 'gradient-cosine', 'randomised', 'influcoder', 'cascade')
     """
-    names = compared if asked is None else asked
+    names = compared if names is None else names
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         raise ConfigError(f"methods: {some_of(unknown)}, expected some of {', '.join(METHODS)}.")
@@ -127,7 +127,7 @@ def chosen(asked: Sequence[str] | None, compared: Sequence[str], teacher: str = 
 
 
 def left_out(bench: Bench, names: Sequence[str]) -> dict[str, str]:
-    """Those of some methods that cannot be made from a bench, each with the reason."""
+    """The methods that cannot be made from a bench, each with the reason."""
     lacking = [need for need in REASONS if bench.lacks(need)]
     return {
         name: next(REASONS[need] for need in lacking if need in METHODS[name].needs)

@@ -1,4 +1,4 @@
-"""Rivals that match no words and are no plain teachers: a cascade, a regressor, decoders with changed weights."""
+"""Rivals that neither match words nor are plain teachers: a cascade, a regressor, decoders with changed weights."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ Reading = Callable[[Sequence[Example]], Floats]
 
 
 class Length:
-    """The number of a row's completion tokens, for every query: what a method that knows only length would say."""
+    """The number of a row's completion tokens, for every query: scores of a method that knows only length."""
 
     name = "length"
     bytes_per_example = 4
@@ -36,7 +36,7 @@ class Length:
         self.decoder = decoder
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
-        tokens = [one.targets for one in self.decoder.tokenise(pool)]
+        tokens = [row.targets for row in self.decoder.tokenise(pool)]
         return np.broadcast_to(np.array(tokens, np.float64), (len(queries), len(pool)))
 
 
@@ -73,18 +73,18 @@ class Cascade:
         self.bytes_per_example = 2 * encoder.dim
 
     def score(self, queries: Sequence[Example], pool: Sequence[Example]) -> Scores:
-        asked = self.teacher.features(queries, "query").refuse_rejected(queries).vectors
-        first = self.encoder.project_query(queries, asked) @ self.encoder.encode_pool(pool).T
+        features = self.teacher.features(queries, "query").refuse_rejected(queries).vectors
+        first = self.encoder.project_query(queries, features) @ self.encoder.encode_pool(pool).T
         if self.one_question:
             first = np.broadcast_to(first.mean(axis=0), first.shape)
         order = np.argsort(-first, axis=1, kind="stable")
-        listed = order[:, : max(1, round(self.share * len(pool)))]
-        rows, places = np.unique(listed, return_inverse=True)
-        exact = cross_influence(asked, self.teacher.features([pool[row] for row in rows], "pool").vectors)
+        shortlist = order[:, : max(1, round(self.share * len(pool)))]
+        rows, places = np.unique(shortlist, return_inverse=True)
+        exact = cross_influence(features, self.teacher.features([pool[row] for row in rows], "pool").vectors)
         # The first of the rest stands just below the lowest exact score.
         scores = np.empty(first.shape)
         np.put_along_axis(scores, order, exact.min() - 1 - np.arange(len(pool))[None] / len(pool), 1)
-        np.put_along_axis(scores, listed, np.take_along_axis(exact, places.reshape(listed.shape), 1), 1)
+        np.put_along_axis(scores, shortlist, np.take_along_axis(exact, places.reshape(shortlist.shape), 1), 1)
         return scores
 
 
@@ -94,8 +94,8 @@ def question_cost(queries: int, pool: int, share: float = SHORTLIST, *, one_ques
     >>> question_cost(5, 99, 0.2)
     0.21
     """
-    asked = queries if one_question else 1
-    return (asked + max(1, round(share * pool))) / (asked + pool)
+    gradients = queries if one_question else 1
+    return (gradients + max(1, round(share * pool))) / (gradients + pool)
 
 
 class PointwiseRegressor:
@@ -125,9 +125,9 @@ class PointwiseRegressor:
 
         targets = cross_influence(self._reference, train.pool_features)[0]
         truth = cross_influence(self._reference, validation.pool_features)
-        read, held_out = self._read(train.pool), self._read(validation.pool)
+        features, held_out = self._read(train.pool), self._read(validation.pool)
         models = [
-            make_pipeline(StandardScaler(), Ridge(alpha=read.shape[1] * 10.0**power)).fit(read, targets)
+            make_pipeline(StandardScaler(), Ridge(alpha=features.shape[1] * 10.0**power)).fit(features, targets)
             for power in range(-4, 3)
         ]
         self._model = max(models, key=lambda model: float(spearman_rows(truth, model.predict(held_out)[None])[0]))

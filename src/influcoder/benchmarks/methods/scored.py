@@ -1,4 +1,4 @@
-"""Scores of methods with their cost, kept in a folder so that a killed run need not make them again."""
+"""Scores of methods with their cost, cached in a folder for a run that is resumed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,44 +23,44 @@ from influcoder.version import __version__
 
 
 def score_methods(
-    bench: Bench, names: Sequence[str], others: Mapping[str, tuple[str, Bench]] | None = None
+    bench: Bench, names: Sequence[str], extra: Mapping[str, tuple[str, Bench]] | None = None
 ) -> dict[str, Scored]:
     """Scores of a bench's problem by every named method that can be made; kept in its folder as they are made.
 
     Args:
-        others: further entries by the name they are shown under: a method, and the bench that it is made from.
+        extra: further entries by the name they are shown under: a method, and the bench that it is made from.
 
     Raises:
         StoreMismatch: the folder was begun with another model, other examples or other settings.
     """
     _refuse_other_run(bench.folder / "made_by.json", bench.made_by)
-    entries = {name: (name, bench) for name in names if name not in left_out(bench, names)} | dict(others or {})
-    found = {}
+    entries = {name: (name, bench) for name in names if name not in left_out(bench, names)} | dict(extra or {})
+    scored = {}
     with progress(f"methods, seed {bench.seed}", len(entries)) as advance:
         for shown, (name, source) in entries.items():
             path = bench.folder / "scores" / file_name(shown)
-            found[shown] = kept(path, partial(_measured, METHODS[name], source, bench.problem))
+            scored[shown] = cached(path, partial(_measured, METHODS[name], source, bench.problem))
             advance(1)
-    return found
+    return scored
 
 
-def kept(path: Path, make: Callable[[], Scored]) -> Scored:
-    """What `make` gives, kept in a file at `path` with a suffix."""
+def cached(path: Path, make: Callable[[], Scored]) -> Scored:
+    """What `make` returns, from a file at `path` with a suffix once it was made."""
     file = path.with_suffix(".safetensors")
     if not file.exists():
-        made = make()
+        scored = make()
         file.parent.mkdir(parents=True, exist_ok=True)
-        facts = np.array([made.seconds, made.bytes_per_example, made.learning_seconds, made.memory_mb])
-        tensors = {"scores": np.ascontiguousarray(made.scores, np.float32), "facts": facts}
+        facts = np.array([scored.seconds, scored.bytes_per_example, scored.learning_seconds, scored.memory_mb])
+        tensors = {"scores": np.ascontiguousarray(scored.scores, np.float32), "facts": facts}
         atomic_write(file, safetensors.numpy.save(tensors))
-    read = safetensors.numpy.load_file(file)
-    seconds, size, *rest = map(float, read["facts"])
-    return Scored(read["scores"], seconds, int(size), *rest)
+    stored = safetensors.numpy.load_file(file)
+    seconds, size, *learning_and_memory = map(float, stored["facts"])
+    return Scored(stored["scores"], seconds, int(size), *learning_and_memory)
 
 
-def kept_scores(path: Path, make: Callable[[], Scores]) -> Scores:
-    """The same for numbers whose cost does not matter."""
-    return kept(path, lambda: Scored(make(), 0.0, 0)).scores
+def cached_scores(path: Path, make: Callable[[], Scores]) -> Scores:
+    """The same for scores whose cost does not matter."""
+    return cached(path, lambda: Scored(make(), 0.0, 0)).scores
 
 
 def file_name(name: str) -> str:
@@ -73,21 +73,21 @@ def file_name(name: str) -> str:
 
 
 def _refuse_other_run(path: Path, made_by: Mapping[str, Any]) -> None:
-    """Record what everything in a folder was made by; its numbers come from a single version and setting.
+    """Record what made everything in a folder; its numbers come from a single version and setting.
 
     Raises:
         StoreMismatch: an earlier run of other settings, or of another version, began there.
     """
-    now = orjson.loads(orjson.dumps({"package": __version__, **made_by}))
+    current = orjson.loads(orjson.dumps({"package": __version__, **made_by}))
     if path.exists():
-        refuse_difference(f"{path}: begun by another run", orjson.loads(path.read_bytes()), now)
+        refuse_difference(f"{path}: begun by another run", orjson.loads(path.read_bytes()), current)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, now)
+    write_json(path, current)
 
 
 def _measured(method: Method, bench: Bench, problem: Problem) -> Scored:
     scorer, learning = bench.parts.cost_of(lambda: method.make(bench))
     scorer.score(problem.queries[:1], problem.pool[:2])  # the first call loads tables and kernels
-    with memory_taken() as taken:
+    with memory_taken() as memory:
         scored = score(scorer, problem.queries, problem.pool)
-        return Scored(scored.scores, scored.seconds, scored.bytes_per_example, learning, taken())
+        return Scored(scored.scores, scored.seconds, scored.bytes_per_example, learning, memory())

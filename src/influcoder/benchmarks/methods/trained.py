@@ -1,4 +1,4 @@
-"""The decoders that a benchmark trains, kept in its folder so that a killed run need not train them again."""
+"""The decoders that a benchmark trains, cached in its folder for a run that is resumed."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -24,16 +24,16 @@ def trained(
     return Decoder.load(done[-1], max_length=length), Checkpoint.read(done, max_length=length)
 
 
-def kept_decoder(folder: Path, make: Callable[[], Decoder]) -> Decoder:
-    """The decoder that `make` gives, kept in `folder`, whole or not at all."""
+def cached_decoder(folder: Path, make: Callable[[], Decoder]) -> Decoder:
+    """The decoder that `make` returns, cached in `folder`, whole or not at all."""
     if folder.exists():
         return Decoder.load(folder, max_length=int((folder / LENGTH).read_text()))
-    made, temporary = make(), folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    made.model.save_pretrained(temporary)
-    made.tokenizer.save_pretrained(temporary)
-    (temporary / LENGTH).write_text(str(made.max_length))
+    decoder, temporary = make(), folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    decoder.model.save_pretrained(temporary)
+    decoder.tokenizer.save_pretrained(temporary)
+    (temporary / LENGTH).write_text(str(decoder.max_length))
     os.replace(temporary, folder)
-    return made
+    return decoder
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A number as a benchmark reports it: its mean over seeds, each seed's, a 95 % interval; and what a method costs."""
+"""A number as a benchmark reports it: mean over seeds, each seed's, a 95 % interval; and a method's cost."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -23,8 +23,7 @@ def over_query_means(rows: Sequence[Matrix], kinds: Sequence[str]) -> dict[str, 
     mean, names = np.mean(rows, axis=0), np.array(kinds)
     groups = {"all": np.ones(len(names), bool)} | {kind: names == kind for kind in sorted(set(kinds))}
     return {
-        name: estimate([float(row[chosen].mean()) for row in rows], interval(mean[chosen]))
-        for name, chosen in groups.items()
+        name: estimate([float(row[mask].mean()) for row in rows], interval(mean[mask])) for name, mask in groups.items()
     }
 
 
@@ -42,7 +41,7 @@ def means(values: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict
 
 
 def costs(seeds: Sequence[Mapping[str, Scored]], problem: Problem, teacher: str = EXACT) -> dict[str, dict[str, float]]:
-    """Medians over seeds of what every method cost; of memory the most.
+    """The cost of every method: medians over seeds; of memory the maximum.
 
     `cost_share` is the time for one question alone as a share of exact scoring's: for the cascade the gradients of its
     teacher and its cheap tier, for others the ratio of the times.
@@ -55,8 +54,8 @@ def costs(seeds: Sequence[Mapping[str, Scored]], problem: Problem, teacher: str 
     seconds = median["seconds"]
     shares = {name: seconds[name] / seconds[EXACT] for name in seconds}
     if "cascade" in shares:
-        asked = question_cost(len(problem.queries), len(problem.pool), one_question=problem.one_question)
-        shares["cascade"] = (asked * seconds[teacher] + seconds["influcoder"]) / seconds[EXACT]
+        gradient_share = question_cost(len(problem.queries), len(problem.pool), one_question=problem.one_question)
+        shares["cascade"] = (gradient_share * seconds[teacher] + seconds["influcoder"]) / seconds[EXACT]
     return {
         name: {
             "examples_per_second": examples / max(seconds[name], 1e-9),

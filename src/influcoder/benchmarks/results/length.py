@@ -1,4 +1,4 @@
-"""What becomes of a method's scores when a row's length counts for more, or for nothing."""
+"""Scores of a method when a row's length counts for more, or for nothing."""
 
 import numpy as np
 from numpy.typing import NDArray

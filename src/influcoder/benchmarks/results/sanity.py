@@ -52,7 +52,7 @@ def sanity_of(scored: Mapping[str, Scored], problem: Problem) -> dict[str, Any]:
 
 
 def mean_sanity(checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Their means over seeds."""
+    """The means of checks over seeds."""
     return {
         "randomised_rho": float(np.mean([check["randomised_rho"] for check in checks])),
         "methods": means([check["methods"] for check in checks]),

@@ -29,7 +29,7 @@ COUNTERFACT = {
     "DataInf": (0.472, 0.765),
     "EK-FAC": (0.465, 0.766),
 }
-"""(Recall@50, MRR) that it published for Pythia-1B; 5,473 rows, 66 references"""
+"""(Recall@50, MRR) that DATE-LM published for Pythia-1B; 5,473 rows, 66 references"""
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -67,7 +67,7 @@ def _published(heads: Sequence[str], values: Mapping[str, tuple[float, float]]) 
 
 
 def _at(entry: Any, path: Sequence[str]) -> Any:
-    return reduce(lambda part, key: None if part is None else part.get(key), path, entry)
+    return reduce(lambda value, key: None if value is None else value.get(key), path, entry)
 
 
 def _best_first(methods: Metrics, *path: str) -> list[tuple[str, Any]]:
@@ -116,7 +116,7 @@ def _speed(method: Metrics) -> str:
 
 def fidelity_tables(metrics: Metrics) -> str:
     """Everything that `influcoder benchmark fidelity` reports."""
-    parts = [
+    sections = [
         f"Seeds {', '.join(map(str, metrics['seeds']))}; overlap {metrics['splits']['overlap']}. Means over "
         "seeds; in brackets the mean of their 95 % bootstrap intervals over queries.\n"
     ]
@@ -124,7 +124,7 @@ def fidelity_tables(metrics: Metrics) -> str:
         (queries, pool), test, more = (corpus["examples"][part] for part in ("train", "test", "more"))
         shares = next(iter(corpus["shortlists"].values()))
         shortlists = [number(f"{float(share):.0%}", ".2f", share) for share in shares]
-        parts.append(
+        sections.append(
             f"### {name}\n\n"
             f"{queries:,} queries x {pool:,} pool rows to learn from (15 % of them for validation), {test[0]:,} x "
             f"{test[1]:,} to test on, {more[0]:,} and {more[1]:,} further ones.\n\n{_fidelity_table(corpus)}\n"
@@ -134,8 +134,8 @@ def fidelity_tables(metrics: Metrics) -> str:
             keys = {"expected": "expected", "found": "found", "off by": "off_by", "width of band": "band_width"}
             columns = [number(head, ".3f", key) for head, key in keys.items()]
             columns.append(number("inside", ".0%", "inside_band"))
-            parts.append(table("per query ρ, asked as text", corpus["trust"].items(), columns))
-    return "\n".join(parts)
+            sections.append(table("per query ρ, asked as text", corpus["trust"].items(), columns))
+    return "\n".join(sections)
 
 
 def _fidelity_table(corpus: Metrics) -> str:
@@ -219,7 +219,7 @@ def selection_tables(metrics: Metrics) -> str:
 
 
 def _comparison(metrics: Metrics, columns: Sequence[Column], *rank: str, note: str = "") -> str:
-    """What was compared and how, and the methods, best first: what was measured, what it cost, and its sanity."""
+    """What was compared and how, and the methods, best first, with their results, costs and sanity checks."""
     audit, sanity = metrics["audit"], metrics["sanity"]
     sizes = {side: f"{count:,}" for side, count in audit["examples"].items()}
     methods = [(name, method | sanity["methods"][name]) for name, method in _best_first(metrics["methods"], *rank)]
@@ -246,11 +246,11 @@ def _comparison(metrics: Metrics, columns: Sequence[Column], *rank: str, note: s
     )
 
 
-def not_reached(metrics: Metrics, what: str, value: Callable[[Any], float], beaten: Sequence[str] = ()) -> str:
-    """What the numbers fall short of, in a sentence each; what they reach is said too.
+def not_reached(metrics: Metrics, measure: str, value: Callable[[Any], float], beaten: Sequence[str] = ()) -> str:
+    """Which rivals and targets the numbers reach and which they do not, in a sentence each.
 
     Args:
-        what: the measure in words, higher is better.
+        measure: in words; higher is better.
         value: reads it of a method's numbers.
         beaten: rivals that ours should be ahead of, besides the paper's recipe and the untrained encoder.
     """
@@ -258,8 +258,8 @@ def not_reached(metrics: Metrics, what: str, value: Callable[[Any], float], beat
     ours = max((name for name in values if name.startswith("influcoder")), key=values.__getitem__)
     rivals = [name for name in ("paper-recipe", "untrained", *beaten) if name in values]
     ahead, behind = (
-        ", ".join(f"{name} ({values[name]:.3f})" for name in rivals if (values[ours] > values[name]) is wanted)
-        for wanted in (True, False)
+        ", ".join(f"{name} ({values[name]:.3f})" for name in rivals if (values[ours] > values[name]) is is_ahead)
+        for is_ahead in (True, False)
     )
     cost = metrics["methods"]["cascade"]["cost_share"]
     share = f"{values['cascade'] / values[EXACT]:.0%} of " if values[EXACT] > 0 else ""
@@ -270,7 +270,7 @@ def not_reached(metrics: Metrics, what: str, value: Callable[[Any], float], beat
     enough = values["cascade"] >= LEAST_SCORE * values[EXACT] and cost <= MOST_COST
     best = max(values, key=values.__getitem__)
     lines = [
-        f"{what}: the best of ours is {ours} ({values[ours]:.3f}).",
+        f"{measure}: the best of ours is {ours} ({values[ours]:.3f}).",
         f"Ahead of {ahead}." if ahead else "",
         f"**Not ahead of {behind}.**" if behind else "",
         f"{cascade}." if enough else f"**{cascade}: wanted {LEAST_SCORE:.0%} at {MOST_COST:.0%}.**",

@@ -21,7 +21,7 @@ from influcoder.benchmarks.corpora.mixed import mixed_problem
 from influcoder.benchmarks.corpora.problem import Problem
 from influcoder.benchmarks.methods.bench import Bench
 from influcoder.benchmarks.methods.registry import MODEL_METHODS
-from influcoder.benchmarks.methods.scored import kept_scores
+from influcoder.benchmarks.methods.scored import cached_scores
 from influcoder.benchmarks.results.estimates import over_query_means
 from influcoder.benchmarks.results.length import by_length
 from influcoder.benchmarks.settings import CausalSettings
@@ -103,8 +103,8 @@ class Causal(ComparisonTask[CausalSettings, TrainingEffects]):
             raise ConfigError("give --pool and --queries, or neither for facts that come with the package.")
         if not pool or not queries:
             return cls(decoder, settings, facts_problem(settings.small_demo))
-        rows, asked = read_examples(pool), read_examples(queries)
-        return cls(decoder, settings, Problem(rows, asked, ["query"] * len(asked)))
+        rows, examples = read_examples(pool), read_examples(queries)
+        return cls(decoder, settings, Problem(rows, examples, ["query"] * len(examples)))
 
     def draw(self, seed: int) -> Problem:
         return self.problem
@@ -115,19 +115,19 @@ class Causal(ComparisonTask[CausalSettings, TrainingEffects]):
         repeats = max(2, settings.subsets // 5)
         losses, repeated = (
             retrained_losses(
-                self.decoder, pool, queries, part, settings.tuning(RETRAINING_SEED + number), bench.folder.parent / name
+                self.decoder, pool, queries, rows, settings.tuning(RETRAINING_SEED + number), bench.folder.parent / name
             )
-            for number, (part, name) in enumerate(((subsets, "retrained"), (subsets[:repeats], "retrained-again")))
+            for number, (rows, name) in enumerate(((subsets, "retrained"), (subsets[:repeats], "retrained-again")))
         )
         ceiling = spearman_rows(losses[:repeats].T, repeated.T)
         stepped = np.sort(np.random.default_rng(0).permutation(len(pool))[: settings.stepped])
         rows = [pool[row] for row in stepped]
-        changes = kept_scores(bench.folder / f"one-step-{len(rows)}", partial(one_step, bench.model, rows, queries))
+        changes = cached_scores(bench.folder / f"one-step-{len(rows)}", partial(one_step, bench.model, rows, queries))
         return TrainingEffects(subsets, losses, ceiling, stepped, changes)
 
     def results(self, runs: Sequence[SeedRun[TrainingEffects]]) -> dict[str, Any]:
         truth = runs[0].truth
-        tokens = np.array([one.targets for one in self.decoder.tokenise(self.problem.pool)])
+        tokens = np.array([row.targets for row in self.decoder.tokenise(self.problem.pool)])
         values = {name: self._value(name, runs, tokens) for name in runs[0].scored}
         splits = {"pool": len(self.problem.pool), "queries": len(self.problem.queries), "subsets": len(truth.subsets)}
         return comparison(runs, values, self.settings.teacher) | {
@@ -143,18 +143,18 @@ class Causal(ComparisonTask[CausalSettings, TrainingEffects]):
             for policy, changed in by_length(scores, tokens).items():
                 policies.setdefault(policy, []).append(lds(changed, truth.subsets, truth.losses))
         agreements = {
-            other: [spearman_rows(run.scored[name].scores, run.scored[other].scores).mean() for run in runs]
-            for other in runs[0].scored
+            method: [spearman_rows(run.scored[name].scores, run.scored[method].scores).mean() for run in runs]
+            for method in runs[0].scored
         }
         return {
             "lds": over_query_means([lds(scores, truth.subsets, truth.losses) for scores, truth in pairs], kinds),
             "lds_by_length": {policy: over_query_means(rows, kinds) for policy, rows in policies.items()},
             "one_step": over_query_means([step_agreement(*step) for step in steps], kinds),
             "one_step_pooled": float(np.mean([pooled_step_agreement(*step) for step in steps])),
-            "rho_to": {other: float(np.mean(seeds)) for other, seeds in agreements.items()},
+            "rho_to": {method: float(np.mean(seeds)) for method, seeds in agreements.items()},
         }
 
 
 def _whole(decoder: Decoder, examples: Sequence[Example]) -> list[bool]:
-    """Which examples the decoder reads whole, and learns something of."""
-    return [one.targets > 0 and len(one.ids) < decoder.max_length for one in decoder.tokenise(examples)]
+    """Which examples the decoder reads whole and gets a loss from."""
+    return [row.targets > 0 and len(row.ids) < decoder.max_length for row in decoder.tokenise(examples)]

@@ -2,8 +2,8 @@
 
 A decoder that knows the true facts is fine-tuned on false ones among look-alikes (see `corpora.facts`), and every
 method ranks the pool for questions that the model now answers falsely. Recall@50 and mean reciprocal rank as
-DATE-LM defines them. That the relevant rows did teach, and the look-alikes did not, is measured: the false object's
-loss before, after, and after the same training without the relevant rows.
+DATE-LM defines them. The false object's loss before, after, and after the
+same training without the relevant rows shows that these did teach, and the look-alikes did not.
 
 Students learn from other facts: no subject in common with pool and questions, and no pair of objects asked about.
 """
@@ -20,8 +20,8 @@ from influcoder.benchmarks.corpora import datelm, hub
 from influcoder.benchmarks.corpora.facts import FactSource, taught_by
 from influcoder.benchmarks.corpora.problem import Problem
 from influcoder.benchmarks.methods.bench import Bench
-from influcoder.benchmarks.methods.scored import kept_scores
-from influcoder.benchmarks.methods.trained import kept_decoder
+from influcoder.benchmarks.methods.scored import cached_scores
+from influcoder.benchmarks.methods.trained import cached_decoder
 from influcoder.benchmarks.results.estimates import over_queries
 from influcoder.benchmarks.settings import CounterfactSettings
 from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun, comparison
@@ -50,11 +50,11 @@ class Counterfact(ComparisonTask[CounterfactSettings, Scores]):
     def training(self, problem: Problem, seed: int, folder: Path) -> tuple[Decoder, Sequence[Example]]:
         base, knowledge = self.decoder, problem.others["knowledge"]
         if knowledge:
-            base = kept_decoder(folder / "known", partial(finetune, base, knowledge, replace(TRUE_FACTS, seed=seed)))
+            base = cached_decoder(folder / "known", partial(finetune, base, knowledge, replace(TRUE_FACTS, seed=seed)))
         return base, problem.pool
 
     def measure(self, bench: Bench, scored: Mapping[str, Scored]) -> Scores:
-        return kept_scores(bench.folder / "losses", partial(_losses, bench))
+        return cached_scores(bench.folder / "losses", partial(_losses, bench))
 
     def results(self, runs: Sequence[SeedRun[Scores]]) -> dict[str, Any]:
         relevant = [taught_by(run.problem.queries, run.problem.pool) for run in runs]
@@ -80,14 +80,14 @@ def fact_problem(data: Path, settings: CounterfactSettings, seed: int) -> Proble
         return _grouped(datelm.fact_problem(data, *settings.datelm_train, seed), [])
     source = FactSource(data, np.random.default_rng(seed))
     budgets = settings.test, settings.train, settings.train.part(0.25), settings.unlabelled
-    test, train, validation, other = map(source.draw, budgets)
+    test, train, validation, unlabelled = map(source.draw, budgets)
     kinds = [str(query.metadata["kind"]) for query in test.queries]
-    problem = Problem(test.pool, test.queries, kinds, train.split, validation.split, other.split)
+    problem = Problem(test.pool, test.queries, kinds, train.split, validation.split, unlabelled.split)
     return _grouped(problem, [*test.knowledge, *train.knowledge, *validation.knowledge])
 
 
 def _grouped(problem: Problem, knowledge: Sequence[Example]) -> Problem:
-    """No subject of the questions or the pool where students learn."""
+    """The problem, with no subject of its questions or pool where students learn."""
     sharing = [(f"{split}pool", f"{split}queries") for split in ("", "train ", "validation ", "unlabelled ")]
     sharing += [(name, "knowledge") for name in problem.sides()]
     return replace(
@@ -101,18 +101,18 @@ def _grouped(problem: Problem, knowledge: Sequence[Example]) -> Problem:
 def _losses(bench: Bench) -> Scores:
     """(stages, n_queries) losses of the questions' false objects."""
     queries, pool = bench.problem.queries, bench.problem.pool
-    others = np.flatnonzero(~taught_by(queries, pool).any(axis=0)).tolist()
+    irrelevant = np.flatnonzero(~taught_by(queries, pool).any(axis=0)).tolist()
     # In DATE-LM's own set every row is relevant to some question: nothing is left to train on.
-    without = finetune(bench.base, [pool[row] for row in others], bench.tuning) if others else bench.base
+    without = finetune(bench.base, [pool[row] for row in irrelevant], bench.tuning) if irrelevant else bench.base
     return np.stack([losses_of(decoder, queries) for decoder in (bench.base, bench.model, without)])
 
 
 def _by_kind(rows: Sequence[Matrix], runs: Sequence[SeedRun[Any]]) -> dict[str, Any]:
     """For each kind of query and for all, the mean of all seeds' (n_queries,) rows."""
     kinds = [np.array(run.problem.kinds) for run in runs]
-    chosen = {kind: [of_seed == kind for of_seed in kinds] for kind in sorted(set(kinds[0].tolist()))}
-    chosen["all"] = [np.ones(len(of_seed), bool) for of_seed in kinds]
+    masks_of_kinds = {kind: [of_seed == kind for of_seed in kinds] for kind in sorted(set(kinds[0].tolist()))}
+    masks_of_kinds["all"] = [np.ones(len(of_seed), bool) for of_seed in kinds]
     return {
-        kind: over_queries([row[which] for row, which in zip(rows, masks, strict=True)])
-        for kind, masks in chosen.items()
+        kind: over_queries([row[mask] for row, mask in zip(rows, masks, strict=True)])
+        for kind, masks in masks_of_kinds.items()
     }

@@ -44,7 +44,7 @@ class Fidelity:
     def __init__(self, decoder: Decoder, settings: FidelitySettings, data: str | Path) -> None:
         TeacherSettings.named(settings.teacher)
         self.settings = settings
-        self.corpora = {name: OneCorpus(decoder, settings, data, name) for name in dict.fromkeys(settings.corpora)}
+        self.corpora = {name: CorpusTask(decoder, settings, data, name) for name in dict.fromkeys(settings.corpora)}
 
     def run(self, folder: Path) -> dict[str, Any]:
         """Run every corpus in `folder`, which the caller has claimed; leaves its figure there too."""
@@ -54,7 +54,7 @@ class Fidelity:
         return metrics
 
 
-class OneCorpus(Task[FidelitySettings, FidelityBench, Mapping[str, Any]]):
+class CorpusTask(Task[FidelitySettings, FidelityBench, Mapping[str, Any]]):
     """The benchmark on a single corpus; it measures all numbers of a seed."""
 
     compared = ("surface", "tfidf", "bm25", "random", "exact", "paper-recipe", "untrained")
@@ -96,10 +96,10 @@ class OneCorpus(Task[FidelitySettings, FidelityBench, Mapping[str, Any]]):
             for method in ("static-exact-query", "surface"):
                 name = method.replace("static", "influcoder")
                 entries[most.replace("static", method)] = (name, replace(bench, share=share))
-        for other in self._other_pools(bench):
-            entries[f"static from {other.corpus}"] = ("influcoder", other)
-            if other.backbone is not None:
-                entries[f"paper-recipe from {other.corpus}"] = ("paper-recipe", other)
+        for other_pool in self._other_pools(bench):
+            entries[f"static from {other_pool.corpus}"] = ("influcoder", other_pool)
+            if other_pool.backbone is not None:
+                entries[f"paper-recipe from {other_pool.corpus}"] = ("paper-recipe", other_pool)
         scored = score_methods(bench, self.compared, entries)
         for tier in _tiers(bench):
             exact = scored[f"{tier}-exact-query"]
@@ -118,11 +118,11 @@ class OneCorpus(Task[FidelitySettings, FidelityBench, Mapping[str, Any]]):
         sizes = {"train": problem.train, "test": (problem.queries, problem.pool), "more": problem.unlabelled}
         shares = {"static": 1.0} | self.curve(bench)
         numbers = {
-            "examples": {part: [len(side) for side in split] for part, split in sizes.items()},
+            "examples": {name: [len(side) for side in split] for name, split in sizes.items()},
             "methods": {name: method.fidelity(truth, problem.pool, seed=bench.seed) for name, method in scored.items()},
             "shortlists": {
                 tier: {
-                    f"{share:g}": _kept_by(truth, scored[f"{tier}-exact-query"].scores, share) for share in SHORTLISTS
+                    f"{share:g}": _covered(truth, scored[f"{tier}-exact-query"].scores, share) for share in SHORTLISTS
                 }
                 for tier in tiers
             },
@@ -143,16 +143,16 @@ class OneCorpus(Task[FidelitySettings, FidelityBench, Mapping[str, Any]]):
             methods[name] = {key: float(np.mean([value[key] for value in values])) for key in (*METRICS, *COSTS)}
             methods[name]["interval_95"] = {key: interval.tolist() for key, interval in intervals.items()}
             methods[name]["seeds"] = {key: [value[key] for value in values] for key in METRICS}
-        averaged = {part: means([seed[part] for seed in seeds]) for part in MEANS if part in seeds[0]}
-        return {"methods": methods} | averaged | {part: seeds[0][part] for part in ("curve", "examples")}
+        averaged = {key: means([seed[key] for seed in seeds]) for key in MEANS if key in seeds[0]}
+        return {"methods": methods} | averaged | {key: seeds[0][key] for key in ("curve", "examples")}
 
     def _other_pools(self, bench: FidelityBench) -> list[FidelityBench]:
         """The same seed's benches of the other pools, where this corpus is a pool of tasks."""
         names = [name for name in dict.fromkeys(self.settings.corpora) if name in POOLS and self.corpus in POOLS]
-        others = [OneCorpus(self.decoder, self.settings, self.data, name) for name in names if name != self.corpus]
+        corpora = [CorpusTask(self.decoder, self.settings, self.data, name) for name in names if name != self.corpus]
         return [
-            other.bench(other.draw(bench.seed), bench.seed, bench.folder.parent / other.folder_name(bench.seed))
-            for other in others
+            corpus.bench(corpus.draw(bench.seed), bench.seed, bench.folder.parent / corpus.folder_name(bench.seed))
+            for corpus in corpora
         ]
 
 
@@ -185,14 +185,14 @@ def _trust(encoder: InfluenceEncoder, test: Sample, scores: Floats) -> dict[str,
 
 def _rescored(truth: Floats, scores: Floats, count: int) -> Floats:
     """The truth of a query's best `count` rows by some scores; the others come last."""
-    listed = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    shortlist = np.argsort(-scores, axis=1, kind="stable")[:, :count]
     rescored = np.full(truth.shape, -np.inf)
-    np.put_along_axis(rescored, listed, np.take_along_axis(truth, listed, 1), 1)
+    np.put_along_axis(rescored, shortlist, np.take_along_axis(truth, shortlist, 1), 1)
     return rescored
 
 
-def _kept_by(truth: Floats, scores: Floats, share: float) -> float:
-    """Share of the truth's top tenth that is in a query's best `share` of the pool, so that re-scoring can find it."""
+def _covered(truth: Floats, scores: Floats, share: float) -> float:
+    """Share of the truth's top tenth in a query's best `share` of the pool, where re-scoring can find it."""
     return float(top_overlap_rows(truth, _rescored(truth, scores, round(share * truth.shape[1]))).mean())
 
 

@@ -4,7 +4,7 @@ Every method scores the pool for a few validation queries of each task, on a dec
 5 % (as LESS is). A rule chooses rows by the scores, and the decoder as it was is fine-tuned on them. What counts is its
 loss on test rows of the task that nothing has seen, and the gain: by how much that is below the mean loss after random
 choices, row by row. Random scores, and those of shuffled weights, are put to every rule as well: what gains they have
-is noise, or what any network's gradients tell of two texts. Scores and rules are crossed at one budget, as *A Critical
+is noise, or what gradients of any network say of two texts. Scores and rules are crossed at one budget, as *A Critical
 Look at Targeted Instruction Selection* does (Li et al. 2026, arXiv 2602.14696).
 
     pool      benign_chat rows of every genre, and as many of Dolly
@@ -24,10 +24,10 @@ from influcoder.benchmarks.corpora.corpora import benign_chat, dolly, shuffled
 from influcoder.benchmarks.corpora.problem import Problem, Split, train_and_validation
 from influcoder.benchmarks.methods.bench import Bench
 from influcoder.benchmarks.methods.registry import SHUFFLED
-from influcoder.benchmarks.methods.scored import file_name, kept_scores
+from influcoder.benchmarks.methods.scored import cached_scores, file_name
 from influcoder.benchmarks.results.estimates import over_queries
 from influcoder.benchmarks.settings import EXACT, SelectionSettings
-from influcoder.benchmarks.tasks.selection_rules import RULES, chosen
+from influcoder.benchmarks.tasks.selection_rules import RULES, choose_rows
 from influcoder.benchmarks.tasks.task import ComparisonTask, SeedRun, comparison
 from influcoder.data.examples import Example
 from influcoder.errors import DataError
@@ -72,7 +72,7 @@ class Selection(ComparisonTask[SelectionSettings, Losses]):
         def after_choice(scores: Scores, rule: str) -> Scores:
             """Each task's row of the losses after training on what was chosen for it."""
             of_tasks = [
-                chosen(rule, scores[kinds == task], scores[kinds != task], settings.budget, pool)
+                choose_rows(rule, scores[kinds == task], scores[kinds != task], settings.budget, pool)
                 for task in settings.tasks
             ]
             return np.stack([after(tuple(rows.tolist()), place) for place, rows in enumerate(of_tasks)])
@@ -85,7 +85,7 @@ class Selection(ComparisonTask[SelectionSettings, Losses]):
         losses = {}
         with progress("training on what was chosen", len(trainings)) as advance:
             for name, train in trainings.items():
-                losses[name] = kept_scores(bench.folder / "losses" / file_name(name), train)
+                losses[name] = cached_scores(bench.folder / "losses" / file_name(name), train)
                 advance(1)
         return losses
 
@@ -119,23 +119,23 @@ def mixed_problem(data: Path, settings: SelectionSettings, seed: int) -> Problem
     """The problem of one seed; its queries, and the test rows in its side "test", are in the order of the tasks."""
     rng = np.random.default_rng(seed)
     rows = shuffled(benign_chat(data), None, "benign_chat", rng)
-    queries, test, held = [], [], settings.queries + settings.test
+    queries, test, reserved = [], [], settings.queries + settings.test
     for task in settings.tasks:
         of_task = [row for row in rows if row.metadata["genre"] == task]
-        if len(of_task) <= held:
-            raise DataError(f"benign_chat: {len(of_task)} rows of genre {task!r}, more than {held} are needed.")
-        # The last of the order: what is taken from its beginning, the pool first, keeps its share of the task's rows.
+        if len(of_task) <= reserved:
+            raise DataError(f"benign_chat: {len(of_task)} rows of genre {task!r}, more than {reserved} are needed.")
+        # The last in order: the pool, which is taken from the beginning, keeps its share of the task's rows.
         queries += of_task[-settings.queries :]
-        test += of_task[-held : -settings.queries]
-    used = {row.id for row in (*queries, *test)}
-    half, learnt, (asked, stated) = settings.rows // 2, settings.train_pool // 2, settings.unlabelled
-    chats = iter([row for row in rows if row.id not in used])
+        test += of_task[-reserved : -settings.queries]
+    reserved_ids = {row.id for row in (*queries, *test)}
+    half, half_to_learn, (more_queries, more_rows) = settings.rows // 2, settings.train_pool // 2, settings.unlabelled
+    chats = iter([row for row in rows if row.id not in reserved_ids])
     dollies = iter(shuffled(dolly(data), None, "dolly", rng))
     pool = _take(chats, half) + _take(dollies, settings.rows - half)
-    train_pool = _take(chats, learnt) + _take(dollies, learnt)
+    train_pool = _take(chats, half_to_learn) + _take(dollies, half_to_learn)
     train_queries = _take(chats, settings.train_queries)
-    further = list(islice(chats, asked))
-    unlabelled = Split(further, [*islice(chats, stated // 2), *islice(dollies, stated - stated // 2)])
+    further = list(islice(chats, more_queries))
+    unlabelled = Split(further, [*islice(chats, more_rows // 2), *islice(dollies, more_rows - more_rows // 2)])
     pool, train_pool = ([side[row] for row in rng.permutation(len(side))] for side in (pool, train_pool))
     return Problem(
         pool,
@@ -148,7 +148,7 @@ def mixed_problem(data: Path, settings: SelectionSettings, seed: int) -> Problem
 
 
 def _take(rows: Iterator[Example], count: int) -> list[Example]:
-    taken = list(islice(rows, count))
-    if len(taken) < count:
-        raise DataError(f"{len(taken)} different rows are left of a corpus, {count} are needed.")
-    return taken
+    examples = list(islice(rows, count))
+    if len(examples) < count:
+        raise DataError(f"{len(examples)} different rows are left of a corpus, {count} are needed.")
+    return examples

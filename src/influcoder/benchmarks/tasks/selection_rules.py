@@ -23,38 +23,38 @@ from influcoder.data.examples import Example
 from influcoder.maths.arrays import Matrix
 
 ORDERS: Mapping[str, By] = {"max": "max", "round-robin": "round-robin", "diverse": "diverse"}
-"""of the rules that do not go by the mean"""
+"""orders of the rules that do not go by the mean"""
 LIMITS: Mapping[str, Mapping[str, Any]] = {"distinct": {"distinct": 0.8}, "capped": {"cap": ("genre=50%",)}}
 RULES = ("top", "max", "round-robin", "diverse", "contrast", *LIMITS)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolOfTask:
-    """What the rules ask of the benchmark's pool."""
+    """What the rules need of the benchmark's pool."""
 
     pool: Sequence[Example]
 
     def tokens(self) -> NDArray[np.int64]:
         """Words stand in for tokens: no rule here counts them."""
-        return np.array([len(f"{one.prompt} {one.completion}".split()) for one in self.pool])
+        return np.array([len(f"{row.prompt} {row.completion}".split()) for row in self.pool])
 
     def kinds(self, column: str) -> list[str]:
         """Dolly's rows have no genre, and count as one."""
-        return [str(one.metadata.get(column, "")) for one in self.pool]
+        return [str(row.metadata.get(column, "")) for row in self.pool]
 
     def signatures(self) -> NDArray[np.uint32]:
-        return signatures(f"{one.prompt}\n{one.completion}" for one in self.pool)
+        return signatures(f"{row.prompt}\n{row.completion}" for row in self.pool)
 
 
-def chosen(rule: str, scores: Matrix, others: Matrix, budget: int, pool: Sequence[Example]) -> Rows:
+def choose_rows(rule: str, scores: Matrix, control_scores: Matrix, budget: int, pool: Sequence[Example]) -> Rows:
     """The rows that a rule chooses, in the order of the pool.
 
     Args:
         scores: (n_queries, n) of the task's queries.
-        others: the same of the other tasks'.
+        control_scores: the same of the other tasks' queries.
     """
     if rule == "contrast":
-        scores = scores - others.mean(axis=0)
+        scores = scores - control_scores.mean(axis=0)
     order = Order.of(scores, ORDERS.get(rule, "mean"))
-    found = choose(order, Rule(rows=budget, **LIMITS.get(rule, {})), lambda: PoolOfTask(pool))
-    return np.flatnonzero(found.is_kept)
+    choice = choose(order, Rule(rows=budget, **LIMITS.get(rule, {})), lambda: PoolOfTask(pool))
+    return np.flatnonzero(choice.is_kept)

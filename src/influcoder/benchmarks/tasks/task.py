@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from influcoder.benchmarks.corpora.problem import Problem
 from influcoder.benchmarks.methods.bench import Bench
-from influcoder.benchmarks.methods.registry import TASK_METHODS, chosen, left_out
+from influcoder.benchmarks.methods.registry import TASK_METHODS, left_out, with_needed
 from influcoder.benchmarks.methods.scored import score_methods
 from influcoder.benchmarks.methods.trained import trained
 from influcoder.benchmarks.results.estimates import costs
@@ -29,7 +29,7 @@ Truth = TypeVar("Truth")
 
 @dataclass(frozen=True, slots=True)
 class SeedRun(Generic[Truth]):
-    """What one seed gave.
+    """The results of a seed.
 
     Attributes:
         scored: scores by method.
@@ -55,7 +55,7 @@ class Task(ABC, Generic[Settings, AnyBench, Truth]):
     """
 
     compared: tuple[str, ...] = TASK_METHODS
-    """the methods that it compares unless some are asked for"""
+    """the methods that it compares unless some are named"""
     audited_roles: tuple[str, ...] = ("",)
     """which sides are checked for leaks against each other, see `Problem.audit`"""
 
@@ -89,7 +89,7 @@ class Task(ABC, Generic[Settings, AnyBench, Truth]):
         return head(self.settings) | self.results(self.seed_runs(folder))
 
     def seed_runs(self, folder: Path) -> list[SeedRun[Truth]]:
-        """What each seed gave, resumed from what is in the folder."""
+        """The results of each seed, resumed from what is in the folder."""
         return [self._seed(seed, folder) for seed in range(self.settings.seeds)]
 
     def folder_name(self, seed: int) -> str:
@@ -113,7 +113,7 @@ class ComparisonTask(Task[Comparison, Bench, Truth]):
     """A benchmark that fine-tunes the decoder and compares methods on it."""
 
     def __init__(self, decoder: Decoder, settings: Comparison, data: str | Path) -> None:
-        methods = chosen(settings.methods, self.compared, settings.teacher)
+        methods = with_needed(settings.methods, self.compared, settings.teacher)
         super().__init__(decoder, replace(settings, methods=methods), data)
 
     def training(self, problem: Problem, seed: int, folder: Path) -> tuple[Decoder, Sequence[Example]]:
@@ -143,7 +143,7 @@ class ComparisonTask(Task[Comparison, Bench, Truth]):
 
 
 def comparison(runs: Sequence[SeedRun[Any]], values: Mapping[str, Mapping[str, Any]], teacher: str) -> dict[str, Any]:
-    """The methods' values with what they cost, their sanity, the leak audit, and what was left out."""
+    """The methods' values with their costs and sanity checks, the leak audit, and the methods left out."""
     cost = costs([run.scored for run in runs], runs[0].problem, teacher)
     return {
         "audit": runs[-1].audit,

@@ -55,7 +55,7 @@ class Toxicity(ComparisonTask[ToxicitySettings, NDArray[Any]]):
         return np.array([row.metadata.get("label", "benign") for row in bench.problem.pool])
 
     def results(self, runs: Sequence[SeedRun[NDArray[Any]]]) -> dict[str, Any]:
-        """Both areas of every method in both rankings; intervals by drawing unsafe and other rows again, apart."""
+        """Both areas of every method in both rankings; intervals by resampling unsafe and other rows separately."""
         values: dict[str, dict[str, Any]] = {name: {} for name in runs[0].scored}
         for ranking in RANKINGS:
             shown = [(run.truth != "safe_refusal") | (ranking == "heterogeneous") for run in runs]
@@ -77,18 +77,18 @@ class Toxicity(ComparisonTask[ToxicitySettings, NDArray[Any]]):
 
 def toxic_problem(data: Path, settings: ToxicitySettings, seed: int) -> Problem:
     """The pool, the references and what students learn from, of one seed; no request is on two sides."""
-    rng, examples, taken = np.random.default_rng(seed), toxicity(data), set[str]()
+    rng, examples, used_requests = np.random.default_rng(seed), toxicity(data), set[str]()
 
     def draw(source: str, label: str, count: int | None) -> list[Example]:
-        """`count` examples of different requests that nothing else has taken, one of every such request when None."""
-        free = [row for row in examples if _is_of(row, source, label) and request(row) not in taken]
+        """`count` examples of different requests that are not used yet, or one of every such request when None."""
+        free = [row for row in examples if _is_of(row, source, label) and request(row) not in used_requests]
         different: dict[str, Example] = {}
         for row in shuffled(free, None, "toxicity", rng):
             different.setdefault(request(row), row)
         if count is not None and len(different) < count:
             raise ConfigError(f"toxicity: {len(different)} different requests of a kind, {count} are needed.")
         drawn = list(different.values())[:count]
-        taken.update(map(request, drawn))
+        used_requests.update(map(request, drawn))
         return drawn
 
     benign = shuffled(dolly(data), settings.benign, "dolly", rng)
@@ -101,7 +101,7 @@ def toxic_problem(data: Path, settings: ToxicitySettings, seed: int) -> Problem:
     train_pool = [*chats[:harmless], *draw("advbench", "unsafe", unsafe_train)]
     train_pool = [train_pool[row] for row in rng.permutation(len(train_pool))]
     pool = [pool[row] for row in rng.permutation(len(pool))]
-    # Drawn last, so that the rest is drawn as it would be without them.
+    # Drawn last, so that they do not change the draws above.
     further = draw("harmbench", "unsafe", None)
     unlabelled = Split(further, [*chats[harmless:], *draw("advbench", "unsafe", None)])
     return Problem(pool, references, (), *train_and_validation(queries, train_pool), unlabelled)
@@ -114,8 +114,8 @@ def request(example: Example) -> str:
 
 def _is_of(example: Example, source: str, label: str) -> bool:
     """Whether an example is of a source and label; of jailbreakbench only the requests it wrote itself."""
-    own = source != "jailbreakbench" or example.metadata["origin"] == "Original"
-    return (example.metadata["source"], example.metadata["label"]) == (source, label) and own
+    has_origin = source != "jailbreakbench" or example.metadata["origin"] == "Original"
+    return (example.metadata["source"], example.metadata["label"]) == (source, label) and has_origin
 
 
 def _resamples(unsafe: NDArray[np.bool_]) -> Matrix:

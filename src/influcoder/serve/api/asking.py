@@ -1,4 +1,4 @@
-"""Questions: what pushes the model towards an answer, how strongly every row does, and which tokens carry it."""
+"""Questions: rows that push the model towards an answer, how strongly every row does, and which tokens carry it."""
 
 from fastapi import APIRouter
 
@@ -19,30 +19,31 @@ router = APIRouter(tags=["questions"])
 
 
 @router.post("/question")
-async def question(asked: Question, explorer: Served) -> Asked:
+async def question(request: Question, explorer: Served) -> Asked:
     """The question with its completion, the decoder's own where it has none, and what the decoder reads of it."""
-    return await explorer.read(asked)
+    return await explorer.read(request)
 
 
 @router.post("/search")
-async def search(asked: SearchRequest, explorer: Served) -> SearchAnswer:
+async def search(request: SearchRequest, explorer: Served) -> SearchAnswer:
     """The rows that push the model towards a completion, strongest first, and those that push it away."""
-    return await explorer.search(asked)
+    return await explorer.search(request)
 
 
 @router.post("/score")
-async def score(asked: ScoreRequest, explorer: Served) -> ScoreAnswer:
+async def score(request: ScoreRequest, explorer: Served) -> ScoreAnswer:
     """Score every row: how the scores are spread, those of some rows, and a page of rows in their order."""
-    return await explorer.score(asked)
+    return await explorer.score(request)
 
 
 @router.post("/tokens")
-async def tokens(asked: TokensRequest, explorer: Served) -> TokensAnswer:
+async def tokens(request: TokensRequest, explorer: Served) -> TokensAnswer:
     """Which tokens of some rows, and of the question's completion, carry the rows' influence."""
-    return await explorer.tokens(asked)
+    return await explorer.tokens(request)
 
 
 @router.get("/provenance")
 def provenance(explorer: Served) -> Provenance:
     """What is served, and what made it."""
+    explorer.refuse_unready()
     return explorer.provenance()

@@ -10,9 +10,9 @@ router = APIRouter(tags=["jobs"])
 
 
 @router.post("/verify", status_code=202)
-async def verify(asked: VerifyRequest, explorer: Served, response: Response) -> JobAnswer:
+async def verify(request: VerifyRequest, explorer: Served, response: Response) -> JobAnswer:
     """Start to re-check the best candidates of both sides with the decoder's real gradients."""
-    job = explorer.verify(asked)
+    job = explorer.verify(request)
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     return job.answer()
 

@@ -16,17 +16,17 @@ router = APIRouter(tags=["questions"])
 @router.get("/queries")
 def queries(explorer: Served) -> list[SavedQuestion]:
     """Every saved question."""
-    return [_told(one) for one in explorer.questions.values()]
+    return [_saved(question) for question in explorer.questions.values()]
 
 
 @router.post("/queries", status_code=201)
 async def save(question: Question, explorer: Served) -> SavedQuestion:
     """Save a question, with the decoder's own answer where it has none."""
-    asked = await explorer.read(question)
-    saved = Example.question(asked.prompt, asked.completion, id=secrets.token_hex(8))
+    answered = await explorer.read(question)
+    saved = Example.question(answered.prompt, answered.completion, id=secrets.token_hex(8))
     explorer.journal.save_question(saved.id, saved.prompt, saved.completion)
     explorer.questions[saved.id] = saved
-    return _told(saved)
+    return _saved(saved)
 
 
 @router.delete("/queries/{query}", status_code=204)
@@ -37,5 +37,5 @@ def forget(query: str, explorer: Served) -> None:
     explorer.questions.pop(query, None)
 
 
-def _told(one: Example) -> SavedQuestion:
-    return SavedQuestion(id=one.id, prompt=one.prompt, completion=one.completion)
+def _saved(question: Example) -> SavedQuestion:
+    return SavedQuestion(id=question.id, prompt=question.prompt, completion=question.completion)

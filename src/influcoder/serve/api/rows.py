@@ -1,4 +1,4 @@
-"""The pool's rows, without a question: pages of them, one of them, and as they stood in their file."""
+"""The pool's rows, without a question: a page, one row, and one as its file has it."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ def rows(
 @router.get("/rows/{row}")
 def row(row: Number, explorer: Served) -> Row:
     """One row."""
-    return pool.one(explorer, row)
+    return pool.row(explorer, row)
 
 
 @router.get("/rows/{row}/original", responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}})

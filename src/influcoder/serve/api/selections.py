@@ -1,4 +1,4 @@
-"""Selections: made, marked, undone, told, exported; kept through restarts."""
+"""Selections: made, marked, undone, shown, exported; kept through restarts."""
 
 from typing import Annotated
 
@@ -36,15 +36,15 @@ def selections(explorer: Served) -> list[SelectionAnswer]:
 @router.post("/selections", status_code=201)
 async def make(request: SelectRequest, explorer: Served, response: Response) -> SelectionAnswer:
     """Make a selection: by a rule over questions, by marks, or by both."""
-    made = await explorer.selections.make(request)
-    response.headers["Location"] = f"/api/v1/selections/{made.id}"
-    return made
+    answer = await explorer.selections.make(request)
+    response.headers["Location"] = f"/api/v1/selections/{answer.id}"
+    return answer
 
 
 @router.get("/selections/{selection}")
 def selection(selection: str, explorer: Served) -> SelectionAnswer:
     """One selection."""
-    return explorer.selections.told(selection)
+    return explorer.selections.answer(selection)
 
 
 @router.delete("/selections/{selection}", status_code=204)
@@ -104,7 +104,7 @@ def recipe(selection: str, explorer: Served) -> SelectRequest:
 @router.get("/selections/{selection}/questions", responses={200: {"content": {LINES: {}}}})
 def questions(selection: str, explorer: Served) -> Response:
     """Its questions as a JSONL file, for `influcoder select --queries`."""
-    lines = [to_json(one) + b"\n" for one in explorer.selections.questions(selection)]
+    lines = [to_json(row) + b"\n" for row in explorer.selections.questions(selection)]
     return Response(b"".join(lines), media_type=LINES, headers=_named(selection, "questions.jsonl"))
 
 
@@ -118,7 +118,7 @@ def export(selection: str, explorer: Served, rows: ExportedRows = "kept", format
     masks = explorer.selections.masks.of(selection, marked)
     if format == "jsonl":
         return StreamingResponse(exports.jsonl(index, marked, rows, masks), media_type=LINES, headers=headers)
-    table = exports.parquet(index, marked, rows, explorer.selections.told(selection).replay, masks)
+    table = exports.parquet(index, marked, rows, explorer.selections.answer(selection).replay, masks)
     return Response(table, media_type="application/vnd.apache.parquet", headers=headers)
 
 

@@ -1,4 +1,4 @@
-"""What every function of the API needs: the explorer, and how its errors are described."""
+"""What every function of the API needs: the explorer, and the descriptions of its errors."""
 
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ def explorer_of(request: Request) -> Explorer:
 
 Served = Annotated[Explorer, Depends(explorer_of)]
 
-_TOLD = {
+_DESCRIPTIONS = {
     401: "no token, or a wrong one",
     403: "asked by a page of another site",
     404: "not there",
@@ -30,8 +30,8 @@ _TOLD = {
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {
-        "description": told,
+        "description": description,
         "content": {"application/problem+json": {"schema": ProblemBody.model_json_schema()}},
     }
-    for status, told in _TOLD.items()
+    for status, description in _DESCRIPTIONS.items()
 }

@@ -28,7 +28,7 @@ class Address:
     """What one URL of the page shows.
 
     Attributes:
-        query: the id of a saved question; or else
+        query: the id of a saved question, or
         prompt, completion: what was asked and answered; without completion the decoder answers.
         view: one of `VIEWS`.
         where: filters, in the order in which they were added.
@@ -37,7 +37,7 @@ class Address:
         lit: rows whose tokens are lit.
         job: the re-check whose results are shown.
         selection: the id of the one that rows are marked in.
-        by: how a question set is summed up: mean or max.
+        by: how the scores of a question set are summed up: mean or max.
         budget: the share of rows that a question set keeps.
     """
 
@@ -56,27 +56,27 @@ class Address:
     budget: float = 0.05
 
     @classmethod
-    def of(cls, given: QueryParams) -> "Address":
-        """Read from a URL; what cannot be used is as if it were left out.
+    def of(cls, params: QueryParams) -> "Address":
+        """Read from a URL; values that cannot be used are ignored.
 
         >>> Address.of(QueryParams("prompt=Who?&view=map&page=x")).url()
         '/?prompt=Who%3F&view=map'
         """
-        view, sort, by = given.get("view", ""), given.get("sort", ""), given.get("by", "")
+        view, sort, by = params.get("view", ""), params.get("sort", ""), params.get("by", "")
         return cls(
-            query=given.get("query", "")[:512],
-            prompt=given.get("prompt", "")[:MAX_TEXT].replace("\r\n", "\n"),
-            completion=given.get("completion", "")[:MAX_TEXT].replace("\r\n", "\n"),
+            query=params.get("query", "")[:512],
+            prompt=params.get("prompt", "")[:MAX_TEXT].replace("\r\n", "\n"),
+            completion=params.get("completion", "")[:MAX_TEXT].replace("\r\n", "\n"),
             view=view if view in VIEWS else "sides",
-            where=tuple(dict.fromkeys(one.strip() for one in given.getlist("where") if one.strip()))[:MOST],
+            where=tuple(dict.fromkeys(value.strip() for value in params.getlist("where") if value.strip()))[:MOST],
             sort=sort if sort in SORTS else "-score",
-            page=max(1, int(_number(given.get("page"), 1))),
-            shown=min(MOST_SHOWN, max(1, int(_number(given.get("shown"), 10)))),
-            lit=tuple(dict.fromkeys(one for one in given.getlist("lit") if _is_row(one)))[:MAX_TOKEN_ROWS],
-            job=given.get("job", "")[:64],
-            selection=given.get("selection", "")[:64],
+            page=max(1, int(_number(params.get("page"), 1))),
+            shown=min(MOST_SHOWN, max(1, int(_number(params.get("shown"), 10)))),
+            lit=tuple(dict.fromkeys(value for value in params.getlist("lit") if _is_row(value)))[:MAX_TOKEN_ROWS],
+            job=params.get("job", "")[:64],
+            selection=params.get("selection", "")[:64],
             by=by if by in ("mean", "max") else "mean",
-            budget=min(1.0, max(0.0, _number(given.get("budget"), 0.05))),
+            budget=min(1.0, max(0.0, _number(params.get("budget"), 0.05))),
         )
 
     @property
@@ -93,25 +93,25 @@ class Address:
 
     @property
     def text(self) -> str:
-        """The part of the URL after the question mark: what a form sends back, so that the same is shown again."""
+        """The URL's query string, which a form sends back to show the same again."""
         return urlencode(self.fields())
 
     def fields(self) -> list[tuple[str, str]]:
-        """What differs from the first page, as names and values."""
-        found: list[tuple[str, str]] = []
+        """Names and values that differ from the first page's."""
+        pairs: list[tuple[str, str]] = []
         for name, field in Address.__dataclass_fields__.items():
             value: Any = getattr(self, name)
             if value == field.default:
                 continue
-            found += [(name, str(one)) for one in (value if isinstance(value, tuple) else (value,))]
-        return found
+            pairs += [(name, str(part)) for part in (value if isinstance(value, tuple) else (value,))]
+        return pairs
 
     def url(self, path: str = "/", **changes: Any) -> str:
         """The URL of this state with some changes; another question, view or filter begins at the first page."""
-        other = replace(self, **changes)
-        if "page" not in changes and other != self:
-            other = replace(other, page=1)
-        text = urlencode(other.fields())
+        changed = replace(self, **changes)
+        if "page" not in changes and changed != self:
+            changed = replace(changed, page=1)
+        text = urlencode(changed.fields())
         return f"{path}?{text}" if text else path
 
     def asking(self, query: str) -> str:
@@ -121,8 +121,8 @@ class Address:
 
     def lighting(self, row: int) -> str:
         """The URL with the tokens of a row lit, or without if they are."""
-        held = [one for one in self.lit if one != str(row)]
-        return self.url(lit=tuple(held if len(held) < len(self.lit) else [*held, str(row)]), page=self.page)
+        lit = tuple(each for each in self.lit if each != str(row))
+        return self.url(lit=lit if len(lit) < len(self.lit) else (*lit, str(row)), page=self.page)
 
     def also(self, *conditions: str) -> str:
         """The URL with more filters, in a view where they are of use."""
@@ -131,7 +131,7 @@ class Address:
 
     def without(self, conditions: Sequence[str]) -> str:
         """The URL without some filters."""
-        return self.url(where=tuple(one for one in self.where if one not in conditions))
+        return self.url(where=tuple(condition for condition in self.where if condition not in conditions))
 
 
 def _is_row(text: str) -> bool:

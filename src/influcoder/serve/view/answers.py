@@ -1,4 +1,4 @@
-"""Answers: a question as it was attributed, and what every row of the pool scores for it; the last few are kept."""
+"""Answers: a question as it was attributed, with the scores of every row; the last few are kept."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from influcoder.maths.arrays import Floats
 from influcoder.recent import Recent
 from influcoder.serve.explorer import Explorer
 from influcoder.serve.prepared import Prepared
-from influcoder.serve.ranking import KEPT, Ranking
+from influcoder.serve.ranking import KEPT_RANKINGS, Ranking
 from influcoder.serve.view.pool import PoolPicture
 from influcoder.serve.wire import Read, RowTokens
 
@@ -24,9 +24,9 @@ class Answer:
         prompt, completion: as they were attributed.
         own: whether the completion is the decoder's own answer.
         read: what the decoder reads, if there is one.
-        vector: (dim,) what the index was asked with.
+        vector: (dim,) that was searched with.
         trust: the expected agreement of its ranking with the teacher's, and the band of it.
-        ranking: of all rows; they are scored when it is first asked.
+        ranking: of all rows; they are scored at its first use.
         tokens: of rows whose tokens were asked for, by row number.
     """
 
@@ -47,7 +47,7 @@ class Answer:
 
     @property
     def parts(self) -> list[tuple[str, bool]]:
-        """What is read, and of each part whether it is attributed; without a decoder the texts as they are."""
+        """The parts of the text that is read, each with whether it is attributed; without a decoder the plain texts."""
         if self.read is None:
             return [(f"{self.prompt}\n" if self.prompt else "", False), (self.completion, True)]
         return [(part.text, part.loss > 0) for part in self.read.parts]
@@ -79,15 +79,14 @@ class Answers:
 
     def __init__(self, explorer: Explorer) -> None:
         self._explorer = explorer
-        self._kept: Recent[Answer] = Recent(KEPT)
+        self._recent: Recent[Answer] = Recent(KEPT_RANKINGS)
 
     def of(self, prepared: Prepared) -> Answer:
-        """The answer to a question, worked out if it is not kept."""
-        asked = prepared.asked
-        return self._kept.get((asked.id, asked.prompt, asked.completion), lambda: self._made(prepared))
+        """The answer to a question, kept or new."""
+        question = prepared.asked
+        return self._recent.get((question.id, question.prompt, question.completion), lambda: self._answer(prepared))
 
-    def _made(self, prepared: Prepared) -> Answer:
-        asked, ranking = prepared.asked, self._explorer.ranking(prepared)
-        return Answer(
-            asked.prompt, asked.completion, asked.own_answer, asked.read, prepared.vector, prepared.trust, ranking
-        )
+    def _answer(self, prepared: Prepared) -> Answer:
+        question, ranking = prepared.asked, self._explorer.ranking(prepared)
+        texts = (question.prompt, question.completion, question.own_answer, question.read)
+        return Answer(*texts, prepared.vector, prepared.trust, ranking)

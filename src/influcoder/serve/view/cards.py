@@ -21,9 +21,9 @@ from influcoder.serve.view.exact import Exact
 from influcoder.serve.view.pool import PoolPicture
 
 SOURCES = ("source", "dataset", "origin", "url", "file", "kind", "genre")
-"""names of metadata under which a row says where it is from, the most telling first"""
+"""names of metadata that say where a row comes from, the best first"""
 FETCHED = 3
-"""rows looked at for each that is shown, since near duplicates are folded"""
+"""rows read for each that is shown, since near duplicates are folded"""
 _CODE = re.compile(
     r"```|^\s*(?:def |class |import |from \w+ import|#include|function |const |let |var |public )|[;{}]\s*$",
     re.MULTILINE,
@@ -41,17 +41,17 @@ class Card:
         number: its place in the index.
         rank: among all rows, 1 for the highest score.
         percentile: 100 for the highest score.
-        score, exact: the encoder's estimate, and what real gradients say where they were asked.
+        score, exact: the encoder's estimate, and the score by real gradients if there is one.
         sign: "up", "down" or "zero": which way it pushes.
         inside: whether the score lies within the band of unrelated questions.
-        source: where it is from, if its metadata say so.
+        source: where it comes from, if its metadata say so.
         size: tokens or characters, in words.
         chips: rare words that it shares with the question.
         prompt, completion: their texts in segments.
         code: whether the text is code.
         alike: near duplicates that are folded into it.
         lit: its completion's tokens, and those of the answer, where they were asked for.
-        mark: what was decided of it.
+        mark: what the user decided about it.
     """
 
     number: int
@@ -80,8 +80,8 @@ class Cards:
 
     Args:
         pool: None where the rows are in LanceDB.
-        marks: what was decided of rows, by row number.
-        exact: what real gradients say.
+        marks: what the user decided about rows, by row number.
+        exact: the results of real gradients.
     """
 
     def __init__(
@@ -108,19 +108,19 @@ class Cards:
         ]
 
     def folded(self, rows: Rows, scores: Floats, ranks: Rows, shown: int) -> list[Card]:
-        """The same with near duplicates in the first of them, `shown` at most."""
+        """The same, `shown` at most, with near duplicates folded into the first of them."""
         cards = self.of(rows, scores, ranks)
         texts = ["".join(text for text, _ in (*card.prompt, ("\n", ""), *card.completion)) for card in cards]
         groups = fold_alike(texts)[:shown]
-        for first, *others in groups:
-            cards[first].alike.extend(cards[number] for number in others)
+        for first, *duplicates in groups:
+            cards[first].alike.extend(cards[number] for number in duplicates)
         return [cards[group[0]] for group in groups]
 
     def _card(self, row: int, example: Example, score: float, rank: int, size: str) -> Card:
-        asked = self.answer.text if self.answer else ""
+        question = self.answer.text if self.answer else ""
         text = f"{example.prompt} {example.completion}"
         rarity = self.pool.rarity if self.pool else None
-        chips = rarity.shared(asked, text) if rarity and asked else []
+        chips = rarity.shared(question, text) if rarity and question else []
         exact = self.exact.scores.get(row)
         metadata = dict(example.metadata)
         source = next((str(metadata[name]) for name in SOURCES if isinstance(metadata.get(name), str)), "")
@@ -137,8 +137,8 @@ class Cards:
             source=source,
             size=size,
             chips=chips,
-            prompt=segments(example.prompt, asked, chips),
-            completion=segments(example.completion, asked, chips),
+            prompt=segments(example.prompt, question, chips),
+            completion=segments(example.completion, question, chips),
             code=bool(_CODE.search(example.completion)),
             metadata=metadata,
             turns=list(example.turns[:-1]),
@@ -151,27 +151,27 @@ class Cards:
         """Tokens where there is a decoder that reads them, otherwise characters."""
         if self.decoder is not None:
             try:
-                return [f"{len(one.ids):,} tokens" for one in self.decoder.tokenise(examples)]
+                return [f"{len(example.ids):,} tokens" for example in self.decoder.tokenise(examples)]
             except InflucoderError:
                 pass
-        return [f"{len(one.prompt) + len(one.completion):,} characters" for one in examples]
+        return [f"{len(example.prompt) + len(example.completion):,} characters" for example in examples]
 
 
-def segments(text: str, asked: str, chips: Sequence[str]) -> list[Segment]:
+def segments(text: str, question: str, chips: Sequence[str]) -> list[Segment]:
     """A text cut where it repeats phrases of the question, or words of the chips.
 
     >>> segments("Ada was born in Genoa.", "Who was born in Genoa?", ["ada"])
     [('Ada', 'word'), (' ', ''), ('was born in Genoa', 'phrase'), ('.', '')]
     """
-    phrases = shared_phrases(asked, text, 3)
+    phrases = shared_phrases(question, text, 3)
     spans = [(start, stop, "phrase") for start, stop in phrases]
     if chips:
         words = re.compile(rf"\b(?:{'|'.join(map(re.escape, chips))})\b", re.IGNORECASE)
         for match in words.finditer(text):
             if not any(start < match.end() and match.start() < stop for start, stop in phrases):
                 spans.append((*match.span(), "word"))
-    found, place = [], 0
+    pieces, place = [], 0
     for start, stop, kind in sorted(spans):
-        found += [(text[place:start], ""), (text[start:stop], kind)]
+        pieces += [(text[place:start], ""), (text[start:stop], kind)]
         place = stop
-    return [one for one in [*found, (text[place:], "")] if one[0]]
+    return [piece for piece in [*pieces, (text[place:], "")] if piece[0]]

@@ -19,7 +19,7 @@ class Curve:
     Attributes:
         points: (share of rows, share of influence).
         line: the same in the units of the figure, the share of rows by its logarithm.
-        one_percent: what the top 1 % carry, or the first row where that is more.
+        one_percent: the share of the top 1 % of rows, at least one row.
         ticks: (place, text) of some shares of rows.
     """
 
@@ -40,6 +40,6 @@ def curve(scores: Floats) -> Curve:
         return round((1 - math.log(share) / least) * WIDTH, 2)
 
     points = list(zip(shares, carried, strict=True))
-    line = " ".join(f"{place(share)},{round((1 - part) * HEIGHT, 2)}" for share, part in points)
+    line = " ".join(f"{place(share)},{round((1 - influence) * HEIGHT, 2)}" for share, influence in points)
     ticks = [(place(share), f"{100 * share:g} %") for share in (0.0001, 0.001, 0.01, 0.1, 1.0) if share >= first]
     return Curve(points, line, share_of_top(scores, [0.01])[0], ticks)

@@ -1,4 +1,4 @@
-"""What real gradients say of a question: what its URL asks for, and no more."""
+"""The results of real gradients for a question, as far as its URL asks for them."""
 
 from dataclasses import dataclass, field
 
@@ -27,13 +27,13 @@ class Exact:
 
     @classmethod
     def of(cls, address: Address, answer: Answer, job: Job | None) -> "Exact":
-        """What is known of what a URL asks for."""
-        found = cls()
+        """The results that a URL asks for."""
+        exact = cls()
         checked = None if job is None else job.result
         if isinstance(checked, SearchAnswer) and checked.question.prompt == answer.prompt:
             for hit in (*checked.proponents, *checked.opponents):
                 if hit.exact is not None:
-                    found.scores[hit.row] = hit.exact
+                    exact.scores[hit.row] = hit.exact
             sides = (
                 (checked.certified, checked.proponents, False),
                 (checked.certified_opponents, checked.opponents, True),
@@ -41,10 +41,10 @@ class Exact:
             for bound, hits, opponents in sides:
                 if bound is not None:
                     certified = Certified(**bound.model_dump())
-                    found.bounds.append(certified_sentence(certified, len(hits), opponents))
+                    exact.bounds.append(certified_sentence(certified, len(hits), opponents))
         for row in map(int, address.lit):
             if row in answer.tokens:
-                told = answer.tokens[row]
-                found.scores[row] = told.exact
-                found.lit[row] = lit_tokens(told.tokens), lit_tokens(told.answer_tokens)
-        return found
+                tokens = answer.tokens[row]
+                exact.scores[row] = tokens.exact
+                exact.lit[row] = lit_tokens(tokens.tokens), lit_tokens(tokens.answer_tokens)
+        return exact

@@ -1,10 +1,6 @@
-"""The strip around every view: what is served, how far to trust it, and whether it is still what lies on the disk."""
+"""The strip around every view: what made the index, and how far to trust it."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import orjson
 
 from influcoder.serve.explorer import Explorer
 
@@ -32,50 +28,18 @@ class HeldOut:
 
 
 def held_out(explorer: Explorer) -> HeldOut | None:
-    """What the encoder's folder says of its agreement; None where it says nothing."""
+    """The agreement that the encoder's folder records; None where it records none."""
     encoder = explorer.index.encoder
     measured = encoder.measured
     rho = measured.get("per_query_spearman")
     if not isinstance(rho, float):
         return None
-    known = encoder.trust.get("text")
-    low, high = (None, None) if known is None else (known.level + known.low, known.level + known.high)
+    trust = encoder.trust.get("text")
+    low, high = (None, None) if trust is None else (trust.level + trust.low, trust.level + trust.high)
     return HeldOut(rho, low, high, measured.get("ndcg_at_10"))
 
 
 def measured(explorer: Explorer) -> list[tuple[str, float]]:
     """The encoder's numbers on held-out questions, with their names."""
-    held = explorer.index.encoder.measured
-    return [(told, held[name]) for name, told in MEASURED.items() if isinstance(held.get(name), float)]
-
-
-def flat(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """A nested record as names and values.
-
-    >>> list(flat({"teacher": {"name": "gist", "seed": 0}, "rows": 3}))
-    [('teacher.name', 'gist'), ('teacher.seed', 0), ('rows', 3)]
-    """
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{before}{name}.")
-        elif value not in (None, [], ()):
-            yield f"{before}{name}", value
-
-
-class Freshness:
-    """Whether the index on the disk is the one that is served."""
-
-    def __init__(self, explorer: Explorer) -> None:
-        self._file = explorer.index.folder / ("manifest.json" if hasattr(explorer.index, "store") else "lance.json")
-        self._served = self._seal()
-
-    @property
-    def stale(self) -> bool:
-        """Whether rows were added or removed since."""
-        return self._seal() != self._served
-
-    def _seal(self) -> str:
-        try:
-            return str(orjson.loads(self._file.read_bytes()).get("sha256"))
-        except (OSError, ValueError):
-            return "missing"
+    numbers = explorer.index.encoder.measured
+    return [(title, numbers[name]) for name, title in MEASURED.items() if isinstance(numbers.get(name), float)]

@@ -15,7 +15,7 @@ from influcoder.serve.view.rows import Left
 from influcoder.serve.wire_selections import Mark, MarkRequest, SelectionAnswer, SelectRequest
 
 Filtered = Callable[[Address, Prepared | None], Left]
-"""what the filters of a URL leave; in the worker"""
+"""the rows that pass the filters of a URL; in the worker"""
 
 
 class Marking:
@@ -30,15 +30,15 @@ class Marking:
         Raises:
             Problem: no such mark, row or selection; or more rows than one action may mark.
         """
-        kind, _, what = form.get("set", "").partition(" ")
+        kind, _, target = form.get("set", "").partition(" ")
         if kind not in get_args(Mark):
             raise Problem(422, "no_mark", f"expected one of {', '.join(get_args(Mark))}, and a row.")
-        if what == "all":
+        if target == "all":
             left = await self._explorer.worker.run(lambda: self._filtered(address, prepared))
             rows = [] if left.mask is None else np.flatnonzero(left.mask).tolist()
             note = "all rows of the filters " + ", ".join(pill.text for pill in left.pills)
         else:
-            rows, note = [int(what)] if what.isdecimal() and len(what) < 18 else [], form.get("note", "")
+            rows, note = [int(target)] if target.isdecimal() and len(target) < 18 else [], form.get("note", "")
         if not rows:
             raise Problem(422, "no_rows", "no rows to mark: no filter holds, or none passes it.")
         if len(rows) > MOST:
@@ -49,27 +49,27 @@ class Marking:
         return selection
 
     async def _new(self, prepared: Prepared | None) -> str:
-        """A selection for this question: rows that nobody marks are kept."""
-        asked = prepared.asked if prepared is not None else None
-        name = asked.prompt[:80].strip() or asked.completion[:80].strip() if asked is not None else "rows"
-        questions = [] if asked is None else [{"prompt": asked.prompt, "completion": asked.completion}]
-        made = await self._explorer.selections.make(
+        """A selection for this question; rows without a mark are kept."""
+        question = prepared.asked if prepared is not None else None
+        name = question.prompt[:80].strip() or question.completion[:80].strip() if question is not None else "rows"
+        questions = [] if question is None else [{"prompt": question.prompt, "completion": question.completion}]
+        selection = await self._explorer.selections.make(
             SelectRequest.model_validate({"name": name, "questions": questions})
         )
-        return made.id
+        return selection.id
 
-    def told(self, address: Address) -> tuple[SelectionAnswer | None, dict[int, str]]:
-        """The selection of a URL, and the marks of its rows; nothing where it is not there, or of other rows."""
+    def selection_of(self, address: Address) -> tuple[SelectionAnswer | None, dict[int, str]]:
+        """The selection of a URL, and the marks of its rows; None and no marks where it is gone or of other rows."""
         if not address.selection:
             return None, {}
         try:
-            selection = self._explorer.selections.told(address.selection)
+            selection = self._explorer.selections.answer(address.selection)
             marks = self._explorer.selections.marked(address.selection).marks
         except Problem:
             return None, {}
         return selection, {int(row): NAMES[int(marks[row])] for row in np.flatnonzero(marks)}
 
-    def others(self) -> list[SelectionAnswer]:
+    def recent(self) -> list[SelectionAnswer]:
         """The selections that were made last, the newest first."""
         return self._explorer.selections.all()[-8:][::-1]
 
@@ -79,7 +79,7 @@ MOST = 100_000
 
 
 def prove_command(explorer: Explorer, selection: SelectionAnswer) -> str:
-    """What trains again without the rows that a selection rejects; nothing where it rejects none."""
+    """The command that trains again without the rows that a selection rejects; "" where it rejects none."""
     if selection.counts is None or not selection.counts.rejected or not selection.questions:
         return ""
     decoder = explorer.settings.decoder or "DECODER"

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from influcoder.serve.view.answers import Answer
 
 SHOWN = 10
 MOST_ROWS = 200_000
-"""of a pool whose words are indexed for BM25"""
+"""rows of a pool whose words are indexed for BM25, at most"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +42,23 @@ class Column:
 class Pair:
     """How far two methods agree: rows that both have in their first ten, and Spearman's ρ over `rows` rows."""
 
-    one: str
-    other: str
+    first: str
+    second: str
     overlap: int
     spearman: float | None
     rows: int
 
 
 class Words:
-    """BM25 over the pool (Robertson and Zaragoza, 2009; bm25s), indexed when it is first asked."""
+    """BM25 over the pool (Robertson and Zaragoza, 2009; bm25s), indexed at its first question."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
-        self._made: Any = None
+        self._bm25: Any = None
 
     @property
     def missing(self) -> str:
-        """Why it cannot be asked; "" where it can."""
+        """Why it cannot be used; "" where it can."""
         if not is_installed("bm25s"):
             return f"Not installed: {pip_command('bm25s')}"
         if len(self.index) > MOST_ROWS:
@@ -66,73 +68,68 @@ class Words:
     def scores(self, text: str) -> Floats:
         """(n,) of every row for a text."""
         bm25s = optional("bm25s")
-        if self._made is None:
-            texts = [plain_text(one) for one in self.index.examples()]
+        if self._bm25 is None:
+            texts = [plain_text(example) for example in self.index.examples()]
             words = bm25s.tokenize(texts, stopwords=None, show_progress=False)
-            made = bm25s.BM25() if words.vocab else None
-            if made is not None:
-                made.index(words, show_progress=False)
-            self._made = made or False
-        (asked,) = bm25s.tokenize([text], stopwords=None, return_ids=False, show_progress=False)
-        if not self._made or not asked:
+            self._bm25 = bm25s.BM25() if words.vocab else False
+            if self._bm25:
+                self._bm25.index(words, show_progress=False)
+        (query,) = bm25s.tokenize([text], stopwords=None, return_ids=False, show_progress=False)
+        if not self._bm25 or not query:
             return np.zeros(len(self.index), np.float32)
-        return np.asarray(self._made.get_scores(list(asked)), np.float32)
+        return np.asarray(self._bm25.get_scores(list(query)), np.float32)
 
 
-def compare(answer: Answer, exactly: Mapping[int, float], words: Words) -> tuple[list[Column], list[Pair]]:
+def compare(answer: Answer, exact_scores: Mapping[int, float], words: Words) -> tuple[list[Column], list[Pair]]:
     """The methods' first rows, and how far each two agree. In the worker.
 
     Args:
-        exactly: what real gradients say of some rows.
+        exact_scores: the scores of some rows by real gradients, by row number.
     """
-    every = np.arange(len(answer.scores))
-    known: list[tuple[str, str, NDArray[np.int64], Floats, str]] = [
-        ("encoder", "estimate from the text", every, answer.scores, ""),
-    ]
-    checked = np.array(sorted(exactly), np.int64)
-    exact = np.array([exactly[int(row)] for row in checked], np.float32)
-    known.append(("exact", "real gradients, where re-checked", checked, exact, ""))
+    checked = np.array(sorted(exact_scores), np.int64)
+    exact = np.array([exact_scores[int(row)] for row in checked], np.float32)
     missing = words.missing
     lexical = np.zeros(0, np.float32) if missing else words.scores(answer.text)
-    known.append(("BM25", "shared words", every[: len(lexical)], lexical, missing))
-    first = {name: _first(rows, scores) for name, _, rows, scores, _ in known}
-    columns = [
-        Column(
-            name,
-            about,
-            rows=first[name],
-            scores=[float(scores[np.searchsorted(rows, row)]) for row in first[name]],
-            alone=set(first[name]) - {row for other, theirs in first.items() if other != name for row in theirs},
-            missing=why,
-        )
-        for name, about, rows, scores, why in known
+    rankings = [
+        _Ranking("encoder", "estimate from the text", np.arange(len(answer.scores)), answer.scores),
+        _Ranking("exact", "real gradients, where re-checked", checked, exact),
+        _Ranking("BM25", "shared words", np.arange(len(lexical)), lexical, missing),
     ]
-    pairs = [
-        _pair((one, rows, scores), (other, others, their_scores), first)
-        for number, (one, _, rows, scores, _) in enumerate(known)
-        for other, _, others, their_scores, _ in known[number + 1 :]
-        if len(rows) and len(others)
+    return [_column(ranking, rankings) for ranking in rankings], [
+        _pair(first, second) for first, second in combinations(rankings, 2) if len(first.rows) and len(second.rows)
     ]
-    return columns, pairs
 
 
-def _first(rows: NDArray[np.int64], scores: Floats) -> list[int]:
-    order = np.lexsort((rows, -scores))[:SHOWN]
-    return [int(rows[place]) for place in order]
+@dataclass(frozen=True)
+class _Ranking:
+    """The rows that a method has scored, in order of their numbers."""
+
+    name: str
+    about: str
+    rows: NDArray[np.int64]
+    scores: Floats
+    missing: str = ""
+
+    @cached_property
+    def first(self) -> list[int]:
+        return [int(row) for row in self.rows[np.lexsort((self.rows, -self.scores))[:SHOWN]]]
+
+    def scores_of(self, rows: Sequence[int] | NDArray[np.int64]) -> Floats:
+        return self.scores[np.searchsorted(self.rows, rows)]
 
 
-def _pair(
-    one: tuple[str, NDArray[np.int64], Floats],
-    other: tuple[str, NDArray[np.int64], Floats],
-    first: Mapping[str, Sequence[int]],
-) -> Pair:
-    (name, rows, scores), (other_name, other_rows, other_scores) = one, other
-    both = np.intersect1d(rows, other_rows)
-    ours, theirs = (s[np.searchsorted(r, both)] for r, s in ((rows, scores), (other_rows, other_scores)))
+def _column(ranking: _Ranking, rankings: Sequence[_Ranking]) -> Column:
+    alone = set(ranking.first).difference(*(other.first for other in rankings if other is not ranking))
+    scores = ranking.scores_of(ranking.first).tolist()
+    return Column(ranking.name, ranking.about, ranking.first, scores, alone, ranking.missing)
+
+
+def _pair(first: _Ranking, second: _Ranking) -> Pair:
+    common = np.intersect1d(first.rows, second.rows)
+    pair = first.scores_of(common), second.scores_of(common)
     rho: float | None = None
-    if len(both) > 2 and np.ptp(ours) > 0 and np.ptp(theirs) > 0:
+    if len(common) > 2 and all(np.ptp(scores) > 0 for scores in pair):
         from scipy.stats import spearmanr
 
-        rho = float(spearmanr(ours, theirs).statistic)
-    overlap = len(set(first[name]) & set(first[other_name]))
-    return Pair(name, other_name, overlap, rho, len(both))
+        rho = float(spearmanr(*pair).statistic)
+    return Pair(first.name, second.name, len({*first.first} & {*second.first}), rho, len(common))

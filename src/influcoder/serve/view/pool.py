@@ -1,4 +1,4 @@
-"""What the page knows of the pool before anything is asked: found once, in a thread of its own."""
+"""What the page shows of the pool without a question; computed once, in a thread of its own."""
 
 import logging
 import threading
@@ -23,20 +23,20 @@ LOGGER = logging.getLogger("influcoder.serve")
 READ_FOR_WORDS, READ_TOGETHER = 5_000, 500
 """rows whose words are counted, and how many of them are neighbours"""
 KEPT_MASKS = 32
-"""of filters, a byte a row each"""
+"""filters whose rows are kept, a byte a row each"""
 LENGTHS = (100, 300, 1_000, 3_000, 10_000)
-"""characters at which lengths are parted into groups"""
+"""characters that divide lengths into groups"""
 
 
 class PoolPicture:
-    """Regions, map, word counts and the band of unrelated questions; None until they are found.
+    """Regions, map, word counts and the band of unrelated questions; None until they are computed.
 
     Attributes:
         columns: of the rows.
         sample: vectors of some rows, for the band.
-        slices: the rows in groups, by what they are grouped by.
-        masks: which rows filters leave, by the filter and what was asked; used by the worker.
-        doing: what is being found; "" once all is.
+        slices: the rows in groups, by the name of the grouping.
+        masks: which rows pass a filter, by filter and question; used by the worker.
+        doing: what is being computed; "" once all is done.
     """
 
     def __init__(self, index: Index) -> None:
@@ -55,7 +55,7 @@ class PoolPicture:
         self._thread: threading.Thread | None = None
 
     def begin(self, explorer: Explorer) -> None:
-        """Find all of it in the background, if that was not begun."""
+        """Start to compute it in the background, once."""
         if self._thread is None:
             explorer.worker.add_job(lambda: self._ask_unrelated(explorer))
             self._began = time.monotonic()
@@ -63,34 +63,34 @@ class PoolPicture:
             self._thread.start()
 
     def wait(self, seconds: float) -> None:
-        """Give it some time to be ready."""
+        """Wait for it, some seconds at most."""
         if self._thread is not None:
             self._thread.join(seconds)
 
     @property
     def seconds(self) -> int:
-        """How long it has been at it."""
+        """How long it has taken so far."""
         return round(time.monotonic() - self._began)
 
     def _slices(self) -> dict[str, Groups]:
         """Rows by region, who speaks, length, and by columns of their metadata that have few values."""
-        found: dict[str, Groups] = {}
+        slices: dict[str, Groups] = {}
         if self.regions is not None:
-            found["region"] = Groups(self.regions.of_row, self.regions.names)
+            slices["region"] = Groups(self.regions.of_row, self.regions.names)
         for name in self.columns.metadata_names:
-            if name not in found:
+            if name not in slices:
                 groups = self.columns.groups(name)
                 if 1 < len(groups.names) <= max(50, len(self.index) // 20):
-                    found[name] = groups
+                    slices[name] = groups
         roles = self.columns.roles
         if len(roles.names) > 1:
-            found["role"] = roles
+            slices["role"] = roles
         lengths = np.digitize(self.columns.lengths, LENGTHS).astype(np.int32)
-        found["length"] = Groups(lengths, tuple(_between(LENGTHS)))
-        return found
+        slices["length"] = Groups(lengths, tuple(_between(LENGTHS)))
+        return slices
 
     def _ask_unrelated(self, explorer: Explorer) -> None:
-        """In the worker, which owns the decoder; who waits is served in between."""
+        """In the worker, which owns the decoder; waiting requests are served in between."""
         try:
             self.references = reference_directions(self.index, explorer.teacher, pause=explorer.worker.give_way)
         except InflucoderError as error:

@@ -37,11 +37,11 @@ class Pill:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What filters leave.
+    """The rows that pass the filters.
 
     Attributes:
         mask: (n,) of every row; None where no filter holds.
-        count: rows that are left.
+        count: how many rows pass.
     """
 
     pills: list[Pill]
@@ -50,7 +50,7 @@ class Left:
 
 
 def filtered(address: Address, answer: Answer | None, pool: PoolPicture, marks: Mapping[int, str]) -> Left:
-    """The rows that the filters of a URL leave; a filter that cannot be used leaves all, and says why."""
+    """The rows that pass the filters of a URL; a filter that cannot be used passes all, and says why."""
     if not address.where:
         return Left([], None, len(pool.index))
     rows = Rows(
@@ -61,26 +61,27 @@ def filtered(address: Address, answer: Answer | None, pool: PoolPicture, marks: 
         pool.places,
         marks,
     )
-    asked = None if answer is None else (answer.prompt, answer.completion)
+    question = None if answer is None else (answer.prompt, answer.completion)
     left, pills = np.ones(len(pool.index), bool), []
     for text in address.where:
         try:
-            one = Filter.parse(text)
-            left &= rows.holds(one) if one.name == "mark" else pool.masks.get((text, asked), partial(rows.holds, one))
-            pills.append(Pill(text, _read(one, pool), int(left.sum())))
+            condition = Filter.parse(text)
+            holds = partial(rows.holds, condition)
+            left &= holds() if condition.name == "mark" else pool.masks.get((text, question), holds)
+            pills.append(Pill(text, _read(condition, pool), int(left.sum())))
         except ConfigError as error:
             pills.append(Pill(text, text, None, str(error)))
     return Left(pills, left, int(left.sum()))
 
 
-def _read(one: Filter, pool: PoolPicture) -> str:
-    if one.name == "region" and pool.regions is not None and one.value.isdecimal():
-        number = int(one.value) - 1
+def _read(condition: Filter, pool: PoolPicture) -> str:
+    if condition.name == "region" and pool.regions is not None and condition.value.isdecimal():
+        number = int(condition.value) - 1
         if 0 <= number < len(pool.regions.names):
-            return f"region {one.comparison} {pool.regions.names[number]}"
-    if one.name == "map":
-        return "inside the box on the map" if one.comparison == "=" else "outside the box on the map"
-    return f"{one.name} {one.comparison} {one.value}"
+            return f"region {condition.comparison} {pool.regions.names[number]}"
+    if condition.name == "map":
+        return "inside the box on the map" if condition.comparison == "=" else "outside the box on the map"
+    return f"{condition.name} {condition.comparison} {condition.value}"
 
 
 def ends(answer: Answer, left: Left, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -111,7 +112,7 @@ def _order(sort: str, answer: Answer | None, pool: PoolPicture) -> NDArray[np.in
 
 
 def scores_of(answer: Answer | None, rows: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
-    """Scores and ranks of some rows; zeros where nothing was asked."""
+    """Scores and ranks of some rows; zeros without a question."""
     if answer is None:
         return np.zeros(len(rows), np.float32), np.zeros(len(rows), np.int64)
     return answer.scores[rows], answer.ranks[rows]

@@ -13,26 +13,26 @@ Sides = dict[str, list[Card]]
 
 
 def sides_of_scores(cards: Cards, answer: Answer, left: Left, shown: int) -> Sides:
-    """The sides where every row is scored and filters hold; where few rows are left, each stands on one side alone."""
+    """The sides from the scores of all rows that pass; where few do, a row stands on only one side."""
     scores = answer.scores if left.mask is None else answer.scores[left.mask]
     limits = {"proponents": max(int((scores > 0).sum()), len(scores) - len(scores) // 2), "opponents": len(scores)}
-    found: Sides = {}
-    seen: set[int] = set()
+    sides: Sides = {}
+    shown_rows: set[int] = set()
     for (side, limit), numbers in zip(limits.items(), ends(answer, left, FETCHED * shown), strict=True):
-        wanted = np.array([row for row in numbers[:limit].tolist() if row not in seen], np.int64)
-        found[side] = cards.folded(wanted, answer.scores[wanted], answer.ranks[wanted], shown)
-        seen.update(wanted[:shown].tolist())
-    return found
+        rows = np.array([row for row in numbers[:limit].tolist() if row not in shown_rows], np.int64)
+        sides[side] = cards.folded(rows, answer.scores[rows], answer.ranks[rows], shown)
+        shown_rows.update(rows[:shown].tolist())
+    return sides
 
 
 def sides_of_search(
     cards: Cards, answer: Answer, index: Index | LanceIndex, shown: int, where: str | None = None
 ) -> Sides:
     """The sides by the index's own search: of large pools, which it scans in a fraction of a second, and of LanceDB."""
-    found: Sides = {}
-    both = index.search_both_sides(answer.vector[None], FETCHED * shown, where=where)
-    for side, hits in zip(("proponents", "opponents"), both, strict=True):
+    sides: Sides = {}
+    ranked = index.search_both_sides(answer.vector[None], FETCHED * shown, where=where)
+    for side, hits in zip(("proponents", "opponents"), ranked, strict=True):
         ranks = np.arange(1, len(hits.rows[0]) + 1)
         ranks = ranks if side == "proponents" else len(index) + 1 - ranks
-        found[side] = cards.folded(hits.rows[0], hits.scores[0], ranks, shown)
-    return found
+        sides[side] = cards.folded(hits.rows[0], hits.scores[0], ranks, shown)
+    return sides

@@ -17,7 +17,7 @@ from influcoder.serve.view.pool import length_filters
 
 BINS = 48
 MOST_SLICES = 8
-"""groups of a slice that are named; the others are one"""
+"""groups of a slicing that are named; the others are added up"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Bar:
     y: float
     height: float
     sign: str
-    told: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ def histogram(scores: Floats, band: tuple[float, float] | None) -> Histogram:
             height = round(math.log1p(count) / top * HEIGHT, 2)
             sign = "up" if start >= 0 else "down" if stop <= 0 else "zero"
             width = round(WIDTH / BINS - 0.6, 2)
-            told = f"{count:,} {'row' if count == 1 else 'rows'} from {start:.3g} to {stop:.3g}"
-            bars.append(Bar(place(start), width, round(HEIGHT - height, 2), height, sign, told))
+            label = f"{count:,} {'row' if count == 1 else 'rows'} from {start:.3g} to {stop:.3g}"
+            bars.append(Bar(place(start), width, round(HEIGHT - height, 2), height, sign, label))
     outside = None
     if band is not None:
         beyond = int(((scores < band[0]) | (scores > band[1])).sum())
@@ -100,7 +100,7 @@ class Slice:
     """A group of rows: its share of the rows, of the positive and of the negative influence.
 
     Attributes:
-        filters: what leaves its rows alone; none of the group that holds all others.
+        filters: those that only its rows pass; none for the group of all others.
     """
 
     name: str
@@ -113,28 +113,28 @@ class Slice:
 
 def slices(named: dict[str, Groups], scores: Floats) -> dict[str, list[Slice]]:
     """The groups of each slicing, those with most positive influence first."""
-    found = {}
+    sliced = {}
     for name, groups in named.items():
-        parts = influence_of_groups(groups.of_row, scores, len(groups.names))
-        made = [
+        influences = influence_of_groups(groups.of_row, scores, len(groups.names))
+        ordered = [
             Slice(text, part.rows, part.rows / len(scores), part.positive, part.negative, _filters(name, number, text))
-            for number, (text, part) in enumerate(zip(groups.names, parts, strict=True))
+            for number, (text, part) in enumerate(zip(groups.names, influences, strict=True))
             if part.rows
         ]
-        made.sort(key=lambda one: -one.positive)
-        first, others = made[:MOST_SLICES], made[MOST_SLICES:]
+        ordered.sort(key=lambda group: -group.positive)
+        shown, others = ordered[:MOST_SLICES], ordered[MOST_SLICES:]
         if others:
             rows, share, positive, negative = (
-                sum(getattr(one, field) for one in others) for field in ("rows", "share", "positive", "negative")
+                sum(getattr(group, field) for group in others) for field in ("rows", "share", "positive", "negative")
             )
-            first.append(Slice(f"{len(others)} others", rows, share, positive, negative, []))
-        found[name] = first
-    return found
+            shown.append(Slice(f"{len(others)} others", rows, share, positive, negative, []))
+        sliced[name] = shown
+    return sliced
 
 
 @dataclass(frozen=True, slots=True)
 class RegionRow:
-    """A region in the list beside the map; shares are None where nothing was asked."""
+    """A region in the list beside the map; shares are None without a question."""
 
     number: int
     name: str
@@ -148,12 +148,12 @@ def region_rows(regions: Regions, answer: Answer | None) -> list[RegionRow]:
     if answer is None:
         sized = zip(regions.names, regions.sizes, strict=True)
         return [RegionRow(number, name, size, None, None) for number, (name, size) in enumerate(sized)]
-    parts = regions.influence(answer.scores)
-    found = [
-        RegionRow(number, name, part.rows, part.positive, part.negative)
-        for number, (name, part) in enumerate(zip(regions.names, parts, strict=True))
+    influences = regions.influence(answer.scores)
+    rows = [
+        RegionRow(number, name, influence.rows, influence.positive, influence.negative)
+        for number, (name, influence) in enumerate(zip(regions.names, influences, strict=True))
     ]
-    return sorted(found, key=lambda one: -(one.positive or 0))
+    return sorted(rows, key=lambda row: -(row.positive or 0))
 
 
 def _filters(name: str, number: int, text: str) -> list[str]:
@@ -161,5 +161,5 @@ def _filters(name: str, number: int, text: str) -> list[str]:
         return [f"region={number + 1}"]
     if name == "length":
         return length_filters()[number]
-    taken = name in ("text", "score", "percentile", "rank", "duplicate", "mark", "map")
-    return [f"{'meta.' if taken else ''}{name}={text}"]
+    is_reserved = name in ("text", "score", "percentile", "rank", "duplicate", "mark", "map")
+    return [f"{'meta.' if is_reserved else ''}{name}={text}"]
