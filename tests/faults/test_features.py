@@ -18,7 +18,6 @@ import psutil
 import pytest
 
 from helpers import forks
-from helpers.commands import PROGRAM
 from helpers.folders import contents
 from helpers.sentences import as_rows, sentences, write_jsonl
 from helpers.tiny import save_decoder
@@ -250,7 +249,6 @@ def job(tmp_path_factory, model):
     write_jsonl(folder / "a pool.jsonl", as_rows(sentences(500, 2, "p")))
     files = ["--queries", "queries.jsonl", "--pool", "a pool.jsonl"]
     return folder, [
-        PROGRAM,
         "features",
         "--decoder",
         model,
@@ -264,20 +262,13 @@ def job(tmp_path_factory, model):
     ]
 
 
-def heed_interrupts():
-    """A shell's background jobs ignore SIGINT, and so does all that they start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def stopped(job, number, *more):
     """What a run prints at its end that gets a signal once its first shard is there, and its output folder."""
     folder, words = job
     output = folder / f"out {number}"
-    command = [*map(str, words), *more, "--output-dir", output.name]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_interrupts
-    )
+    words = [*map(str, words), *more, "--output-dir", output.name]
+    process = forks.Fork(forks.command, *words, cwd=folder, env=environment)
     begin = time.monotonic()
     while not (output / "queries/shard-00000.parquet").exists() and time.monotonic() - begin < 300:
         time.sleep(0.002)
@@ -298,7 +289,7 @@ def test_interrupted_run_tells_the_command_that_goes_on(job):
     folder, words = job
     again, output = stopped(job, signal.SIGINT)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for command in (again[1:], [*words[1:], "--output-dir", "calm"]):
+    for command in (again[1:], [*words, "--output-dir", "calm"]):
         done = forks.run(forks.command, *map(str, command), cwd=folder, env=environment)
         assert done.returncode == 0, done.stderr
     ours, calm = contents(output), contents(folder / "calm")

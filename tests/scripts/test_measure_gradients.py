@@ -14,7 +14,7 @@ MEASURE = Path(__file__).parents[2] / "scripts" / "measure"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("benchmark") / "run"
-    command = [sys.executable, str(MEASURE / "gradients.py"), "--output-dir", str(folder), "--quick"]
+    command = [sys.executable, str(MEASURE / "gradients.py"), "--output-dir", str(folder), "--quick", "--threads", "1"]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert finished.returncode == 0, finished.stderr
     folder.joinpath("stdout.txt").write_text(finished.stdout)
