@@ -38,7 +38,8 @@ class TokenShares:
     Args:
         decoder: the frozen model; run in float32.
         views: the views of the layers' gradients that are compared.
-        direction: a vector for each view, (length,), as `LayerGradients` gives them: that of a query, say.
+        direction: a vector for each view, (length,), as `LayerGradients` gives them: that of a query, say. Or, for each
+            view, (n, length): a direction for every text that is asked about.
 
     >>> from influcoder.demo.world import assets
     >>> from influcoder.data.examples import Example
@@ -57,21 +58,27 @@ class TokenShares:
     def __init__(self, decoder: Decoder, views: Sequence[View], direction: Sequence[Tensor]) -> None:
         self.decoder = decoder
         self._of_layer: dict[Layer, list[tuple[View, Tensor]]] = {}
-        for view, vector in zip(views, direction, strict=True):
-            self._of_layer.setdefault(view.module, []).append((view, vector.view(view.shape)))
+        for view, vectors in zip(views, direction, strict=True):
+            self._of_layer.setdefault(view.module, []).append((view, vectors.view(-1, *view.shape)))
         self.exact = True
         """whether by forward-mode differentiation rather than by differences"""
 
     def __call__(self, tokens: Sequence[Tokens], token_budget: int = 1024) -> list[Tensor]:
         """The share of every completion token of each text, (targets,) float32 each; they add up to its influence."""
+        try:
+            return self._in_batches(tokens, token_budget)
+        except _TextsMixed:  # a layer reads their tokens in another order, and each has its own direction
+            return self._in_batches(tokens, 1)
+
+    def _in_batches(self, tokens: Sequence[Tokens], token_budget: int) -> list[Tensor]:
         shares: list[Tensor] = [torch.zeros(0)] * len(tokens)
         for batch in make_batches(tokens, token_budget, self.decoder.device):
-            of_batch = self.of_batch(batch).cpu()
+            of_batch = self._of_batch(batch).cpu()
             for row, place in enumerate(batch.places):
                 shares[place] = of_batch[batch.rows.cpu() == row]
         return shares
 
-    def of_batch(self, batch: Batch) -> Tensor:
+    def _of_batch(self, batch: Batch) -> Tensor:
         """(K,) the share of every completion token of a batch, in the order of its `rows` and `columns`."""
         with plain_attention(self.decoder.model), torch.no_grad():
             if self.exact:
@@ -86,25 +93,30 @@ class TokenShares:
             added: Tensor = forward_ad.make_dual(torch.zeros_like(output), change)  # type: ignore[no-untyped-call]
             return output + added
 
-        with forward_ad.dual_level(), self._changed(along, len(batch.places)):
+        with forward_ad.dual_level(), self._changed(along, batch):
             tangent = forward_ad.unpack_dual(self._losses(batch)).tangent  # type: ignore[no-untyped-call]
             return torch.zeros_like(batch.weights) if tangent is None else tangent.clone()
 
     def _differences(self, batch: Batch) -> Tensor:
-        step = self._step()
+        steps = self._steps(batch)
+        by_text = steps if len(steps) == 1 else steps[:, None, None]
 
-        def losses(step: float) -> Tensor:
-            with self._changed(lambda output, change: output + step * change, len(batch.places)):
+        def losses(step: Tensor) -> Tensor:
+            with self._changed(lambda output, change: output + (step * change).to(output.dtype), batch):
                 return self._losses(batch).double()
 
-        return ((losses(step) - losses(-step)) / (2 * step)).float()
+        difference = losses(by_text) - losses(-by_text)
+        return (difference / (2 * steps.expand(len(batch.places))[batch.rows])).float()
 
-    def _step(self) -> float:
+    def _steps(self, batch: Batch) -> Tensor:
+        """(n,) the step along each text's direction, or (1,) where they have one direction."""
         pairs = [pair for pairs in self._of_layer.values() for pair in pairs]
-        length = sum(float(vector.square().sum()) * view.scale**2 for view, vector in pairs) ** 0.5
+        squares = [_of_texts(vectors, batch).flatten(1).square().sum(dim=1) * view.scale**2 for view, vectors in pairs]
         weights = dict.fromkeys(weight_of(layer) for layer in self._of_layer if not is_packed(layer))
         size = sum(float(weight.tensor.float().square().sum()) for weight in weights) ** 0.5
-        return float(STEP * size / max(length, 1e-30))
+        lengths = torch.stack(squares).sum(dim=0).sqrt()
+        steps: Tensor = STEP * size / lengths.clamp_min(1e-30)
+        return steps
 
     def _losses(self, batch: Batch) -> Tensor:
         logits = self.decoder.model(input_ids=batch.ids, use_cache=False).logits[batch.rows, batch.columns]
@@ -112,14 +124,17 @@ class TokenShares:
         return -logarithms.gather(1, batch.targets[:, None])[:, 0]
 
     @contextmanager
-    def _changed(self, along: Callable[[Tensor, Tensor], Tensor], examples: int) -> Iterator[None]:
+    def _changed(self, along: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> Iterator[None]:
         """Every layer gives `along(y, ΔW x)` in place of its output y."""
 
         def change(layer: Layer, x: Tensor) -> Any:
             total: Any = 0
-            for view, vector in self._of_layer[layer]:
+            for view, vectors in self._of_layer[layer]:
+                changes = _of_texts(vectors, batch).to(x.dtype)
+                if len(changes) > 1 and (x.shape[:-1] != batch.ids.shape or len(set(batch.ids.shape)) == 1):
+                    raise _TextsMixed
                 low = x if view.right is None else x @ view.right.T.to(x.dtype)
-                out = low @ vector.to(x.dtype)
+                out = low @ (changes if len(changes) > 1 else changes[0])
                 total = total + view.scale * (out if view.left is None else out @ view.left.to(x.dtype))
             return total
 
@@ -136,5 +151,14 @@ class TokenShares:
             ]
             return along(output, torch.stack(changes))
 
-        with separate_experts(examples), watching_layers(layers, product, lambda number, use: None):
+        with separate_experts(len(batch.places)), watching_layers(layers, product, lambda number, use: None):
             yield
+
+
+class _TextsMixed(Exception):
+    """A layer's input does not tell which text a token is of."""
+
+
+def _of_texts(vectors: Tensor, batch: Batch) -> Tensor:
+    """The directions of a batch's texts, or the one that all have."""
+    return vectors if len(vectors) == 1 else vectors[batch.places]

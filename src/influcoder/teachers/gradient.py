@@ -217,16 +217,19 @@ class GradientTeacher:
         cosine, power = self.settings.similarity == "cosine", self._power(role)
         for number, share in enumerate(self._shares):
             model = self._raw(number)
-            for place, (read, other) in enumerate(zip(tokens, others, strict=True)):
-                if not read.targets:
-                    continue
-                gradient, vectors = model.gradient(read), torch.from_numpy(other)
-                raw = model.of_gradient(gradient, role)
+            for start in range(0, len(examples), model.at_once):
+                some = slice(start, start + model.at_once)
+                vectors = [torch.from_numpy(other) for other in others[some]]
                 if self._preconditioner is not None and power:
-                    raw, vectors = self._preconditioner(raw, power), self._preconditioner.back(vectors, power)
-                weight = share**0.5 * (1 / float(raw.norm().clamp_min(1e-30)) if cosine else model.counted(read, role))
-                features[place] += weight * raw[0]
-                total[place] += weight * model.token_shares(read, gradient, vectors, role)
+                    vectors = [self._preconditioner.back(vector, power) for vector in vectors]
+                raw, parts = model.token_shares(tokens[some], vectors, role)
+                if self._preconditioner is not None and power:
+                    raw = self._preconditioner(raw, power)
+                counts = torch.tensor([model.counted(read, role) for read in tokens[some]])
+                weights = share**0.5 * (1 / raw.norm(dim=1).clamp_min(1e-30) if cosine else counts)
+                features[some] += weights[:, None] * raw
+                for place, (weight, part) in enumerate(zip(weights, parts, strict=True), start):
+                    total[place] += weight * part
         if self._mean is not None:
             features = centred(features, self._mean)
             for part, read, other in zip(total, tokens, others, strict=True):

@@ -10,7 +10,7 @@ from influcoder.data.examples import Role
 from influcoder.errors import ConfigError
 from influcoder.maths.lowrank import factors
 from influcoder.maths.sketch import CountSketch
-from influcoder.model.batches import Batch, Tokens, in_batches, make_batches
+from influcoder.model.batches import Batch, Tokens, in_batches
 from influcoder.model.decoder import Decoder
 from influcoder.model.gradients import LayerGradients
 from influcoder.model.layers import View, adapter, lora_b, two_sided, weights
@@ -42,6 +42,10 @@ def plain_views(decoder: Decoder, settings: TeacherSettings) -> list[View]:
     if settings.source == "adapter" or (settings.adam and decoder.adapter):
         return adapter(decoder, modules=settings.modules)
     return weights(decoder, modules=settings.modules)
+
+
+AT_ONCE = 2**26
+"""numbers of gradients that are held together for the shares of tokens"""
 
 
 class RawFeatures:
@@ -105,55 +109,66 @@ class RawFeatures:
         """What the gradient of a text's mean loss is multiplied with: its tokens, where a row's loss is their sum."""
         return float(tokens.targets) if self.settings.reduction == "sum" and role == "pool" else 1.0
 
-    def gradient(self, tokens: Tokens) -> list[Tensor]:
-        """The gradient of one text that has a loss, (1, length) for each view."""
-        parts = [torch.zeros(0)] * len(self.views)
+    def token_shares(
+        self, tokens: Sequence[Tokens], vectors: Sequence[Tensor], role: Role
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The (n, dim) raw features of texts, and the parts of their tokens in inner products with other features.
 
-        def receive(view: int, part: Tensor) -> None:
-            parts[view] = part
-
-        for batch in make_batches([tokens], len(tokens.ids), self.decoder.device):
-            self._gradients.run(batch, receive)
-        return parts
-
-    def of_gradient(self, gradient: Sequence[Tensor], role: Role) -> Tensor:
-        """(1, dim) the raw features of a text with this gradient."""
-        block = torch.zeros(1, self.dim, device=self.decoder.device)
-        for view, part in enumerate(gradient):
-            self._add(block, torch.zeros(1, device=block.device), view, part, role)
-        return block.cpu()
-
-    def token_shares(self, tokens: Tokens, gradient: Sequence[Tensor], vectors: Tensor, role: Role) -> Tensor:
-        """(m, targets) the parts of a text's tokens in the inner products of its raw features with (m, dim) vectors.
-
-        Its features are linear in its gradient once the norms and singular vectors that they take from it are held, so
+        Features are linear in a text's gradient once the norms and singular vectors that they take from it are held, so
         a vector that they are multiplied with is, transposed, a direction that the gradient is multiplied with.
 
         Args:
-            gradient: its own, as `gradient` gives it.
-        """
-        shares = [
-            TokenShares(self.decoder, self.views, self._direction(vector[None], gradient, role))([tokens])[0]
-            for vector in vectors.to(self.decoder.device)
-        ]
-        return torch.stack(shares) if shares else torch.zeros(0, tokens.targets)
+            tokens: at most `at_once` texts: their gradients are held.
+            vectors: for each text, (m, dim).
 
-    def _direction(self, vector: Tensor, gradient: Sequence[Tensor], role: Role) -> list[Tensor]:
-        """The transpose of `_add`, view by view, for a text of this gradient."""
+        Returns:
+            The features, and for each text (m, targets) parts.
+        """
+        raw = torch.zeros(len(tokens), self.dim)
+        shares = [torch.zeros(len(of_text), text.targets) for of_text, text in zip(vectors, tokens, strict=True)]
+        budget, device = self._gradients.budget(self.settings.token_budget), self.decoder.device
+
+        def work(batch: Batch) -> None:
+            gradients = [torch.zeros(0)] * len(self.views)
+            self._gradients.run(batch, gradients.__setitem__)
+            block = torch.zeros(len(batch.places), self.dim, device=device)
+            for view, part in enumerate(gradients):
+                self._add(block, torch.zeros(len(block), device=device), view, part, role)
+            raw[batch.places] = block.cpu()
+            pairs = [(row, number) for row, place in enumerate(batch.places) for number in range(len(vectors[place]))]
+            for start in range(0, len(pairs), self.at_once):
+                some = pairs[start : start + self.at_once]
+                rows, places = [row for row, _ in some], [batch.places[row] for row, _ in some]
+                others = torch.stack([vectors[batch.places[row]][number] for row, number in some]).to(device)
+                direction = self._direction(others, [part[rows] for part in gradients], role)
+                parts = TokenShares(self.decoder, self.views, direction)([tokens[place] for place in places], budget)
+                for (_, number), place, part in zip(some, places, parts, strict=True):
+                    shares[place][number] = part
+
+        in_batches(tokens, budget, device, work)
+        return raw, shares
+
+    @property
+    def at_once(self) -> int:
+        """How many texts' gradients may be held together."""
+        return max(1, AT_ONCE // sum(self._gradients.lengths))
+
+    def _direction(self, vectors: Tensor, gradients: Sequence[Tensor], role: Role) -> list[Tensor]:
+        """The transpose of `_add`, view by view, for texts of these gradients."""
         directions = []
-        for view, part in enumerate(gradient):
-            back = vector[:, self.slices[view]] if self._sketch is None else self._sketch.back(vector, view)
+        for view, part in enumerate(gradients):
+            back = vectors[:, self.slices[view]] if self._sketch is None else self._sketch.back(vectors, view)
             if self._factors is not None:
                 part = part * self._factors[view]
             if self.settings.code_rank and role == "pool":
-                left, _ = factors(part.view(1, *self.views[view].shape), self.settings.code_rank)
+                left, _ = factors(part.view(len(part), *self.views[view].shape), self.settings.code_rank)
                 left = left / left.norm(dim=1, keepdim=True).clamp_min(1e-30)
-                back = (left @ (left.mT @ back.view(1, *self.views[view].shape))).flatten(1)
+                back = (left @ (left.mT @ back.view(len(part), *self.views[view].shape))).flatten(1)
             if self.settings.normalise_modules:
                 back = back / part.norm(dim=1, keepdim=True).clamp_min(1e-30)
             if self._factors is not None:
                 back = back * self._factors[view]
-            directions.append(back[0])
+            directions.append(back)
         return directions
 
     def _add(self, block: Tensor, squares: Tensor, view: int, part: Tensor, role: Role) -> None:
