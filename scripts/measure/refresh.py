@@ -10,9 +10,10 @@ is measured how well rankings agree with the teacher's, per-query Spearman:
     refresh  `distill --from` with some share of the gradients computed anew
     anew     an encoder of nothing but that share
 
-what share of the fidelity that a whole distillation regains a refresh regains, and what `drift` says, at the decoder of
-before and at the moved one, by how many gradients. Each seed draws other rows and fine-tunes in another order. Progress
-goes to stderr; refresh.json and refresh.svg to the output folder.
+what share of the fidelity that a whole distillation regains a refresh regains (`regained`), by how much it stays below
+one (`less_anew_whole`), what share of the agreement at its own decoder it has (`of_then`), and what `drift` says, at
+the decoder of before and at the moved one, by how many gradients. Each seed draws other rows and fine-tunes in another
+order. Progress goes to stderr; refresh.json and refresh.svg to the output folder.
 """
 
 import argparse
@@ -131,6 +132,8 @@ def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     old, whole = (np.array(found[name]["seeds"]) for name in ("old", "anew_whole"))
     fresh = {share: np.array(one["seeds"]) for share, one in found["refresh"].items()}
     found["regained"] = {share: regained(values, old, whole) for share, values in fresh.items()}
+    then = np.array(found["then"]["seeds"])
+    found["of_then"] = {share: over_seeds(values / then) for share, values in ({"old": old} | fresh).items()}
     found["less_anew_whole"] = {share: over_seeds(values - whole) for share, values in fresh.items()}
     return found | {name: [one[name] for one in seeds] for name in ("drift_then", "drift_now")}
 
@@ -173,6 +176,7 @@ def figure(moves: dict[str, Any], path: Path) -> None:
             axes.axhline(told[name]["mean"], color="0.5", linewidth=0.9, linestyle=line, label=name.replace("_", ", "))
         axes.set_xscale("log")
         axes.set_xticks([100 * share for share in SHARES], [f"{share:.0%}" for share in SHARES])
+        axes.minorticks_off()
         axes.set_title(f"moved {move}", fontsize="medium")
         axes.set_xlabel("share of the gradients computed anew")
     all_axes[0, 0].set_ylabel("per-query ρ on unseen rows")
