@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "scripts" / "measure"))
 from contenders.agreement import TOLERANCE  # noqa: E402
 from few_questions import table as few_questions_table  # noqa: E402
 from gradients import table as speed_table  # noqa: E402
+from influcoder.benchmarks.methods.registry import TASK_METHODS  # noqa: E402
 from influcoder.benchmarks.results.tables import (  # noqa: E402
     causal_tables,
     counterfact_tables,
@@ -168,27 +169,19 @@ ones.
 {counterfact_tables(metrics)}"""
 
 
-# To go with the next record of this benchmark.
-EARLIER_POOL = """\
-**These numbers are of an earlier draw of the pool, which held next to none of the tasks' own rows** (0 or 1 of
-240): the queries and test rows were taken from where the pool was taken next. They show which rows of *other*
-genres help, and for paraphrase, whose answers are a word long, that is mostly a question of length: gradients of
-shuffled weights chose completions of 6 to 15 characters, exact ones of 6 to 103, where the pool's mean is 213. The
-draw is mended (17 to 26 rows of math and 4 to 9 of paraphrase), the table not yet measured again."""
-
-
 def selection(metrics: dict[str, Any]) -> str:
+    left = [name for name in TASK_METHODS if name not in {*metrics["methods"], *metrics["skipped"]}]
+    measured = f"\n\nNot measured on this pool: {', '.join(left)}." if left else ""
     return f"""## Which rows to train on for a task
 
 `influcoder benchmark selection --decoder assets/decoder-base --data DIR --backbone MINILM`. 5 % of a pool of Dolly rows
 and benign_chat's genres are chosen for a genre, by a few of its rows; the original decoder is fine-tuned on them and
-its loss measured on other rows of the genre. Gradients are those of a decoder warmed up on a random 5 %. A choice is
-one training run, so a gain has the noise of training on few rows. Students learn from other rows of the mixture,
-`influcoder-static-from-short` also from the short tier's labels of further ones.
+its loss measured on other rows of the genre. The pool has 17 to 26 rows of math and 4 to 9 of paraphrase. Gradients are
+those of a decoder warmed up on a random 5 %. A choice is one training run, so a gain has the noise of training on few
+rows. Students learn from other rows of the mixture, `influcoder-static-from-short` also from the short tier's labels of
+further ones. Speeds here are of a machine without bf16 that did other work.{measured}
 
-{EARLIER_POOL}
-
-{not_reached(metrics, "gain over a random choice", lambda one: one["gain"]["all"]["mean"])}
+{not_reached(metrics, "gain over a random choice", lambda one: one["gain"]["all"]["mean"], ("tfidf", "randomised"))}
 
 {selection_tables(metrics)}"""
 
