@@ -69,6 +69,8 @@ results: install
 			--output-dir runs/$$task --resume || exit 1; done
 	$(BIN)/influcoder benchmark toxicity --decoder assets/decoder-base --data $(DATA) --backbone $(MINILM) \
 		--teacher layer-cosine --methods $(OURS) --output-dir runs/toxicity-gradients --resume
+	$(BIN)/python scripts/measure/few_questions.py --data $(DATA) --decoder src/influcoder/demo/decoder \
+		--output-dir runs/few-questions
 	$(BIN)/python scripts/measure/scale.py --data $(DATA) --output-dir runs/scale
 	$(BIN)/python scripts/measure/reliability.py --output-dir runs/reliability
 	$(BIN)/python scripts/measure/gradients.py --workload demo --repeats 4 --output-dir runs/speed-demo

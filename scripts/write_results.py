@@ -16,7 +16,9 @@ RUNS = ROOT / "docs" / "runs"
 sys.path.insert(0, str(ROOT / "scripts" / "measure"))
 
 from contenders.agreement import TOLERANCE  # noqa: E402
+from few_questions import table as few_questions_table  # noqa: E402
 from gradients import table as speed_table  # noqa: E402
+from influcoder.benchmarks.methods.registry import TASK_METHODS  # noqa: E402
 from influcoder.benchmarks.results.tables import (  # noqa: E402
     causal_tables,
     counterfact_tables,
@@ -27,6 +29,7 @@ from influcoder.benchmarks.results.tables import (  # noqa: E402
     toxicity_tables,
 )
 from reliability import table as reliability_table  # noqa: E402
+from scale_section import scale  # noqa: E402
 
 HEAD = """# Results
 
@@ -166,29 +169,36 @@ ones.
 {counterfact_tables(metrics)}"""
 
 
-# To go with the next record of this benchmark.
-EARLIER_POOL = """\
-**These numbers are of an earlier draw of the pool, which held next to none of the tasks' own rows** (0 or 1 of
-240): the queries and test rows were taken from where the pool was taken next. They show which rows of *other*
-genres help, and for paraphrase, whose answers are a word long, that is mostly a question of length: gradients of
-shuffled weights chose completions of 6 to 15 characters, exact ones of 6 to 103, where the pool's mean is 213. The
-draw is mended (17 to 26 rows of math and 4 to 9 of paraphrase), the table not yet measured again."""
-
-
 def selection(metrics: dict[str, Any]) -> str:
+    left = [name for name in TASK_METHODS if name not in {*metrics["methods"], *metrics["skipped"]}]
+    measured = f"\n\nNot measured on this pool: {', '.join(left)}." if left else ""
     return f"""## Which rows to train on for a task
 
 `influcoder benchmark selection --decoder assets/decoder-base --data DIR --backbone MINILM`. 5 % of a pool of Dolly rows
 and benign_chat's genres are chosen for a genre, by a few of its rows; the original decoder is fine-tuned on them and
-its loss measured on other rows of the genre. Gradients are those of a decoder warmed up on a random 5 %. A choice is
-one training run, so a gain has the noise of training on few rows. Students learn from other rows of the mixture,
-`influcoder-static-from-short` also from the short tier's labels of further ones.
+its loss measured on other rows of the genre. The pool has 17 to 26 rows of math and 4 to 9 of paraphrase. Gradients are
+those of a decoder warmed up on a random 5 %. A choice is one training run, so a gain has the noise of training on few
+rows. Students learn from other rows of the mixture, `influcoder-static-from-short` also from the short tier's labels of
+further ones. Speeds here are of a machine without bf16 that did other work.{measured}
 
-{EARLIER_POOL}
-
-{not_reached(metrics, "gain over a random choice", lambda one: one["gain"]["all"]["mean"])}
+{not_reached(metrics, "gain over a random choice", lambda one: one["gain"]["all"]["mean"], ("tfidf", "randomised"))}
 
 {selection_tables(metrics)}"""
+
+
+def few_questions(metrics: dict[str, Any]) -> str:
+    unseen = metrics["unseen"]
+    return f"""## How many real questions an encoder needs
+
+`python scripts/measure/few_questions.py --data DIR --decoder src/influcoder/demo/decoder`: a static encoder learns
+{metrics["teacher"]} from some BIG-Bench Hard questions and {metrics["pool"]} Dolly rows, with and without these rows
+in the role of questions ([decision 19](decisions/0019-few-questions.md)). Per-query ρ with the teacher on
+{unseen["queries"]} unseen questions x {unseen["pool"]} unseen rows; means of {metrics["seeds"]} seeds with 95 %
+intervals over seeds (Student's t).
+
+{few_questions_table(metrics["results"])}
+![Agreement against the number of real questions](runs/few-questions.svg)
+"""
 
 
 def reliability(metrics: dict[str, Any]) -> str:
@@ -218,58 +228,6 @@ float32 loop. One that differs by more than {TOLERANCE["float32"]:g} (in bf16 {T
 """
 
 
-def scale(metrics: dict[str, Any]) -> str:
-    rows = [
-        [
-            name,
-            f"{one['rows']:,}",
-            str(one["dim"]),
-            f"{one['seconds']:.0f}",
-            f"{one['rows_per_second']:,.0f}",
-            f"{one['peak_memory_mb']:,.0f}",
-            f"{one['peak_memory_of_one_process_mb']:,.0f}",
-            f"{(one['vector_bytes'] + one['column_bytes']) / 1e6:,.0f}",
-        ]
-        for name, one in metrics["indexes"].items()
-    ]
-    codes = [
-        [name, f"{one['bytes']}", f"{one['recall_at_10']:.3f}", f"{one['per_query_spearman']:.4f}"]
-        for name, one in metrics["search"]["codes"].items()
-    ]
-    scan, search, teacher = metrics["scan"], metrics["search"], metrics["teacher"]
-    ms = {name: 1000 * seconds for name, seconds in scan["seconds"].items()}
-    ratio, ivf = scan["ratio_to_read"], search["ivf_pq"]
-    *before, (probes, recall) = sorted((int(lists), value) for lists, value in ivf["recall_at_10"].items())
-    fewer = ", ".join(f"{lists}: {value:.3f}" for lists, value in before)
-    largest = max(one["rows"] for one in metrics["indexes"].values())
-    times = metrics["times_faster_than_teacher_extrapolated"]
-    return f"""## A million documents
-
-`python scripts/measure/scale.py --data DIR`, with {metrics["cores"]} processes. Documents of realistic length, made of
-sentences of real rows. `narrow`: the static tier's 64 spectral numbers in int8; `whole`: its identity channels too.
-Memory is the largest sum over all processes at a time, with shared pages counted once; beside it the largest of a
-single process.
-
-{markdown(["index", "rows", "dim", "s", "rows/s", "peak memory MB", "of one process", "on disk MB"], rows)}
-
-The exact teacher does {teacher["examples_per_second"]:.0f} of the same documents a second on the same cores, at
-{teacher["bytes_per_example"]:,} bytes a row: **{times:.0f} times** as long for the same job (extrapolated from
-{teacher["examples"]} of them).
-
-![Time, memory, and exact search beside reading memory](runs/scale.svg)
-
-Exact search of {scan["rows"]:,} x 64 random int8 numbers takes {ms["search"]:.0f} ms a query, reading the same
-bytes from memory {ms["read"]:.0f} ms: {ratio["median"]:.2f} times (rounds from {ratio["least"]:.2f} to
-{ratio["most"]:.2f}). 64 queries at once take {ms["search of 64"]:.0f} ms.
-
-Of {largest:,} documents: exact search {search["exact_ms_per_query"]:.1f} ms a query of 64 at once, with a filter
-{search["filtered_ms_per_query"]:.1f} ms. {ivf["kind"]}, {ivf["bytes"]} bytes a row, made in
-{ivf["seconds_to_make"]:.0f} s: {ivf["ms_per_query"]:.1f} ms at recall@10 {recall:.3f} with {probes} lists searched
-(fewer lists: {fewer or "-"}). What codes keep of the rankings of 4,096 documents:
-
-{markdown(["code", "bytes", "recall@10", "per query ρ"], codes)}"""
-
-
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "fidelity": fidelity,
     "fidelity-with-paper": fidelity_with_paper,
@@ -281,6 +239,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "toxicity-gradients": toxicity_of_gradients,
     "counterfact": counterfact,
     "selection": selection,
+    "few-questions": few_questions,
     "scale": scale,
     "reliability": reliability,
     "speed-demo": speed,

@@ -8,7 +8,7 @@ on unseen questions and unseen rows; as text, and with the question's own gradie
 distilled without pool rows.
 
 Each seed draws other questions and rows. Its gradients and its results are kept in the output folder: a run that was
-stopped goes on there. Progress goes to stderr; few-questions.json and few-questions.svg to the output folder.
+stopped goes on there. Progress goes to stderr; metrics.json and few-questions.svg to the output folder.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import numpy as np
 
 from influcoder import __version__
 from influcoder.benchmarks.corpora.corpora import bbh, dolly, shuffled
+from influcoder.benchmarks.results.tables import markdown
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
@@ -31,6 +32,7 @@ from influcoder.student.few_questions import FEW, split_with_pool_rows
 from influcoder.student.sample import Sample, split_sample
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
+from over_seeds import over_seeds
 
 COUNTS = (1, 3, 10, 30, 100)
 LEAST_ALONE = 4
@@ -95,20 +97,27 @@ def measure(decoder: Decoder, arguments: argparse.Namespace, seed: int) -> dict[
 
 
 def summary(seeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean over seeds, and each seed's number, a line for each way, way of asking and number of questions."""
+    """A line for each way, way of asking and number of questions."""
     return [
-        {
-            "questions": count,
-            "way": way,
-            "asked": asked,
-            "seeds": [one[way][asked][place] for one in seeds],
-            "mean": float(np.mean([one[way][asked][place] for one in seeds])),
-        }
+        {"questions": count, "way": way, "asked": asked} | over_seeds([one[way][asked][place] for one in seeds])
         for way in WAYS
         for asked in ASKED
         for place, count in enumerate(COUNTS)
         if seeds[0][way][asked][place] is not None
     ]
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """A row for each number of questions."""
+    columns = [(way, asked) for asked in ASKED for way in WAYS]
+    cells = {
+        (one["questions"], one["way"], one["asked"]): "{:.2f} ({:.2f} to {:.2f})".format(
+            one["mean"], *one["interval_95"]
+        )
+        for one in results
+    }
+    rows = [[str(count), *(cells.get((count, *column), "refused") for column in columns)] for count in COUNTS]
+    return markdown(["real questions", *(f"{ASKED[asked]}: {WAYS[way]}" for way, asked in columns)], rows)
 
 
 def figure(results: list[dict[str, Any]], path: Path) -> None:
@@ -123,9 +132,9 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
         for way, line in zip(WAYS, ("--", "-"), strict=True):
             points = [one for one in results if (one["way"], one["asked"]) == (way, asked)]
             counts, means = [one["questions"] for one in points], [one["mean"] for one in points]
-            spread = np.array([[one["mean"] - min(one["seeds"]), max(one["seeds"]) - one["mean"]] for one in points])
+            spread = [max(one["interval_95"]) - one["mean"] for one in points]
             style: dict[str, Any] = {"color": colour, "linestyle": line, "marker": "o", "capsize": 2}
-            axes.errorbar(counts, means, spread.T, label=f"{ASKED[asked]}: {WAYS[way]}", **style)
+            axes.errorbar(counts, means, spread, label=f"{ASKED[asked]}: {WAYS[way]}", **style)
     axes.axvline(FEW, color="0.7", linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
     axes.set_xticks(COUNTS, [str(count) for count in COUNTS])
@@ -161,7 +170,7 @@ def main() -> None:
         "unseen": {"queries": arguments.unseen_queries, "pool": arguments.unseen_pool},
         "seeds": arguments.seeds,
     }
-    write_json(arguments.output_dir / "few-questions.json", facts | {"results": results})
+    write_json(arguments.output_dir / "metrics.json", facts | {"results": results})
     figure(results, arguments.output_dir / "few-questions.svg")
 
 

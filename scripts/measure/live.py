@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from scipy.stats import t as student_t
 from trl import SFTConfig, SFTTrainer
 
 import influcoder
@@ -39,6 +38,7 @@ from influcoder.model.finetune import batches_of, measure_losses
 from influcoder.store.files import write_json
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
+from over_seeds import over_seeds
 
 WAYS = ("uniform", "less", "loss", "encoder", "live")
 KEPT = 0.2
@@ -158,11 +158,7 @@ def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
             told[way]["seconds"] = float(np.mean([one[way]["seconds"] for one in seeds]))
         if way not in ("before", "uniform"):
             less = values - np.array([one["uniform"]["loss"] for one in seeds])
-            reach = float(student_t.ppf(0.975, len(less) - 1) * less.std(ddof=1) / np.sqrt(len(less)))
-            told[way]["against_uniform"] = {
-                "mean": float(less.mean()),
-                "interval_95": [float(less.mean()) - reach, float(less.mean()) + reach],
-            }
+            told[way]["against_uniform"] = over_seeds(less)
     told["live"]["probes"] = [one["live"]["probes"] for one in seeds]
     return told
 

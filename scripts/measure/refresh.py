@@ -10,15 +10,16 @@ is measured how well rankings agree with the teacher's, per-query Spearman:
     refresh  `distill --from` with some share of the gradients computed anew
     anew     an encoder of nothing but that share
 
-what share of the fidelity that a whole distillation regains a refresh regains, and what `drift` says, at the decoder of
-before and at the moved one, by how many gradients. Each seed draws other rows and fine-tunes in another order. Progress
-goes to stderr; refresh.json and refresh.svg to the output folder.
+what share of the fidelity that a whole distillation regains a refresh regains (`regained`), by how much it stays below
+one (`less_anew_whole`), what share of the agreement at its own decoder it has (`of_then`), and what `drift` says, at
+the decoder of before and at the moved one, by how many gradients. Each seed draws other rows and fine-tunes in another
+order. Progress goes to stderr; refresh.json and refresh.svg to the output folder.
 """
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,11 @@ from influcoder.student.features_folder import FeaturesFolder
 from influcoder.student.sample import Sample, split_sample
 from influcoder.teachers.teacher import Teacher
 from influcoder.verbs.refresh import refresh
+from over_seeds import over_seeds
 
 SHARES = (0.1, 0.2, 0.5)
-MOVES = {"slightly": 4e-5, "gently": 5.5e-5, "clearly": 7.5e-5, "strongly": 1e-4}
-"""learning rates of the fine-tuning: the teacher of after agrees with that of before at .8, .6, .3 and .2"""
+MOVES = {"slightly": 1e-5, "gently": 1.5e-5, "clearly": 2.5e-5, "strongly": 1e-4}
+"""learning rates of the fine-tuning"""
 WAYS = ("refresh", "anew")
 Rows = Mapping[str, tuple[list[Any], list[Any]]]
 
@@ -63,9 +65,10 @@ def drawn(seed: int) -> Rows:
     return {name: (sides[0], sides[1]) for name, sides in parts.items()} | {"others": ([], others)}
 
 
-def measure(base: Decoder, seed: int, folder: Path) -> dict[str, dict[str, Any]]:
+def measure(
+    base: Decoder, rows: Rows, moved: Mapping[str, Decoder], seed: int, folder: Path
+) -> dict[str, dict[str, Any]]:
     """By move: fidelities by way and share, and what drift says."""
-    rows = drawn(seed)
     features = influcoder.features(base, *rows["sample"], folder / "features")
     encoder = influcoder.distill(features, folder / "encoder", seed=seed)
     truth = truth_of(features.teacher(base), rows["test"])
@@ -74,9 +77,8 @@ def measure(base: Decoder, seed: int, folder: Path) -> dict[str, dict[str, Any]]
         "drift_then": told(encoder, base, rows["test"], seed),
     }
     found: dict[str, dict[str, Any]] = {}
-    for move, rate in MOVES.items():
-        moved = finetune(base, rows["others"][1], FinetuneSettings(2, rate, 16, seed=seed, token_budget=1024))
-        found[move] = common | after(encoder, features, moved, rows, seed, folder / move)
+    for move, decoder in moved.items():
+        found[move] = common | after(encoder, features, decoder, rows, seed, folder / move)
         truth_now = found[move].pop("truth")
         found[move]["teachers"] = float(spearman_rows(truth, truth_now).mean())
         print(f"{move}, seed {seed}: {found[move]}", file=sys.stderr, flush=True)
@@ -121,18 +123,18 @@ def told(encoder: InfluenceEncoder, decoder: Decoder, test: tuple[list[Any], lis
 
 
 def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean over seeds, and each seed's number."""
-
-    def over(values: Sequence[float]) -> dict[str, Any]:
-        return {"mean": float(np.mean(values)), "seeds": list(values)}
-
-    found: dict[str, Any] = {name: over([one[name] for one in seeds]) for name in ("then", "old", "teachers")}
-    found["anew_whole"] = over([one["anew"][-1] for one in seeds])
+    """Every number over seeds: see `over_seeds`."""
+    found: dict[str, Any] = {name: over_seeds([one[name] for one in seeds]) for name in ("then", "old", "teachers")}
+    found["anew_whole"] = over_seeds([one["anew"][-1] for one in seeds])
     for name in (*WAYS, "claimed"):
         columns = zip(*(one[name][: len(SHARES)] for one in seeds), strict=True)
-        found[name] = {str(share): over(values) for share, values in zip(SHARES, columns, strict=True)}
+        found[name] = {str(share): over_seeds(values) for share, values in zip(SHARES, columns, strict=True)}
     old, whole = (np.array(found[name]["seeds"]) for name in ("old", "anew_whole"))
-    found["regained"] = {share: regained(np.array(one["seeds"]), old, whole) for share, one in found["refresh"].items()}
+    fresh = {share: np.array(one["seeds"]) for share, one in found["refresh"].items()}
+    found["regained"] = {share: regained(values, old, whole) for share, values in fresh.items()}
+    then = np.array(found["then"]["seeds"])
+    found["of_then"] = {share: over_seeds(values / then) for share, values in ({"old": old} | fresh).items()}
+    found["less_anew_whole"] = {share: over_seeds(values - whole) for share, values in fresh.items()}
     return found | {name: [one[name] for one in seeds] for name in ("drift_then", "drift_now")}
 
 
@@ -174,6 +176,7 @@ def figure(moves: dict[str, Any], path: Path) -> None:
             axes.axhline(told[name]["mean"], color="0.5", linewidth=0.9, linestyle=line, label=name.replace("_", ", "))
         axes.set_xscale("log")
         axes.set_xticks([100 * share for share in SHARES], [f"{share:.0%}" for share in SHARES])
+        axes.minorticks_off()
         axes.set_title(f"moved {move}", fontsize="medium")
         axes.set_xlabel("share of the gradients computed anew")
     all_axes[0, 0].set_ylabel("per-query ρ on unseen rows")
@@ -189,8 +192,11 @@ def main() -> None:
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     base, results = Decoder.load(assets() / "decoder", max_length=512), []
     for seed in range(arguments.seeds):
+        rows = drawn(seed)
+        further = {move: FinetuneSettings(2, rate, 16, seed=seed, token_budget=1024) for move, rate in MOVES.items()}
+        moved = {move: finetune(base, rows["others"][1], settings) for move, settings in further.items()}
         with tempfile.TemporaryDirectory() as folder:
-            results.append(measure(base, seed, Path(folder)))
+            results.append(measure(base, rows, moved, seed, Path(folder)))
     moves = {move: summary([one[move] for one in results]) for move in MOVES}
     facts = {"package": __version__, "teacher": "gradient-cosine", "learning_rates": MOVES, "seeds": arguments.seeds}
     write_json(arguments.output_dir / "refresh.json", facts | {"moves": moves})

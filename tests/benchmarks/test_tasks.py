@@ -359,5 +359,7 @@ def test_what_is_not_reached_is_said():
     assert "**Not ahead of paper-recipe (0.500).**" in text
     assert "wanted 90% at 25%.**" in text
     assert "Best of all: gradient-cosine (1.000)." in text
+    without = not_reached(methods_with(influcoder=0.3, gradient_cosine=0.2), "MRR", lambda one: one["value"])
+    assert without == "MRR: the best of ours is influcoder (0.300)."
     reached["methods"]["cascade"]["cost_share"] = 0.3
     assert "wanted 90% at 25%.**" in not_reached(reached, "MRR", lambda one: one["value"])

@@ -261,19 +261,23 @@ def not_reached(metrics: Metrics, measure: str, value: Callable[[Any], float], b
         ", ".join(f"{name} ({values[name]:.3f})" for name in rivals if (values[ours] > values[name]) is is_ahead)
         for is_ahead in (True, False)
     )
-    cost = metrics["methods"]["cascade"]["cost_share"]
-    share = f"{values['cascade'] / values[EXACT]:.0%} of " if values[EXACT] > 0 else ""
-    cascade = (
-        f"The cascade has {share}exact Grad-Cos's score ({values['cascade']:.3f} of {values[EXACT]:.3f}) "
-        f"at {cost:.1%} of its cost a question"
-    )
-    enough = values["cascade"] >= LEAST_SCORE * values[EXACT] and cost <= MOST_COST
     best = max(values, key=values.__getitem__)
     lines = [
         f"{measure}: the best of ours is {ours} ({values[ours]:.3f}).",
         f"Ahead of {ahead}." if ahead else "",
         f"**Not ahead of {behind}.**" if behind else "",
-        f"{cascade}." if enough else f"**{cascade}: wanted {LEAST_SCORE:.0%} at {MOST_COST:.0%}.**",
+        _cascade(values["cascade"], values[EXACT], metrics["methods"]["cascade"]) if "cascade" in values else "",
         f"Best of all: {best} ({values[best]:.3f})." if values[best] > values[ours] else "",
     ]
     return " ".join(filter(None, lines))
+
+
+def _cascade(reached: float, exact: float, method: Metrics) -> str:
+    """How close the cascade comes to exact scores, and at what cost."""
+    share = f"{reached / exact:.0%} of " if exact > 0 else ""
+    told = (
+        f"The cascade has {share}exact Grad-Cos's score ({reached:.3f} of {exact:.3f}) "
+        f"at {method['cost_share']:.1%} of its cost a question"
+    )
+    enough = reached >= LEAST_SCORE * exact and method["cost_share"] <= MOST_COST
+    return f"{told}." if enough else f"**{told}: wanted {LEAST_SCORE:.0%} at {MOST_COST:.0%}.**"
