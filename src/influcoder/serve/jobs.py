@@ -127,12 +127,13 @@ class Jobs:
         """Server-sent events: `progress` whenever a job has moved, and one at its end, named by its status."""
         job, last_sent, silent = self.get(name), None, 0.0
         while True:
+            ended = job.ended  # asked first: the answer of a job that has ended is its last
             answer = job.answer()
-            if (answer.status, answer.done) != last_sent or answer.status == "done":
+            if (answer.status, answer.done) != last_sent or ended:
                 last_sent, silent = (answer.status, answer.done), 0.0
-                kind = answer.status if job.ended else "progress"
+                kind = answer.status if ended else "progress"
                 yield f"event: {kind}\ndata: {answer.model_dump_json()}\n\n"
-            if job.ended or self._worker.stopping:
+            if ended or self._worker.stopping:
                 return
             await asyncio.sleep(TICK)
             silent += TICK
