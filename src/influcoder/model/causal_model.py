@@ -1,6 +1,7 @@
 """Checks that a model is a causal language model of tokens, and the hash that identifies it."""
 
 import hashlib
+from typing import Any
 
 import orjson
 import torch
@@ -62,3 +63,20 @@ def model_hash(model: PreTrainedModel) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+@torch.no_grad()
+def has_plain_head(model: Any) -> bool:
+    """Whether the logits are the head's product with the last hidden state, and nothing after it."""
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or head.bias is not None:
+        return False
+    table = model.get_input_embeddings()
+    ids = torch.arange(4, device=table.weight.device)[None] % table.num_embeddings
+    try:
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        of_hidden = head(hidden)
+    except Exception:  # a base model of another kind
+        return False
+    whole = model(input_ids=ids, use_cache=False).logits
+    return of_hidden.shape == whole.shape and torch.allclose(whole.float(), of_hidden.float(), rtol=1e-4, atol=1e-5)

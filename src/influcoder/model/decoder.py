@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from influcoder.model.adapter_folder import base_and_adapter
 from influcoder.model.adapters import Adapter, MergedAdapter, with_adapter
 from influcoder.model.answers import greedy_tokens
 from influcoder.model.batches import Tokens
-from influcoder.model.causal_model import is_causal, model_hash, table_rows
+from influcoder.model.causal_model import has_plain_head, is_causal, model_hash, table_rows
 from influcoder.model.template import template_date
 from influcoder.model.tokenise import Tokeniser
 from influcoder.model.tokenizer_loading import check_pair, load_tokenizer, tokenizer_hash
@@ -198,6 +198,11 @@ class Decoder:
     def adapter(self) -> Adapter:
         """A, B and scale of a LoRA adapter's layers by name; empty without one."""
         return {} if self.merged is None else self.merged.layers
+
+    @cached_property
+    def has_plain_head(self) -> bool:
+        """Whether the logits are the head's product with the last hidden state, and nothing after it."""
+        return has_plain_head(self.model)
 
     @property
     def device(self) -> torch.device:

@@ -61,7 +61,7 @@ class Backward:
         self.bf16 = bf16
         self.loss = loss
         self._in_bf16 = _bf16_weights(layers) if bf16 else {}
-        self._plain_head = has_plain_head(decoder.model, decoder.device)
+        self._plain_head = decoder.has_plain_head
         head = decoder.model.get_output_embeddings().weight
         # In bfloat16, logits are off by hundredths, and losses with them; gradients may be rounded so.
         self._head = head.detach()
@@ -275,19 +275,3 @@ def _bf16_weights(layers: Sequence[Layer]) -> dict[Weight, Tensor]:
     return {
         weight: weight.tensor.detach().to(torch.bfloat16) for weight in weights if weight.tensor.dtype == torch.float32
     }
-
-
-@torch.no_grad()
-def has_plain_head(model: Any, device: torch.device) -> bool:
-    """Whether the logits are the head's product with the last hidden state, and nothing after it."""
-    head = model.get_output_embeddings()
-    if type(head) is not nn.Linear or head.bias is not None:
-        return False
-    ids = torch.arange(4, device=device)[None] % model.get_input_embeddings().num_embeddings
-    try:
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        of_hidden = head(hidden)
-    except Exception:  # a base model of another kind
-        return False
-    whole = model(input_ids=ids, use_cache=False).logits
-    return of_hidden.shape == whole.shape and torch.allclose(whole.float(), of_hidden.float(), rtol=1e-4, atol=1e-5)

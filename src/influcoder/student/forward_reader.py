@@ -17,7 +17,6 @@ from influcoder.maths.arrays import Floats
 from influcoder.model.attention import fast_attention
 from influcoder.model.batches import Batch, in_batches
 from influcoder.model.decoder import Decoder
-from influcoder.model.gradients import has_plain_head
 from influcoder.model.loss import cross_entropy
 from influcoder.model.precision import use_bf16
 
@@ -36,7 +35,7 @@ class ForwardReader:
     """
 
     def __init__(self, decoder: Decoder) -> None:
-        if not has_plain_head(decoder.model, decoder.device):
+        if not decoder.has_plain_head:
             raise ModelError(
                 f"{decoder.name}: its logits are not the head's product with the last hidden state alone, so the "
                 "forward tier cannot compute the error there. Use the static tier."

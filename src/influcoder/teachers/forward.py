@@ -19,7 +19,6 @@ from influcoder.maths.sketch import CountSketch
 from influcoder.model.attention import fast_attention
 from influcoder.model.batches import Batch, in_batches
 from influcoder.model.decoder import Decoder
-from influcoder.model.gradients import has_plain_head
 from influcoder.model.loss import cross_entropy
 from influcoder.model.precision import use_bf16
 from influcoder.provenance import Provenance
@@ -47,7 +46,7 @@ class ForwardTeacher:
         self.decoder = decoder
         self.settings = settings
         self.bf16 = use_bf16(settings.precision, decoder.device)
-        self._plain_head = has_plain_head(decoder.model, decoder.device)
+        self._plain_head = decoder.has_plain_head
         if settings.source == "head" and not self._plain_head:
             raise ModelError(
                 f"{decoder.name}: its logits are not the head's product with the last hidden state alone, so "

@@ -22,7 +22,6 @@ from influcoder.evaluation.proof import FineTuning
 from influcoder.indexes.build import SAMPLE_ROWS, SHARD_ROWS, Choice, choose_code, embed, measure_codes, shard_columns
 from influcoder.indexes.faiss_index import EXACT_ROWS, pq_bytes
 from influcoder.model.finetune import finetune
-from influcoder.model.gradients import has_plain_head
 from influcoder.store.disk_space import in_words
 from influcoder.store.scalar_code import ScalarCode
 from influcoder.student.decoder_tables import bytes_of_tables
@@ -177,7 +176,7 @@ def _seconds_a_row(tier: Tier, teacher: Teacher, sample: Sequence[Example]) -> f
         shortened = make_teacher(teacher.decoder.shortened(ClosedFormRecipe().short_tokens), teacher.settings)
         shortened.load(teacher.state())
         probe = measured_speed(lambda rows: shortened.features(rows, "pool"), sample)
-    elif has_plain_head(teacher.decoder.model, teacher.decoder.device):
+    elif teacher.decoder.has_plain_head:
         probe = measured_speed(ForwardReader(teacher.decoder).read, sample)
     else:
         return math.inf
