@@ -94,7 +94,7 @@ def test_every_answer_forbids_what_it_can(served, path):
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["x-frame-options"] == "DENY"
-    assert headers["cache-control"] == "no-store"
+    assert headers["cache-control"] == ("max-age=300" if path.startswith("/static/") else "no-store")
     assert "server" not in headers
 
 

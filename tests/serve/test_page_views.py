@@ -18,6 +18,7 @@ from influcoder.serve import page
 from influcoder.serve.prepared import Prepared
 from influcoder.serve.problems import Problem
 from influcoder.serve.ranking import Ranking
+from influcoder.serve.static_files import COMPONENTS, STATIC
 from influcoder.serve.view import concentration, spread
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.cards import segments
@@ -265,14 +266,14 @@ def test_a_question_set_sums_up_and_a_budget_takes_the_best(index):
 def test_the_report_is_made_of_the_same_components(tmp_path):
     (tmp_path / "metrics.json").write_text('{"methods": {}}')
     report = write_report(tmp_path).read_text()
-    assert page.COMPONENTS.read_text().strip() in report
+    assert COMPONENTS.read_text().strip() in report
 
 
 def test_a_page_that_is_not_ready_says_so_and_looks_again():
     explorer = SimpleNamespace(
         ready=False,
         questions={},
-        index=SimpleNamespace(folder=page.HERE, store=None, __len__=lambda: 3),
+        index=SimpleNamespace(folder=STATIC, store=None, __len__=lambda: 3),
         settings=SimpleNamespace(decoder="d"),
     )
     held = {"loading": 12, "wants_decoder": True, "address": Address(), "views": {}, "rows": 3, "index_name": "i"}

@@ -3,7 +3,7 @@
 Routes:
 
     GET  /                      the page (page.py, templates/, static/)
-    GET  /static/...            static/, by name
+    GET  /static/...            static/, by name (static_files.py)
     GET  /login, POST /login    where the service needs a token: a browser gives it once (login.py)
     GET  /healthz, /readyz      whether the process is alive, and whether all is loaded (503 until then)
     GET  /api/v1/openapi.json   the API's description
@@ -40,9 +40,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
 
-from influcoder.serve import health, login, page
+from influcoder.serve import health, login, page, static_files
 from influcoder.serve.api import asking, jobs, questions, rows, selections
 from influcoder.serve.api.served import PROBLEMS
 from influcoder.serve.explorer import Explorer
@@ -76,7 +75,7 @@ def make_app(settings: ServeSettings) -> Safety:
         app.include_router(module.router, prefix="/api/v1", responses=PROBLEMS)
     app.include_router(login.router)
     app.include_router(page.router)
-    app.mount("/static", StaticFiles(directory=page.HERE / "static"), name="static")
+    app.include_router(static_files.router)
     answer_errors(app)
     return Safety(app, explorer)
 

@@ -7,16 +7,14 @@ GET  /map.json      the points of the map
 """
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 from starlette.datastructures import QueryParams
 
-from influcoder import report
 from influcoder.errors import InflucoderError
 from influcoder.report.environment import environment
 from influcoder.serve.api.questions import save
@@ -27,8 +25,6 @@ from influcoder.serve.view.answers import Answer
 from influcoder.serve.view.screen import Screen
 from influcoder.serve.wire import TokensRequest, VerifyRequest
 
-HERE = Path(__file__).parent
-COMPONENTS = Path(report.__file__).parent / "templates" / "components.css"
 TEMPLATES = Jinja2Templates(env=environment("influcoder.serve", "influcoder.report"))
 POINTS = 20_000
 """points of the map, at most"""
@@ -127,12 +123,6 @@ async def _go_on(request: Request, act: Act) -> Response:
         return RedirectResponse(await act(_screen(request), address, form), 303)
     except (Problem, InflucoderError) as error:
         return _page_of(_screen(request), "page.html", address, error)
-
-
-@router.get("/static/components.css")
-def components() -> FileResponse:
-    """The styles that the page and the report share."""
-    return FileResponse(COMPONENTS, media_type="text/css")
 
 
 async def _page_at(request: Request, template: str, show: Show) -> Response:

@@ -1,0 +1,33 @@
+"""The page's scripts and styles, kept in memory: a file that is read for every request delays the first paint.
+
+GET  /static/NAME    a file of static/, or the styles that the page and the report share
+"""
+
+import hashlib
+import mimetypes
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from influcoder import report
+from influcoder.serve.problems import not_found
+
+STATIC = Path(__file__).parent / "static"
+COMPONENTS = Path(report.__file__).parent / "templates" / "components.css"
+FILES = {path.name: path.read_bytes() for path in (*STATIC.iterdir(), COMPONENTS) if path.suffix}
+FRESH = "max-age=300"
+"""seconds in which a browser does not ask again; later it asks whether the file is another"""
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/static/{name:path}")
+async def static_file(name: str, request: Request) -> Response:
+    """A script, a style or the icon."""
+    if name not in FILES:
+        raise not_found(f"no file {name!r}.")
+    content = FILES[name]
+    headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()[:16]}"', "Cache-Control": FRESH}
+    if request.headers.get("If-None-Match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=mimetypes.guess_type(name)[0])
