@@ -101,6 +101,11 @@ def test_the_check_costs_no_more_than_eight_gradients(decoder, precision):
     assert longest < sum(seen) <= 8 * longest
 
 
+def test_examples_of_one_length_are_a_pair_too(decoder):
+    same = [replace(EXAMPLES[0], id=f"{n}") for n in range(3)]
+    assert self_check(decoder, same, SETTINGS)["examples"] == 2
+
+
 def test_one_example_is_enough(decoder):
     assert self_check(decoder, EXAMPLES[:1], SETTINGS)["examples"] == 1
 

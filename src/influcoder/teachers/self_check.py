@@ -89,15 +89,20 @@ def self_check(decoder: Decoder, examples: Sequence[Example], settings: TeacherS
 
 
 def _pair(decoder: Decoder, examples: Sequence[Example]) -> tuple[list[Example], list[Tokens]]:
-    """The first example, and the next of another length, where there is one; their tokens."""
-    tokens = decoder.tokenise(examples)
-    usable = [place for place, read in enumerate(tokens) if read.targets > 0]
-    if not usable:
+    """The first example, and the next of another length, if there is one, or the next; their tokens."""
+    pair: list[tuple[Example, Tokens]] = []
+    for example in examples:  # one at a time: two or three are read as a rule
+        (tokens,) = decoder.tokenise([example])
+        if not tokens.targets:
+            continue
+        if pair and len(tokens.ids) != len(pair[0][1].ids):
+            pair = [pair[0], (example, tokens)]
+            break
+        if len(pair) < 2:
+            pair.append((example, tokens))
+    if not pair:
         raise ModelError(f"{decoder.name}: none of {len(examples)} examples has a token that carries loss.")
-    first = usable[0]
-    others = sorted(usable[1:], key=lambda place: len(tokens[place].ids) == len(tokens[first].ids))
-    pair = (first, *others[:1])
-    return [examples[place] for place in pair], [tokens[place] for place in pair]
+    return [example for example, _ in pair], [tokens for _, tokens in pair]
 
 
 def _start(tokens: Tokens) -> Tokens:
