@@ -13,9 +13,12 @@ LAYERS := tfidf gradient-dot less rrinf ekfac surface influcoder influcoder-exac
 install: .venv/installed
 
 # torch first: from then on every requirement is satisfied by the CPU build.
-.venv/installed: requirements.lock pyproject.toml
+.venv/torch: requirements.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
+	touch $@
+
+.venv/installed: .venv/torch requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
@@ -33,9 +36,7 @@ demo: install
 	$(BIN)/influcoder demo --output-dir runs/demo --overwrite
 
 # What the explorer needs, where nothing is installed yet: in half of the time that everything takes.
-.venv/explorer: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
+.venv/explorer: .venv/torch requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[serve,eval]"
 	touch $@
 

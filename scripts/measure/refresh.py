@@ -184,12 +184,18 @@ def figure(moves: dict[str, Any], path: Path) -> None:
     fig.savefig(path, metadata={"Date": None})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(description: str | None) -> argparse.Namespace:
+    """The flags; the output folder is there."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    return arguments
+
+
+def main() -> None:
+    arguments = parse(__doc__)
     base, results = Decoder.load(assets() / "decoder", max_length=512), []
     for seed in range(arguments.seeds):
         rows = drawn(seed)

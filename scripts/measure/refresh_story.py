@@ -7,7 +7,6 @@ the rows that are set aside are judged as in `refresh.py`, whose words these are
 refresh-story.json to the output folder.
 """
 
-import argparse
 import os
 import re
 import subprocess
@@ -18,7 +17,7 @@ from pathlib import Path
 from influcoder import Decoder, __version__, read_examples
 from influcoder.demo.world import assets
 from influcoder.store.files import write_json
-from refresh import Rows, measure, summary
+from refresh import Rows, measure, parse, summary
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "keep-an-encoder-true.md"
 DRAWN = "random.seed(0)"
@@ -42,11 +41,7 @@ def told(seed: int, folder: Path) -> tuple[Rows, Decoder]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output-dir", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    arguments = parse(__doc__)
     base, results = Decoder.load(assets() / "decoder", max_length=512), []
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:

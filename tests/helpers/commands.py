@@ -2,12 +2,8 @@
 
 import os
 import re
-import sys
-from pathlib import Path
 
 from helpers import forks
-
-PROGRAM = Path(sys.executable).parent / "influcoder"
 
 
 def run(*words, cwd=None, width=200):

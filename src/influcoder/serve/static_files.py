@@ -16,6 +16,7 @@ from influcoder.serve.problems import not_found
 STATIC = Path(__file__).parent / "static"
 COMPONENTS = Path(report.__file__).parent / "templates" / "components.css"
 FILES = {path.name: path.read_bytes() for path in (*STATIC.iterdir(), COMPONENTS) if path.suffix}
+TAGS = {name: f'"{hashlib.sha256(content).hexdigest()[:16]}"' for name, content in FILES.items()}
 FRESH = "max-age=300"
 """seconds in which a browser does not ask again; later it asks whether the file is another"""
 router = APIRouter(include_in_schema=False)
@@ -26,8 +27,7 @@ async def static_file(name: str, request: Request) -> Response:
     """A script, a style or the icon."""
     if name not in FILES:
         raise not_found(f"no file {name!r}.")
-    content = FILES[name]
-    headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()[:16]}"', "Cache-Control": FRESH}
-    if request.headers.get("If-None-Match") == headers["ETag"]:
+    headers = {"ETag": TAGS[name], "Cache-Control": FRESH}
+    if request.headers.get("If-None-Match") == TAGS[name]:
         return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type=mimetypes.guess_type(name)[0])
+    return Response(FILES[name], headers=headers, media_type=mimetypes.guess_type(name)[0])
