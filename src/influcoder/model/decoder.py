@@ -72,6 +72,7 @@ class Decoder:
         self.tokeniser = Tokeniser(tokenizer, name=name, rows=rows, max_length=self.max_length)
         self._fingerprint: DecoderRecord | None = None
         self._shortened_to: int | None = None
+        self.told_apart: dict[tuple[Any, ...], bool] = {}  # by layers, what `tells_apart` found
         self.merged = merged
         self.tokenizer_differs = tokenizer_differs
         self._load_again = load_again

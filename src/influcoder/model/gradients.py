@@ -66,8 +66,11 @@ class Backward:
         # In bfloat16, logits are off by hundredths, and losses with them; gradients may be rounded so.
         self._head = head.detach()
         self._head_back = self._head.to(torch.bfloat16) if bf16 else self._head
-        table = decoder.model.get_input_embeddings()
-        self.alone = not tells_apart(self._rows, some_tokens(decoder.model), table.num_embeddings)
+        known, watched = decoder.told_apart, tuple(layers)
+        if watched not in known:
+            vocabulary = decoder.model.get_input_embeddings().num_embeddings
+            known[watched] = tells_apart(self._rows, some_tokens(decoder.model), vocabulary)
+        self.alone = not known[watched]
 
     def budget(self, tokens: int) -> int:
         """How many tokens go through the model together, if at most `tokens` may."""

@@ -26,7 +26,7 @@ from influcoder.teachers.settings import FORWARD, TeacherSettings
 
 RANK = 4
 """of the gradients that the self-check compares"""
-SHARE, SHORT = 3, 16
+SHARE, SHORT = 4, 16
 """an example is read up to one in SHARE of its tokens, and whole up to SHORT"""
 WORST_ERROR = 1e-3
 """of a float32 gradient, as a share of its length"""
@@ -40,8 +40,8 @@ NO_LENGTH = 1e-5
 def self_check(decoder: Decoder, examples: Sequence[Example], settings: TeacherSettings) -> dict[str, Any]:
     """Hold the gradients of two examples against plain autograd's; returns the numbers.
 
-    The two are the first and the next that is of another length, so that a batch of them is padded. A third of their
-    tokens are read: a fault in a layer, a batch or a precision shows on any tokens, and the check costs a third.
+    The two are the first and the next that is of another length, so that a batch of them is padded. A quarter of their
+    tokens are read: a fault in a layer, a batch or a precision shows on any tokens, and the check costs a quarter.
     Their gradients of a fresh LoRA's B on every layer that `settings` look at, as the job takes them, are compared
     with those of the weights, one example at a time (`plain_gradients`). Teachers that take no gradient are compared
     with themselves, an example alone and in a batch.
