@@ -276,8 +276,11 @@ def test_a_page_that_is_not_ready_says_so_and_looks_again():
         index=SimpleNamespace(folder=STATIC, store=None, __len__=lambda: 3),
         settings=SimpleNamespace(decoder="d"),
     )
-    held = {"loading": 12, "wants_decoder": True, "address": Address(), "views": {}, "rows": 3, "index_name": "i"}
-    text = page.TEMPLATES.get_template("page.html").render(held | {"saved": [], "expected": {}, "explorer": explorer})
+    asked = Address()
+    held = {"loading": 12, "wants_decoder": True, "address": asked, "asked": asked, "views": {}, "rows": 3}
+    text = page.TEMPLATES.get_template("page.html").render(
+        held | {"index_name": "i", "saved": [], "expected": {}, "explorer": explorer}
+    )
     assert "12 s so far" in text
     assert "the decoder are being loaded" in text
     assert '<meta http-equiv="refresh" content="2">' in text

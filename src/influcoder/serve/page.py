@@ -6,12 +6,13 @@ GET  /spread        the right-hand side alone, for pools whose rows take long to
 GET  /map.json      the points of the map
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from fastapi.templating import Jinja2Templates
 from starlette.datastructures import QueryParams
 
@@ -19,13 +20,18 @@ from influcoder.errors import InflucoderError
 from influcoder.report.environment import environment
 from influcoder.serve.api.questions import save
 from influcoder.serve.forms import form_of
-from influcoder.serve.problems import Problem
+from influcoder.serve.problems import Problem, too_slow
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.answers import Answer
 from influcoder.serve.view.screen import Screen
 from influcoder.serve.wire import TokensRequest, VerifyRequest
 
 TEMPLATES = Jinja2Templates(env=environment("influcoder.serve", "influcoder.report"))
+WHOLE = "page.html"
+SOON = 0.02
+"""seconds after which the start of a page is sent ahead of the rest"""
+SHARE_OF_TIME = 0.9
+"""of the time that a request may take, before the page says that it was too long"""
 POINTS = 20_000
 """points of the map, at most"""
 VERIFY, CERTIFY = 50, 200
@@ -41,7 +47,7 @@ Act = Callable[[Screen, Address, dict[str, str]], Awaitable[str]]
 @router.get("/", response_class=HTMLResponse)
 async def page(request: Request) -> Response:
     """A question, and the rows behind its answer."""
-    return await _page_at(request, "page.html", Screen.shown)
+    return await _page_at(request, WHOLE, Screen.shown)
 
 
 @router.get("/spread", response_class=HTMLResponse)
@@ -122,7 +128,7 @@ async def _go_on(request: Request, act: Act) -> Response:
     try:
         return RedirectResponse(await act(_screen(request), address, form), 303)
     except (Problem, InflucoderError) as error:
-        return _page_of(_screen(request), "page.html", address, error)
+        return _page_of(_screen(request), WHOLE, address, error)
 
 
 async def _page_at(request: Request, template: str, show: Show) -> Response:
@@ -130,11 +136,30 @@ async def _page_at(request: Request, template: str, show: Show) -> Response:
     screen, address = _screen(request), Address.of(request.query_params)
     if not screen.explorer.ready:
         return _page_of(screen, template, address, None, status=503)
+    shown = asyncio.ensure_future(_shown(screen, address, show))
+    if template == WHOLE and not (await asyncio.wait({shown}, timeout=SOON))[0]:
+        return StreamingResponse(_in_two(screen, address, shown), media_type="text/html")
     try:
-        context = await _shown(screen, address, show)
+        context = await shown
     except (Problem, InflucoderError) as error:
         return _page_of(screen, template, address, error)
     return _page_of(screen, template, address, None, **context)
+
+
+async def _in_two(screen: Screen, address: Address, shown: asyncio.Task[dict[str, Any]]) -> AsyncIterator[str]:
+    """The start of the page, which the browser can paint, and the rest when it is computed, or why it is not."""
+    seconds = screen.explorer.settings.request_timeout
+    try:
+        yield TEMPLATES.get_template("page_start.html").render(screen.frame(address))
+        async with asyncio.timeout(SHARE_OF_TIME * seconds):
+            context = await shown
+    except (Problem, InflucoderError) as error:
+        context = _trouble(error)
+    except TimeoutError:
+        context = _trouble(too_slow(seconds))
+    finally:
+        shown.cancel()
+    yield TEMPLATES.get_template("page_rest.html").render(_context(screen, address, context))
 
 
 def _page_of(
@@ -145,12 +170,20 @@ def _page_of(
     status: int = 200,
     **view: Any,
 ) -> Response:
-    context = screen.frame(address) | {"job": screen.job(address)} | view
     if error is not None:
-        problem = error if isinstance(error, Problem) else Problem.of(error)
-        status, context = problem.status, context | {"problem": problem.detail}
-    text = TEMPLATES.get_template(template).render(context)
+        view = _trouble(error)
+        status = view["status"]
+    text = TEMPLATES.get_template(template).render(_context(screen, address, view))
     return HTMLResponse(text, status, {"Retry-After": "2"} if status == 503 else None)
+
+
+def _context(screen: Screen, address: Address, view: dict[str, Any]) -> dict[str, Any]:
+    return screen.frame(address) | {"job": screen.job(address)} | view
+
+
+def _trouble(error: Problem | InflucoderError) -> dict[str, Any]:
+    problem = error if isinstance(error, Problem) else Problem.of(error)
+    return {"problem": problem.detail, "status": problem.status}
 
 
 async def _shown(screen: Screen, address: Address, show: Show) -> dict[str, Any]:

@@ -73,6 +73,12 @@ def busy(detail: str, seconds: int, status: int = 429) -> Problem:
     return Problem(status, "busy" if status == 429 else "loading", detail, {"Retry-After": str(seconds)})
 
 
+def too_slow(seconds: float) -> Problem:
+    """A problem: the answer takes longer than the service lets it."""
+    detail = f"not answered within {seconds:g} s. Ask for less, or start the service with a longer --request-timeout."
+    return Problem(503, "timeout", detail, {"Retry-After": "10"})
+
+
 def not_found(what: str) -> Problem:
     """A problem: something is not there."""
     return Problem(404, "not_found", what)

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from influcoder.serve.explorer import Explorer
-from influcoder.serve.problems import Problem
+from influcoder.serve.problems import Problem, too_slow
 from influcoder.serve.settings import MAX_BODY, MAX_HEADERS
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -107,11 +107,10 @@ class Safety:
             raise Problem(415, "encoded", "send the body as it is, without Content-Encoding.")
 
     def _too_slow(self, arrived: bool) -> Problem:
-        seconds = f"{self.settings.request_timeout:g} s"
+        seconds = self.settings.request_timeout
         if not arrived:
-            return Problem(408, "slow_body", f"the body did not arrive within {seconds}.", {"Connection": "close"})
-        detail = f"not answered within {seconds}. Ask for less, or start the service with a longer --request-timeout."
-        return Problem(503, "timeout", detail, {"Retry-After": "10"})
+            return Problem(408, "slow_body", f"the body did not arrive within {seconds:g} s.", {"Connection": "close"})
+        return too_slow(seconds)
 
     def _knows_token(self, headers: Headers) -> bool:
         token = self.settings.token or ""

@@ -66,6 +66,7 @@ class Screen:
             views.pop("set", None)
         context: dict[str, Any] = {
             "address": address,
+            "asked": explorer.questions.get(address.query, address),
             "views": views,
             "rows": len(explorer.index),
             "index_name": "/".join(explorer.index.folder.resolve().parts[-2:]),
