@@ -77,7 +77,7 @@ def test_what_goes_wrong_later_is_said_on_the_page(screen, shown, said):
     assert rest.rstrip().endswith("</html>")
 
 
-@pytest.mark.parametrize(("seconds", "status"), [(0, 422), (0.2, 200)])
+@pytest.mark.parametrize(("seconds", "status"), [(0, 422), (0.1, 200)])
 def test_what_is_known_at_once_has_its_status(screen, monkeypatch, seconds, status):
     async def shown(*_):
         await asyncio.sleep(seconds)
