@@ -119,6 +119,7 @@ def distill(
     unlabelled_queries: Rows | None = None,
     earlier: AnyEncoder | None = None,
     share: float = SHARE,
+    cost: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> InfluenceEncoder:
@@ -130,13 +131,15 @@ def distill(
         recipe: "static": solved in seconds, texts are only looked up; "short": also takes the gradient of every text
             cut short; "forward": a forward pass instead; "paper": trains a Sentence Transformers model as in the paper.
         encoder: for the paper's recipe: a Sentence Transformers folder or hub id.
-        decoder: for the short and the forward recipe, and for `unlabelled`: the one that the features come from.
+        decoder: for `cost`, the short and the forward recipe, and `unlabelled`: the one that the features come from.
         adapter: its LoRA adapter, if it is not loaded yet and had one.
         unlabelled: pool examples without features, for the static and the forward recipe; a short tier labels them.
         unlabelled_queries: the same of queries.
         earlier: an encoder of the static tier, distilled from `features`, to be refreshed for a later state of its
             decoder, which is then `decoder`; most features are carried along.
         share: with `earlier`, the share of rows that get a new gradient.
+        cost: instead of a recipe: what reading a text may cost, as a share of a gradient, such as 0.1. Students that
+            read more or less of `decoder` are measured and distilled, and the best on validation is kept.
         seed: of everything random.
         overwrite: empty `output_dir` first.
 
@@ -158,6 +161,7 @@ def distill(
         opened,
         folder,
         recipe=recipe,
+        cost=cost,
         backbone=encoder,
         decoder=loaded,
         unlabelled=more,

@@ -29,6 +29,7 @@ from influcoder.evaluation.evaluate import Scored
 from influcoder.evaluation.methods import Method
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.finetune import FinetuneSettings
+from influcoder.student.effort import STATIC
 
 TUNING = FinetuneSettings(epochs=1, rows_a_step=8, precision="fp32")
 
@@ -115,12 +116,13 @@ EXACT_AND_TAUGHT = ("gradient-cosine", "layer-cosine")
 
 def test_only_the_pseudo_labelled_student_learns_from_unlabelled_text(bench, tmp_path, monkeypatch):
     learnt = []
-    monkeypatch.setattr(benches, "distill_tier", lambda tier, *_, unlabelled, **__: learnt.append((tier, unlabelled)))
+    noted = lambda effort, *_, unlabelled, **__: learnt.append((effort, unlabelled))  # noqa: E731
+    monkeypatch.setattr(benches, "distill_student", noted)
     unlabelled = Split(sentences(3, 91, "uq"), sentences(3, 92, "up"))
     more = replace(bench, folder=tmp_path, problem=replace(bench.problem, unlabelled=unlabelled), parts=Parts())
     for tier in ("static", PSEUDO):
         more.student(tier)
-    assert learnt == [("static", ((), ())), ("static", unlabelled)]
+    assert learnt == [(STATIC, ((), ())), (STATIC, unlabelled)]
 
 
 def test_the_papers_recipe_keeps_the_papers_teacher(bench, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from influcoder.evaluation.scorers import Surface
 from influcoder.provenance import DecoderRecord, Provenance, StudentRecord
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
 from influcoder.student.distill import distill_static
+from influcoder.student.effort import FORWARD, SHORT, Effort
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.ridge import PENALTIES
@@ -153,7 +154,9 @@ def forward_student(decoder, expected=None):
     made = [Example(f"f{n}", nonsense(rng), nonsense(rng)) for n in range(90)]
     target = ForwardReader(decoder).read(made)["decoder_error"]
     parts = [Sample(made[a:b], made[b:c], target[a:b], target[b:c]) for a, b, c in ((0, 15, 55), (55, 65, 90))]
-    return distill_static(backbone_of(decoder), *parts, RECIPE, expected=expected, forward=decoder), made
+    return distill_static(
+        backbone_of(decoder), *parts, RECIPE, expected=expected, effort=FORWARD, decoder=decoder
+    ), made
 
 
 def test_forward_tier_reads_the_decoder(decoder, tmp_path):
@@ -184,8 +187,12 @@ def short_student(decoder, tokens, **changes):
     train, validation, test = (
         Sample(made[a:b], made[b:c], found[a:b], found[b:c]) for a, b, c in ((0, 20, 50), (50, 60, 80), (80, 90, 120))
     )
-    recipe = replace(RECIPE, short_tokens=tokens)
-    return distill_static(backbone_of(decoder), train, validation, recipe, short=teacher), teacher, test
+    effort = Effort(1.0, tokens, backward=True)
+    return (
+        distill_static(backbone_of(decoder), train, validation, RECIPE, effort=effort, teacher=teacher),
+        teacher,
+        test,
+    )
 
 
 def agreement_with_exact_queries(encoder, test):
@@ -219,13 +226,14 @@ def test_short_tier_is_saved_and_loaded_with_its_decoder(decoder, tmp_path):
         InfluenceEncoder.load(tmp_path / "e").encode_pool(test.pool)
 
 
-def test_a_student_reads_one_slow_thing(decoder):
+@pytest.mark.parametrize(("effort", "missing"), [(SHORT, "needs the teacher"), (FORWARD, "needs it")])
+def test_a_student_that_runs_the_decoder_is_given_it(decoder, effort, missing):
     rng = np.random.default_rng(0)
     made = [Example(f"f{n}", nonsense(rng), nonsense(rng)) for n in range(20)]
     part = np.eye(5, dtype=np.float32)
     one, two = (Sample(made[a : a + 5], made[a + 5 : a + 10], part, part) for a in (0, 10))
-    with pytest.raises(ConfigError, match="not both"):
-        distill_static(backbone_of(decoder), one, two, RECIPE, forward=decoder, short=GradientTeacher(decoder))
+    with pytest.raises(ConfigError, match=missing):
+        distill_static(backbone_of(decoder), one, two, RECIPE, effort=effort)
 
 
 def test_words_shared_weigh_when_nothing_else_tells(tokenizer):

@@ -446,7 +446,7 @@ def test_who_labels_has_not_seen_what_is_chosen_by(decoder, train, tmp_path, mon
     made, unlabelled = [], ([], sentences(20, 93, "more"))
 
     def noted(*given, **more):
-        made.append((more["short"] is not None, more.get("refit", True)))
+        made.append((more["effort"].backward, more.get("refit", True)))
         return distill_static(*given, **more)
 
     monkeypatch.setattr(student_distill, "distill_static", noted)

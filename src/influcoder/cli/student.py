@@ -16,6 +16,7 @@ def distill(
     output: Output,
     features: Path,
     recipe: Literal["static", "forward", "short", "paper"] = "static",
+    cost: str | None = None,
     encoder: str | None = None,
     decoder: str | None = None,
     adapter: str | None = None,
@@ -39,8 +40,10 @@ def distill(
         recipe: static: solved in seconds, texts are only looked up; short: reads the gradient of every text cut short
             as well, nearest to the teacher; forward: a forward pass instead; paper: a Sentence Transformers model
             trained as in the paper
+        cost: instead of a recipe: what reading a text may cost, as a share of a gradient such as 10%; students that
+            read more or less of the decoder are measured and distilled, and the best on validation is kept
         encoder: for the paper's recipe: a Sentence Transformers folder or hub id
-        decoder: for the short and the forward recipe, and for --unlabelled: the model that the features come from
+        decoder: for --cost, the short and the forward recipe, and --unlabelled: the model the features come from
         adapter: its LoRA adapter, if it had one
         unlabelled: pool examples without features, for the static and the forward recipe: a short tier is distilled
             first, labels them at about half the cost of a gradient each, and the student learns from them too
@@ -59,6 +62,7 @@ def distill(
         features,
         output.folder(arguments),
         recipe=recipe,
+        cost=share_of(cost, "--cost"),
         backbone=encoder,
         decoder=decoder,
         adapter=adapter,

@@ -17,7 +17,8 @@ from influcoder.progress import progress
 from influcoder.report.demo_output import TRAINED
 from influcoder.store.store import Store
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
-from influcoder.student.distill import ClosedFormRecipe, distill_tier
+from influcoder.student.distill import ClosedFormRecipe, distill_student
+from influcoder.student.effort import STATIC
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.features_folder import read_features
 from influcoder.student.paper import PaperRecipe, distill_paper, steps
@@ -113,8 +114,8 @@ class Demo:
         """The student, saved."""
         samples = self.samples()
         with self.timed("distill"):
-            encoder = distill_tier(
-                "static",
+            encoder = distill_student(
+                STATIC,
                 backbone_of(self.base),
                 *samples,
                 ClosedFormRecipe(seed=self.seed),

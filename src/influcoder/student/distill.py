@@ -21,11 +21,12 @@ from influcoder.maths.influence import SpectralTargets
 from influcoder.maths.metrics import agreement_with, spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.provenance import Provenance, StudentRecord
+from influcoder.student.effort import SHORT, STATIC, Effort
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead, worthwhile_weights
 from influcoder.student.measured import measure
 from influcoder.student.pseudo_labels import PseudoLabels
+from influcoder.student.readers import forward_reader
 from influcoder.student.ridge import Choice, RidgeSolution
 from influcoder.student.sample import Sample, refuse_overlap
 from influcoder.student.short_reader import ShortReader
@@ -43,14 +44,12 @@ class ClosedFormRecipe:
         dim: spectral dimensions.
         product_width: numbers in the sketch of errors times inputs.
         channel_width: numbers in each identity channel.
-        short_tokens: tokens of a text whose gradient the short tier takes.
         seed: draws the random tables.
     """
 
     dim: int = 64
     product_width: int = 1024
     channel_width: int = 512
-    short_tokens: int = 80
     seed: int = 0
 
     def reading(self) -> dict[str, Any]:
@@ -65,13 +64,14 @@ def distill_static(
     recipe: ClosedFormRecipe | None = None,
     *,
     expected: Mapping[str, Floats] | None = None,
-    forward: Decoder | None = None,
-    short: Teacher | None = None,
+    effort: Effort = STATIC,
+    decoder: Decoder | None = None,
+    teacher: Teacher | None = None,
     pseudo: PseudoLabels | None = None,
     refit: bool = True,
     provenance: Provenance | None = None,
 ) -> InfluenceEncoder:
-    """The closed-form student of a teacher: the static tier, or the forward or short tier.
+    """The closed-form student of a teacher.
 
     Feature groups, penalties and channel weights are chosen on `validation`; the head is then solved on both splits
     together.
@@ -82,15 +82,16 @@ def distill_static(
         train: what the ridge regressions are solved on while these choices are made.
         validation: what the choices are made on.
         expected: what the decoder expects after each token (`expected_embeddings`).
-        forward: the decoder whose forward pass is read as well.
-        short: the teacher, whose gradients of shortened texts are read as well.
+        effort: what of the decoder is run on each text, and read as well.
+        decoder: what is run, where no gradient is taken.
+        teacher: whose gradients are taken, where they are.
         pseudo: further examples to learn from, labelled by a slower student of the same splits.
         refit: solve the head on both splits at the end; without it only the choices depend on `validation`, as is
             needed of a student that labels examples for another.
 
     Raises:
-        ConfigError: the splits share an example, or one is too small; two slow tiers are asked for at once; or the
-            pseudo-labels come from a student of other splits.
+        ConfigError: the splits share an example, or one is too small; `effort` wants a decoder or a teacher that is not
+            given; or the pseudo-labels come from a student of other splits.
 
     >>> from influcoder import FeaturesFolder
     >>> features = FeaturesFolder("features")
@@ -100,20 +101,21 @@ def distill_static(
     """
     recipe = recipe or ClosedFormRecipe()
     refuse_overlap(train, validation)
-    if forward is not None and short is not None:
-        raise ConfigError("a student reads a forward pass or a shortened text's gradient, not both.")
     targets = SpectralTargets.of(train.query_features, train.pool_features, recipe.dim)
     projectors = _as_saved(targets.query_projector), _as_saved(targets.pool_projector)
-    encoder = InfluenceEncoder(backbone, None, expected=expected, settings={"tier": "static"})
+    encoder = InfluenceEncoder(backbone, None, expected=expected, settings=effort.settings())
     encoder.query_projector = projectors[0]
-    if forward is not None:
-        encoder.settings["tier"], encoder.decoder_reader = "forward", ForwardReader(forward)
-    if short is not None:
-        encoder.settings |= {"tier": "short", "short_tokens": recipe.short_tokens}
-        provenance = short.provenance
+    if effort.backward:
+        if teacher is None:
+            raise ConfigError("a student that takes gradients needs the teacher: give it as `teacher`.")
+        provenance = teacher.provenance
         encoder.pool_projector = projectors[1]
-        teacher = teacher_again(short.provenance, short.state(), short.decoder.shortened(recipe.short_tokens))
-        encoder.decoder_reader = ShortReader(teacher, *projectors)
+        again = teacher_again(teacher.provenance, teacher.state(), effort.reading(teacher.decoder))
+        encoder.decoder_reader = ShortReader(again, *projectors)
+    elif effort.depth:
+        if decoder is None:
+            raise ConfigError("a student that runs the decoder needs it: give it as `decoder`.")
+        encoder.decoder_reader = forward_reader(effort, decoder)
     encoder.settings["reading"] = recipe.reading()
     if pseudo is not None:
         pseudo.refuse_other_basis(projectors[0])
@@ -132,8 +134,8 @@ def distill_static(
     return encoder
 
 
-def distill_tier(
-    tier: str,
+def distill_student(
+    effort: Effort,
     backbone: Any,
     train: Sample,
     validation: Sample,
@@ -145,23 +147,18 @@ def distill_tier(
     unlabelled: tuple[Sequence[Example], Sequence[Example]] = ((), ()),
     provenance: Provenance | None = None,
 ) -> InfluenceEncoder:
-    """The closed-form student of a tier; unlabelled examples are labelled by a short-tier student first.
+    """The closed-form student; unlabelled examples are labelled by a student of the short tier first.
 
     Args:
-        tier: "static", "forward" or "short".
-        decoder: whose forward pass the forward tier reads.
-        teacher: whose gradients the short tier takes, as a student or to label.
+        teacher: whose gradients are taken, by the student or by the one that labels.
         unlabelled: (queries, pool examples) without features.
-        backbone, train, validation, expected: as of `distill_static`.
+        effort, backbone, train, validation, expected, decoder: as of `distill_static`.
     """
     solve = partial(distill_static, backbone, train, validation, recipe, expected=expected)
-    labels = PseudoLabels.by(solve(short=teacher, refit=False), *unlabelled) if any(unlabelled) else None
-    return solve(
-        forward=decoder if tier == "forward" else None,
-        short=teacher if tier == "short" else None,
-        pseudo=labels,
-        provenance=provenance,
+    labels = (
+        PseudoLabels.by(solve(effort=SHORT, teacher=teacher, refit=False), *unlabelled) if any(unlabelled) else None
     )
+    return solve(effort=effort, decoder=decoder, teacher=teacher, pseudo=labels, provenance=provenance)
 
 
 @dataclass(frozen=True, slots=True)

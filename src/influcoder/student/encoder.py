@@ -22,9 +22,8 @@ from influcoder.maths.drift import Agreement
 from influcoder.model.decoder import Decoder
 from influcoder.provenance import Provenance
 from influcoder.student.backbone import Embedder, sentence_transformer, tokenizer_of, weights_of
-from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead
-from influcoder.student.short_reader import ShortReader
+from influcoder.student.readers import DecoderReader
 from influcoder.student.static_reader import CHANNELS, StaticReader
 from influcoder.student.trust import Trust
 
@@ -32,7 +31,6 @@ HEAD, PROJECTOR = "head.safetensors", "query_projector.safetensors"
 EXPECTED, POOL_PROJECTOR = "expected.safetensors", "pool_projector.safetensors"
 DECODER_TIERS = ("forward", "short")
 """which run the decoder on every text"""
-DecoderReader = ForwardReader | ShortReader
 QUERY_PROMPT = "Represent this example to find the training examples that influence it: "
 
 

@@ -36,6 +36,7 @@ from influcoder.student.card import (
     limits_section,
     made_from_section,
 )
+from influcoder.student.effort import Effort
 from influcoder.student.encoder import (
     DECODER_TIERS,
     EXPECTED,
@@ -43,11 +44,10 @@ from influcoder.student.encoder import (
     POOL_PROJECTOR,
     PROJECTOR,
     QUERY_PROMPT,
-    DecoderReader,
     InfluenceEncoder,
 )
-from influcoder.student.forward_reader import ForwardReader
 from influcoder.student.head import ClosedFormHead
+from influcoder.student.readers import DecoderReader, forward_reader
 from influcoder.student.short_reader import ShortReader
 from influcoder.student.trust import Trust
 from influcoder.teachers.checkpoints import Checkpoint
@@ -156,9 +156,10 @@ def _read(folder: Path, description: Mapping[str, Any]) -> InfluenceEncoder:
 
 
 def _reader_with(encoder: InfluenceEncoder, decoder: Decoder) -> DecoderReader:
-    if encoder.tier == "forward":
-        return ForwardReader(decoder)
-    teacher = teacher_of(encoder, decoder.shortened(encoder.settings["short_tokens"]))
+    effort = Effort.of(encoder.settings)
+    if not effort.backward:
+        return forward_reader(effort, decoder)
+    teacher = teacher_of(encoder, effort.reading(decoder))
     if encoder.query_projector is None or encoder.pool_projector is None:
         raise ModelError("an encoder of the short tier has a projector for each side; one is missing. Distill again.")
     return ShortReader(teacher, encoder.query_projector, encoder.pool_projector)

@@ -70,15 +70,18 @@ class ForwardReader:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             delta = error @ self._head
         statistics = torch.stack([losses, losses.square(), (losses > SURPRISING).float(), (-losses).exp()], dim=1)
-        error, loss, *hidden = (self._mean(batch, values.float()) for values in (delta, statistics, states, middle))
-        return _unit(error), loss, *map(_unit, hidden)
-
-    @staticmethod
-    def _mean(batch: Batch, values: torch.Tensor) -> torch.Tensor:
-        total: torch.Tensor = torch.zeros(len(batch.places), values.shape[1], device=values.device)
-        total.index_add_(0, batch.rows, values * batch.weights[:, None])
-        return total
+        error, loss, *hidden = (
+            mean_by_example(batch, values.float()) for values in (delta, statistics, states, middle)
+        )
+        return unit(error), loss, *map(unit, hidden)
 
 
-def _unit(rows: torch.Tensor) -> torch.Tensor:
+def mean_by_example(batch: Batch, values: torch.Tensor) -> torch.Tensor:
+    """(n, width) means of (K, width) values of completion tokens, each weighed as its loss is."""
+    total: torch.Tensor = torch.zeros(len(batch.places), values.shape[1], device=values.device)
+    return total.index_add_(0, batch.rows, values * batch.weights[:, None])
+
+
+def unit(rows: torch.Tensor) -> torch.Tensor:
+    """Rows of length 1; zeros stay."""
     return torch.nn.functional.normalize(rows, dim=1)

@@ -1,9 +1,12 @@
 """The verbs `distill` and `import` as functions."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
 from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
@@ -12,7 +15,8 @@ from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder, local
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import write_decoder_tables
-from influcoder.student.distill import ClosedFormRecipe, distill_tier
+from influcoder.student.distill import ClosedFormRecipe, distill_student
+from influcoder.student.effort import BY_TIER
 from influcoder.student.encoder import DECODER_TIERS, InfluenceEncoder
 from influcoder.student.features_folder import FeaturesFolder
 from influcoder.student.measured import measure
@@ -20,6 +24,7 @@ from influcoder.student.paper import PaperRecipe, distill_paper, steps
 from influcoder.student.sample import Sample, not_in, write_training
 from influcoder.teachers.imported import Imported
 from influcoder.teachers.teacher import Teacher
+from influcoder.verbs.cost import best_student, cheap_enough
 from influcoder.verbs.opening import (
     AnyDecoder,
     AnyEncoder,
@@ -50,6 +55,7 @@ def distill(
     folder: Folder,
     *,
     recipe: Recipe = "static",
+    cost: float | None = None,
     backbone: str | None = None,
     decoder: AnyDecoder | None = None,
     adapter: str | Path | None = None,
@@ -63,8 +69,10 @@ def distill(
     Where there are few queries, pool rows are asked beside them (`influcoder.student.few_questions`).
 
     Args:
+        cost: instead of a recipe: what reading a text may cost, as a share of a gradient. Several students are
+            distilled, and the best on validation is kept (`influcoder.verbs.cost`).
         backbone: for the paper's recipe: a Sentence Transformers folder or hub id.
-        decoder: for the forward and the short recipe, and for pseudo-labels: the decoder that the features come from.
+        decoder: for `cost`, the forward and the short recipe, and pseudo-labels: the one the features come from.
         unlabelled: queries and pool examples without features, for the static and the forward recipe: a short tier is
             distilled first and labels them. Those whose text stands in `features` are left out.
         adapter: of a decoder that is not loaded yet.
@@ -73,14 +81,14 @@ def distill(
         share: of the rows; these then get a new gradient.
     """
     if earlier is not None:
-        if recipe != "static" or backbone or any(unlabelled) or decoder is None:
+        if recipe != "static" or cost is not None or backbone or any(unlabelled) or decoder is None:
             raise ConfigError(
-                "--from refreshes an encoder of the static tier: give --decoder, and leave --recipe, --encoder, "
+                "--from refreshes an encoder of the static tier: give --decoder; leave --recipe, --cost, --encoder, "
                 "--unlabelled and --unlabelled-queries out."
             )
         return refresh(earlier, features, decoder, folder, adapter=adapter, share=share, seed=seed)
     features = open_features(features)
-    _refuse_recipe(features, recipe, backbone, decoder is not None, any(unlabelled))
+    _refuse_recipe(features, recipe, backbone, decoder is not None, any(unlabelled), cost)
     decoder = open_decoder_of(features.provenance, decoder, adapter)
     train, validation = features.split(seed)
     queries, pool = (
@@ -92,24 +100,28 @@ def distill(
     student = sentence_transformer(backbone) if backbone else features.backbone
     state = {name: tensor.numpy() for name, tensor in features.teacher_state.items()}
     teacher = None
-    if decoder is not None and (recipe == "short" or queries or pool):
+    if decoder is not None and (recipe == "short" or queries or pool or cost is not None):
         teacher = _short_teacher(features, decoder)
+    found: dict[str, Any] = {}
     with folder.claim() as path:
         if recipe == "paper":
             encoder = _distill_paper(student, train, validation, seed, features.provenance)
         else:
-            encoder = distill_tier(
-                recipe,
-                student,
-                train,
-                validation,
-                ClosedFormRecipe(seed=seed),
+            solve = partial(
+                distill_student,
+                backbone=student,
+                train=train,
+                validation=validation,
+                recipe=ClosedFormRecipe(seed=seed),
                 expected=features.expected,
                 decoder=decoder,
                 teacher=teacher,
-                unlabelled=(queries, pool),
                 provenance=features.provenance,
             )
+            if cost is None or teacher is None:
+                encoder = solve(BY_TIER[recipe], unlabelled=(queries, pool))
+            else:
+                encoder, found = _of_cost(cost, teacher, features, solve, (queries, pool))
         if features.asked is not None and (student_record := encoder.provenance.student):
             record = replace(student_record, pool_as_queries=len(features.asked[0]))
             encoder.provenance = replace(encoder.provenance, student=record)
@@ -127,7 +139,7 @@ def distill(
             splits |= {"questions": len(features.sample.queries), "pool_as_queries": len(features.asked[0])}
         if queries or pool:
             splits |= {"pseudo_queries": len(queries), "pseudo_pool": len(pool)}
-        metrics = {"tier": encoder.tier, "validation": encoder.measured, "splits": splits}
+        metrics = {"tier": encoder.tier, "validation": encoder.measured, "splits": splits} | found
         write_json(path / "metrics.json", metrics)
     return metrics
 
@@ -135,6 +147,21 @@ def distill(
 def _hub_id(backbone: str | None) -> str | None:
     """The name of a Sentence Transformers model that is not on this machine as a folder."""
     return None if backbone is None or local(backbone) else backbone
+
+
+def _of_cost(
+    cost: float,
+    teacher: Teacher,
+    features: FeaturesFolder,
+    solve: Callable[..., InfluenceEncoder],
+    unlabelled: tuple[Sequence[Example], Sequence[Example]],
+) -> tuple[InfluenceEncoder, dict[str, Any]]:
+    """The best student of a cost; it learns from pseudo-labels as well where it takes no gradients itself."""
+    costs = cheap_enough(cost, teacher, features.sample.pool)
+    encoder, effort, tried = best_student(costs, solve)
+    if any(unlabelled) and not effort.backward:
+        encoder = solve(effort, unlabelled=unlabelled)
+    return encoder, {"cost": {"asked": cost, "measured": costs[effort], "tried": [each.json() for each in tried]}}
 
 
 def _short_teacher(features: FeaturesFolder, decoder: Decoder) -> Teacher:
@@ -166,9 +193,16 @@ def _distill_paper(
 
 
 def _refuse_recipe(
-    features: FeaturesFolder, recipe: str, backbone: str | None, with_decoder: bool, labels: bool
+    features: FeaturesFolder,
+    recipe: str,
+    backbone: str | None,
+    with_decoder: bool,
+    labels: bool,
+    cost: float | None,
 ) -> None:
     """Refuse a recipe without what it needs, or with what it does not read."""
+    if cost is not None and (recipe != "static" or not with_decoder):
+        raise ConfigError("--cost chooses what is read of the decoder itself: give --decoder, and leave --recipe out.")
     if recipe not in get_args(Recipe):
         raise ConfigError(f"recipe is {recipe!r}, expected one of {', '.join(get_args(Recipe))}.")
     if recipe != "paper" and backbone:
@@ -177,10 +211,10 @@ def _refuse_recipe(
         raise ConfigError(
             f"--unlabelled goes with --recipe static or forward: the {recipe} recipe reads no such labels."
         )
-    if (recipe in DECODER_TIERS or labels) != with_decoder:
+    if (recipe in DECODER_TIERS or labels or cost is not None) != with_decoder:
         raise ConfigError(
-            "the forward and the short recipe, and --unlabelled, run the decoder, nothing else does: give --decoder "
-            "with one of them."
+            "the forward and the short recipe, --cost and --unlabelled run the decoder, nothing else does: give "
+            "--decoder with one of them."
         )
     if recipe == "paper" and not backbone:
         raise ConfigError("the paper's recipe trains a Sentence Transformers model: name it with --encoder.")

@@ -8,7 +8,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any, Literal
@@ -25,19 +25,17 @@ from influcoder.model.finetune import finetune
 from influcoder.store.disk_space import in_words
 from influcoder.store.scalar_code import ScalarCode
 from influcoder.student.decoder_tables import bytes_of_tables
-from influcoder.student.distill import ClosedFormRecipe
+from influcoder.student.effort import BY_TIER
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.student.forward_reader import ForwardReader
-from influcoder.teachers.make import make_teacher
 from influcoder.teachers.teacher import Teacher
 from influcoder.teachers.write import bytes_to_write
+from influcoder.verbs.cost import seconds_a_row
+from influcoder.verbs.probe import measured_speed
 
 FEATURE_PROBE = 64
 INDEX_PROBE = 2048
 TRAINING_PROBE = 256
 """rows that are drawn for a probe, at most"""
-ENOUGH_S = 2.0
-"""a probe of this many seconds is long enough"""
 Tier = Literal["static", "forward", "short"]
 LARGEST_SAMPLE, SMALLEST_SAMPLE = 1000, 100
 """pool rows whose gradients `trace` takes: more would help little, and with fewer a better tier is not tried"""
@@ -154,7 +152,7 @@ def plan_trace(
     gradients = measured_speed(lambda rows: teacher.features(rows, "pool"), probe)["rows_per_second"]
     tiers: tuple[Tier, ...] = ("short", "forward", "static")
     for tier in tiers:
-        a_row = _seconds_a_row(tier, teacher, probe)
+        a_row = seconds_a_row(BY_TIER[tier], teacher, probe)
         seconds_left = SPENT * (budget - (time.perf_counter() - begin)) - DISTILLING_S - drawn.of * a_row
         # A row of the sample is read three times: to distil, as a query and as a pool row, and with the pool.
         fits = seconds_left / (1 / gradients + 2 * a_row) if a_row < math.inf else 0
@@ -164,23 +162,6 @@ def plan_trace(
     size = min(sample or max(int(fits), least), len(drawn.examples))
     seconds = DISTILLING_S + (drawn.of + 2 * size) * a_row + size / gradients
     return TracePlan(drawn.of, size, tier, seconds, gradients)
-
-
-def _seconds_a_row(tier: Tier, teacher: Teacher, sample: Sequence[Example]) -> float:
-    """What a tier takes to read a row: about 0 where it looks tokens up, infinite where it cannot be used."""
-    if tier == "static":
-        return 0.0
-    if tier == "short":
-        if teacher.checkpoints:
-            return math.inf
-        shortened = make_teacher(teacher.decoder.shortened(ClosedFormRecipe().short_tokens), teacher.settings)
-        shortened.load(teacher.state())
-        probe = measured_speed(lambda rows: shortened.features(rows, "pool"), sample)
-    elif teacher.decoder.has_plain_head:
-        probe = measured_speed(ForwardReader(teacher.decoder).read, sample)
-    else:
-        return math.inf
-    return float(probe["seconds"] / probe["rows"])
 
 
 def _code(encoder: InfluenceEncoder, pool: Preview, choice: Choice) -> ScalarCode:
@@ -217,19 +198,6 @@ def plan_in_words(plan: dict[str, Any], free: int) -> str:
     else:
         lines.append("teacher  this is the exact teacher")
     return "\n".join(lines)
-
-
-def measured_speed(work: Callable[[Sequence[Example]], Any], sample: Sequence[Example]) -> dict[str, Any]:
-    """How fast `work` does rows: a few, then four times as many, until it takes long enough to measure."""
-    rows = 4
-    while True:
-        batch = sample[:rows]
-        begin = time.perf_counter()
-        work(batch)
-        seconds = time.perf_counter() - begin
-        if seconds >= ENOUGH_S or rows >= len(sample):
-            return {"rows": len(batch), "seconds": seconds, "rows_per_second": len(batch) / seconds}
-        rows *= 4
 
 
 def _peak_bytes() -> int:

@@ -18,7 +18,8 @@ from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import backbone_of, expected_embeddings
-from influcoder.student.distill import ClosedFormRecipe, distill_tier
+from influcoder.student.distill import ClosedFormRecipe, distill_student
+from influcoder.student.effort import BY_TIER
 from influcoder.student.encoder import DECODER_TIERS, InfluenceEncoder
 from influcoder.student.paper import PaperRecipe, distill_paper
 from influcoder.student.sample import Sample
@@ -161,8 +162,8 @@ class Bench:
         return Sample(*split, *features)
 
     def _student(self, tier: str) -> InfluenceEncoder:
-        return distill_tier(
-            "static" if tier == PSEUDO else tier,
+        return distill_student(
+            BY_TIER["static" if tier == PSEUDO else tier],
             backbone_of(self.model),
             *self.samples(),
             ClosedFormRecipe(seed=self.seed),
