@@ -1,6 +1,7 @@
 """What `influcoder demo` shows in a terminal of 80 columns."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,12 @@ def test_numbers_of_an_evaluation_use_the_same_table(monkeypatch):
     tables.print_numbers(example_metrics(), Path("there"))
     assert "exact (other seed)" in stream.getvalue()
     assert "…" not in stream.getvalue()
+
+
+def test_students_of_a_cost_are_a_table(capsys):
+    students = [{"reads": "tokens looked up", "cost": 0.0, "agreement": 0.34}]
+    tables.print_numbers({"cost": {"asked": 0.1, "reads": "tokens looked up"}, "students": students}, Path("there"))
+    printed = capsys.readouterr().out
+    assert "reads tokens looked up" in printed
+    assert re.search(r"│ tokens looked up +│ +0.000 │ +0.340 │", printed)
+    assert all(len(line) <= 80 for line in printed.splitlines())

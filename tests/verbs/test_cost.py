@@ -89,13 +89,14 @@ def test_what_cannot_be_run_costs_infinitely_much(made, monkeypatch):
 def test_distilling_keeps_what_was_tried(made, costs, tmp_path):
     decoder, features = made
     metrics = distill(features, Folder(tmp_path / "e"), cost=0.1, decoder=decoder)
-    found = json.loads((tmp_path / "e" / "metrics.json").read_text())["cost"]
-    assert found == metrics["cost"]
+    assert json.loads((tmp_path / "e" / "metrics.json").read_text()) == metrics
+    found, tried = metrics["cost"], metrics["students"]
     assert found["asked"] == 0.1
-    assert len(found["tried"]) == sum(share <= 0.1 for share in costs.values())
-    best = max(found["tried"], key=lambda tried: tried["agreement"])
+    assert len(tried) == sum(share <= 0.1 for share in costs.values())
+    best = max(tried, key=lambda each: each["agreement"])
     encoder = InfluenceEncoder.load(tmp_path / "e", decoder=decoder)
     assert Effort.of(encoder.settings) == Effort(**best["effort"])
+    assert found["reads"] == best["reads"]
     assert found["measured"] == best["cost"] <= 0.1
     assert encoder.measured["per_query_spearman"] == best["agreement"]
     assert encoder.encode_pool(features.sample.pool[:3]).any()

@@ -133,6 +133,8 @@ def print_numbers(metrics: Mapping[str, Any], folder: Path) -> None:
         for name, value in metrics.items():
             if name == "codes":
                 console.print(code_table(value))
+            elif name == "students":
+                console.print(students_table(value))
             elif not isinstance(value, Mapping):
                 console.print(Text(f"{name}: {value}"))
             elif name != "teacher":
@@ -147,6 +149,16 @@ def code_table(codes: Mapping[str, Mapping[str, float]]) -> Table:
         table.add_column(name, justify="left" if name == "code" else "right")
     for name, row in codes.items():
         table.add_row(name, str(row["bytes"]), f"{row['recall_at_10']:.3f}", f"{row['per_query_spearman']:.4f}")
+    return table
+
+
+def students_table(students: Sequence[Mapping[str, Any]]) -> Table:
+    """Students that read more or less of the decoder: what each costs, and how well it agrees with the teacher."""
+    table = Table(title="Students, on validation", title_justify="left")
+    for name in ("reads", "share of a gradient", "per query ρ"):
+        table.add_column(name, justify="left" if name == "reads" else "right")
+    for student in students:
+        table.add_row(student["reads"], f"{student['cost']:.3f}", f"{student['agreement']:.3f}")
     return table
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError, ModelError
+from influcoder.progress import progress
 from influcoder.student.effort import DIAL, STATIC, Effort
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.readers import forward_reader
@@ -36,7 +37,7 @@ class Tried:
     agreement: float
 
     def json(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"reads": str(self.effort)}
 
 
 def seconds_of_gradient(teacher: Teacher, rows: Sequence[Example]) -> float:
@@ -77,7 +78,11 @@ def best_student(
     costs: dict[Effort, float], solve: Callable[[Effort], InfluenceEncoder]
 ) -> tuple[InfluenceEncoder, Effort, list[Tried]]:
     """The student that agrees best with the teacher on validation, and all that were tried."""
-    students = {effort: solve(effort) for effort in costs}
+    students = {}
+    with progress("students", len(costs)) as advance:
+        for effort in costs:
+            students[effort] = solve(effort)
+            advance(1)
     tried = [Tried(effort, costs[effort], student.measured[JUDGED_BY]) for effort, student in students.items()]
     best = max(tried, key=lambda each: each.agreement).effort
     return students[best], best, tried

@@ -161,7 +161,8 @@ def _of_cost(
     encoder, effort, tried = best_student(costs, solve)
     if any(unlabelled) and not effort.backward:
         encoder = solve(effort, unlabelled=unlabelled)
-    return encoder, {"cost": {"asked": cost, "measured": costs[effort], "tried": [each.json() for each in tried]}}
+    found = {"asked": cost, "measured": costs[effort], "reads": str(effort)}
+    return encoder, {"cost": found, "students": [each.json() for each in tried]}
 
 
 def _short_teacher(features: FeaturesFolder, decoder: Decoder) -> Teacher:
