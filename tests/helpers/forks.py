@@ -110,6 +110,12 @@ def command(*words):
     sys.exit(main())
 
 
+def module(name, *words):
+    """A module, as `python -m name` with these words: the target of a fork."""
+    sys.argv = [name, *words]
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
 def script(path, *words):
     """A Python file, as `python path` with these words: the target of a fork."""
     sys.argv = [path, *words]
