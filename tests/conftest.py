@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import sys
@@ -22,6 +23,12 @@ def pytest_configure(config):
     config.pluginmanager.register(docstring_examples)  # src/ is tested too, and has no conftest of its own
     # PEFT reads a property that transformers has renamed.
     config.addinivalue_line("filterwarnings", "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+def pytest_collection_finish():
+    """What collecting has imported and made stays: the Trainer collects garbage, and would walk through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

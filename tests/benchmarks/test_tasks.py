@@ -44,7 +44,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def work(tmp_path_factory, chat_tokenizer):
     folder = tmp_path_factory.mktemp("tasks")
-    save_decoder(folder / "decoder", chat_tokenizer)
+    save_decoder(folder / "decoder", chat_tokenizer, layers=1)
     return folder
 
 

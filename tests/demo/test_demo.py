@@ -1,8 +1,6 @@
 """The demo's world, its decoder, and the command on a small part of it."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.commands import succeed
 from influcoder.data.examples import normalised
 from influcoder.data.reading import read_examples
 from influcoder.demo.parts import MAX_LENGTH, TRAINING
@@ -34,9 +33,7 @@ def world() -> DemoWorld:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The command that users run first, on a small part of the world."""
     folder = tmp_path_factory.mktemp("demo") / "run"
-    command = [sys.executable, "-m", "influcoder", "demo", "--quick", "--output-dir", str(folder)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
-    assert finished.returncode == 0, finished.stderr
+    finished = succeed("demo", "--quick", "--output-dir", folder, width=80)
     (folder / "stdout.txt").write_text(finished.stdout)
     return folder
 

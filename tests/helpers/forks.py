@@ -7,6 +7,7 @@ is a process of its own all the same: it has its own memory, folder, environment
 import atexit
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -107,6 +108,19 @@ def command(*words):
 
     sys.argv = ["influcoder", *words]
     sys.exit(main())
+
+
+def module(name, *words):
+    """A module, as `python -m name` with these words: the target of a fork."""
+    sys.argv = [name, *words]
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def script(path, *words):
+    """A Python file, as `python path` with these words: the target of a fork."""
+    sys.argv = [path, *words]
+    sys.path.insert(0, os.path.dirname(path))
+    runpy.run_path(path, run_name="__main__")
 
 
 def _run(streams, place, environment, target, arguments):

@@ -119,8 +119,10 @@ def tiny_decoder(family: str, tokenizer: PreTrainedTokenizerFast, *, max_length:
     return Decoder(tiny_model(family, seed=seed), tokenizer, name=f"tiny-{family}", max_length=max_length)
 
 
-def save_decoder(folder: Path, tokenizer: PreTrainedTokenizerFast, family: str = "llama", *, seed: int = 0) -> Path:
-    tiny_model(family, seed=seed).save_pretrained(folder)
+def save_decoder(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, family: str = "llama", *, seed: int = 0, layers: int = 2
+) -> Path:
+    tiny_model(family, seed=seed, layers=layers).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -35,10 +35,10 @@ def way(request, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: request.param == "8 bits")
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", NAMES)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
+    threads=st.sampled_from([1, 2]),
     rows=st.integers(1, 80),
     dim=st.integers(1, 40),
     k=st.integers(1, 20),

@@ -1,7 +1,7 @@
 """Every named teacher, on tiny models: what all of them promise, and what the plain gradient ones compute."""
 
 import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,6 +36,7 @@ SETTINGS = TeacherSettings(rank=8, width=2048, seed=0, precision="fp32", token_b
 WHOLE = replace(SETTINGS, source="weights", width=0, similarity="dot")
 FAMILIES = ("llama", "gpt2")
 ROLES = ("query", "pool")
+ONE_FAMILY = pytest.mark.parametrize("world", FAMILIES[:1], indirect=True)  # where how a model is built has no part
 
 
 def named(name, **changes):
@@ -56,6 +57,7 @@ class World:
     checkpoints: list[Checkpoint]
     base: object
     adapter: object
+    made: dict[object, object] = field(default_factory=dict)
 
     def teacher(self, name, **changes):
         settings = named(name, **changes)
@@ -68,6 +70,19 @@ class World:
         teacher = self.teacher(name, **changes)
         teacher.fit(POOL, QUERIES)
         return teacher
+
+    def shared(self, name):
+        """A teacher that is ready, which no test changes."""
+        return self._once(name, lambda: self.ready(name))
+
+    def found(self, name, role):
+        """That teacher's features of the queries."""
+        return self._once((name, role), lambda: self.shared(name).features(QUERIES, role))
+
+    def _once(self, key, make):
+        if key not in self.made:
+            self.made[key] = make()
+        return self.made[key]
 
 
 POOL, QUERIES = facts(12), some_examples()
@@ -84,9 +99,9 @@ def world(request, tokenizer, tmp_path_factory):
 
 @pytest.mark.parametrize("name", TEACHERS)
 def test_what_every_teacher_promises(world, name):
-    teacher = world.ready(name)
+    teacher = world.shared(name)
     for role in ROLES:
-        found = teacher.features(QUERIES, role)
+        found = world.found(name, role)
         assert found.vectors.shape == (len(QUERIES), teacher.dim)
         assert found.vectors.dtype == np.float32
         assert np.isfinite(found.vectors).all()
@@ -105,8 +120,7 @@ def test_what_every_teacher_promises(world, name):
 
 @pytest.mark.parametrize("name", TEACHERS)
 def test_roles_differ_only_where_they_should(world, name):
-    teacher = world.ready(name)
-    one, other = (teacher.features(QUERIES, role).vectors for role in ROLES)
+    one, other = (world.found(name, role).vectors for role in ROLES)
     if name in ("less", "trak", "lorif"):
         assert relative_error(one, other) > 1e-3
     else:
@@ -115,11 +129,10 @@ def test_roles_differ_only_where_they_should(world, name):
 
 @pytest.mark.parametrize("name", TEACHERS)
 def test_token_budget_changes_nothing(world, name):
-    teacher, other = world.ready(name), world.teacher(name, token_budget=1)
-    other.load(teacher.state())
+    alone = world.teacher(name, token_budget=1)
+    alone.load(world.shared(name).state())
     for role in ROLES:
-        usual, alone = (one.features(QUERIES, role).vectors for one in (teacher, other))
-        assert relative_error(alone, usual) < 1e-3
+        assert relative_error(alone.features(QUERIES, role).vectors, world.found(name, role).vectors) < 1e-3
 
 
 SAMPLED = ("ekfac", "kfac", "kfac-cosine")  # which draw tokens batch by batch
@@ -127,22 +140,24 @@ SAMPLED = ("ekfac", "kfac", "kfac-cosine")  # which draw tokens batch by batch
 
 @pytest.mark.parametrize("name", [name for name in FITTED if name not in SAMPLED])
 def test_token_budget_changes_nothing_that_is_learnt(world, name):
-    usual, alone = (influence(world.ready(name, token_budget=budget), QUERIES, POOL) for budget in (60, 1))
+    teachers = world.shared(name), world.ready(name, token_budget=1)
+    usual, alone = (influence(teacher, QUERIES, POOL) for teacher in teachers)
     assert relative_error(alone, usual) < 2e-2
 
 
 @pytest.mark.parametrize("name", FITTED)
 def test_state_gives_the_same_features_bit_for_bit(world, name):
-    teacher, other = world.ready(name), world.teacher(name)
+    teacher, other = world.shared(name), world.teacher(name)
     other.load(teacher.state())
     assert other.dim == teacher.dim
     assert other.provenance == teacher.provenance
     for role in ROLES:
         np.testing.assert_array_equal(
-            other.features(QUERIES, role).vectors, teacher.features(QUERIES, role).vectors, strict=True
+            other.features(QUERIES, role).vectors, world.found(name, role).vectors, strict=True
         )
 
 
+@ONE_FAMILY
 @pytest.mark.parametrize("name", FITTED)
 def test_fitting_is_seeded(world, name):
     one, other, another = (world.teacher(name, fit_examples=6, seed=seed) for seed in (0, 0, 1))
@@ -153,6 +168,7 @@ def test_fitting_is_seeded(world, name):
     np.testing.assert_array_equal(one.features(QUERIES, "query").vectors, other.features(QUERIES, "query").vectors)
 
 
+@ONE_FAMILY
 @pytest.mark.parametrize("name", FITTED)
 def test_fitting_again_forgets_the_first_time(world, name):
     teacher, fresh = world.ready(name), world.teacher(name)
@@ -408,7 +424,7 @@ def test_self_influence_is_the_diagonal(world):
 
 @pytest.mark.parametrize("name", ["gradient-dot", "layer-cosine", "rrinf", "kfac"])
 def test_a_summed_loss_makes_rows_longer_by_their_tokens_and_turns_none(world, name):
-    mean, summed = world.ready(name), world.teacher(name, reduction="sum")
+    mean, summed = world.shared(name), world.teacher(name, reduction="sum")
     if mean.needs_fitting:
         summed.load(mean.state())
     counts = np.array([one.targets for one in world.decoder.tokenise(POOL)], np.float32)
@@ -423,7 +439,7 @@ def test_a_summed_loss_makes_rows_longer_by_their_tokens_and_turns_none(world, n
 
 
 def test_example_pushes_most_towards_itself(world):
-    whole = influence(world.ready("gradient-cosine"), POOL, POOL)
+    whole = influence(world.shared("gradient-cosine"), POOL, POOL)
     assert (whole.argmax(axis=1) == np.arange(len(POOL))).all()
 
 
@@ -442,7 +458,7 @@ class WholePool:
 
 @pytest.mark.parametrize("name", ["gradient-cosine", "logra", "lorif", "trak", "less"])
 def test_proponents_and_opponents_are_reverses(world, name):
-    teacher = world.ready(name)
+    teacher = world.shared(name)
     best, worst = (
         search(WholePool(), QUERIES, k=len(POOL), verify=len(POOL), teacher=teacher, opponents=opponents)
         for opponents in (False, True)

@@ -51,9 +51,8 @@ class Process:
         return self._answer()
 
     def end(self) -> None:
-        assert self.child.stdin is not None
-        self.child.stdin.close()
-        self.child.wait()
+        with self.child:  # closes its input, and waits
+            pass
 
     def _answer(self) -> dict[str, Any]:
         assert self.child.stdout is not None

@@ -1,5 +1,6 @@
 """The Jinja environment of pages: their templates, and the filters that write numbers and texts."""
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from influcoder.report.numbers import amount, fixed, percent, plain, signed
@@ -15,8 +16,9 @@ FOLD_LINES = 6
 _START = 140
 
 
+@cache
 def environment(*packages: str) -> "Environment":
-    """The templates of some packages, the first that has a name first; all values are escaped."""
+    """The templates of some packages, each compiled once, the first that has a name first; all values are escaped."""
     import jinja2
 
     loader = jinja2.ChoiceLoader([jinja2.PackageLoader(package) for package in packages])
