@@ -72,6 +72,8 @@ results: install
 		--teacher layer-cosine --methods $(OURS) --output-dir runs/toxicity-gradients --resume
 	$(BIN)/python scripts/measure/few_questions.py --data $(DATA) --decoder src/influcoder/demo/decoder \
 		--output-dir runs/few-questions
+	$(BIN)/python scripts/measure/dial.py --data $(DATA) --decoder src/influcoder/demo/decoder --train 250 600 \
+		--test 100 300 --output-dir runs/dial-demo
 	$(BIN)/python scripts/measure/scale.py --data $(DATA) --output-dir runs/scale
 	$(BIN)/python scripts/measure/reliability.py --output-dir runs/reliability
 	$(BIN)/python scripts/measure/gradients.py --workload demo --repeats 4 --output-dir runs/speed-demo

@@ -16,6 +16,7 @@ RUNS = ROOT / "docs" / "runs"
 sys.path.insert(0, str(ROOT / "scripts" / "measure"))
 
 from contenders.agreement import TOLERANCE  # noqa: E402
+from dial import table as dial_table  # noqa: E402
 from few_questions import table as few_questions_table  # noqa: E402
 from gradients import table as speed_table  # noqa: E402
 from influcoder.benchmarks.methods.registry import TASK_METHODS  # noqa: E402
@@ -201,6 +202,23 @@ intervals over seeds (Student's t).
 """
 
 
+def dial(metrics: dict[str, Any]) -> str:
+    config = metrics["config"]
+    learnt, unseen = (f"{config[f'{part}_queries']} x {config[f'{part}_pool']}" for part in ("train", "test"))
+    millions = config["decoder_parameters"] / 1e6
+    return f"""## How good a student is at every cost: a decoder of {millions:.0f}M parameters
+
+`python scripts/measure/dial.py`: students that run more or less of the decoder (`influcoder.student.effort`), which
+`distill --cost` chooses from. Teacher {config["teacher"]}, BIG-Bench Hard on Dolly, at most {config["max_length"]} tokens
+a text, {learnt} to learn from, {unseen} unseen; seeds: {config["seeds"]}. Cost is the time
+that reading a row takes, as a share of the teacher's gradient of it. `*`: no cheaper student agrees better (query asked
+with its own gradient).
+
+{dial_table(metrics["efforts"], metrics["surface"])}
+![Agreement against cost](runs/{"dial-smollm2" if millions > 100 else "dial-demo"}.svg)
+"""
+
+
 def reliability(metrics: dict[str, Any]) -> str:
     queries, pool, seeds = metrics["queries"], metrics["pool"], len(metrics["seeds"])
     return f"""## How well a teacher agrees with itself
@@ -240,6 +258,8 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "counterfact": counterfact,
     "selection": selection,
     "few-questions": few_questions,
+    "dial-smollm2": dial,
+    "dial-demo": dial,
     "scale": scale,
     "reliability": reliability,
     "speed-demo": speed,

@@ -8,7 +8,7 @@ by per-query Spearman with the teacher, plain and with completion length taken o
 question's own gradient. Its cost is the time it takes to read a row, as a share of the teacher's gradient of it,
 measured before the student is distilled. An effort is on the frontier where no cheaper one agrees better.
 
-A run that was stopped goes on where it was. metrics.json and dial.svg go to the output folder.
+A run that was stopped goes on where it was. metrics.json and a figure go to the output folder.
 """
 
 import argparse
@@ -51,12 +51,13 @@ def measure(bench: FidelityBench, effort: Effort, gradient: float) -> dict[str, 
     """Cost and agreement of an effort's student."""
     teacher, test, (train, validation) = bench.teacher(), bench.test, bench.samples()
     cost = seconds_a_row(effort, teacher, test.pool) / gradient
+    expected = bench.parts.get("expected", lambda: expected_embeddings(bench.model))
     encoder = distill_static(
         backbone_of(bench.model),
         train,
         validation,
         ClosedFormRecipe(seed=bench.seed),
-        expected=expected_embeddings(bench.model),
+        expected=expected,
         effort=effort,
         decoder=bench.model,
         teacher=teacher,
@@ -179,10 +180,11 @@ def main() -> None:
     seeds = [run_seed(task, seed, arguments.output_dir) for seed in range(arguments.seeds)]
     lines = summary(seeds)
     beside = {number: _over([seed["surface"][number] for seed in seeds]) for number in NUMBERS}
-    config = sizes | {name: getattr(arguments, name) for name in ("teacher", "max_length", "seeds")}
+    config = sizes | {"decoder_parameters": decoder.fingerprint.decoder_parameters}
+    config |= {name: getattr(arguments, name) for name in ("teacher", "max_length", "seeds")}
     record = {"version": __version__, "config": config, "surface": beside, "efforts": lines}
     write_json(arguments.output_dir / "metrics.json", record)
-    figure(lines, beside, arguments.output_dir / "dial.svg")
+    figure(lines, beside, arguments.output_dir / f"{arguments.output_dir.name}.svg")
     print(table(lines, beside))
 
 
