@@ -209,8 +209,8 @@ def dial(metrics: dict[str, Any]) -> str:
     return f"""## How good a student is at every cost: a decoder of {millions:.0f}M parameters
 
 `python scripts/measure/dial.py`: students that run more or less of the decoder (`influcoder.student.effort`), which
-`distill --cost` chooses from. Teacher {config["teacher"]}, BIG-Bench Hard on Dolly, at most {config["max_length"]} tokens
-a text, {learnt} to learn from, {unseen} unseen; seeds: {config["seeds"]}. Cost is the time
+`distill --cost` chooses from. Teacher {config["teacher"]}, BIG-Bench Hard on Dolly, {config["max_length"]} tokens of
+a text at most, {learnt} to learn from, {unseen} unseen; seeds: {config["seeds"]}. Cost is the time
 that reading a row takes, as a share of the teacher's gradient of it. `*`: no cheaper student agrees better (query asked
 with its own gradient).
 
