@@ -1,5 +1,6 @@
 """The command line: once from end to end as a user runs it, then what it says and refuses."""
 
+import importlib
 import io
 import os
 import re
@@ -370,6 +371,28 @@ def test_help(call, verb):
 
 def test_every_verb_is_known_to_these_tests():
     assert sorted(name for name in cli.app if not name.startswith("-")) == VERBS
+
+
+@pytest.mark.parametrize("place", cli.VERBS.values())
+def test_the_list_says_of_a_verb_what_its_own_page_says(place):
+    file, name = place.split(":")
+    verb = getattr(importlib.import_module(f"influcoder.cli.{file}"), name)
+    assert cli._summary(place) == " ".join(verb.__doc__.split("\n\n")[0].split())
+    assert "Args:" in verb.__doc__ or name in ("env", "teachers")  # its own page says more
+
+
+def test_the_list_of_verbs_imports_none_of_them():
+    code = """
+import sys
+from influcoder import cli
+try:
+    cli._run(["--help"])
+finally:
+    print([name for name in sys.modules if name.startswith("influcoder.cli.")])
+"""
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "Ask why a model says something" in listed
+    assert listed.splitlines()[-1] == "[]"
 
 
 def commands(app):

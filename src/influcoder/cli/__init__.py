@@ -1,89 +1,77 @@
 """The command line: one function per verb, each a few lines over `influcoder.verbs`, one file per stage."""
 
 import os
+import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cyclopts
 
-from influcoder.cli.around import demo, env, report
-from influcoder.cli.audit import audit
-from influcoder.cli.benchmark import benchmarks
-from influcoder.cli.drift import drift
-from influcoder.cli.export import export
-from influcoder.cli.flags import NO_TRUST, Flag, Trust
-from influcoder.cli.output import words_of
-from influcoder.cli.plan import plans
-from influcoder.cli.pool import index, score, search
-from influcoder.cli.prove import prove
-from influcoder.cli.rows import show
-from influcoder.cli.select import select
-from influcoder.cli.serve import serve
-from influcoder.cli.student import distill, evaluate
-from influcoder.cli.teach import features, import_attribution, self_check, teachers
-from influcoder.cli.trace import trace
-from influcoder.errors import ConfigError, InflucoderError
+from influcoder.errors import InflucoderError
 from influcoder.model import remote_code
 from influcoder.version import __version__
 
+VERBS = {
+    "demo": "around:demo",
+    "trace": "trace:trace",
+    "teachers": "teach:teachers",
+    "show": "rows:show",
+    "features": "teach:features",
+    "distill": "student:distill",
+    "index": "pool:index",
+    "search": "pool:search",
+    "select": "select:select",
+    "score": "pool:score",
+    "export": "export:export",
+    "evaluate": "student:evaluate",
+    "drift": "drift:drift",
+    "prove": "prove:prove",
+    "audit": "audit:audit",
+    "serve": "serve:serve",
+    "report": "around:report",
+    "env": "around:env",
+    "import": "teach:import_attribution",
+    "self-check": "teach:self_check",
+    "run": "run:run",
+}
+"""by name, the file and the function of each; imported when the verb is called"""
+GROUPS = {
+    "benchmark:benchmarks": "Measure every method side by side, on data that none of them was fitted on.",
+    "plan:plans": "Estimate what a long job takes: rows, time by a measured probe, disk, memory.",
+}
+"""verbs with verbs of their own, named after their files, and what they are for"""
 RESUMES_BY_ITSELF = "trace"
 """the verb that needs no --resume"""
 
-app = cyclopts.App(
-    name="influcoder",
-    help="Which training examples push a language model towards an output, and which push it away.",
-    version=__version__,
-    help_format="plaintext",  # rendering Markdown takes as long as everything else
-    suppress_keyboard_interrupt=False,  # reported by `main`
-)
-for verb in (
-    demo,
-    trace,
-    teachers,
-    show,
-    features,
-    distill,
-    index,
-    search,
-    select,
-    score,
-    export,
-    evaluate,
-    drift,
-    prove,
-    audit,
-    serve,
-    report,
-    env,
-):
-    app.command(verb, help_format="markdown")
-app.command(import_attribution, name="import", help_format="markdown")
-app.command(self_check, name="self-check", help_format="markdown")
-app.command(benchmarks, name="benchmark")
-app.command(plans, name="plan")
+
+def _command_line(*, listed: bool = False) -> cyclopts.App:
+    """The verbs; with a line about each where they are listed, which is read without importing them."""
+    made = cyclopts.App(
+        name="influcoder",
+        help="Which training examples push a language model towards an output, and which push it away.",
+        version=__version__,
+        help_format="plaintext",  # rendering Markdown takes as long as everything else
+        suppress_keyboard_interrupt=False,  # reported by `main`
+    )
+    for name, place in VERBS.items():
+        about = _summary(place) if listed else None
+        made.command(f"influcoder.cli.{place}", name=name, help=about, help_format="markdown")
+    for place, about in GROUPS.items():
+        made.command(f"influcoder.cli.{place}", name=place.split(":")[0], help=about)
+    return made
 
 
-@app.command
-def run(config: Path, *, resume: Flag = False, overwrite: Flag = False, trust: Trust = NO_TRUST) -> None:
-    """Run a verb again from the config.toml that it wrote to its output folder.
+def _summary(place: str) -> str:
+    """The first paragraph of a verb's docstring, as it stands in its file."""
+    file, verb = place.split(":")
+    text = Path(__file__).with_name(f"{file}.py").read_text(encoding="utf-8")
+    found = re.search(rf'^def {verb}\(.*?"""(.+?)(?:\n\n|""")', text, re.DOTALL | re.MULTILINE)
+    return " ".join(found[1].split()) if found else ""
 
-    Args:
-        config: its path; the same folder is written again, so give one of the flags or move the folder away
-        resume: continue with what is in the output folder; for the verbs that have this flag
-        overwrite: empty the output folder first
-    """
-    import tomllib
 
-    try:
-        settings = tomllib.loads(config.read_text(encoding="utf-8"))
-        words = words_of(settings)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"{config}: not the config of a run ({error!r}); expected the config.toml of an output folder."
-        ) from error
-    resumes = resume and words[0] != RESUMES_BY_ITSELF
-    app(words + ["--resume"] * resumes + ["--overwrite"] * overwrite)
+app = _command_line()
 
 
 def main() -> None:
@@ -97,7 +85,7 @@ def main() -> None:
     remote_code.allow(False)
     try:
         try:
-            app([word for word in sys.argv[1:] if word != "--debug"])
+            _run([word for word in sys.argv[1:] if word != "--debug"])
         finally:
             print(end="", flush=True)  # noqa: T201 - a closed pipe raises here, not at the interpreter's exit
     except InflucoderError as error:
@@ -108,6 +96,10 @@ def main() -> None:
         _stop(f"stopped. {how_to_resume(sys.argv[1:])}", 143 if signalled.args else 130)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(words: Sequence[str]) -> None:
+    (_command_line(listed=True) if words in ([], ["-h"], ["--help"]) else app)(words)
 
 
 def _terminate(*_: object) -> None:

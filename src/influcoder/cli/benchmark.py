@@ -17,9 +17,7 @@ from influcoder.benchmarks.settings import (
 from influcoder.cli.flags import NO_TRUST, Files, Flag, ResumableOutput, Trust
 from influcoder.cli.output import finish
 
-benchmarks = cyclopts.App(
-    help="Measure every method side by side, on data that none of them was fitted on.", help_format="markdown"
-)
+benchmarks = cyclopts.App(name="benchmark", help_format="markdown")
 
 
 @cyclopts.Parameter(name="*")

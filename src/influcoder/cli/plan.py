@@ -8,9 +8,7 @@ import cyclopts
 from influcoder.cli.flags import NO_TRUST, PAPERS_TEACHER, READ_AS_USUAL, Files, Flag, Reading, Seed, Teaching, Trust
 from influcoder.cli.output import print_json
 
-plans = cyclopts.App(
-    help="Estimate what a long job takes: rows, time by a measured probe, disk, memory.", help_format="markdown"
-)
+plans = cyclopts.App(name="plan", help_format="markdown")
 
 
 @plans.command
