@@ -176,7 +176,7 @@ def tiny(*, tied: bool) -> LlamaForCausalLM:
     torch.manual_seed(0)
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer()),
+            vocab_size=len(_tokenizer()),
             hidden_size=32,
             intermediate_size=64,
             num_hidden_layers=2,
@@ -216,7 +216,7 @@ def outcome(case: Case, base: Path, adapter: Path) -> dict[str, Any]:
         own: how many layers' A and B have gradients of their own.
     """
     torch.manual_seed(2)
-    expected, size = torch.empty(0), len(tokenizer())
+    expected, size = torch.empty(0), len(_tokenizer())
     ids = torch.randint(3, size, (3, 20), generator=torch.Generator().manual_seed(5))
     ids[0, :7] = torch.tensor([1, 2, 3, 4, 5, 40, 41])  # what the cases of single tokens train
     if case.tables_saved:

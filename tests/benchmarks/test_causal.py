@@ -37,7 +37,7 @@ def work(tmp_path_factory, tokenizer):
     write_jsonl(folder / "queries.jsonl", as_rows(sentences(5, 1, "q")))
     write_jsonl(folder / "others.jsonl", as_rows(sentences(12, 7, "o")))
     write_jsonl(folder / "few.jsonl", as_rows(sentences(3, 3, "f")))
-    save_decoder(folder / "decoder", tokenizer)
+    save_decoder(folder / "decoder", tokenizer, layers=1)
     return folder
 
 
@@ -187,12 +187,12 @@ def test_settings_that_measure_nothing(wrong):
 
 
 def test_students_learn_from_their_own_split(tokenizer, tmp_path):
-    decoder = tiny_decoder("llama", tokenizer)
+    decoder = tiny_decoder("llama", tokenizer, layers=1)
     sides = [(sentences(12, 20 + n, f"{n}q"), sentences(20, 30 + n, f"{n}p")) for n in range(4)]
     queries, pool = sides[0][0][:5], sides[0][1][:8]
     kinds = ["one", "one", "one", "other", "other"]
     problem = Problem(pool, queries, kinds, *(Split(*side) for side in sides[1:]))
-    settings = CausalSettings(seeds=2, subsets=3, stepped=3, training_epochs=1, rows_a_step=8)
+    settings = CausalSettings(methods=sorted(LEARNERS), seeds=2, subsets=2, stepped=2, training_epochs=1, rows_a_step=8)
     found = Causal(decoder, settings, problem).run(tmp_path)
     assert set(found["methods"]) >= LEARNERS - {"paper-recipe"}
     assert found["seeds"] == [0, 1]

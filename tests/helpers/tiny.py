@@ -104,9 +104,9 @@ def tiny_kind(kind: str) -> PreTrainedModel:
     return model
 
 
-def save_adapter(folder: Path, family: str, **config: object) -> Path:
-    """A LoRA adapter of `tiny_model(family)` whose A and B are both away from zero."""
-    model = get_peft_model(tiny_model(family), LoraConfig(fan_in_fan_out=family == "gpt2", **config))
+def save_adapter(folder: Path, family: str, *, layers: int = 2, **config: object) -> Path:
+    """A LoRA adapter of `tiny_model(family, layers=layers)` whose A and B are both away from zero."""
+    model = get_peft_model(tiny_model(family, layers=layers), LoraConfig(fan_in_fan_out=family == "gpt2", **config))
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
@@ -115,8 +115,11 @@ def save_adapter(folder: Path, family: str, **config: object) -> Path:
     return folder
 
 
-def tiny_decoder(family: str, tokenizer: PreTrainedTokenizerFast, *, max_length: int = 96, seed: int = 0) -> Decoder:
-    return Decoder(tiny_model(family, seed=seed), tokenizer, name=f"tiny-{family}", max_length=max_length)
+def tiny_decoder(
+    family: str, tokenizer: PreTrainedTokenizerFast, *, max_length: int = 96, seed: int = 0, layers: int = 2
+) -> Decoder:
+    model = tiny_model(family, seed=seed, layers=layers)
+    return Decoder(model, tokenizer, name=f"tiny-{family}", max_length=max_length)
 
 
 def save_decoder(

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,29 @@ REFUSED = {
 NOT_PLAIN = ("DoRA", "VeLoRA", "KaSA", "BD-LoRA", "MonteCLoRA", "LoRA of parameters", "LoRA, MiCA start", "IA3", "LOHA")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_cards():
+    """Adapters are saved without a README, whose writing takes as long as their making."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PeftModel, "create_or_update_model_card", lambda self, folder: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory):
     return {tied: measure.make_base(tmp_path_factory.mktemp("base") / "base", tied=tied) for tied in (False, True)}
+
+
+@pytest.fixture(scope="module")
+def outcome(bases, tmp_path_factory):
+    """What becomes of a case's adapter, and the adapter's folder, made once."""
+
+    @cache
+    def of(name, tied):
+        adapter = tmp_path_factory.mktemp("case") / "adapter"
+        return measure.outcome(CASES[name], bases[tied], adapter), adapter
+
+    return of
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -53,8 +74,8 @@ def bases(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "tied"), CHOSEN, ids=[f"{name}, {'tied' if tied else 'two'}" for name, tied in CHOSEN]
 )
-def test_every_adapter_is_verified_or_refused(bases, tmp_path, name, tied):
-    found = measure.outcome(CASES[name], bases[tied], tmp_path / "adapter")
+def test_every_adapter_is_verified_or_refused(outcome, name, tied):
+    found, _ = outcome(name, tied)
     if name in REFUSED:
         assert found["refused"].startswith("adapter: ")
         return
@@ -199,9 +220,10 @@ def test_own_gradients_are_those_of_the_unmerged_adapter(tied, tmp_path, more):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", NOT_PLAIN)
-def test_gradients_of_other_parameters_are_refused(bases, tmp_path, name):
-    measure.outcome(CASES[name], bases[False], tmp_path / "adapter")
-    decoder = Decoder.load(bases[False], adapter=tmp_path / "adapter", device="cpu")
+def test_gradients_of_other_parameters_are_refused(outcome, bases, name):
+    tied = dict(CHOSEN)[name]
+    _, adapter = outcome(name, tied)
+    decoder = Decoder.load(bases[tied], adapter=adapter, device="cpu")
     for teacher in ("adapter", "less"):
         with pytest.raises(ConfigError, match=r"A and B, and .* has a .* adapter, whose parameters are others"):
             plain_views(decoder, TeacherSettings.named(teacher))

@@ -43,16 +43,27 @@ def browser():
         yield running
 
 
+@pytest.fixture(scope="module")
+def contexts():
+    """The browser's contexts by what they were made with; without them, the next visitor is a new one."""
+    return {}
+
+
 @pytest.fixture
-def visit(browser, site):
-    """Opens an address in a context of its own, and sees at the end that nothing went wrong there."""
-    contexts, wrong = [], []
+def visit(browser, site, contexts):
+    """Opens an address in a page of its own, and sees at the end that nothing went wrong there."""
+    pages, wrong = [], []
+
+    def context_of(size, options):
+        key = (size, *sorted(options.items()))
+        if key not in contexts:
+            contexts[key] = browser.new_context(base_url=site.url, viewport=browsers.SIZES[size], **options)
+            contexts[key].set_default_timeout(15_000)
+        return contexts[key]
 
     def go(address, size="desktop", **options):
-        context = browser.new_context(base_url=site.url, viewport=browsers.SIZES[size], **options)
-        context.set_default_timeout(15_000)
-        contexts.append(context)
-        page = context.new_page()
+        page = context_of(size, options).new_page()
+        pages.append(page)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
         page.on("dialog", lambda dialog: wrong.append(f"a dialog: {dialog.message}"))
@@ -60,8 +71,8 @@ def visit(browser, site):
         return page
 
     yield go
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert [one for one in wrong if "422" not in one and "404" not in one] == []
 
 
@@ -388,8 +399,9 @@ def test_a_note_is_kept_with_a_row(visit, site):
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_an_address_shows_the_same_to_whoever_opens_it(visit, name):
+def test_an_address_shows_the_same_to_whoever_opens_it(visit, contexts, name):
     page = visit(VIEWS[name])
+    contexts.clear()
     other = visit(page.url)
     assert page.inner_text("#main") == other.inner_text("#main")
     assert page.locator(".views [aria-current=page]").inner_text() or name == "home"
@@ -516,10 +528,11 @@ def test_hostile_text_stays_text(visit):
 # 15. Speed
 
 
-def test_the_first_paint_and_a_page_of_rows_are_quick(visit, site):
+def test_the_first_paint_and_a_page_of_rows_are_quick(visit, contexts, site):
     paints, answered, rows = [], [], []
     for number in range(5):
         for address, found in (("/", paints), (f"{ASKED}+{number}", answered)):
+            contexts.clear()  # nothing is cached
             page = visit(address)
             until(page, "performance.getEntriesByName('first-contentful-paint').length")
             found.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
