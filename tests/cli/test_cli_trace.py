@@ -33,7 +33,7 @@ def work(tmp_path_factory, tokenizer):
 @pytest.fixture(autouse=True)
 def here(work, monkeypatch):
     monkeypatch.chdir(work)
-    monkeypatch.setattr("influcoder.verbs.plan.ENOUGH_S", 0.01)
+    monkeypatch.setattr("influcoder.verbs.probe.ENOUGH_S", 0.01)
 
 
 MODEL = ["--decoder", "decoder", "--pool", "pool.jsonl", "--output-dir", "made", "--sample", "40"]

@@ -171,10 +171,13 @@ def test_prompts_like_those_to_be_asked_are_learnt_from(work, decoder, tmp_path)
 def chosen(decoder, monkeypatch, speeds, budget, rows=2000, probing=0.0):
     """The plan where `speeds` gives the rows a second of gradients, the short and the forward tier."""
     measured = iter(speeds)
-    monkeypatch.setattr(
-        "influcoder.verbs.plan.measured_speed",
-        lambda *_: {"rows": 1, "seconds": 1 / (speed := next(measured)), "rows_per_second": speed},
-    )
+
+    def measure(*_):
+        speed = next(measured)
+        return {"rows": 1, "seconds": 1 / speed, "rows_per_second": speed}
+
+    for module in ("plan", "cost"):
+        monkeypatch.setattr(f"influcoder.verbs.{module}.measured_speed", measure)
     times = iter([0.0])
     monkeypatch.setattr("influcoder.verbs.plan.time", SimpleNamespace(perf_counter=lambda: next(times, probing)))
     teacher = make_teacher(decoder, TeacherSettings(rank=4, width=512))

@@ -6,6 +6,7 @@ The unit is the teacher's gradient of a text, measured on this machine.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from influcoder.data.examples import Example
@@ -69,8 +70,8 @@ def cheap_enough(cost: float, teacher: Teacher, rows: Sequence[Example]) -> dict
     """
     if not 0 < cost <= 1:
         raise ConfigError(f"--cost is {cost:g}, expected a share of a gradient above 0 and at most 1, such as 10%.")
-    gradient = seconds_of_gradient(teacher, rows)
-    costs = {effort: seconds_a_row(effort, teacher, rows) / gradient for effort in DIAL}
+    gradient = _quicker(lambda: seconds_of_gradient(teacher, rows))
+    costs = {effort: _quicker(partial(seconds_a_row, effort, teacher, rows)) / gradient for effort in DIAL}
     return {effort: share for effort, share in costs.items() if share <= cost}
 
 
@@ -89,6 +90,10 @@ def best_student(
 
 
 def _seconds(work: Callable[[Sequence[Example]], object], rows: Sequence[Example]) -> float:
-    """Seconds a row, the quicker of two measurements: what else runs here only slows one down."""
-    probes = [measured_speed(work, rows[:PROBED]) for _ in range(2)]
-    return min(float(probe["seconds"] / probe["rows"]) for probe in probes)
+    probe = measured_speed(work, rows[:PROBED])
+    return float(probe["seconds"] / probe["rows"])
+
+
+def _quicker(measure: Callable[[], float]) -> float:
+    """The smaller of two measurements: what else runs here only slows one down."""
+    return min(measure(), measure())
