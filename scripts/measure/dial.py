@@ -119,7 +119,11 @@ def _over(values: list[float]) -> dict[str, Any]:
 
 def table(lines: list[dict[str, Any]], beside: dict[str, Any]) -> str:
     """A row for each effort."""
-    head = ["", "share of a gradient", *(f"{asked} query: {number}" for asked in ASKED for number in NUMBERS)]
+    head = [
+        "reads",
+        "share of a gradient",
+        *(f"{asked}: {name}" for asked in ASKED for name in ("ρ", "length-controlled")),
+    ]
     rows = [
         [
             line["name"] + (" *" if line["frontier"] else ""),
@@ -147,12 +151,15 @@ def figure(lines: list[dict[str, Any]], beside: dict[str, Any], path: Path) -> N
     for line in lines:
         place = max(least, line["cost"]["mean"]), _exact(line)
         axes.plot(*place, "o", color="C0" if line["frontier"] else "0.6")
-        axes.annotate(line["name"], place, textcoords="offset points", xytext=(4, -9), fontsize=6)
+        if line["frontier"]:
+            side = {"xytext": (-6, 4), "ha": "right"} if line["cost"]["mean"] > 0 else {"xytext": (0, 8), "ha": "left"}
+            axes.annotate(line["name"], place, textcoords="offset points", fontsize=8, **side)
+    axes.plot([], [], "o", color="0.6", label="a cheaper one agrees as well")
     axes.axhline(beside["per_query"]["mean"], color="0.6", linestyle=":", label="surface")
     axes.set_xscale("log")
     axes.set_xlabel("cost of reading a row, as a share of a gradient (static: nearly nothing)")
     axes.set_ylabel("per-query ρ with the teacher, exact query")
-    axes.legend()
+    axes.legend(loc="upper left")
     fig.savefig(path, metadata={"Date": None})
 
 
