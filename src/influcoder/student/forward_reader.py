@@ -7,7 +7,7 @@ decoder_state    unit mean of the last hidden state over completion tokens
 decoder_middle   the same of the state two thirds of the way up, which predicts a trained decoder's gradient better
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -48,14 +48,7 @@ class ForwardReader:
         """(n, width) features by group, the same for both roles; zeros for an example without a completion token."""
         width = self._head.shape[1]
         widths = dict(zip(GROUPS, (width, 4, width, width), strict=True))
-        features = {name: torch.zeros(len(examples), size) for name, size in widths.items()}
-
-        def work(batch: Batch) -> None:
-            for name, part in zip(GROUPS, self._of(batch), strict=True):
-                features[name][batch.places] = part.cpu()
-
-        in_batches(self.decoder.tokenise(examples), TOKENS_AT_ONCE, self.decoder.device, work)
-        return {name: part.numpy() for name, part in features.items()}
+        return read_groups(self.decoder, examples, widths, self._of)
 
     @torch.no_grad()
     def _of(self, batch: Batch) -> tuple[torch.Tensor, ...]:
@@ -74,6 +67,23 @@ class ForwardReader:
             mean_by_example(batch, values.float()) for values in (delta, statistics, states, middle)
         )
         return unit(error), loss, *map(unit, hidden)
+
+
+def read_groups(
+    decoder: Decoder,
+    examples: Sequence[Example],
+    widths: Mapping[str, int],
+    of_batch: Callable[[Batch], Sequence[torch.Tensor]],
+) -> dict[str, Floats]:
+    """(n, width) features by group, as `of_batch` gives them; zeros for an example without a completion token."""
+    features = {name: torch.zeros(len(examples), width) for name, width in widths.items()}
+
+    def work(batch: Batch) -> None:
+        for group, part in zip(features.values(), of_batch(batch), strict=True):
+            group[batch.places] = part.cpu()
+
+    in_batches(decoder.tokenise(examples), TOKENS_AT_ONCE, decoder.device, work)
+    return {name: group.numpy() for name, group in features.items()}
 
 
 def mean_by_example(batch: Batch, values: torch.Tensor) -> torch.Tensor:

@@ -14,10 +14,10 @@ from influcoder.data.examples import Example, Role
 from influcoder.errors import ModelError
 from influcoder.maths.arrays import Floats
 from influcoder.model.attention import fast_attention
-from influcoder.model.batches import Batch, in_batches
+from influcoder.model.batches import Batch
 from influcoder.model.decoder import Decoder
 from influcoder.model.precision import use_bf16
-from influcoder.student.forward_reader import TOKENS_AT_ONCE, mean_by_example, unit
+from influcoder.student.forward_reader import mean_by_example, read_groups, unit
 
 GROUPS = ("shallow_state", "shallow_text")
 
@@ -42,14 +42,7 @@ class ShallowReader:
     def read(self, examples: Sequence[Example], role: Role = "pool") -> dict[str, Floats]:
         """(n, width) features by group, the same for both roles; zeros for an example without a completion token."""
         width = self.decoder.model.get_input_embeddings().weight.shape[1]
-        features = {name: torch.zeros(len(examples), width) for name in GROUPS}
-
-        def work(batch: Batch) -> None:
-            for name, part in zip(GROUPS, self._of(batch), strict=True):
-                features[name][batch.places] = part.cpu()
-
-        in_batches(self.decoder.tokenise(examples), TOKENS_AT_ONCE, self.decoder.device, work)
-        return {name: part.numpy() for name, part in features.items()}
+        return read_groups(self.decoder, examples, dict.fromkeys(GROUPS, width), self._of)
 
     @torch.no_grad()
     def _of(self, batch: Batch) -> tuple[Tensor, Tensor]:
