@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from gradients import machine
 from influcoder import __version__
 from influcoder.benchmarks.results.tables import markdown
 from influcoder.benchmarks.settings import Budget, FidelitySettings
@@ -189,7 +190,7 @@ def main() -> None:
     beside = {number: _over([seed["surface"][number] for seed in seeds]) for number in NUMBERS}
     config = sizes | {"decoder_parameters": decoder.fingerprint.decoder_parameters}
     config |= {name: getattr(arguments, name) for name in ("teacher", "max_length", "seeds")}
-    record = {"version": __version__, "config": config, "surface": beside, "efforts": lines}
+    record = {"version": __version__, "machine": machine("cpu"), "config": config, "surface": beside, "efforts": lines}
     write_json(arguments.output_dir / "metrics.json", record)
     figure(lines, beside, arguments.output_dir / f"{arguments.output_dir.name}.svg")
     print(table(lines, beside))

@@ -11,7 +11,7 @@ The weights are learnt by least squares from what halves of the pool did to the 
 questions and other halves: both are cut in two, four times over. Beside them stands the finite step: by how much a step
 along the question's gradient and back changes each row's loss, which needs no backward pass of the pool.
 
-Numbers are LDS, means over questions with bootstrap intervals. metrics.json goes to RUN/layer-weights.json.
+Numbers are LDS, means over questions with bootstrap intervals. They go to RUN/layer-weights.json.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from gradients import machine
 from influcoder import __version__
 from influcoder.benchmarks.results.tables import markdown
 from influcoder.benchmarks.settings import CausalSettings
@@ -197,6 +198,7 @@ def main() -> None:
         weights[name] = dict(zip(labels, np.mean([cut[1] for cut in cuts], axis=0).round(4).tolist(), strict=True))
     record = {
         "version": __version__,
+        "machine": machine("cpu"),
         "rank": arguments.rank,
         "halves": len(losses),
         "lds": {name: {"mean": float(row.mean()), "interval_95": interval(row)} for name, row in found.items()},

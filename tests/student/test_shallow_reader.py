@@ -67,3 +67,10 @@ def test_layers_that_are_never_called_are_refused(decoder):
     reader._last = nn.Identity()
     with pytest.raises(ModelError, match="not run one after the other"):
         reader.read(some_examples())
+
+
+def test_layers_that_give_several_states_a_token_are_refused(decoder):
+    reader = ShallowReader(decoder, 0.5)
+    reader._last.register_forward_hook(lambda layer, inputs, output: torch.stack([output, output]), prepend=True)
+    with pytest.raises(ModelError, match="do not give one state a token"):
+        reader.read(some_examples())

@@ -42,7 +42,8 @@ def features(
     from influcoder.data.preview import preview
     from influcoder.teachers.make import make_teacher
     from influcoder.verbs.opening import open_checkpoints, open_decoder
-    from influcoder.verbs.plan import FEATURE_PROBE, plan_features
+    from influcoder.verbs.plan import plan_features
+    from influcoder.verbs.probe import FEATURE_PROBE
 
     loaded = open_decoder(decoder, adapter, max_length)
     columns = reading.columns()

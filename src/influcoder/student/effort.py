@@ -50,9 +50,8 @@ class Effort:
     def __str__(self) -> str:
         if not self.depth:
             return "tokens looked up"
-        part = "backward" if self.backward else "forward" if self.depth == 1 else f"{self.depth:.0%}".replace("%", " %")
-        layers = part if self.depth == 1 else f"{part} of the layers forward"
-        return f"{layers}, {'all' if self.tokens is None else self.tokens} tokens"
+        part = "" if self.depth == 1 else f"{100 * self.depth:.0f} % of the layers "
+        return f"{part}{'backward' if self.backward else 'forward'}, {self.tokens or 'all'} tokens"
 
 
 STATIC, FORWARD, SHORT = Effort(), Effort(1.0), Effort(1.0, 80, backward=True)

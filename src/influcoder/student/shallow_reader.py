@@ -20,6 +20,7 @@ from influcoder.model.precision import use_bf16
 from influcoder.student.forward_reader import mean_by_example, read_groups, unit
 
 GROUPS = ("shallow_state", "shallow_text")
+OTHERS = "Distill with --recipe static, forward or short."
 
 
 class ShallowReader:
@@ -41,7 +42,7 @@ class ShallowReader:
 
     def read(self, examples: Sequence[Example], role: Role = "pool") -> dict[str, Floats]:
         """(n, width) features by group, the same for both roles; zeros for an example without a completion token."""
-        width = self.decoder.model.get_input_embeddings().weight.shape[1]
+        width = self.decoder.model.config.get_text_config().hidden_size
         return read_groups(self.decoder, examples, dict.fromkeys(GROUPS, width), self._of)
 
     @torch.no_grad()
@@ -63,10 +64,14 @@ class ShallowReader:
             with fast_attention(model), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
                 model.base_model(input_ids=batch.ids, use_cache=False)
         except _Reached as reached:
-            return reached.states
+            states = reached.states
+        else:
+            raise ModelError(f"{self.decoder.name}: its layers are not run one after the other. {OTHERS}")
         finally:
             handle.remove()
-        raise ModelError(f"{self.decoder.name}: its layers are not run one after the other. {OTHERS}")
+        if states.shape[:-1] != batch.ids.shape:
+            raise ModelError(f"{self.decoder.name}: its layers do not give one state a token. {OTHERS}")
+        return states
 
 
 class _Reached(Exception):
@@ -75,9 +80,6 @@ class _Reached(Exception):
     def __init__(self, states: Tensor) -> None:
         super().__init__()
         self.states = states
-
-
-OTHERS = "Distill with --recipe static, forward or short."
 
 
 def _layers(decoder: Decoder) -> nn.ModuleList:

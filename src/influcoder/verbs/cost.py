@@ -17,10 +17,8 @@ from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.readers import forward_reader
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.teacher import Teacher
-from influcoder.verbs.probe import measured_speed
+from influcoder.verbs.probe import FEATURE_PROBE, measured_speed
 
-PROBED = 64
-"""rows that a speed is measured on"""
 JUDGED_BY = "per_query_spearman"
 
 
@@ -90,7 +88,7 @@ def best_student(
 
 
 def _seconds(work: Callable[[Sequence[Example]], object], rows: Sequence[Example]) -> float:
-    probe = measured_speed(work, rows[:PROBED])
+    probe = measured_speed(work, rows[:FEATURE_PROBE])
     return float(probe["seconds"] / probe["rows"])
 
 

@@ -30,9 +30,8 @@ from influcoder.student.encoder import InfluenceEncoder
 from influcoder.teachers.teacher import Teacher
 from influcoder.teachers.write import bytes_to_write
 from influcoder.verbs.cost import seconds_a_row
-from influcoder.verbs.probe import measured_speed
+from influcoder.verbs.probe import FEATURE_PROBE, measured_speed
 
-FEATURE_PROBE = 64
 INDEX_PROBE = 2048
 TRAINING_PROBE = 256
 """rows that are drawn for a probe, at most"""

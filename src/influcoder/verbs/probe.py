@@ -6,6 +6,8 @@ from typing import Any
 
 from influcoder.data.examples import Example
 
+FEATURE_PROBE = 64
+"""rows that gradients, or students that run the decoder, are timed on, at most"""
 ENOUGH_S = 2.0
 """a probe of this many seconds is long enough"""
 
