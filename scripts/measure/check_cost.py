@@ -2,13 +2,17 @@
 
     python scripts/measure/check_cost.py
 
-The price of a gradient is what the job pays for it: the features of 8 other rows, over 8.
+A check's price is what it adds to a job: the features of 8 rows with the check before them, less the same without,
+each by a model that nothing was asked of before. The price of a gradient is an eighth of the job without. Medians of
+five alternated runs.
 """
 
 import json
 import logging
+import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,7 @@ from influcoder.teachers.settings import TeacherSettings
 POOL = Path(influcoder.__file__).parent / "demo" / "data" / "pool.jsonl.gz"
 SIZES = ((128, 4, 64), (256, 4, 128), (512, 6, 256))
 """hidden size, layers, tokens of a row"""
+RUNS = 5
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -44,12 +49,19 @@ def of_sizes(width: int, layers: int, tokens: int, demo: Decoder, precision: str
         num_attention_heads=width // 64,
     )
     torch.manual_seed(0)
-    decoder = Decoder(LlamaForCausalLM(config), demo.tokenizer, name="random", max_length=tokens)
+    model = LlamaForCausalLM(config)
     rows = [Example(f"r{n}", f"What is {n}?", "two plus two is four, and " * tokens) for n in range(16)]
     settings = TeacherSettings(precision=precision)
-    check = seconds(lambda: check_teacher(decoder, rows[:2], rows[2:8], settings, reliable=False))
-    teacher = make_teacher(decoder, settings)
-    gradient = seconds(lambda: teacher.features(rows[8:], "pool")) / 8
+
+    def job(checked: bool) -> None:
+        decoder = Decoder(model, demo.tokenizer, name="random", max_length=tokens)
+        if checked:
+            check_teacher(decoder, rows[:2], rows[2:8], settings, reliable=False)
+        make_teacher(decoder, settings).features(rows[8:], "pool")
+
+    runs = [(seconds(partial(job, True)), seconds(partial(job, False))) for _ in range(RUNS)]
+    checked, plain = (statistics.median(times) for times in zip(*runs, strict=True))
+    check, gradient = checked - plain, plain / 8
     return {"check_s": round(check, 2), "gradient_s": round(gradient, 3), "gradients": round(check / gradient, 1)}
 
 

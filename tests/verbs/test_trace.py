@@ -176,8 +176,7 @@ def chosen(decoder, monkeypatch, speeds, budget, rows=2000, probing=0.0):
         speed = next(measured)
         return {"rows": 1, "seconds": 1 / speed, "rows_per_second": speed}
 
-    for module in ("plan", "cost"):
-        monkeypatch.setattr(f"influcoder.verbs.{module}.measured_speed", measure)
+    monkeypatch.setattr("influcoder.verbs.cost.measured_speed", measure)
     times = iter([0.0])
     monkeypatch.setattr("influcoder.verbs.plan.time", SimpleNamespace(perf_counter=lambda: next(times, probing)))
     teacher = make_teacher(decoder, TeacherSettings(rank=4, width=512))
@@ -186,13 +185,33 @@ def chosen(decoder, monkeypatch, speeds, budget, rows=2000, probing=0.0):
 
 
 def test_best_tier_that_fits_and_the_largest_sample_beside_it(decoder, monkeypatch):
-    assert chosen(decoder, monkeypatch, [20, 50], 120) == ("short", (88 - 40) / (1 / 20 + 2 / 50) // 1)
+    assert chosen(decoder, monkeypatch, [20, 50], 120) == ("short", (82 - 40) / (1 / 20 + 2 / 50) // 1)
     assert chosen(decoder, monkeypatch, [20, 50], 10_000) == ("short", 1000)
-    assert chosen(decoder, monkeypatch, [20, 25, 60], 120) == ("forward", (88 - 2000 / 60) / (1 / 20 + 2 / 60) // 1)
-    assert chosen(decoder, monkeypatch, [20, 50], 120, probing=10) == ("short", (79 - 40) / (1 / 20 + 2 / 50) // 1)
+    assert chosen(decoder, monkeypatch, [20, 25, 60], 120) == ("forward", (82 - 2000 / 60) / (1 / 20 + 2 / 60) // 1)
+    assert chosen(decoder, monkeypatch, [20, 50], 120, probing=10) == ("short", (73.5 - 40) / (1 / 20 + 2 / 50) // 1)
     assert chosen(decoder, monkeypatch, [20, 25, 60], 120, rows=10**6) == ("static", 1000)
     assert chosen(decoder, monkeypatch, [1, 2, 3], 60) == ("static", 100)
     assert chosen(decoder, monkeypatch, [20, 50], 120, rows=30) == ("short", 30)
+
+
+def test_what_is_spent_before_the_plan_is_not_spent_again(decoder, monkeypatch, tmp_path):
+    """Reading the rows takes 3 s of a clock that only this moves."""
+    now, budgets = [100.0], []
+
+    def read(*_):
+        now[0] += 3
+        return Drawn(sentences(40, 1, "p"), 40)
+
+    def planned(*arguments):
+        budgets.append(arguments[3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("influcoder.verbs.trace.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("influcoder.verbs.trace.draw", read)
+    monkeypatch.setattr("influcoder.verbs.trace.plan_trace", planned)
+    with pytest.raises(KeyboardInterrupt):
+        trace(decoder, sentences(40, 1, "p"), tmp_path / "made", **QUESTION, budget=10)
+    assert budgets == [7]
 
 
 def test_plan_that_is_measured_holds(decoder):

@@ -1,6 +1,7 @@
 """The verb `trace`: from a question to the training rows behind its answer."""
 
 import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,6 +62,7 @@ def trace(
     arguments = dict(locals())
     import sys
 
+    began, budget_s = time.perf_counter(), seconds(budget, "--budget")
     from influcoder.verbs import trace as verb
 
     traces = verb.trace(
@@ -74,7 +76,7 @@ def trace(
         adapter=adapter,
         teacher=teacher,
         max_length=max_length,
-        budget=seconds(budget, "--budget"),
+        budget=budget_s - (time.perf_counter() - began),  # the import alone takes seconds
         sample=sample,
         k=k,
         verify=verify,

@@ -88,7 +88,7 @@ def best_student(
 
 
 def _seconds(work: Callable[[Sequence[Example]], object], rows: Sequence[Example]) -> float:
-    probe = measured_speed(work, rows[:FEATURE_PROBE])
+    probe = measured_speed(work, rows, FEATURE_PROBE)
     return float(probe["seconds"] / probe["rows"])
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from influcoder.data.columns import text_bytes
 from influcoder.data.examples import Example
 from influcoder.data.preview import Preview
-from influcoder.data.sampling import Drawn, draw
+from influcoder.data.sampling import Drawn
 from influcoder.data.seen_ids import BYTES_AN_ID
 from influcoder.evaluation.proof import FineTuning
 from influcoder.indexes.build import SAMPLE_ROWS, SHARD_ROWS, Choice, choose_code, embed, measure_codes, shard_columns
@@ -29,7 +29,7 @@ from influcoder.student.effort import BY_TIER
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.teachers.teacher import Teacher
 from influcoder.teachers.write import bytes_to_write
-from influcoder.verbs.cost import seconds_a_row
+from influcoder.verbs.cost import seconds_a_row, seconds_of_gradient
 from influcoder.verbs.probe import FEATURE_PROBE, measured_speed
 
 INDEX_PROBE = 2048
@@ -38,7 +38,7 @@ TRAINING_PROBE = 256
 Tier = Literal["static", "forward", "short"]
 LARGEST_SAMPLE, SMALLEST_SAMPLE = 1000, 100
 """pool rows whose gradients `trace` takes: more would help little, and with fewer a better tier is not tried"""
-SPENT = 0.9
+SPENT = 0.85
 """of the budget of `trace`; the rest is for loading, and for what the probe did not see"""
 DISTILLING_S = 20.0
 """about what `trace` takes beside gradients and reading: to distil and to write the index, on one slow core"""
@@ -84,7 +84,7 @@ def plan_index(
     beside = pq_bytes(encoder.dim) if approximate else 2 * encoder.dim if pool.rows <= EXACT_ROWS else 0
     exact = None
     if teacher is not None:
-        teacher_probe = measured_speed(lambda rows: teacher.features(rows, "pool"), pool.sample[:FEATURE_PROBE])
+        teacher_probe = measured_speed(lambda rows: teacher.features(rows, "pool"), pool.sample, FEATURE_PROBE)
         size = round(pool.rows * (teacher.code.bytes + text_bytes(pool.sample)))
         exact = {"seconds": pool.rows / teacher_probe["rows_per_second"], "disk_bytes": size, "probe": teacher_probe}
     # A shard of rows at a time, as they are read and as the columns they are written as; and a hash an id.
@@ -103,9 +103,8 @@ def plan_index(
 def plan_trainings(tuning: FineTuning, rows: int, trainings: int, queries: Sequence[Example]) -> dict[str, Any]:
     """What so many fine-tunings take, on about so many rows each, and asking each model the queries."""
     one_epoch = replace(tuning.settings, epochs=1)
-    sample = tuning.pool[:: -(-len(tuning.pool) // TRAINING_PROBE)]
-    probe = measured_speed(lambda rows: finetune(tuning.decoder, rows, one_epoch), sample)
-    answering = measured_speed(tuning.decoder.answers, queries[:TRAINING_PROBE])
+    probe = measured_speed(lambda rows: finetune(tuning.decoder, rows, one_epoch), tuning.pool, TRAINING_PROBE)
+    answering = measured_speed(tuning.decoder.answers, queries, TRAINING_PROBE)
     seconds = rows * tuning.epochs / probe["rows_per_second"] + len(queries) / answering["rows_per_second"]
     return {"trainings": trainings, "seconds": trainings * seconds, "probe": probe}
 
@@ -147,11 +146,10 @@ def plan_trace(
     begin = time.perf_counter()
     if teacher.needs_fitting:
         teacher.fit(drawn.examples[:FEATURE_PROBE], questions)
-    probe = draw(drawn.examples, FEATURE_PROBE, 0).examples
-    gradients = measured_speed(lambda rows: teacher.features(rows, "pool"), probe)["rows_per_second"]
+    gradients = 1 / seconds_of_gradient(teacher, drawn.examples)
     tiers: tuple[Tier, ...] = ("short", "forward", "static")
     for tier in tiers:
-        a_row = seconds_a_row(BY_TIER[tier], teacher, probe)
+        a_row = seconds_a_row(BY_TIER[tier], teacher, drawn.examples)
         seconds_left = SPENT * (budget - (time.perf_counter() - begin)) - DISTILLING_S - drawn.of * a_row
         # A row of the sample is read three times: to distil, as a query and as a pool row, and with the pool.
         fits = seconds_left / (1 / gradients + 2 * a_row) if a_row < math.inf else 0

@@ -1,5 +1,6 @@
 """How fast some work is on this machine: it is done on a few rows."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,14 +13,27 @@ ENOUGH_S = 2.0
 """a probe of this many seconds is long enough"""
 
 
-def measured_speed(work: Callable[[Sequence[Example]], Any], sample: Sequence[Example]) -> dict[str, Any]:
-    """How fast `work` does rows: a few, then four times as many, until it takes long enough to measure."""
+def measured_speed(
+    work: Callable[[Sequence[Example]], Any], sample: Sequence[Example], most: int | None = None
+) -> dict[str, Any]:
+    """How fast `work` does rows: a few, then as many as should take long enough, until that is so.
+
+    Args:
+        most: how many rows it is given at most; all when omitted.
+    """
+    most = min(most or len(sample), len(sample))
     rows = 4
     while True:
-        batch = sample[:rows]
+        batch = spread(sample, min(rows, most))
         begin = time.perf_counter()
         work(batch)
         seconds = time.perf_counter() - begin
-        if seconds >= ENOUGH_S or rows >= len(sample):
+        if seconds >= ENOUGH_S or rows >= most:
             return {"rows": len(batch), "seconds": seconds, "rows_per_second": len(batch) / seconds}
-        rows *= 4
+        rows = max(2 * rows, math.ceil(rows * ENOUGH_S / seconds))
+
+
+def spread(sample: Sequence[Example], rows: int) -> list[Example]:
+    """So many rows, short and long ones as in the sample: what a few random rows take is off by a third."""
+    ordered = sorted(sample, key=lambda row: len(row.prompt) + len(row.completion))
+    return [ordered[int((place + 0.5) * len(ordered) / rows)] for place in range(rows)]

@@ -4,6 +4,7 @@ It draws a sample of the pool, takes its gradients, distils, indexes the whole p
 the output folder (`influcoder.verbs.trace_folder`), so the next question needs one gradient and a search.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,7 +120,7 @@ def trace(
         adapter: a PEFT LoRA adapter of a decoder that is not loaded yet.
         teacher: what influence is, by name, as `influcoder teachers` lists them.
         max_length: tokens of an example that are read, for a decoder that is not loaded yet.
-        budget: about how many seconds the first call may take; it decides on sample and tier.
+        budget: about how many seconds the first call may take, from now on; it decides on sample and tier.
         sample: pool rows whose gradients are taken, in place of as many as the budget allows.
         k: how many rows to find on each side.
         verify: how many of the best candidates of each side real gradients re-score; 0 for none.
@@ -146,6 +147,7 @@ def trace(
     """
     if (query is None) == (queries is None) or (completion is not None and query is None):
         raise ConfigError("what is asked? Give --query, with or without --completion, or rows with --queries.")
+    deadline = time.perf_counter() + budget
     recheck = Recheck(verify, certify, tokens)
     settings = TeacherSettings.named(teacher, seed=seed)
     recheck.refuse_impossible(k, settings)
@@ -168,7 +170,9 @@ def trace(
             similar = [] if like is None else read_questions(loaded, like, "like")
             learn_from = [question.example for question in questions]
             learn_from += [replace(each.example, id=f"like-{each.example.id}") for each in similar]
-            plan, learnt_from = _planned(path, settings_made, loaded, pool, learn_from, settings, budget, sample, tell)
+            plan, learnt_from = _planned(
+                path, settings_made, loaded, pool, learn_from, settings, deadline, sample, tell
+            )
             _make(path, plan, loaded, pool, learnt_from, settings, tell)
         traces = _ask(path, loaded, questions, k, recheck)
         write_answers(path, [question.example for question in questions], [answer.json() for answer in traces])
@@ -182,7 +186,7 @@ def _planned(
     pool: Rows,
     questions: Sequence[Example],
     settings: TeacherSettings,
-    budget: float,
+    deadline: float,
     sample: int | None,
     tell: Tell,
 ) -> tuple[TracePlan, Sequence[Example]]:
@@ -191,7 +195,7 @@ def _planned(
         tell("Going on where an earlier run stopped.")
         return earlier
     drawn = draw(stream_rows(pool, "pool", decoder), sample or LARGEST_SAMPLE, settings.seed)
-    plan = plan_trace(make_teacher(decoder, settings), questions, drawn, budget, sample)
+    plan = plan_trace(make_teacher(decoder, settings), questions, drawn, deadline - time.perf_counter(), sample)
     write_plan(path, settings_made, plan, questions)
     return plan, questions
 
