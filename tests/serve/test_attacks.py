@@ -8,6 +8,7 @@ import time
 import pytest
 
 from helpers.served import HOSTILE
+from influcoder.serve.styles import STYLES_SOURCE
 
 ASKED = {"prompt": "What is the capital of France?", "completion": "Paris"}
 JSON = {"content-type": "application/json"}
@@ -84,12 +85,13 @@ def test_a_link_to_the_page_may_be_followed(served):
     assert served.http.get("/", headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/api/v1/rows", "/nowhere", "/static/explorer.css", "/api/v1/rows/x"])
+@pytest.mark.parametrize("path", ["/", "/api/v1/rows", "/nowhere", "/static/explorer.js", "/api/v1/rows/x"])
 def test_every_answer_forbids_what_it_can(served, path):
     headers = served.http.get(path).headers
     policy = dict(part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'"
-    assert policy["script-src"] == policy["style-src"] == "'self'"
+    assert policy["script-src"] == "'self'"
+    assert policy["style-src"] == STYLES_SOURCE  # the hash of the page's own
     assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"

@@ -112,7 +112,7 @@ def test_its_steps_in_a_fresh_environment(made, tmp_path):
         with httpx2.Client(base_url=url, trust_env=False, timeout=60) as http:
             assert http.get("/api/v1/provenance").status_code == 401
             assert http.get("/api/v1/provenance", headers=known).json()["rows"] == 60
-            for path in ("/", "/static/explorer.css", "/static/components.css", "/static/htmx.min.js"):
+            for path in ("/", "/static/explorer.js", "/static/htmx.min.js"):
                 assert http.get(path, headers=known).status_code == 200, path
     finally:
         process.terminate()

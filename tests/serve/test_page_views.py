@@ -18,7 +18,8 @@ from influcoder.serve import page
 from influcoder.serve.prepared import Prepared
 from influcoder.serve.problems import Problem
 from influcoder.serve.ranking import Ranking
-from influcoder.serve.static_files import COMPONENTS, STATIC
+from influcoder.serve.static_files import STATIC
+from influcoder.serve.styles import PAGES, STYLES
 from influcoder.serve.view import concentration, spread
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.cards import segments
@@ -265,8 +266,9 @@ def test_a_question_set_sums_up_and_a_budget_takes_the_best(index):
 
 def test_the_report_is_made_of_the_same_components(tmp_path):
     (tmp_path / "metrics.json").write_text('{"methods": {}}')
-    report = write_report(tmp_path).read_text()
-    assert COMPONENTS.read_text().strip() in report
+    shared = PAGES.get_template("components.css").render().strip()
+    assert shared in write_report(tmp_path).read_text()
+    assert shared in STYLES
 
 
 def test_a_page_that_is_not_ready_says_so_and_looks_again():
@@ -282,5 +284,6 @@ def test_a_page_that_is_not_ready_says_so_and_looks_again():
         held | {"index_name": "i", "saved": [], "expected": {}, "explorer": explorer}
     )
     assert "12 s so far" in text
+    assert f"<style>{STYLES}</style>" in text  # not a character more: a browser compares their hash
     assert "the decoder are being loaded" in text
     assert '<meta http-equiv="refresh" content="2">' in text

@@ -4,7 +4,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from influcoder.serve.static_files import COMPONENTS, STATIC, router
+from influcoder.serve.static_files import STATIC, router
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +16,12 @@ def site():
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("explorer.js", "text/javascript"), ("explorer.css", "text/css"), ("icon.svg", "image/svg+xml")],
+    [("explorer.js", "text/javascript"), ("htmx.min.js", "text/javascript"), ("icon.svg", "image/svg+xml")],
 )
 def test_a_file_is_as_it_lies_there(site, name, kind):
     answer = site.get(f"/static/{name}")
     assert answer.content == (STATIC / name).read_bytes()
     assert answer.headers["content-type"].split(";")[0] == kind
-    assert site.get("/static/components.css").content == COMPONENTS.read_bytes()
 
 
 def test_a_browser_that_has_it_is_not_sent_it_again(site):

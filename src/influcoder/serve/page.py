@@ -17,16 +17,16 @@ from fastapi.templating import Jinja2Templates
 from starlette.datastructures import QueryParams
 
 from influcoder.errors import InflucoderError
-from influcoder.report.environment import environment
 from influcoder.serve.api.questions import save
 from influcoder.serve.forms import form_of
 from influcoder.serve.problems import Problem, too_slow
+from influcoder.serve.styles import PAGES
 from influcoder.serve.view.address import Address
 from influcoder.serve.view.answers import Answer
 from influcoder.serve.view.screen import Screen
 from influcoder.serve.wire import TokensRequest, VerifyRequest
 
-TEMPLATES = Jinja2Templates(env=environment("influcoder.serve", "influcoder.report"))
+TEMPLATES = Jinja2Templates(env=PAGES)
 WHOLE = "page.html"
 SOON = 0.02
 """seconds after which the start of a page is sent ahead of the rest"""

@@ -17,13 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from influcoder.serve.explorer import Explorer
 from influcoder.serve.problems import Problem, too_slow
 from influcoder.serve.settings import MAX_BODY, MAX_HEADERS
+from influcoder.serve.styles import STYLES_SOURCE
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/")
 """paths that need no token: health, and the page that asks for the token"""
 COOKIE = "influcoder"
 CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    f"default-src 'none'; script-src 'self'; style-src {STYLES_SOURCE}; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {

@@ -1,6 +1,6 @@
-"""The page's scripts and styles, kept in memory: a file that is read for every request delays the first paint.
+"""The page's scripts and its icon, kept in memory: a file that is read for every request delays the first paint.
 
-GET  /static/NAME    a file of static/, or the styles that the page and the report share
+GET  /static/NAME    a file of static/
 """
 
 import hashlib
@@ -10,12 +10,10 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from influcoder import report
 from influcoder.serve.problems import not_found
 
 STATIC = Path(__file__).parent / "static"
-COMPONENTS = Path(report.__file__).parent / "templates" / "components.css"
-FILES = {path.name: path.read_bytes() for path in (*STATIC.iterdir(), COMPONENTS) if path.suffix}
+FILES = {path.name: path.read_bytes() for path in STATIC.iterdir() if path.suffix}
 TAGS = {name: f'"{hashlib.sha256(content).hexdigest()[:16]}"' for name, content in FILES.items()}
 FRESH = "max-age=300"
 """seconds in which a browser does not ask again; later it asks whether the file is another"""
@@ -24,7 +22,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/static/{name:path}")
 async def static_file(name: str, request: Request) -> Response:
-    """A script, a style or the icon."""
+    """A script or the icon."""
     if name not in FILES:
         raise not_found(f"no file {name!r}.")
     headers = {"ETag": TAGS[name], "Cache-Control": FRESH}
