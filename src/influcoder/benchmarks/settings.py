@@ -109,6 +109,8 @@ class CausalSettings(ComparisonSettings):
     "pool rows that a single step is taken on"
     reduction: Literal["mean", "sum"] = "mean"
     "of a row's loss in training: mean over its tokens (rows weigh alike), or sum (tokens do), as Trainer has it"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    "of the retrainings: fp32, bf16, or the faster one of this machine; name it to go on with those of another machine"
     small_demo: Fixed[bool] = False
     "take a small part of the examples"
 
@@ -116,7 +118,7 @@ class CausalSettings(ComparisonSettings):
         self.refuse_below(seeds=1, subsets=2, stepped=1)
 
     def tuning(self, seed: int) -> "FinetuneSettings":
-        return replace(super().tuning(seed), reduction=self.reduction)
+        return replace(super().tuning(seed), reduction=self.reduction, precision=self.precision)
 
     def quick(self) -> Self:
         return replace(super().quick(), subsets=4, stepped=4, small_demo=True)
