@@ -12,6 +12,7 @@ from helpers.tiny import save_decoder, tiny_model
 from influcoder.data.sampling import Drawn
 from influcoder.errors import ConfigError, DataError, StoreError, StoreMismatch
 from influcoder.model.decoder import Decoder
+from influcoder.student.effort import SHORT, STATIC, Effort
 from influcoder.teachers.gradient import GradientTeacher
 from influcoder.teachers.make import make_teacher
 from influcoder.teachers.settings import TeacherSettings
@@ -169,7 +170,7 @@ def test_prompts_like_those_to_be_asked_are_learnt_from(work, decoder, tmp_path)
 
 
 def chosen(decoder, monkeypatch, speeds, budget, rows=2000, probing=0.0):
-    """The plan where `speeds` gives the rows a second of gradients, the short and the forward tier."""
+    """The plan where `speeds` gives the rows a second of gradients, and of the students that are measured in turn."""
     measured = iter(speeds)
 
     def measure(*_):
@@ -181,17 +182,29 @@ def chosen(decoder, monkeypatch, speeds, budget, rows=2000, probing=0.0):
     monkeypatch.setattr("influcoder.verbs.plan.time", SimpleNamespace(perf_counter=lambda: next(times, probing)))
     teacher = make_teacher(decoder, TeacherSettings(rank=4, width=512))
     plan = plan_trace(teacher, sentences(1, 0, "q"), Drawn(sentences(min(rows, 1000), 1, "p"), rows), budget)
-    return plan.tier, plan.sample
+    assert next(measured, None) is None  # as many were measured as are needed
+    return plan.effort, plan.sample
 
 
-def test_best_tier_that_fits_and_the_largest_sample_beside_it(decoder, monkeypatch):
-    assert chosen(decoder, monkeypatch, [20, 50], 120) == ("short", (82 - 40) / (1 / 20 + 2 / 50) // 1)
-    assert chosen(decoder, monkeypatch, [20, 50], 10_000) == ("short", 1000)
-    assert chosen(decoder, monkeypatch, [20, 25, 60], 120) == ("forward", (82 - 2000 / 60) / (1 / 20 + 2 / 60) // 1)
-    assert chosen(decoder, monkeypatch, [20, 50], 120, probing=10) == ("short", (73.5 - 40) / (1 / 20 + 2 / 50) // 1)
-    assert chosen(decoder, monkeypatch, [20, 25, 60], 120, rows=10**6) == ("static", 1000)
-    assert chosen(decoder, monkeypatch, [1, 2, 3], 60) == ("static", 100)
-    assert chosen(decoder, monkeypatch, [20, 50], 120, rows=30) == ("short", 30)
+def test_the_greatest_effort_that_fits_and_the_largest_sample_beside_it(decoder, monkeypatch):
+    assert chosen(decoder, monkeypatch, [20, 50], 120) == (tokens(80), (82 - 40) / (1 / 20 + 2 / 50) // 1)
+    assert chosen(decoder, monkeypatch, [20, 50], 10_000) == (tokens(80), 1000)
+    assert chosen(decoder, monkeypatch, [20, 50], 120, probing=10) == (tokens(80), (73.5 - 40) / (1 / 20 + 2 / 50) // 1)
+    assert chosen(decoder, monkeypatch, [20, 50], 120, rows=30) == (tokens(80), 30)
+
+
+def test_fewer_tokens_where_the_pool_takes_too_long(decoder, monkeypatch):
+    """What cannot fit, since a token takes as long as before, is not measured."""
+    sample = (82 - 2000 / 60) / (1 / 20 + 2 / 60) // 1
+    assert chosen(decoder, monkeypatch, [20, 25, 60], 120) == (tokens(60), sample)
+    assert chosen(decoder, monkeypatch, [20, 16, 60], 120) == (tokens(40), sample)
+    assert chosen(decoder, monkeypatch, [20, 25, 24, 60], 120) == (tokens(40), sample)
+    assert chosen(decoder, monkeypatch, [20, 25], 120, rows=10**6) == (STATIC, 1000)
+    assert chosen(decoder, monkeypatch, [1], 60) == (STATIC, 100)
+
+
+def tokens(count):
+    return Effort(1.0, count, backward=True)
 
 
 def test_what_is_spent_before_the_plan_is_not_spent_again(decoder, monkeypatch, tmp_path):
@@ -217,6 +230,6 @@ def test_what_is_spent_before_the_plan_is_not_spent_again(decoder, monkeypatch, 
 def test_plan_that_is_measured_holds(decoder):
     teacher = make_teacher(decoder, TeacherSettings(rank=4, width=512))
     plan = plan_trace(teacher, sentences(1, 0, "q"), Drawn(sentences(60, 1, "p"), 60), BEST)
-    assert (plan.tier, plan.sample, plan.rows) == ("short", 60, 60)
+    assert (plan.effort, plan.sample, plan.rows) == (SHORT, 60, 60)
     assert plan.gradients > 0
     assert np.isfinite(plan.seconds)

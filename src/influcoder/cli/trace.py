@@ -52,7 +52,8 @@ def trace(
         adapter: a PEFT LoRA adapter of the decoder
         teacher: what influence is: `influcoder teachers` lists the names
         max_length: tokens of an example that are read
-        budget: about how long the first call may take, as 90s, 30m or 2h; it decides on sample and tier
+        budget: about how long the first call may take, as 90s, 30m or 2h; it decides on the sample and on what
+            the encoder reads
         sample: pool rows whose gradients are taken, in place of as many as the budget allows
         k: how many rows to show on each side
         verify: how many candidates to re-score with the decoder's exact gradients

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from influcoder.model.decoder import Decoder
 
@@ -25,7 +25,7 @@ class Effort:
     backward: bool = False
 
     @property
-    def tier(self) -> str:
+    def tier(self) -> Literal["static", "forward", "short"]:
         """The name of an encoder of this kind: static, forward or short."""
         if not self.depth:
             return "static"
@@ -55,7 +55,7 @@ class Effort:
 
 
 STATIC, FORWARD, SHORT = Effort(), Effort(1.0), Effort(1.0, 80, backward=True)
-BY_TIER = {effort.tier: effort for effort in (STATIC, FORWARD, SHORT)}
+BY_TIER: dict[str, Effort] = {effort.tier: effort for effort in (STATIC, FORWARD, SHORT)}
 DIAL = (
     STATIC,
     Effort(2 / 3),

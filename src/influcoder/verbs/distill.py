@@ -16,7 +16,7 @@ from influcoder.store.output_folder import Folder, local
 from influcoder.student.backbone import sentence_transformer
 from influcoder.student.decoder_tables import write_decoder_tables
 from influcoder.student.distill import ClosedFormRecipe, distill_student
-from influcoder.student.effort import BY_TIER
+from influcoder.student.effort import BY_TIER, Effort
 from influcoder.student.encoder import DECODER_TIERS, InfluenceEncoder
 from influcoder.student.features_folder import FeaturesFolder
 from influcoder.student.measured import measure
@@ -55,6 +55,7 @@ def distill(
     folder: Folder,
     *,
     recipe: Recipe = "static",
+    effort: Effort | None = None,
     cost: float | None = None,
     backbone: str | None = None,
     decoder: AnyDecoder | None = None,
@@ -69,6 +70,7 @@ def distill(
     Where there are few queries, pool rows are asked beside them (`influcoder.student.few_questions`).
 
     Args:
+        effort: instead of a recipe: what of the decoder the student runs on a text.
         cost: instead of a recipe: what reading a text may cost, as a share of a gradient. Several students are
             distilled, and the best on validation is kept (`influcoder.verbs.cost`).
         backbone: for the paper's recipe: a Sentence Transformers folder or hub id.
@@ -88,6 +90,7 @@ def distill(
             )
         return refresh(earlier, features, decoder, folder, adapter=adapter, share=share, seed=seed)
     features = open_features(features)
+    recipe = recipe if effort is None else effort.tier
     _refuse_recipe(features, recipe, backbone, decoder is not None, any(unlabelled), cost)
     decoder = open_decoder_of(features.provenance, decoder, adapter)
     train, validation = features.split(seed)
@@ -119,7 +122,7 @@ def distill(
                 provenance=features.provenance,
             )
             if cost is None or teacher is None:
-                encoder = solve(BY_TIER[recipe], unlabelled=(queries, pool))
+                encoder = solve(effort or BY_TIER[recipe], unlabelled=(queries, pool))
             else:
                 encoder, found = _of_cost(cost, teacher, features, solve, (queries, pool))
         if features.asked is not None and (student_record := encoder.provenance.student):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 from influcoder.data.columns import text_bytes
 from influcoder.data.examples import Example
@@ -25,7 +25,7 @@ from influcoder.model.finetune import finetune
 from influcoder.store.disk_space import in_words
 from influcoder.store.scalar_code import ScalarCode
 from influcoder.student.decoder_tables import bytes_of_tables
-from influcoder.student.effort import BY_TIER
+from influcoder.student.effort import STATIC, Effort
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.teachers.teacher import Teacher
 from influcoder.teachers.write import bytes_to_write
@@ -35,7 +35,9 @@ from influcoder.verbs.probe import FEATURE_PROBE, measured_speed
 INDEX_PROBE = 2048
 TRAINING_PROBE = 256
 """rows that are drawn for a probe, at most"""
-Tier = Literal["static", "forward", "short"]
+TRACED = (*(Effort(1.0, tokens, backward=True) for tokens in (80, 60, 40)), STATIC)
+"""what `trace` chooses from: of a few hundred gradients, 20 tokens teach less than looking tokens up, and a forward pass
+less than a gradient of few tokens that costs as much"""
 LARGEST_SAMPLE, SMALLEST_SAMPLE = 1000, 100
 """pool rows whose gradients `trace` takes: more would help little, and with fewer a better tier is not tried"""
 SPENT = 0.85
@@ -116,14 +118,14 @@ class TracePlan:
     Attributes:
         rows: of the pool.
         sample: rows whose gradients are taken.
-        tier: of the encoder that reads all rows.
+        effort: what of the decoder the encoder runs on each of them.
         seconds: about how long that takes.
         gradients: rows a second, measured.
     """
 
     rows: int
     sample: int
-    tier: Tier
+    effort: Effort
     seconds: float
     gradients: float
 
@@ -134,9 +136,9 @@ class TracePlan:
 def plan_trace(
     teacher: Teacher, questions: Sequence[Example], drawn: Drawn, budget: float, sample: int | None = None
 ) -> TracePlan:
-    """The best tier that reads the pool and leaves time for a good sample, and as large a sample as then fits.
+    """The greatest effort that reads the pool and leaves time for a good sample, and as large a sample as then fits.
 
-    The static tier costs nearly nothing and is what is left where the budget is short of everything else.
+    Looking tokens up costs nearly nothing, and is what is left where the budget is short of everything else.
 
     Args:
         drawn: rows of the pool, at most `LARGEST_SAMPLE`, or `sample`.
@@ -146,19 +148,26 @@ def plan_trace(
     begin = time.perf_counter()
     if teacher.needs_fitting:
         teacher.fit(drawn.examples[:FEATURE_PROBE], questions)
-    gradients = 1 / seconds_of_gradient(teacher, drawn.examples)
-    tiers: tuple[Tier, ...] = ("short", "forward", "static")
-    for tier in tiers:
-        a_row = seconds_a_row(BY_TIER[tier], teacher, drawn.examples)
+    gradient = seconds_of_gradient(teacher, drawn.examples)
+    least = min(SMALLEST_SAMPLE, len(drawn.examples)) if sample is None else sample
+
+    def fitting(a_row: float) -> float:
+        """How many gradients there is time for, where reading a row takes `a_row`."""
         seconds_left = SPENT * (budget - (time.perf_counter() - begin)) - DISTILLING_S - drawn.of * a_row
         # A row of the sample is read three times: to distil, as a query and as a pool row, and with the pool.
-        fits = seconds_left / (1 / gradients + 2 * a_row) if a_row < math.inf else 0
-        least = min(SMALLEST_SAMPLE, len(drawn.examples)) if sample is None else sample
-        if fits >= least or tier == "static":
+        return seconds_left / (gradient + 2 * a_row) if a_row < math.inf else 0
+
+    a_token = 0.0
+    for effort in TRACED:
+        if effort.tokens and fitting(effort.tokens * a_token) < least:
+            continue  # fewer tokens take at best as much less
+        a_row = seconds_a_row(effort, teacher, drawn.examples)
+        if effort == STATIC or fitting(a_row) >= least:
             break
-    size = min(sample or max(int(fits), least), len(drawn.examples))
-    seconds = DISTILLING_S + (drawn.of + 2 * size) * a_row + size / gradients
-    return TracePlan(drawn.of, size, tier, seconds, gradients)
+        a_token = a_row / effort.tokens if effort.tokens else 0.0
+    size = min(sample or max(int(fitting(a_row)), least), len(drawn.examples))
+    seconds = DISTILLING_S + (drawn.of + 2 * size) * a_row + size * gradient
+    return TracePlan(drawn.of, size, effort, seconds, 1 / gradient)
 
 
 def _code(encoder: InfluenceEncoder, pool: Preview, choice: Choice) -> ScalarCode:

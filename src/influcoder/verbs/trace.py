@@ -120,7 +120,8 @@ def trace(
         adapter: a PEFT LoRA adapter of a decoder that is not loaded yet.
         teacher: what influence is, by name, as `influcoder teachers` lists them.
         max_length: tokens of an example that are read, for a decoder that is not loaded yet.
-        budget: about how many seconds the first call may take, from now on; it decides on sample and tier.
+        budget: about how many seconds the first call may take, from now on; it decides on the sample and on what the
+            encoder reads.
         sample: pool rows whose gradients are taken, in place of as many as the budget allows.
         k: how many rows to find on each side.
         verify: how many of the best candidates of each side real gradients re-score; 0 for none.
@@ -211,16 +212,16 @@ def _make(
 ) -> None:
     """Make features, encoder and index; what an earlier call finished is kept."""
     tell(
-        f"{plan.rows:,} pool rows: the gradients of {plan.sample:,} of them, then all of them read by the {plan.tier} "
-        f"tier. About {duration(plan.seconds)}."
+        f"{plan.rows:,} pool rows: the gradients of {plan.sample:,} of them, then all of them read by an encoder "
+        f"({plan.effort}). About {duration(plan.seconds)}."
     )
-    reader = None if plan.tier == "static" else decoder
+    reader = decoder if plan.effort.depth else None
     folder = Folder(path / "features", resume=True)
     features(decoder, questions, pool, folder, settings, sample=plan.sample, reliable=False)
     if not (path / "encoder" / "metrics.json").exists():
         tell("Distilling.")
         folder = Folder(path / "encoder", overwrite=True)
-        distill(path / "features", folder, recipe=plan.tier, decoder=reader, seed=settings.seed)
+        distill(path / "features", folder, effort=plan.effort, decoder=reader, seed=settings.seed)
     tell("Reading the pool.")
     encoder = load_encoder(path / "encoder", decoder=reader)
     index_pool(encoder, stream_rows(pool, "pool", decoder), Folder(path / "index", resume=True), decoder=reader)

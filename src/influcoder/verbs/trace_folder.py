@@ -22,11 +22,12 @@ from influcoder.errors import StoreError, some_of
 from influcoder.provenance import refuse_difference
 from influcoder.store.files import atomic_write, read_sealed, sha256, write_json, write_sealed
 from influcoder.store.store import Store
+from influcoder.student.effort import Effort
 from influcoder.teachers.memorised import memorised
 from influcoder.verbs.opening import Rows, stream_rows
 from influcoder.verbs.plan import TracePlan
 
-FORMAT = 1
+FORMAT = 2
 RECORD, QUESTIONS, ASKED, ANSWERS = "trace.json", "questions.parquet", "asked.jsonl", "answers.json"
 
 
@@ -78,8 +79,8 @@ def read_plan(path: Path) -> tuple[TracePlan, list[Example]] | None:
     if not (path / RECORD).exists():
         return None
     record = read_sealed(path / RECORD, FORMAT)
-    plan = TracePlan(**{each.name: record[each.name] for each in fields(TracePlan)})
-    return plan, [from_columns(row) for row in pq.read_table(path / QUESTIONS).to_pylist()]
+    plan = {each.name: record[each.name] for each in fields(TracePlan)} | {"effort": Effort(**record["effort"])}
+    return TracePlan(**plan), [from_columns(row) for row in pq.read_table(path / QUESTIONS).to_pylist()]
 
 
 def write_answers(path: Path, questions: Sequence[Example], answers: Sequence[Mapping[str, Any]]) -> None:
