@@ -36,8 +36,8 @@ INDEX_PROBE = 2048
 TRAINING_PROBE = 256
 """rows that are drawn for a probe, at most"""
 TRACED = (*(Effort(1.0, tokens, backward=True) for tokens in (80, 60, 40)), STATIC)
-"""what `trace` chooses from: of a few hundred gradients, 20 tokens teach less than looking tokens up, and a forward pass
-less than a gradient of few tokens that costs as much"""
+"""what `trace` chooses from: with a few hundred gradients, 20 tokens tell less than looking tokens up, and a forward
+pass less than a gradient of few tokens that costs as much"""
 LARGEST_SAMPLE, SMALLEST_SAMPLE = 1000, 100
 """pool rows whose gradients `trace` takes: more would help little, and with fewer a better tier is not tried"""
 SPENT = 0.85
