@@ -28,7 +28,7 @@ def test_the_story_runs(tmp_path, monkeypatch, call):
         shown.append(" ".join(out.split()))
     stale = [output for output in shown if "on decoder later: stale." in output]
     assert len(stale) == 2  # drift, and the search that follows
-    assert "Probe: 36 gradients" in stale[0]
+    assert "Probe: 57 gradients" in stale[0]
     refreshed = InfluenceEncoder.load("encoder-2")
     assert Index("index").encoder.fingerprint == refreshed.fingerprint
     assert refreshed.provenance.student.refresh_gradients <= 0.2 * (60 + 150)
