@@ -215,6 +215,16 @@ def test_channels_that_fit_the_noise_of_few_pairs_are_left_out():
     assert kept < 20
 
 
+@pytest.mark.parametrize("shape", [(1, 9), (9, 1), (1, 1)])
+def test_one_query_or_row_decides_on_no_channels(shape):
+    assert worthwhile_weights(normal(*shape), [normal(*shape, seed=2), normal(*shape)]).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (2, 9), (4, 3)])
+def test_few_queries_and_rows_are_judged_in_as_many_folds(shape):
+    assert np.isfinite(worthwhile_weights(normal(*shape), [normal(*shape, seed=2), normal(*shape)])).all()
+
+
 def test_channels_alone_are_kept_where_coordinates_tell_nothing():
     channel, nothing = normal(15, 20, seed=1), np.zeros((15, 20), np.float32)
     assert worthwhile_weights(channel, [nothing, channel]) == pytest.approx([0, 1])

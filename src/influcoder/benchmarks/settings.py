@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 EXACT = "gradient-cosine"
 """the exact teacher: students learn from it unless told otherwise, and costs are shares of its cost"""
-POOLS = ("dolly", "benign_chat")
-FACTS = "facts"
+POOLS, FACTS = ("dolly", "benign_chat"), "facts"
 
 Value = TypeVar("Value")
 NO_FLAG = Parameter(parse=False)
@@ -194,8 +193,7 @@ class ToxicitySettings(ComparisonSettings):
         self.refuse_below(seeds=1, benign=101)
 
     def quick(self) -> Self:
-        quick = super().quick()
-        return replace(quick, benign=101, references=4, train_queries=18, train_pool=48, unlabelled=24)
+        return replace(super().quick(), benign=101, references=4, train_queries=18, train_pool=48, unlabelled=24)
 
 
 @dataclass(frozen=True)

@@ -103,15 +103,14 @@ def worthwhile_weights(truth: Floats, parts: Sequence[Floats]) -> Floats:
 
 def explained_elsewhere(truth: Floats, parts: Sequence[Floats]) -> float:
     """The share of what `parts[0]` leaves that the other parts explain, on queries and rows that none was fitted on."""
-    sides = [np.array_split(np.arange(count), FOLDS) for count in truth.shape]
+    if min(truth.shape) < 2:
+        return 0.0
+    sides = [np.array_split(np.arange(count), min(FOLDS, count)) for count in truth.shape]
     with_channels = without = 0.0
-    for queries, rows in product(*sides):
-        judged = np.ix_(queries, rows)
-        learnt = np.ix_(
-            *(np.setdiff1d(np.arange(count), held) for count, held in zip(truth.shape, judged, strict=True))
-        )
-        with_channels += _left(truth, parts, learnt, judged)
-        without += _left(truth, parts[:1], learnt, judged)
+    for held in product(*sides):
+        others = [np.setdiff1d(np.arange(count), places) for count, places in zip(truth.shape, held, strict=True)]
+        with_channels += _left(truth, parts, np.ix_(*others), np.ix_(*held))
+        without += _left(truth, parts[:1], np.ix_(*others), np.ix_(*held))
     return 1 - with_channels / without if without else 0.0
 
 
