@@ -9,9 +9,8 @@ gradients of the same rows take, one after the other. Questions of BIG-Bench Har
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
+from timeit import timeit
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,6 @@ LEARN_FROM = (60, 150)
 """questions and rows: enough for an encoder that runs, its agreement is not looked at"""
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 def measure(decoder: Decoder, data: Path, unseen: int, seed: int, expected: Any) -> dict[str, dict[str, float]]:
     """By effort, what was promised and what it took."""
     rng = np.random.default_rng(seed)
@@ -55,9 +48,8 @@ def measure(decoder: Decoder, data: Path, unseen: int, seed: int, expected: Any)
             continue
         recipe, parts = ClosedFormRecipe(seed=seed), {"expected": expected, "decoder": decoder, "teacher": teacher}
         encoder = distill_static(backbone_of(decoder), train, validation, recipe, effort=effort, **parts)
-        took = seconds(lambda encoder=encoder: encoder.encode_pool(rows)) / seconds(
-            lambda: teacher.features(rows, "pool")
-        )
+        reading = timeit(lambda encoder=encoder: encoder.encode_pool(rows), number=1)  # type: ignore[misc]
+        took = reading / timeit(lambda: teacher.features(rows, "pool"), number=1)
         found[str(effort)] = {"promised": promised, "took": took}
         print(f"seed {seed}: {effort}: promised {promised:.3f}, took {took:.3f}", file=sys.stderr, flush=True)
     return found
