@@ -10,25 +10,28 @@ out of the pool, measure it (mean completion loss, the lower the better). Ways t
     less           selection ahead of the training, as LESS (Xia et al. 2024): exact gradients of the whole pool at the
                    start, the fifth of highest influence on any validation query is kept
     loss           the half of lowest loss at the start is dropped
-    encoder        weights by an encoder's influence at the start, which stay
-    live           `InfluenceCallback`: the same, probed while it trains, refreshed and weighted again where stale
+    encoder        `InfluenceCallback`: the fifth that an encoder scores highest at the start
+    live           the same, probed while it trains, refreshed where stale, and chosen again
 
-The encoder is distilled from some of the rows before; its gradients and seconds are told apart. Each seed draws other
-people, rows and batches. Progress goes to stderr; live.json to the output folder.
+The encoder is distilled from some of the rows before; its seconds are told apart. Each seed draws other people, rows
+and batches; a seed that is done is not run again. Progress goes to stderr; live.json to the output folder.
 """
 
 import argparse
 import sys
 import tempfile
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 import influcoder
+from gradients import machine
 from influcoder import __version__
 from influcoder.data.examples import Example
 from influcoder.demo.world import DemoWorld, assets
@@ -42,12 +45,23 @@ from over_seeds import over_seeds
 
 WAYS = ("uniform", "less", "loss", "encoder", "live")
 KEPT = 0.2
-"""by less"""
-STRENGTH = 2.0
+"""by less, encoder and live"""
 ROWS_A_STEP = 8
-LEARNING_RATE = 5e-4
 SAMPLE = (80, 200)
 """queries and pool rows that the encoder is distilled from"""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is trained, and how long."""
+
+    name: str
+    steps: int
+    every: int
+    learning_rate: float
+
+    def decoder(self) -> Decoder:
+        return Decoder.load(self.name, max_length=512)
 
 
 def task(seed: int) -> dict[str, list[Example]]:
@@ -73,6 +87,12 @@ def losses(decoder: Decoder, examples: list[Example]) -> Any:
     return measure_losses(decoder.model, batches_of(decoder, decoder.tokenise(examples), 1024), len(examples))
 
 
+def as_turns(example: Example) -> dict[str, list[dict[str, str]]]:
+    """A row for the trainer, in the turns that the losses are measured on: plain columns get no chat template."""
+    prompt = [{"role": role, "content": text} for role, text in example.turns]
+    return {"prompt": prompt, "completion": [{"role": "assistant", "content": example.completion}]}
+
+
 def rows_of(way: str, base: Decoder, parts: dict[str, list[Example]]) -> list[Example]:
     """The rows that a way trains on, and draws from."""
     pool = parts["pool"]
@@ -87,16 +107,16 @@ def rows_of(way: str, base: Decoder, parts: dict[str, list[Example]]) -> list[Ex
     return pool
 
 
-def train(way: str, parts: dict[str, list[Example]], folder: Path, steps: int, every: int, seed: int) -> dict[str, Any]:
+def train(way: str, parts: dict[str, list[Example]], folder: Path, seed: int, setup: Setup) -> dict[str, Any]:
     """The target's loss after training one way, and what it took."""
-    base = Decoder.load(assets() / "decoder", max_length=512)
+    base = setup.decoder()
     began = time.perf_counter()
     rows = rows_of(way, base, parts)
     settings = SFTConfig(
         output_dir=str(folder / way),
-        max_steps=steps,
+        max_steps=setup.steps,
         per_device_train_batch_size=ROWS_A_STEP,
-        learning_rate=LEARNING_RATE,
+        learning_rate=setup.learning_rate,
         seed=seed,
         report_to="none",
         save_strategy="no",
@@ -105,7 +125,7 @@ def train(way: str, parts: dict[str, list[Example]], folder: Path, steps: int, e
         disable_tqdm=True,
         logging_strategy="no",
     )
-    data = Dataset.from_list([{"prompt": one.prompt, "completion": one.completion} for one in rows])
+    data = Dataset.from_list([as_turns(one) for one in rows])
     model = base.model.requires_grad_(True)
     trainer = SFTTrainer(model, args=settings, train_dataset=data, processing_class=base.tokenizer)
     callback = None
@@ -116,8 +136,8 @@ def train(way: str, parts: dict[str, list[Example]], folder: Path, steps: int, e
             rows,
             parts["validation"],
             folder / f"{way}-kept",
-            every=every if way == "live" else steps,
-            strength=STRENGTH,
+            every=setup.every if way == "live" else setup.steps,
+            keep=KEPT,
             budget=60,
             seed=seed,
         )
@@ -133,9 +153,9 @@ def train(way: str, parts: dict[str, list[Example]], folder: Path, steps: int, e
     return found
 
 
-def measure(seed: int, steps: int, every: int, folder: Path) -> dict[str, Any]:
+def measure(seed: int, folder: Path, setup: Setup) -> dict[str, Any]:
     parts, rng = task(seed), np.random.default_rng(seed)
-    base = Decoder.load(assets() / "decoder", max_length=512)
+    base = setup.decoder()
     began = time.perf_counter()
     sample = [parts["pool"][place] for place in rng.permutation(len(parts["pool"]))[: SAMPLE[1]]]
     influcoder.features(base, parts["queries"], sample, folder / "features")
@@ -143,7 +163,7 @@ def measure(seed: int, steps: int, every: int, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"distillation_seconds": round(time.perf_counter() - began, 2)}
     found["before"] = {"loss": float(losses(base, parts["target"]).mean())}
     for way in WAYS:
-        found[way] = train(way, parts, folder, steps, every, seed)
+        found[way] = train(way, parts, folder, seed, setup)
         print(f"seed {seed}: {way}: {found[way]}", file=sys.stderr, flush=True)
     return found
 
@@ -166,22 +186,27 @@ def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, required=True)
+    parser.add_argument("--decoder", default=str(assets() / "decoder"), help="the demo's when omitted")
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--every", type=int, default=10)
     arguments = parser.parse_args()
+    setup = Setup(arguments.decoder, arguments.steps, arguments.every, arguments.learning_rate)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     results = []
     for seed in range(arguments.seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            results.append(measure(seed, arguments.steps, arguments.every, Path(folder)))
-    facts = {
+        done = arguments.output_dir / f"seed-{seed}.json"
+        if not done.exists():
+            with tempfile.TemporaryDirectory() as folder:
+                write_json(done, measure(seed, Path(folder), setup))
+        results.append(orjson.loads(done.read_bytes()))
+    facts = {name: value for name, value in asdict(setup).items() if name != "name"} | {
+        "decoder": Path(setup.name).name,
         "package": __version__,
-        "steps": arguments.steps,
+        "machine": machine("cpu"),
         "rows_a_step": ROWS_A_STEP,
-        "every": arguments.every,
-        "strength": STRENGTH,
-        "kept_by_less": KEPT,
+        "kept": KEPT,
         "seeds": arguments.seeds,
         "distillation_seconds": float(np.mean([one["distillation_seconds"] for one in results])),
     }

@@ -70,3 +70,14 @@ def some_of(names: Collection[str]) -> str:
     'a, b, c and 1 more'
     """
     return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def refuse_below(settings: object, **least: int) -> None:
+    """Refuse settings of which a number is below the least that makes sense.
+
+    Raises:
+        ConfigError: one is; the message names it.
+    """
+    for name, low in least.items():
+        if getattr(settings, name) < low:
+            raise ConfigError(f"{name} is {getattr(settings, name)}, expected at least {low}.")

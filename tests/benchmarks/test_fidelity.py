@@ -189,6 +189,13 @@ def test_some_of_the_corpora(run, data):
             replace(settings, corpora=wrong)
 
 
+@pytest.mark.parametrize("small", [{"train_queries": 29}, {"train_pool": 0}, {"test_queries": 1}, {"more_pool": -1}])
+def test_a_budget_that_is_too_small_is_refused(small):
+    ((name, value),) = small.items()
+    with pytest.raises(ConfigError, match=f"{name} is {value}, expected at least"):
+        Budget(**small)
+
+
 def test_the_curve_goes_beyond_the_training_pool_as_far_as_the_corpus(run):
     corpora = run[0]["corpora"]
     rows = [30, 60, 120, 170]

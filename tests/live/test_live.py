@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pytest
 from datasets import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 import influcoder
@@ -14,8 +14,9 @@ from helpers.sentences import as_rows, sentences
 from helpers.tiny import save_decoder
 from influcoder.errors import ConfigError
 from influcoder.live.callback import InfluenceCallback
-from influcoder.live.sampler import FLOOR, WeightedRows, weights_of
+from influcoder.live.sampler import KeptRows
 from influcoder.model.decoder import Decoder
+from influcoder.student.encoder_folder import teacher_of_later
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 
@@ -56,17 +57,21 @@ def test_sft_trainer_draws_by_influence_and_keeps_the_encoder_true(work, callbac
     rows = Dataset.from_list([{"prompt": one.prompt, "completion": one.completion} for one in POOL])
     settings = SFTConfig(output_dir=tmp_path / "run", **TRAINING)
     trainer = SFTTrainer(model, args=settings, train_dataset=rows, processing_class=tokenizer)
-    before, weights = copy.deepcopy(model.state_dict()), callback.weights
+    before = copy.deepcopy(model.state_dict())
+    kept = []
+    callback.sampler.keep = lambda rows: kept.append(rows) or KeptRows.keep(callback.sampler, rows)
     callback.attach(trainer)
     trainer.train()
 
     assert any(not before[name].equal(weight) for name, weight in trainer.model.state_dict().items())
     (probe,) = callback.probes  # at step 4; the last step is probed no more
     assert (probe.step, probe.verdict, probe.refreshed) == (4, "stale", True)
-    assert not np.array_equal(weights, callback.weights)
-    assert callback.sampler.weights is callback.weights
+    first, later = kept  # before the first step, and at step 4
+    assert len(first) == len(later) == 48
+    assert not np.array_equal(first, later)
+    assert callback.sampler.kept is later
     told = orjson.loads((tmp_path / "live" / "probes.json").read_bytes())["probes"]
-    assert told[0]["gradients"] == probe.gradients > 48
+    assert told[0]["gradients"] == probe.gradients > 48 + len(QUERIES)
     assert callback.encoder.provenance.student.refreshed_from
     assert trainer.model.training
     assert all(weight.requires_grad for weight in trainer.model.parameters())
@@ -95,7 +100,7 @@ def test_trainer_of_transformers_leaves_a_true_encoder_alone(callback, model, to
     assert [one.refreshed for one in callback.probes] == [False]
     assert callback.probes[0].verdict == "fine"
     assert len(drawn) >= 32
-    assert np.mean(callback.weights[drawn]) > 1 / len(POOL)  # rows of more weight come more often
+    assert set(drawn) <= set(callback.sampler.kept.tolist())  # at this rate both choices are the same
 
 
 def test_rows_that_are_not_the_pools_are_refused(callback, model, tokenizer, tmp_path):
@@ -111,6 +116,8 @@ def test_rows_that_are_not_the_pools_are_refused(callback, model, tokenizer, tmp
 def test_settings_that_do_not_fit_are_refused(work, tmp_path):
     with pytest.raises(ConfigError, match="every is 0"):
         InfluenceCallback(work / "encoder", work / "features", POOL, QUERIES, tmp_path, every=0)
+    with pytest.raises(ConfigError, match=r"keep is 1\.5"):
+        InfluenceCallback(work / "encoder", work / "features", POOL, QUERIES, tmp_path, keep=1.5)
     with pytest.raises(ConfigError, match="'max' or 'mean'"):
         InfluenceCallback(work / "encoder", work / "features", POOL, QUERIES, tmp_path, over="sum")
     encoder = influcoder.InfluenceEncoder.load(work / "encoder")
@@ -119,27 +126,52 @@ def test_settings_that_do_not_fit_are_refused(work, tmp_path):
         InfluenceCallback(encoder, work / "features", as_rows(POOL), QUERIES, tmp_path)
 
 
-def test_rows_are_drawn_as_often_as_they_weigh():
-    sampler = WeightedRows(3, seed=1)
-    sampler.set(np.array([0.7, 0.2, 0.1]))
-    drawn = np.bincount([row for _ in range(2000) for row in sampler], minlength=3) / 6000
-    assert np.allclose(drawn, sampler.weights, atol=0.02)
-    with pytest.raises(ConfigError, match="2 weights were given for 3 rows"):
-        sampler.set(np.ones(2))
+def test_the_best_rows_by_the_gradients_of_the_queries_are_kept(work, callback, model, tokenizer):
+    decoder = Decoder(model.requires_grad_(False), tokenizer, name="now", max_length=1024)
+    teacher = teacher_of_later(callback.encoder, decoder)
+    queries = callback.encoder.project_query(QUERIES, teacher.features(QUERIES, "query").vectors)
+    rows = callback.encoder.encode_pool(POOL)
+    influence = rows / np.linalg.norm(rows, axis=1, keepdims=True) @ queries.T
+    standard = (influence - influence.mean(axis=0)) / influence.std(axis=0)
+
+    callback.on_train_begin(None, TrainerState(), TrainerControl(), model=model, processing_class=tokenizer)
+    assert callback.sampler.kept.tolist() == np.argsort(-standard.max(axis=1), kind="stable")[:48].tolist()
+    callback.over, callback.keep = "mean", 1 / 240
+    callback.on_train_begin(None, TrainerState(), TrainerControl(), model=model, processing_class=tokenizer)
+    assert callback.sampler.kept.tolist() == [standard.mean(axis=1).argmax()]
 
 
-def test_new_weights_count_at_once():
-    sampler = WeightedRows(4)
+def test_every_kept_row_comes_once_in_a_pass():
+    sampler = KeptRows(10, seed=1)
+    assert sorted(sampler) == list(range(10))
+    sampler.keep(np.array([7, 2, 5, 3]))
+    drawn = list(sampler)
+    assert len(drawn) == len(sampler) == 10
+    assert sorted(drawn[:4]) == sorted(drawn[4:8]) == [2, 3, 5, 7]
+    assert len(set(drawn[8:])) == 2
+
+
+def test_other_rows_are_drawn_at_once():
+    sampler = KeptRows(4)
     rows = iter(sampler)
     next(rows)
-    sampler.set(np.array([0.0, 0.0, 0.0, 1.0]))
+    sampler.keep(np.array([3]))
     assert list(rows) == [3, 3, 3]
 
 
-def test_weights_go_by_scores_and_leave_no_row_out():
-    scores = np.array([3.0, 1.0, 2.0, 2.0])
-    weights = weights_of(scores, 1.0)
-    assert weights.sum() == pytest.approx(1)
-    assert weights[0] > weights[2] == weights[3] > weights[1] > FLOOR / 4
-    assert np.allclose(weights_of(scores, 0.0), 0.25)
-    assert np.allclose(weights_of(np.ones(5), 2.0), 0.2)  # where all score alike
+def test_rows_that_were_drawn_least_come_first_when_others_are_kept():
+    sampler = KeptRows(6, seed=2)
+    sampler.keep(np.array([0, 1, 2, 3]))
+    rows = iter(sampler)
+    drawn = [next(rows), next(rows)]
+    sampler.keep(np.array([0, 1, 2, 4]))
+    fresh = {0, 1, 2, 4} - set(drawn)
+    later = [next(rows) for _ in range(4)]
+    assert set(later[: len(fresh)]) == fresh
+    assert set(later) == {0, 1, 2, 4}
+
+
+def test_rows_that_are_not_there_are_refused():
+    for rows in ([], [4], [-1]):
+        with pytest.raises(ConfigError, match="expected some of the 4 rows"):
+            KeptRows(4).keep(np.array(rows, int))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_ty
 
 from cyclopts import Parameter
 
-from influcoder.errors import ConfigError, some_of
+from influcoder.errors import ConfigError, refuse_below, some_of
 
 if TYPE_CHECKING:
     from influcoder.model.finetune import FinetuneSettings
@@ -40,17 +40,7 @@ class BenchmarkSettings:
     "epochs of the paper's recipe"
 
     def __post_init__(self) -> None:
-        self.refuse_below(seeds=1)
-
-    def refuse_below(self, **least: int) -> None:
-        """Refuse a number that is below the least that makes sense.
-
-        Raises:
-            ConfigError: one is; the message names it.
-        """
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least {low}.")
+        refuse_below(self, seeds=1)
 
     def quick(self) -> Self:
         """The same protocol in about a minute, whatever the sizes were."""
@@ -114,7 +104,7 @@ class CausalSettings(ComparisonSettings):
     "take a small part of the examples"
 
     def __post_init__(self) -> None:
-        self.refuse_below(seeds=1, subsets=2, stepped=1)
+        refuse_below(self, seeds=1, subsets=2, stepped=1)
 
     def tuning(self, seed: int) -> "FinetuneSettings":
         return replace(super().tuning(seed), reduction=self.reduction, precision=self.precision)
@@ -128,18 +118,21 @@ class CausalSettings(ComparisonSettings):
 class Budget:
     """How many queries and pool examples there are to learn from, and how many to test on."""
 
-    train_queries: Fixed[int] = 500
+    train_queries: int = 500
     "queries to learn from, validation included"
-    train_pool: Fixed[int] = 1000
+    train_pool: int = 1000
     "pool rows to learn from, validation included"
-    test_queries: Fixed[int] = 200
+    test_queries: int = 200
     "queries to test on"
-    test_pool: Fixed[int] = 400
+    test_pool: int = 400
     "pool rows to test on"
     more_queries: int = 2000
-    "queries beside the 500 to learn from, for pseudo-labels; facts have at most 0.3 of --more-pool"
+    "queries beside those to learn from, for pseudo-labels; facts have at most 0.3 of --more-pool"
     more_pool: int = 7000
-    "pool rows beside the 1,000, for pseudo-labels and the scaling curve; 0 where gradients are expensive"
+    "pool rows beside those to learn from, for pseudo-labels and the scaling curve; 0 where gradients are expensive"
+
+    def __post_init__(self) -> None:
+        refuse_below(self, train_queries=30, train_pool=30, test_queries=2, test_pool=20, more_queries=0, more_pool=0)
 
 
 QUICK_BUDGET = Budget(train_queries=40, train_pool=60, test_queries=12, test_pool=40, more_queries=0, more_pool=0)
@@ -190,7 +183,7 @@ class ToxicitySettings(ComparisonSettings):
     "further benign rows that a student may label, beside every unsafe request that is left"
 
     def __post_init__(self) -> None:
-        self.refuse_below(seeds=1, benign=101)
+        refuse_below(self, seeds=1, benign=101)
 
     def quick(self) -> Self:
         return replace(super().quick(), benign=101, references=4, train_queries=18, train_pool=48, unlabelled=24)

@@ -1,7 +1,8 @@
-"""A callback for `transformers.Trainer` and TRL's `SFTTrainer`: rows are drawn by their influence on some queries.
+"""A callback for `transformers.Trainer` and TRL's `SFTTrainer`: rows are chosen by their influence on some queries.
 
-Every so many steps the encoder is probed at the model of that moment (`influcoder.drift`), refreshed where it is stale
-(`influcoder.distill` with `earlier`), and the pool is scored again. The trainer's sampler draws by these scores.
+Before the first step, and every so many steps, the queries' gradients are taken at the model of that moment, the
+encoder scores the pool by them, and the trainer draws from the best rows. Every so many steps the encoder is probed as
+well (`influcoder.drift`), and refreshed where it is stale (`influcoder.distill` with `earlier`).
 """
 
 import copy
@@ -11,15 +12,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from influcoder.errors import ConfigError
-from influcoder.live.sampler import WeightedRows, weights_of
+from influcoder.live.sampler import KeptRows
 from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
 from influcoder.student.encoder import InfluenceEncoder
+from influcoder.student.encoder_folder import teacher_of_later
 from influcoder.verbs.drift import drift
 from influcoder.verbs.opening import AnyEncoder, AnyFeatures, Rows, open_encoder, open_features, read_rows
 from influcoder.verbs.refresh import SHARE, refresh
@@ -32,7 +33,7 @@ class Probe:
     Attributes:
         step: of the optimizer.
         verdict, agreement: of `influcoder.drift`.
-        gradients: taken for the probe, and for the refresh if there was one.
+        gradients: taken for the probe, for the refresh if there was one, and of the queries.
         refreshed: whether the encoder was refreshed.
         seconds: that it took, with the scoring of the pool.
     """
@@ -46,7 +47,7 @@ class Probe:
 
 
 class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
-    """Let a trainer draw its rows by their influence on validation queries; `attach` it before `train`.
+    """Let a trainer draw the rows that help with validation queries; `attach` it before `train`.
 
     Args:
         encoder: distilled at the model before this training, of the static tier.
@@ -58,7 +59,7 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         every: steps between two probes.
         over: a row's score is its "max" or its "mean" influence over the queries: the greatest where they ask for
             different things, the mean where all are of one kind.
-        strength: how strongly the scores act on the draws (`influcoder.live.sampler.weights_of`); 0 for not at all.
+        keep: the share of the rows that are drawn, those of the highest scores; 1 for all.
         tolerance, budget: of a probe, as of `influcoder.drift`.
         share: of the gradients that a refresh computes anew.
         seed: of draws, probes and refreshes.
@@ -66,14 +67,16 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
     Attributes:
         probes: their results.
         encoder: the current one.
+        sampler: its `kept` are the row numbers that are drawn, best first.
 
     Raises:
-        ConfigError: `every` is below 1, there is no such `over`, or the encoder is of a tier that cannot be refreshed.
+        ConfigError: `every` is below 1, `keep` is no share, there is no such `over`, or the encoder is of a tier that
+            cannot be refreshed.
         DataError: a row cannot be used.
 
     >>> callback = InfluenceCallback("encoder", "features", "pool.jsonl", "queries.jsonl", "live", every=100)
-    >>> callback.weights.shape, round(float(callback.weights.sum()), 6)
-    ((60,), 1.0)
+    >>> len(callback.sampler.kept)  # all rows, until the training begins
+    60
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         *,
         every: int = 100,
         over: Literal["max", "mean"] = "max",
-        strength: float = 1.0,
+        keep: float = 0.2,
         tolerance: float = 0.25,
         budget: int = 120,
         share: float = SHARE,
@@ -96,18 +99,18 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
             raise ConfigError(f"over is {over!r}, expected 'max' or 'mean'.")
         if every < 1:
             raise ConfigError(f"every is {every} steps, expected at least 1.")
+        if not 0 < keep <= 1:
+            raise ConfigError(f"keep is {keep}, expected a share above 0 and at most 1.")
         self.encoder: InfluenceEncoder = open_encoder(encoder)[0]
         if self.encoder.tier != "static":
             raise ConfigError(f"the encoder is of the {self.encoder.tier} tier; only the static one is refreshed.")
         self.features = open_features(features)
         self.pool, self.queries = read_rows(pool, "pool"), read_rows(queries, "queries")
         self.output_dir = Path(output_dir)
-        self.every, self.over, self.strength, self.seed = every, over, strength, seed
+        self.every, self.over, self.keep, self.seed = every, over, keep, seed
         self.tolerance, self.budget, self.share = tolerance, budget, share
         self.probes: list[Probe] = []
-        self.sampler = WeightedRows(len(self.pool), seed)
-        self.weights = self._scored()
-        self.sampler.set(self.weights)
+        self.sampler = KeptRows(len(self.pool), seed)
 
     def attach(self, trainer: Any) -> None:
         """Give a trainer this callback, and the sampler that it draws from.
@@ -127,10 +130,17 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         trainer._get_train_sampler = lambda train_dataset=None: self.sampler
         trainer.add_callback(self)
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Choose the first rows, by the model as it is."""
+        self._choose(self._decoder(kwargs["model"], kwargs["processing_class"], state.global_step))
+        return control
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Probe, refresh and score the pool again, every so many steps but not after the last."""
+        """Probe, refresh and choose again, every so many steps but not after the last."""
         if state.global_step % self.every == 0 and state.global_step < state.max_steps:
             self._probe(kwargs["model"], kwargs["processing_class"], state.global_step)
         return control
@@ -148,8 +158,7 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
             )
             gradients += metrics["gradients"]["queries"] + metrics["gradients"]["pool"]
             self.encoder, self.features = InfluenceEncoder.load(folder), open_features(folder / "features")
-            self.weights = self._scored()
-            self.sampler.set(self.weights)
+        gradients += self._choose(decoder)
         seconds = time.perf_counter() - began
         agreement = check["agreement_now"]["mean"]
         self.probes.append(Probe(step, check["verdict"], agreement, gradients, stale, round(seconds, 3)))
@@ -164,16 +173,19 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         record = self.encoder.provenance.decoder
         return Decoder(model_now, tokenizer, name=f"step {step}", max_length=record.max_length if record else 1024)
 
-    def _scored(self) -> NDArray[np.float64]:
-        """The weights of the pool's rows, from their influence on the queries.
+    def _choose(self, decoder: Decoder) -> int:
+        """Keep the rows of the greatest influence on the queries at this state; how many gradients that took.
 
         Influences are standard scores among the rows, so that all queries count alike. A cosine teacher compares
         directions: a long vector of the encoder means that it is sure, not that the influence is larger.
         """
-        queries, rows = self.encoder.encode_query(self.queries), self.encoder.encode_pool(self.pool)
-        teacher = self.encoder.provenance.teacher
-        if teacher is not None and teacher.settings.get("similarity") == "cosine":
+        teacher = teacher_of_later(self.encoder, decoder)
+        gradients = teacher.features(self.queries, "query").refuse_rejected(self.queries).vectors
+        queries, rows = self.encoder.project_query(self.queries, gradients), self.encoder.encode_pool(self.pool)
+        if teacher.settings.similarity == "cosine":
             rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         influence = rows @ queries.T
         standard = (influence - influence.mean(axis=0)) / np.maximum(influence.std(axis=0), 1e-12)
-        return weights_of(standard.max(axis=1) if self.over == "max" else standard.mean(axis=1), self.strength)
+        scores = standard.max(axis=1) if self.over == "max" else standard.mean(axis=1)
+        self.sampler.keep(np.argsort(-scores, kind="stable")[: max(1, round(self.keep * len(scores)))])
+        return len(self.queries)

@@ -1,4 +1,4 @@
-"""Draw rows by weights that may change while they are drawn."""
+"""Draw some rows of a pool; which ones may change while they are drawn."""
 
 from collections.abc import Iterator
 
@@ -8,50 +8,46 @@ from torch.utils.data import Sampler
 
 from influcoder.errors import ConfigError
 
-FLOOR = 0.1
-"""share of the draws that goes to all rows alike, so that none is left out for good"""
 
+class KeptRows(Sampler[int]):
+    """Row numbers for a trainer: every kept row once, in random order, then again. An epoch has as many as the pool.
 
-def weights_of(scores: NDArray[np.floating], strength: float) -> NDArray[np.float64]:
-    """(n,) shares of the draws, from scores: a softmax of their standard scores, and a floor.
-
-    Args:
-        strength: 0 for all alike; at 1 a row of one standard deviation more is drawn e times as often.
-
-    >>> import numpy as np
-    >>> weights_of(np.array([-1.0, 0.0, 1.0]), 1.0).round(2).tolist()
-    [0.09, 0.22, 0.69]
-    """
-    standard = (scores - scores.mean()) / max(float(scores.std()), 1e-12)
-    raised = np.exp(strength * (standard - standard.max()))
-    return np.asarray((1 - FLOOR) * raised / raised.sum() + FLOOR / len(scores))
-
-
-class WeightedRows(Sampler[int]):
-    """Row numbers for a trainer, drawn with replacement by the current weights, as many an epoch as there are rows.
+    When other rows are kept, those that were drawn least so far come first.
 
     Args:
-        rows: how many there are; all are drawn alike until `weights` is set.
-        seed: of the draws.
+        rows: how many the pool has; all are kept until `keep` is called.
+        seed: of the order.
+
+    Attributes:
+        kept: the row numbers.
     """
 
     def __init__(self, rows: int, seed: int = 0) -> None:
-        self.weights = np.full(rows, 1 / rows)
+        self.kept: NDArray[np.integer] = np.arange(rows)
+        self._draws = np.zeros(rows, np.int64)
         self._rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:
-        return len(self.weights)
+        return len(self._draws)
 
     def __iter__(self) -> Iterator[int]:
-        for _ in range(len(self)):  # one at a time: the weights may change before the next
-            yield int(np.searchsorted(np.cumsum(self.weights), self._rng.random() * self.weights.sum(), side="right"))
+        drawn = 0
+        while drawn < len(self):
+            kept = self.kept
+            order = self._rng.permutation(kept)
+            for row in order[np.argsort(self._draws[order], kind="stable")][: len(self) - drawn]:
+                drawn += 1
+                self._draws[row] += 1
+                yield int(row)
+                if self.kept is not kept:  # other rows, from the very next on
+                    break
 
-    def set(self, weights: NDArray[np.float64]) -> None:
-        """Draw by other weights from now on.
+    def keep(self, rows: NDArray[np.integer]) -> None:
+        """Draw these rows from now on.
 
         Raises:
-            ConfigError: they are of another number of rows.
+            ConfigError: there are none, or one that the pool does not have.
         """
-        if len(weights) != len(self):
-            raise ConfigError(f"{len(weights)} weights were given for {len(self)} rows.")
-        self.weights = weights
+        if len(rows) == 0 or rows.min() < 0 or rows.max() >= len(self):
+            raise ConfigError(f"rows {rows.tolist()[:5]}, expected some of the {len(self)} rows, numbered from 0.")
+        self.kept = rows

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from influcoder.data.examples import Example
-from influcoder.errors import ConfigError, DataError, ModelError, StoreError
+from influcoder.errors import ConfigError, DataError, ModelError, StoreError, refuse_below
 from influcoder.model.attention import fast_attention
 from influcoder.model.batches import Batch, Tokens, make_batches
 from influcoder.model.decoder import Decoder
@@ -64,9 +64,7 @@ class FinetuneSettings:
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "rows_a_step", "token_budget"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1.")
+        refuse_below(self, epochs=1, rows_a_step=1, token_budget=1)
         if not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"learning_rate is {self.learning_rate}, expected a number above 0.")
         for name, choices in (("precision", get_args(Precision)), ("reduction", get_args(Reduction))):

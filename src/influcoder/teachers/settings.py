@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from influcoder.errors import ConfigError
+from influcoder.errors import ConfigError, refuse_below
 from influcoder.maths.precondition import Kind
 from influcoder.model.loss import Reduction
 from influcoder.model.precision import Precision
@@ -76,16 +76,7 @@ class TeacherSettings:
     token_budget: int = 1024
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("rank", 1),
-            ("width", 0),
-            ("kept", 1),
-            ("code_rank", 0),
-            ("fit_examples", 1),
-            ("token_budget", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least {least}.")
+        refuse_below(self, rank=1, width=0, kept=1, code_rank=0, fit_examples=1, token_budget=1)
         if not 0 < self.damping < float("inf"):
             raise ConfigError(f"damping is {self.damping}, expected a number above 0.")
         if self.code_rank and (self.width or self.curvature == "subspace"):

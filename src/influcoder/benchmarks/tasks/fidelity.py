@@ -57,7 +57,7 @@ class Fidelity:
 class CorpusTask(Task[FidelitySettings, FidelityBench, Mapping[str, Any]]):
     """The benchmark on a single corpus; it measures all numbers of a seed."""
 
-    compared = ("surface", "tfidf", "bm25", "random", "exact", "paper-recipe", "untrained")
+    compared = ("surface", "tfidf", "bm25", "length", "random", "exact", "paper-recipe", "untrained")
     audited_roles = ("queries", "pool")  # a question may be worded as its own statement is
 
     def __init__(self, decoder: Decoder, settings: FidelitySettings, data: str | Path, corpus: str) -> None:
