@@ -136,7 +136,7 @@ def train(way: str, parts: dict[str, list[Example]], folder: Path, seed: int, se
             rows,
             parts["validation"],
             folder / f"{way}-kept",
-            every=setup.every if way == "live" else setup.steps,
+            every=setup.every if way == "live" else None,
             keep=KEPT,
             budget=60,
             seed=seed,

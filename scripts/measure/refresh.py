@@ -4,7 +4,8 @@
 
 An encoder is distilled at the demo's decoder from two thirds of the rows about some people; the decoder is fine-tuned
 on the rows about the other people, slightly to strongly. On the last third, with the moved decoder's own gradients, it
-is measured how well rankings agree with the teacher's, per-query Spearman:
+is measured how well rankings agree with the teacher's, per-query Spearman, with queries that are read as text and, as
+in practice, with their own gradients (`exact_query`):
 
     old      the encoder as it is
     refresh  `distill --from` with some share of the gradients computed anew
@@ -20,6 +21,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from scipy.stats import t as student_t
 import influcoder
 from influcoder import __version__
 from influcoder.demo.world import DemoWorld, assets
+from influcoder.maths.arrays import Floats
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, finetune
@@ -48,6 +51,8 @@ SHARES = (0.1, 0.2, 0.5)
 MOVES = {"slightly": 1e-5, "gently": 1.5e-5, "clearly": 2.5e-5, "strongly": 1e-4}
 """learning rates of the fine-tuning"""
 WAYS = ("refresh", "anew")
+ASKED = ("text", "exact")
+"""how a test query is given to an encoder"""
 Rows = Mapping[str, tuple[list[Any], list[Any]]]
 
 
@@ -71,7 +76,7 @@ def measure(
     """By move: fidelities by way and share, and what drift says."""
     features = influcoder.features(base, *rows["sample"], folder / "features")
     encoder = influcoder.distill(features, folder / "encoder", seed=seed)
-    truth = truth_of(features.teacher(base), rows["test"])
+    truth = Truth.of(features.teacher(base), rows["test"])
     common: dict[str, Any] = {
         "then": fidelity(encoder, rows["test"], truth),
         "drift_then": told(encoder, base, rows["test"], seed),
@@ -80,7 +85,7 @@ def measure(
     for move, decoder in moved.items():
         found[move] = common | after(encoder, features, decoder, rows, seed, folder / move)
         truth_now = found[move].pop("truth")
-        found[move]["teachers"] = float(spearman_rows(truth, truth_now).mean())
+        found[move]["teachers"] = float(spearman_rows(truth.influence, truth_now.influence).mean())
         print(f"{move}, seed {seed}: {found[move]}", file=sys.stderr, flush=True)
     return found
 
@@ -90,7 +95,7 @@ def after(
 ) -> dict[str, Any]:
     """At a moved decoder: its truth, the old encoder's fidelity, and those of encoders by way and share."""
     teacher, test, sample = teacher_of_later(encoder, moved), rows["test"], rows["sample"]
-    truth = truth_of(teacher, test)
+    truth = Truth.of(teacher, test)
     found: dict[str, Any] = {"truth": truth, "old": fidelity(encoder, test, truth)}
     found["drift_now"] = told(encoder, moved, test, seed)
     sides = teacher.features(sample[0], "query").vectors, teacher.features(sample[1], "pool").vectors
@@ -109,12 +114,25 @@ def after(
     return found
 
 
-def truth_of(teacher: Teacher, test: tuple[list[Any], list[Any]]) -> Any:
-    return teacher.features(test[0], "query").vectors @ teacher.features(test[1], "pool").vectors.T
+@dataclass(frozen=True)
+class Truth:
+    """The teacher's features of the test queries, and its influences (n_queries, n_pool)."""
+
+    queries: Floats
+    influence: Floats
+
+    @classmethod
+    def of(cls, teacher: Teacher, test: tuple[list[Any], list[Any]]) -> "Truth":
+        queries = teacher.features(test[0], "query").vectors
+        return cls(queries, queries @ teacher.features(test[1], "pool").vectors.T)
 
 
-def fidelity(encoder: InfluenceEncoder, test: tuple[list[Any], list[Any]], truth: Any) -> float:
-    return float(spearman_rows(truth, encoder.encode_query(test[0]) @ encoder.encode_pool(test[1]).T).mean())
+def fidelity(encoder: InfluenceEncoder, test: tuple[list[Any], list[Any]], truth: Truth) -> dict[str, float]:
+    """By how the queries are asked."""
+    asked = encoder.encode_query(test[0]), encoder.project_query(test[0], truth.queries)
+    rows = encoder.encode_pool(test[1])
+    agreements = (float(spearman_rows(truth.influence, queries @ rows.T).mean()) for queries in asked)
+    return dict(zip(ASKED, agreements, strict=True))
 
 
 def told(encoder: InfluenceEncoder, decoder: Decoder, test: tuple[list[Any], list[Any]], seed: int) -> dict[str, Any]:
@@ -123,11 +141,22 @@ def told(encoder: InfluenceEncoder, decoder: Decoder, test: tuple[list[Any], lis
 
 
 def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Every number over seeds: see `over_seeds`."""
-    found: dict[str, Any] = {name: over_seeds([one[name] for one in seeds]) for name in ("then", "old", "teachers")}
-    found["anew_whole"] = over_seeds([one["anew"][-1] for one in seeds])
-    for name in (*WAYS, "claimed"):
-        columns = zip(*(one[name][: len(SHARES)] for one in seeds), strict=True)
+    """Every number over seeds, of queries as text, and under `exact_query` of those with their own gradients."""
+    claimed = zip(*(one["claimed"] for one in seeds), strict=True)
+    found = fidelities(seeds, "text") | {
+        "teachers": over_seeds([one["teachers"] for one in seeds]),
+        "claimed": {str(share): over_seeds(values) for share, values in zip(SHARES, claimed, strict=True)},
+        "exact_query": fidelities(seeds, "exact"),
+    }
+    return found | {name: [one[name] for one in seeds] for name in ("drift_then", "drift_now")}
+
+
+def fidelities(seeds: list[dict[str, Any]], asked: str) -> dict[str, Any]:
+    """The fidelities over seeds (`over_seeds`), and what a refresh gives back of them."""
+    found: dict[str, Any] = {name: over_seeds([one[name][asked] for one in seeds]) for name in ("then", "old")}
+    found["anew_whole"] = over_seeds([one["anew"][-1][asked] for one in seeds])
+    for name in WAYS:
+        columns = zip(*([each[asked] for each in one[name][: len(SHARES)]] for one in seeds), strict=True)
         found[name] = {str(share): over_seeds(values) for share, values in zip(SHARES, columns, strict=True)}
     old, whole = (np.array(found[name]["seeds"]) for name in ("old", "anew_whole"))
     fresh = {share: np.array(one["seeds"]) for share, one in found["refresh"].items()}
@@ -135,7 +164,7 @@ def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     then = np.array(found["then"]["seeds"])
     found["of_then"] = {share: over_seeds(values / then) for share, values in ({"old": old} | fresh).items()}
     found["less_anew_whole"] = {share: over_seeds(values - whole) for share, values in fresh.items()}
-    return found | {name: [one[name] for one in seeds] for name in ("drift_then", "drift_now")}
+    return found
 
 
 def regained(fresh: Any, old: Any, whole: Any) -> dict[str, Any]:

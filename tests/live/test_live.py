@@ -126,6 +126,17 @@ def test_settings_that_do_not_fit_are_refused(work, tmp_path):
         InfluenceCallback(encoder, work / "features", as_rows(POOL), QUERIES, tmp_path)
 
 
+def test_without_probes_it_chooses_once(work, model, tokenizer, tmp_path):
+    callback = InfluenceCallback(work / "encoder", work / "features", POOL, QUERIES, tmp_path / "live", every=None)
+    rows = Dataset.from_list([{"prompt": one.prompt, "completion": one.completion} for one in POOL])
+    settings = SFTConfig(output_dir=tmp_path / "run", **TRAINING | {"max_steps": 2})
+    trainer = SFTTrainer(model, args=settings, train_dataset=rows, processing_class=tokenizer)
+    callback.attach(trainer)
+    trainer.train()
+    assert callback.probes == []
+    assert len(callback.sampler.kept) == 48
+
+
 def test_the_best_rows_by_the_gradients_of_the_queries_are_kept(work, callback, model, tokenizer):
     decoder = Decoder(model.requires_grad_(False), tokenizer, name="now", max_length=1024)
     teacher = teacher_of_later(callback.encoder, decoder)

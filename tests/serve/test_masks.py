@@ -1,10 +1,12 @@
 """Loss masks of selections: those of `influcoder select --mask-tokens`, of the rows that are kept."""
 
 import json
+import shlex
 import time
 
 import pytest
 
+from influcoder.attribution.selection import Selection
 from influcoder.attribution.token_mask import COLUMN
 
 ASKED = {"prompt": "What is the capital of France?", "completion": "Paris"}
@@ -50,6 +52,19 @@ def test_a_mask_is_that_of_select(served_with_decoder, selection, made, call, tm
     assert served_with_decoder.get(selection).json()["mask"] == result
     everything = exported(served_with_decoder, selection, rows="all")
     assert all((row[COLUMN] is not None) == row["influcoder_kept"] for row in everything)
+
+
+def test_the_replay_command_asks_by_the_same_gradients(served_with_decoder, selection, call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "questions.jsonl").write_bytes(served_with_decoder.get(f"{selection}/questions").content)
+    words = shlex.split(served_with_decoder.get(selection).json()["replay"])
+    assert "--decoder" in words
+    status, _, err = call(*words[1:])
+    assert status == 0, err
+    again = Selection.load(tmp_path / "selection").kept
+    exported_rows = exported(served_with_decoder, selection)
+    assert again["id"].to_pylist() == [row["id"] for row in exported_rows]
+    assert again["score"].to_pylist() == pytest.approx([row["influcoder_score"] for row in exported_rows], abs=1e-5)
 
 
 def test_a_mask_is_of_the_rows_that_it_was_made_of(served_with_decoder, selection):

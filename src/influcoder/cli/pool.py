@@ -192,6 +192,7 @@ def score(
     where: str | None = None,
     decoder: str | None = None,
     adapter: str | None = None,
+    checkpoints: Files | None = None,
     trust: Trust = NO_TRUST,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
@@ -201,16 +202,21 @@ def score(
         index: what `influcoder index` wrote
         queries: JSONL (.gz, .zst) or Parquet files, folders, globs or URLs
         where: score only rows whose metadata meets these conditions, as genre=code,tokens<200
-        decoder: what an encoder of the short or forward tier reads the queries with
+        decoder: the one the encoder was distilled from: the queries' own gradients are then used; an encoder of the
+            short or forward tier needs it
         adapter: its LoRA adapter, if it had one
+        checkpoints: those the teacher took its gradients from, if it did
     """
     arguments = dict(locals())
     from influcoder.verbs import score as verb
+    from influcoder.verbs.asked import asking_teacher
     from influcoder.verbs.opening import open_any_index, open_whole_index
 
-    opened, model = open_any_index(index, decoder, adapter)
+    opened, model = open_any_index(index, decoder, adapter, checkpoints=checkpoints)
     examples = reading.read(queries, "queries", output, model)
-    metrics = verb.write_scores(open_whole_index(opened), examples, output.folder(arguments), where=where)
+    teacher = asking_teacher(opened.encoder, model, checkpoints)
+    folder = output.folder(arguments)
+    metrics = verb.write_scores(open_whole_index(opened), examples, folder, teacher=teacher, where=where)
     finish("score", arguments, metrics, output)
 
 

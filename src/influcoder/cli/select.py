@@ -31,6 +31,7 @@ def select(
     mask_tokens: str | None = None,
     decoder: str | None = None,
     adapter: str | None = None,
+    checkpoints: Files | None = None,
     trust: Trust = NO_TRUST,
     reading: Reading = READ_AS_USUAL,
 ) -> None:
@@ -58,8 +59,10 @@ def select(
         format: how the kept rows are written; none: not at all
         mask_tokens: write a loss mask with each kept row: of all their tokens, 0 for this share of those that push away
             most, by real gradients; goes with --decoder
-        decoder: what an encoder of the short or forward tier reads the queries with, or what masks tokens
+        decoder: the one the encoder was distilled from: the queries' own gradients then choose, better than their text;
+            an encoder of the short or forward tier needs it, and so does --mask-tokens
         adapter: its LoRA adapter, if it had one
+        checkpoints: those the teacher took its gradients from, if it did
     """
     arguments = dict(locals())
     from influcoder.attribution.selection import Selection
@@ -90,10 +93,12 @@ def select(
     elif mask_tokens and not decoder:
         raise ConfigError("--mask-tokens takes real gradients: name the decoder that the encoder is of with --decoder.")
     else:
-        opened, model = open_any_index(index, decoder, adapter)
+        opened, model = open_any_index(index, decoder, adapter, checkpoints=checkpoints)
         examples = reading.read(queries, "queries", output, model)
         control = reading.read(against, "against", output, model) if against else None
-        selection = verb.select(opened, examples, by=by, against=control, decoder=model, **rule)
+        selection = verb.select(
+            opened, examples, by=by, against=control, decoder=model, checkpoints=checkpoints, **rule
+        )
         if mask_tokens and model:
             mask = verb.Mask(share(mask_tokens, "--mask-tokens") or 0, examples, control, model)
     metrics = verb.write_selection(selection, output.folder(arguments), format, mask=mask)

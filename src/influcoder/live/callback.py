@@ -56,7 +56,7 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         queries: validation queries that the model should be good at. Some of them, and of the pool, must be new to the
             encoder: probes are drawn from these.
         output_dir: a new or empty folder, for the refreshed encoders and `probes.json`.
-        every: steps between two probes.
+        every: steps between two probes; None to choose once, before the first step.
         over: a row's score is its "max" or its "mean" influence over the queries: the greatest where they ask for
             different things, the mean where all are of one kind.
         keep: the share of the rows that are drawn, those of the highest scores; 1 for all.
@@ -87,7 +87,7 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         queries: Rows,
         output_dir: str | Path,
         *,
-        every: int = 100,
+        every: int | None = 100,
         over: Literal["max", "mean"] = "max",
         keep: float = 0.2,
         tolerance: float = 0.25,
@@ -97,7 +97,7 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if over not in ("max", "mean"):
             raise ConfigError(f"over is {over!r}, expected 'max' or 'mean'.")
-        if every < 1:
+        if every is not None and every < 1:
             raise ConfigError(f"every is {every} steps, expected at least 1.")
         if not 0 < keep <= 1:
             raise ConfigError(f"keep is {keep}, expected a share above 0 and at most 1.")
@@ -141,7 +141,7 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Probe, refresh and choose again, every so many steps but not after the last."""
-        if state.global_step % self.every == 0 and state.global_step < state.max_steps:
+        if self.every and state.global_step % self.every == 0 and state.global_step < state.max_steps:
             self._probe(kwargs["model"], kwargs["processing_class"], state.global_step)
         return control
 

@@ -40,7 +40,7 @@ class Selections:
         self.masks = Masks(explorer, journal)
 
     async def make(self, request: SelectRequest) -> SelectionAnswer:
-        """Make a selection; its questions are scored by the encoder, as `influcoder select` does.
+        """Make a selection; its questions are scored by the encoder, as `influcoder select --decoder` does.
 
         Raises:
             Problem, InflucoderError: a question or filter cannot be used.
@@ -48,11 +48,8 @@ class Selections:
         questions = [await self._explorer.prepared(question) for question in request.questions]
         scores = None
         if questions:
-            examples = [question.example for question in questions]
-            index = open_whole_index(self._explorer.index)
-            scores = await self._explorer.worker.run(
-                lambda: index.scores(index.encoder.encode_query(examples).mean(axis=0, keepdims=True))[0]
-            )
+            index, asked = open_whole_index(self._explorer.index), np.stack([question.vector for question in questions])
+            scores = await self._explorer.worker.run(lambda: index.scores(asked.mean(axis=0, keepdims=True))[0])
         texts = [{"prompt": question.asked.prompt, "completion": question.asked.completion} for question in questions]
         body = request.model_dump(mode="json") | {"questions": texts, "marks": []}
         body["rows_asked"] = [row_of(question.example) for question in questions]
@@ -198,11 +195,13 @@ class Selections:
         by_hand = any("rule" not in action.body for action in actions)
         if rule is not None and not by_hand:
             flag, value = next(iter(rule.model_dump(exclude_none=True).items()))
-            place = shlex.quote(str(self._explorer.settings.index))
-            return (
-                f"influcoder select --index {place} --queries questions.jsonl --{flag} {value:.17g} "
-                "--output-dir selection"
-            )
+            settings = self._explorer.settings
+            words: list[Any] = ["--index", settings.index, "--queries", "questions.jsonl", f"--{flag}", f"{value:.17g}"]
+            if self._explorer.teacher is not None:
+                words += ["--decoder", settings.decoder]
+                words += ["--adapter", settings.adapter] if settings.adapter else []
+                words += ["--checkpoints", *settings.checkpoints] if settings.checkpoints else []
+            return shlex.join(["influcoder", "select", *map(str, words), "--output-dir", "selection"])
         return (
             "curl --fail -H 'Content-Type: application/json' --data @recipe.json "
             "http://127.0.0.1:8765/api/v1/selections"

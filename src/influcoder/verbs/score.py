@@ -13,7 +13,17 @@ from influcoder.indexes.index import Index
 from influcoder.progress import progress
 from influcoder.store.files import atomic_file, write_json
 from influcoder.store.output_folder import Folder, local_inputs
-from influcoder.verbs.opening import AnyDecoder, AnyIndex, Rows, open_any_index, open_whole_index, read_rows
+from influcoder.teachers.teacher import Teacher
+from influcoder.verbs.asked import asking_teacher, vectors_of
+from influcoder.verbs.opening import (
+    AnyCheckpoints,
+    AnyDecoder,
+    AnyIndex,
+    Rows,
+    open_any_index,
+    open_whole_index,
+    read_rows,
+)
 
 FILE = "scores.parquet"
 
@@ -27,6 +37,7 @@ def score(
     where: str | None = ...,
     decoder: AnyDecoder | None = ...,
     adapter: str | Path | None = ...,
+    checkpoints: AnyCheckpoints | None = ...,
 ) -> pa.Table: ...
 
 
@@ -39,6 +50,7 @@ def score(
     where: str | None = ...,
     decoder: AnyDecoder | None = ...,
     adapter: str | Path | None = ...,
+    checkpoints: AnyCheckpoints | None = ...,
     overwrite: bool = ...,
 ) -> Path: ...
 
@@ -51,6 +63,7 @@ def score(
     where: str | None = None,
     decoder: AnyDecoder | None = None,
     adapter: str | Path | None = None,
+    checkpoints: AnyCheckpoints | None = None,
     overwrite: bool = False,
 ) -> Any:
     """Score every pool example for every query.
@@ -60,8 +73,10 @@ def score(
         queries: files, a list of rows or of `Example`s, or a `datasets.Dataset`.
         output_dir: write the scores there as scores.parquet instead, in memory that does not grow with the pool.
         where: score only rows whose metadata meets this, such as "genre=code,tokens<200".
-        decoder: what an encoder of the short or forward tier reads the queries with.
+        decoder: the one that the encoder was distilled from: the queries' own gradients are then used, and an encoder
+            of the short or forward tier needs it.
         adapter: a LoRA adapter of a decoder that is not loaded yet.
+        checkpoints: those that the teacher took gradients from, if any.
         overwrite: empty `output_dir` first.
 
     Returns:
@@ -71,6 +86,7 @@ def score(
     Raises:
         ConfigError: the index is in LanceDB, or `where` cannot be read.
         DataError, StoreError: queries or index cannot be read, or the folder cannot be written.
+        StoreMismatch: the decoder is not the one that the encoder was distilled from.
 
     >>> import influcoder
     >>> influcoder.score("index", [{"id": "q", "question": "Two plus two?", "answer": "four"}]).column_names
@@ -78,19 +94,30 @@ def score(
     """
     opened, loaded = open_any_index(index, decoder, adapter)
     index, examples = open_whole_index(opened), read_rows(queries, "queries", loaded)
+    teacher = asking_teacher(index.encoder, loaded, checkpoints)
     if output_dir is None:
-        schema, batches = _scored(index, examples, where)
+        schema, batches = _scored(index, examples, teacher, where)
         return pa.Table.from_batches(batches, schema)
     inputs = local_inputs(index.folder, queries)
-    write_scores(index, examples, Folder(Path(output_dir), overwrite=overwrite, inputs=inputs), where=where)
+    folder = Folder(Path(output_dir), overwrite=overwrite, inputs=inputs)
+    write_scores(index, examples, folder, teacher=teacher, where=where)
     return Path(output_dir) / FILE
 
 
 def write_scores(
-    index: Index, queries: Sequence[Example], folder: Folder, *, where: str | None = None
+    index: Index,
+    queries: Sequence[Example],
+    folder: Folder,
+    *,
+    teacher: Teacher | None = None,
+    where: str | None = None,
 ) -> dict[str, Any]:
-    """Write the scores as `scores.parquet`; rows are read, scored and written a shard at a time."""
-    schema, batches = _scored(index, queries, where)
+    """Write the scores as `scores.parquet`; rows are read, scored and written a shard at a time.
+
+    Args:
+        teacher: takes the queries' gradients; without it they are read as text.
+    """
+    schema, batches = _scored(index, queries, teacher, where)
     began, rows = time.perf_counter(), 0
     with folder.claim() as path:
         with (  # the file is put in place once the writer has written its footer
@@ -107,9 +134,11 @@ def write_scores(
     return metrics
 
 
-def _scored(index: Index, queries: Sequence[Example], where: str | None) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def _scored(
+    index: Index, queries: Sequence[Example], teacher: Teacher | None, where: str | None
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """The schema of the scores, and their shards one after the other."""
-    vectors = index.encoder.encode_query(queries)
+    vectors = vectors_of(index, queries, teacher)
     names = [f"score:{query.id}" for query in queries]
     schema = pa.schema([("id", pa.string()), *((name, pa.float32()) for name in names)])
     batches = (

@@ -18,7 +18,16 @@ from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
 from influcoder.student.encoder_folder import teacher_of
-from influcoder.verbs.opening import AnyDecoder, AnyIndex, Rows, open_any_index, open_whole_index, read_rows
+from influcoder.verbs.asked import asking_teacher, vectors_of
+from influcoder.verbs.opening import (
+    AnyCheckpoints,
+    AnyDecoder,
+    AnyIndex,
+    Rows,
+    open_any_index,
+    open_whole_index,
+    read_rows,
+)
 
 
 def select(
@@ -38,6 +47,7 @@ def select(
     quota: str | Sequence[str] = (),
     decoder: AnyDecoder | None = None,
     adapter: str | Path | None = None,
+    checkpoints: AnyCheckpoints | None = None,
 ) -> Selection:
     """Keep pool examples by their influence on some queries, within exactly one budget.
 
@@ -58,8 +68,10 @@ def select(
         cap: at most so much of a column's values, as "source=20%" of the budget for each value, "source=500" rows, or
             "source=web:10%" for one; several in a list.
         quota: the best rows of a value first, as "genre=code:30%" of the budget; several in a list.
-        decoder: what an encoder of the short or forward tier reads the queries with.
+        decoder: the one that the encoder was distilled from: the queries' own gradients are then used, which choose
+            better than their text, and an encoder of the short or forward tier needs it.
         adapter: a LoRA adapter of a decoder that is not loaded yet.
+        checkpoints: those that the teacher took gradients from, if any.
 
     Returns:
         A `Selection`: `kept` and `rejected` rows with scores and reasons, `counts`, `rethreshold` for another rule,
@@ -68,6 +80,7 @@ def select(
     Raises:
         ConfigError: not exactly one budget, or a share that is none; or the index is in LanceDB.
         DataError, StoreError: queries or index cannot be read.
+        StoreMismatch: the decoder is not the one that the encoder was distilled from.
 
     >>> import influcoder
     >>> selection = influcoder.select("index", "queries.jsonl", top=0.1)
@@ -80,12 +93,17 @@ def select(
     opened, loaded = open_any_index(index, decoder, adapter)
     index = open_whole_index(opened)
     examples = read_rows(queries, "queries", loaded)
-    made_by = {"encoder": index.encoder.fingerprint, "queries": data_fingerprint(examples)}
-    vectors = index.encoder.encode_query(examples)
+    teacher = asking_teacher(index.encoder, loaded, checkpoints)
+    made_by = {
+        "encoder": index.encoder.fingerprint,
+        "queries": data_fingerprint(examples),
+        "asked": "text" if teacher is None else "gradient",
+    }
+    vectors = vectors_of(index, examples, teacher)
     if against is not None:
         control = read_rows(against, "against", loaded)
         made_by["against"] = data_fingerprint(control)
-        vectors = vectors - index.encoder.encode_query(control).mean(axis=0)
+        vectors = vectors - vectors_of(index, control, teacher).mean(axis=0)
     if by == "mean":  # of inner products: the inner product with the mean
         vectors = vectors.mean(axis=0, keepdims=True)
     return Selection.of(index, index.scores(vectors), rule, by, made_by)
