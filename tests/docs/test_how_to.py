@@ -15,7 +15,8 @@ def test_select(chain, call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     follow("how-to/select.md", call)
     kept = {path.parent.name: len(path.read_bytes().splitlines()) for path in tmp_path.glob("*/kept.jsonl")}
-    assert kept == {"best": 4, "without-worst": 38, "contrast": 10, "mixed": 10, "masked": 10, "other": 5}
+    ranked = {"best": 4, "chosen": 4, "without-worst": 38}
+    assert kept == ranked | {"contrast": 10, "mixed": 10, "masked": 10, "other": 5}
     said = {}
     for code in blocks("how-to/select.md", "python"):
         exec(code, said)
