@@ -12,6 +12,7 @@ from influcoder.maths.carry import carried
 from influcoder.maths.metrics import spearman_rows
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, finetune
+from influcoder.student import decoder_tables
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.encoder_folder import teacher_of
 from influcoder.student.features_folder import FeaturesFolder
@@ -70,6 +71,15 @@ def test_it_is_an_encoder_of_the_later_decoder(work):
     assert told["gradients"] == {"queries": 20, "pool": 40, "of": 300}
     rows = [sentences(30, 8, "a"), sentences(60, 9, "b")]
     assert influcoder.drift(work / "fresh", work / "later", *rows)["decoder_hash"] == later.decoder
+
+
+def test_the_vocabulary_is_read_once(work, tmp_path, monkeypatch):
+    """Minutes for a model of a large vocabulary."""
+    read = []
+    whole = decoder_tables.expected_embeddings
+    monkeypatch.setattr(decoder_tables, "expected_embeddings", lambda decoder: read.append(decoder) or whole(decoder))
+    influcoder.distill(work / "features", tmp_path / "e", earlier=work / "encoder", decoder=work / "later", share=0.2)
+    assert len(read) == 1
 
 
 def test_its_features_serve_the_next_refresh(work, call):

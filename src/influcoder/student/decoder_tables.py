@@ -7,6 +7,8 @@ tables.json            SHA-256 of each of their files
 
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,24 @@ _RECORD = "tables.json"
 CONTEXTS_AT_ONCE = 256
 
 
-def write_decoder_tables(decoder: Decoder, folder: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class DecoderTables:
+    """What a student reads of a decoder.
+
+    Attributes:
+        backbone: of `backbone_of`.
+        expected: of `expected_embeddings`, which takes a forward pass of the whole vocabulary.
+    """
+
+    backbone: Any
+    expected: Mapping[str, Floats]
+
+    @classmethod
+    def of(cls, decoder: Decoder) -> "DecoderTables":
+        return cls(backbone_of(decoder), expected_embeddings(decoder))
+
+
+def write_decoder_tables(tables: DecoderTables, folder: Path) -> None:
     """Write a decoder's tables into a features folder, which the caller has claimed.
 
     Raises:
@@ -37,8 +56,8 @@ def write_decoder_tables(decoder: Decoder, folder: Path) -> None:
     temporary = folder / f"tables.tmp-{os.getpid()}"
     try:
         temporary.mkdir()
-        backbone_of(decoder).save(str(temporary / "backbone"), create_model_card=False)
-        atomic_write(temporary / EXPECTED, safetensors.numpy.save(expected_embeddings(decoder)))
+        tables.backbone.save(str(temporary / "backbone"), create_model_card=False)
+        atomic_write(temporary / EXPECTED, safetensors.numpy.save(dict(tables.expected)))
         (folder / _RECORD).unlink(missing_ok=True)
         for entry in sorted(temporary.iterdir()):
             if (folder / entry.name).is_dir():

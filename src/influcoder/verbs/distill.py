@@ -14,7 +14,7 @@ from influcoder.provenance import Provenance
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder, local
 from influcoder.student.backbone import sentence_transformer
-from influcoder.student.decoder_tables import write_decoder_tables
+from influcoder.student.decoder_tables import DecoderTables, write_decoder_tables
 from influcoder.student.distill import ClosedFormRecipe, distill_student
 from influcoder.student.effort import BY_TIER, Effort
 from influcoder.student.encoder import DECODER_TIERS, InfluenceEncoder
@@ -44,7 +44,7 @@ def import_attribution(imported: Imported, folder: Folder, decoder: Decoder | No
     with folder.claim() as path:
         metrics = imported.write(path)
         if decoder is not None:
-            write_decoder_tables(decoder, path)
+            write_decoder_tables(DecoderTables.of(decoder), path)
             metrics["backbone"] = asdict(decoder.fingerprint)
         write_json(path / "metrics.json", metrics)
     return metrics

@@ -14,7 +14,7 @@ from influcoder.runners.runner import InProcess, Runner
 from influcoder.store.disk_space import held_bytes, refuse_full_disk
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder, local
-from influcoder.student.decoder_tables import bytes_of_tables, write_decoder_tables
+from influcoder.student.decoder_tables import DecoderTables, bytes_of_tables, write_decoder_tables
 from influcoder.student.few_questions import ASKED, FEW, MOST_ASKED
 from influcoder.teachers.check import check_teacher
 from influcoder.teachers.fitted import fitted
@@ -77,7 +77,7 @@ def features(
             as_queries = RoleExamples("query", draw(pool, MOST_ASKED, settings.seed).examples, path / ASKED)
             write_sides(teacher, [as_queries], max_reject_rate=max_reject_rate, share=folder.share, runner=runner)
         if folder.share.index == 0:
-            write_decoder_tables(decoder, path)
+            write_decoder_tables(DecoderTables.of(decoder), path)
         flags = {
             f"{side}_{flag}": int(np.sum(store.columns[flag].to_numpy()))
             for side, store in stores.items()

@@ -18,13 +18,12 @@ from influcoder.errors import ConfigError
 from influcoder.maths.arrays import Floats
 from influcoder.maths.carry import carried
 from influcoder.maths.drift import LEAST_POOL, LEAST_QUERIES
-from influcoder.model.decoder import Decoder
 from influcoder.progress import progress
 from influcoder.provenance import Provenance
 from influcoder.store.files import atomic_write, write_json
 from influcoder.store.output_folder import Folder
 from influcoder.store.writer import StoreWriter
-from influcoder.student.decoder_tables import backbone_of, expected_embeddings, write_decoder_tables
+from influcoder.student.decoder_tables import DecoderTables, write_decoder_tables
 from influcoder.student.distill import ClosedFormRecipe, distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.encoder_folder import teacher_of_later
@@ -81,11 +80,12 @@ def refresh(
     new = _drawn(old, share, rng)
     with folder.claim() as path:
         measured = _measured(teacher, old, new)
+        tables = DecoderTables.of(loaded)
         validation_rows, other_half = _halves(new)
         half_sample = _carried(old, other_half, measured, teacher)
-        judged = _distilled(loaded, teacher, seed, half_sample, validation_rows, measured)
+        judged = _distilled(tables, teacher, seed, half_sample, validation_rows, measured)
         sample = _carried(old, new, measured, teacher)
-        refreshed = _distilled(loaded, teacher, seed, sample, validation_rows, measured)
+        refreshed = _distilled(tables, teacher, seed, sample, validation_rows, measured)
         refreshed.measured, refreshed.trust, refreshed.agreement = judged.measured, judged.trust, judged.agreement
         student = refreshed.provenance.student
         if student is not None:
@@ -94,6 +94,7 @@ def refresh(
             refreshed.provenance = replace(refreshed.provenance, student=student)
         refreshed.teacher_state, refreshed.base_model = encoder.teacher_state, encoder.base_model
         _write_features(path / FEATURES, teacher, sample, new, features)
+        write_decoder_tables(tables, path / FEATURES)
         write_training(path, sample)
         refreshed.save(path)
         metrics = {
@@ -168,18 +169,23 @@ def _carried(old: Sample, places: Places, measured: Sample, teacher: Teacher) ->
 
 
 def _distilled(
-    decoder: Decoder, teacher: Teacher, seed: int, sample: Sample, validation_rows: Places, measured: Sample
+    tables: DecoderTables,
+    teacher: Teacher,
+    seed: int,
+    sample: Sample,
+    validation_rows: Places,
+    measured: Sample,
 ) -> InfluenceEncoder:
     """An encoder of a sample; the validation rows, with their own gradients, choose between models."""
     sides = zip((sample.queries, sample.pool), validation_rows, strict=True)
     queries, pool = (np.setdiff1d(np.arange(len(side)), rows) for side, rows in sides)
     train, validation = sample.rows(queries, pool), measured.rows(*validation_rows)
     return distill_static(
-        backbone_of(decoder),
+        tables.backbone,
         train,
         validation,
         ClosedFormRecipe(seed=seed),
-        expected=expected_embeddings(decoder),
+        expected=tables.expected,
         provenance=Provenance(teacher=teacher.provenance.teacher, decoder=teacher.provenance.decoder),
     )
 
@@ -210,4 +216,3 @@ def _write_features(folder: Path, teacher: Teacher, sample: Sample, measured: Pl
         writer.finish()
     if (earlier.path / FITTED).exists():
         atomic_write(folder / FITTED, (earlier.path / FITTED).read_bytes())
-    write_decoder_tables(teacher.decoder, folder)
