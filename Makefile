@@ -74,6 +74,7 @@ results: install
 		--output-dir runs/few-questions
 	$(BIN)/python scripts/measure/dial.py --data $(DATA) --decoder src/influcoder/demo/decoder --train 250 600 \
 		--test 100 300 --output-dir runs/dial-demo
+	$(BIN)/python scripts/measure/chosen_rows.py --output-dir runs/chosen-rows
 	$(BIN)/python scripts/measure/live.py --seeds 5 --output-dir runs/live
 	$(BIN)/python scripts/measure/live.py --steps 160 --every 40 --output-dir runs/live-long
 	$(BIN)/python scripts/measure/scale.py --data $(DATA) --output-dir runs/scale
