@@ -23,8 +23,10 @@ import numpy as np
 
 import influcoder
 from influcoder import __version__
+from influcoder.attribution.orders import Order
 from influcoder.demo.world import assets
-from influcoder.maths.arrays import Floats
+from influcoder.live.callback import standard_scores
+from influcoder.maths.arrays import Floats, unit_rows
 from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, finetune
 from influcoder.store.files import write_json
@@ -41,13 +43,7 @@ TRAINING = {"epochs": 1, "learning_rate": 5e-4, "rows_a_step": 8}
 
 def best(rows: Floats, queries: Floats) -> Any:
     """The row numbers that are kept, the best first."""
-    influence = rows @ queries.T
-    standard = (influence - influence.mean(axis=0)) / influence.std(axis=0)
-    return np.argsort(-standard.max(axis=1))[: round(KEPT * len(rows))]
-
-
-def unit(rows: Floats) -> Floats:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return Order.of(standard_scores(queries @ rows.T), "max").rows[: round(KEPT * len(rows))]
 
 
 def measure(seed: int, folder: Path) -> dict[str, dict[str, float]]:
@@ -60,8 +56,10 @@ def measure(seed: int, folder: Path) -> dict[str, dict[str, float]]:
     sample = [pool[place] for place in rng.permutation(len(pool))[: SAMPLE[1]]]
     features = influcoder.features(base, parts["queries"], sample, folder / "features")
     encoder = influcoder.distill(features, folder / "encoder", seed=seed)
+    vectors = unit_rows(encoder.encode_pool(pool))
     order = rng.permutation(len(pool))
-    kept = best(unit(encoder.encode_pool(pool)), by_gradient(encoder, base, asked))
+    gradients = teacher_of_later(encoder, base).features(asked, "query").vectors
+    kept = best(vectors, encoder.project_query(asked, gradients))
     states = {
         "before": [],
         "80 rows": order[:80],
@@ -72,27 +70,22 @@ def measure(seed: int, folder: Path) -> dict[str, dict[str, float]]:
     for state, rows in states.items():
         later = finetune(base, [pool[row] for row in rows], FinetuneSettings(**TRAINING)) if len(rows) else base
         teacher = teacher_of_later(encoder, later)
-        vectors, exact_rows = unit(encoder.encode_pool(pool)), teacher.features(pool, "pool").vectors
+        gradients = teacher.features(asked, "query").vectors
         ways = {
-            "exact": best(exact_rows, teacher.features(asked, "query").vectors),
+            "exact": best(teacher.features(pool, "pool").vectors, gradients),
             "text": best(vectors, encoder.encode_query(asked)),
-            "gradient": best(vectors, by_gradient(encoder, later, asked)),
+            "gradient": best(vectors, encoder.project_query(asked, gradients)),
         }
         if len(rows):
             place = folder / state.replace(" ", "-")
             refresh(encoder, features, later, Folder(place), seed=seed)
             fresh = InfluenceEncoder.load(place)
-            ways["refreshed"] = best(unit(fresh.encode_pool(pool)), by_gradient(fresh, later, asked))
+            ways["refreshed"] = best(unit_rows(fresh.encode_pool(pool)), fresh.project_query(asked, gradients))
         found[state] = {way: float(right[chosen].mean()) for way, chosen in ways.items()}
         found[state]["loss"] = float(losses(later, parts["target"]).mean())
         print(f"seed {seed}: {state}: {found[state]}", file=sys.stderr, flush=True)
     found["chance"] = {"right": float(right.mean()), "most": float(right.sum() / len(kept))}
     return found
-
-
-def by_gradient(encoder: InfluenceEncoder, decoder: Decoder, queries: list[Any]) -> Floats:
-    """The queries' vectors, from their gradients at a state of the decoder."""
-    return encoder.project_query(queries, teacher_of_later(encoder, decoder).features(queries, "query").vectors)
 
 
 def main() -> None:

@@ -55,13 +55,13 @@ SAMPLE = (80, 200)
 class Setup:
     """What is trained, and how long."""
 
-    name: str
+    decoder: str
     steps: int
     every: int
     learning_rate: float
 
-    def decoder(self) -> Decoder:
-        return Decoder.load(self.name, max_length=512)
+    def load(self) -> Decoder:
+        return Decoder.load(self.decoder, max_length=512)
 
 
 def task(seed: int) -> dict[str, list[Example]]:
@@ -109,7 +109,7 @@ def rows_of(way: str, base: Decoder, parts: dict[str, list[Example]]) -> list[Ex
 
 def train(way: str, parts: dict[str, list[Example]], folder: Path, seed: int, setup: Setup) -> dict[str, Any]:
     """The target's loss after training one way, and what it took."""
-    base = setup.decoder()
+    base = setup.load()
     began = time.perf_counter()
     rows = rows_of(way, base, parts)
     settings = SFTConfig(
@@ -155,7 +155,7 @@ def train(way: str, parts: dict[str, list[Example]], folder: Path, seed: int, se
 
 def measure(seed: int, folder: Path, setup: Setup) -> dict[str, Any]:
     parts, rng = task(seed), np.random.default_rng(seed)
-    base = setup.decoder()
+    base = setup.load()
     began = time.perf_counter()
     sample = [parts["pool"][place] for place in rng.permutation(len(parts["pool"]))[: SAMPLE[1]]]
     influcoder.features(base, parts["queries"], sample, folder / "features")
@@ -199,10 +199,13 @@ def main() -> None:
         done = arguments.output_dir / f"seed-{seed}.json"
         if not done.exists():
             with tempfile.TemporaryDirectory() as folder:
-                write_json(done, measure(seed, Path(folder), setup))
-        results.append(orjson.loads(done.read_bytes()))
-    facts = {name: value for name, value in asdict(setup).items() if name != "name"} | {
-        "decoder": Path(setup.name).name,
+                write_json(done, asdict(setup) | {"found": measure(seed, Path(folder), setup)})
+        record = orjson.loads(done.read_bytes())
+        results.append(record.pop("found", None))
+        if record != asdict(setup):
+            raise SystemExit(f"{done}: of another setting or version. Give another --output-dir.")
+    facts = asdict(setup) | {
+        "decoder": Path(setup.decoder).name,
         "package": __version__,
         "machine": machine("cpu"),
         "rows_a_step": ROWS_A_STEP,

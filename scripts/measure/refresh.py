@@ -37,7 +37,7 @@ from influcoder.model.decoder import Decoder
 from influcoder.model.finetune import FinetuneSettings, finetune
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
-from influcoder.student.decoder_tables import backbone_of, expected_embeddings
+from influcoder.student.decoder_tables import DecoderTables
 from influcoder.student.distill import ClosedFormRecipe, distill_static
 from influcoder.student.encoder import InfluenceEncoder
 from influcoder.student.encoder_folder import teacher_of_later
@@ -99,7 +99,7 @@ def after(
     found: dict[str, Any] = {"truth": truth, "old": fidelity(encoder, test, truth)}
     found["drift_now"] = told(encoder, moved, test, seed)
     sides = teacher.features(sample[0], "query").vectors, teacher.features(sample[1], "pool").vectors
-    now, tables = Sample(*sample, *sides), (backbone_of(moved), expected_embeddings(moved))
+    now, tables = Sample(*sample, *sides), DecoderTables.of(moved)
     found["refresh"], found["anew"], found["claimed"] = [], [], []
     for share in SHARES:
         place = folder / f"refreshed-{share}"
@@ -109,7 +109,9 @@ def after(
         found["claimed"].append(fresh.measured["per_query_spearman"])
     for share in (*SHARES, 1.0):
         part = now.rows(*(np.arange(round(share * len(side))) for side in sample))
-        alone = distill_static(tables[0], *split_sample(part, seed), ClosedFormRecipe(seed=seed), expected=tables[1])
+        alone = distill_static(
+            tables.backbone, *split_sample(part, seed), ClosedFormRecipe(seed=seed), expected=tables.expected
+        )
         found["anew"].append(fidelity(alone, test, truth))
     return found
 

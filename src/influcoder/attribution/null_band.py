@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from influcoder.attribution.search import query_vectors
+from influcoder.attribution.search import asked_vectors
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
 from influcoder.maths.arrays import Floats, unit_rows
@@ -33,8 +33,7 @@ def reference_directions(
     vectors = []
     for start in range(0, len(rows), TOGETHER):
         examples = [_as_question(row) for row in index.examples_at(rows[start : start + TOGETHER])]
-        features = None if teacher is None else teacher.features(examples, "query").refuse_rejected(examples).vectors
-        vectors.append(query_vectors(index, examples, features))
+        vectors.append(asked_vectors(index, examples, teacher))
         pause()
     return unit_rows(np.concatenate(vectors))
 

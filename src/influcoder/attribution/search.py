@@ -178,6 +178,16 @@ def expected_agreement(encoder: InfluenceEncoder, vectors: Floats, features: Flo
     return [(expected, low, high) for expected, low, high in known.expect(vectors).tolist()]
 
 
+def asked_vectors(index: Searchable, queries: Sequence[Example], teacher: Teacher | None) -> Floats:
+    """(n, dim) vectors to search with: from gradients that a teacher takes, without one from text.
+
+    Raises:
+        DataError: a query has no gradient.
+    """
+    features = None if teacher is None else teacher.features(queries, "query").refuse_rejected(queries).vectors
+    return query_vectors(index, queries, features)
+
+
 def query_vectors(index: Searchable, queries: Sequence[Example], features: Floats | None) -> Floats:
     """(n, dim) vectors to search with: from real gradients where the encoder can use them, else from text."""
     encoder = index.encoder

@@ -85,14 +85,11 @@ def index(
         json: print the numbers as JSON
     """
     from influcoder.data.preview import preview
-    from influcoder.student.encoder_folder import teacher_of
-    from influcoder.verbs.opening import open_checkpoints, open_encoder
+    from influcoder.verbs.opening import open_encoder, open_teacher
     from influcoder.verbs.plan import INDEX_PROBE, plan_index
 
     loaded, model = open_encoder(encoder, decoder, adapter, checkpoints=checkpoints)
-    teacher = None
-    if model is not None:
-        teacher = teacher_of(loaded, model, open_checkpoints(checkpoints, model, loaded.provenance))
+    teacher = None if model is None else open_teacher(loaded, model, checkpoints)
     prepare = model.prepare if model else None
     pool_preview = preview(pool, INDEX_PROBE, columns=reading.columns(), seed=seed, prepare=prepare)
     _print_plan(plan_index(loaded, pool_preview, teacher, code=code, approximate=approximate), output_dir, json)

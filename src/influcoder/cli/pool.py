@@ -209,12 +209,11 @@ def score(
     """
     arguments = dict(locals())
     from influcoder.verbs import score as verb
-    from influcoder.verbs.asked import asking_teacher
-    from influcoder.verbs.opening import open_any_index, open_whole_index
+    from influcoder.verbs.opening import open_any_index, open_asking_teacher, open_whole_index
 
     opened, model = open_any_index(index, decoder, adapter, checkpoints=checkpoints)
     examples = reading.read(queries, "queries", output, model)
-    teacher = asking_teacher(opened.encoder, model, checkpoints)
+    teacher = open_asking_teacher(opened.encoder, model, checkpoints)
     folder = output.folder(arguments)
     metrics = verb.write_scores(open_whole_index(opened), examples, folder, teacher=teacher, where=where)
     finish("score", arguments, metrics, output)

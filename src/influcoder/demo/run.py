@@ -10,7 +10,7 @@ import torch
 
 from influcoder.attribution.recheck import Recheck
 from influcoder.attribution.removal import FOUND, control_rows, first_rows
-from influcoder.attribution.search import query_vectors, search, search_both_sides
+from influcoder.attribution.search import asked_vectors, search, search_both_sides
 from influcoder.data.columns import to_json
 from influcoder.data.examples import Example
 from influcoder.data.original import row_of
@@ -187,7 +187,7 @@ def _shown(
         sides = search_both_sides(index, [question], k=REMOVED, recheck=recheck, teacher=demo.exact)
         hits = {"proponents": sides[0][0], "opponents": sides[1][0]}
         planted = {hit.row: _is_planted(question, hit.example) for side in hits.values() for hit in side}
-        vector = query_vectors(index, [question], demo.exact.features([question], "query").vectors)
+        vector = asked_vectors(index, [question], demo.exact)
         summary = query_summary(question, answers[place], index, vector, hits, planted, other_questions)
         summary["proof"] = {name: of_all[place] for name, of_all in proof["answers"].items()}
         shown.append(summary)

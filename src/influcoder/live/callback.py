@@ -14,8 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from influcoder.attribution.orders import Order
 from influcoder.errors import ConfigError
 from influcoder.live.sampler import KeptRows
+from influcoder.maths.arrays import Matrix, unit_rows
 from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
@@ -120,7 +122,7 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         """
         rows = trainer.train_dataset
         if getattr(trainer.args, "packing", False):
-            raise ConfigError("the trainer packs rows together, so none has a weight of its own. Set packing=False.")
+            raise ConfigError("the trainer packs rows together, so none can be drawn by itself. Set packing=False.")
         if not hasattr(rows, "__len__") or len(rows) != len(self.pool):
             count = len(rows) if hasattr(rows, "__len__") else "no known number of"
             raise ConfigError(
@@ -183,9 +185,13 @@ class InfluenceCallback(TrainerCallback):  # type: ignore[misc]
         gradients = teacher.features(self.queries, "query").refuse_rejected(self.queries).vectors
         queries, rows = self.encoder.project_query(self.queries, gradients), self.encoder.encode_pool(self.pool)
         if teacher.settings.similarity == "cosine":
-            rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-        influence = rows @ queries.T
-        standard = (influence - influence.mean(axis=0)) / np.maximum(influence.std(axis=0), 1e-12)
-        scores = standard.max(axis=1) if self.over == "max" else standard.mean(axis=1)
-        self.sampler.keep(np.argsort(-scores, kind="stable")[: max(1, round(self.keep * len(scores)))])
+            rows = unit_rows(rows)
+        order = Order.of(standard_scores(queries @ rows.T), self.over)
+        self.sampler.keep(order.rows[: max(1, round(self.keep * len(rows)))])
         return len(self.queries)
+
+
+def standard_scores(influence: Matrix) -> Matrix:
+    """(n_queries, n): each query's influences less their mean, in standard deviations."""
+    spread = np.maximum(influence.std(axis=1, keepdims=True), 1e-12)
+    return np.asarray((influence - influence.mean(axis=1, keepdims=True)) / spread)

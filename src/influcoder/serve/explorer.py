@@ -40,9 +40,8 @@ from influcoder.serve.wire import (
     VerifyRequest,
 )
 from influcoder.serve.worker import Worker
-from influcoder.student.encoder_folder import teacher_of
 from influcoder.teachers.teacher import Teacher
-from influcoder.verbs.opening import open_any_index, open_checkpoints, open_decoder, read_rows
+from influcoder.verbs.opening import open_any_index, open_decoder, open_teacher, read_rows
 
 
 class Explorer:
@@ -89,9 +88,7 @@ class Explorer:
             self.index, settings.decoder, settings.adapter, checkpoints=settings.checkpoints
         )
         if self.decoder is not None:
-            encoder = self.index.encoder
-            saved = open_checkpoints(settings.checkpoints, self.decoder, encoder.provenance)
-            self.teacher = teacher_of(encoder, self.decoder, saved)
+            self.teacher = open_teacher(self.index.encoder, self.decoder, settings.checkpoints)
         self.answering = self.decoder
         if settings.answers_from is not None:
             self.answering = open_decoder(settings.answers_from, None, self.index.encoder.provenance)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from influcoder.attribution.atlas import FILE, atlas_command, write_atlas
-from influcoder.attribution.search import query_vectors
+from influcoder.attribution.search import asked_vectors
 from influcoder.store.output_folder import Folder
 from influcoder.student.encoder_folder import teacher_of
 from influcoder.verbs.opening import AnyDecoder, AnyIndex, open_any_index, open_whole_index
@@ -35,10 +35,8 @@ def atlas(
     opened, loaded = open_any_index(index, decoder, adapter)
     index, vector = open_whole_index(opened), None
     if has_question:
-        queries, features = questions(None, prompt, completion, loaded), None
-        if loaded is not None:
-            features = teacher_of(index.encoder, loaded, []).features(queries, "query").refuse_rejected(queries).vectors
-        vector = query_vectors(index, queries, features)[0]
+        teacher = None if loaded is None else teacher_of(index.encoder, loaded)
+        vector = asked_vectors(index, questions(None, prompt, completion, loaded), teacher)[0]
     with folder.claim() as path:
         facts = write_atlas(index, path, vector)
     return facts | {"command": shlex.join(atlas_command(folder.path / FILE))}

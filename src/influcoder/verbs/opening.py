@@ -16,12 +16,13 @@ from influcoder.errors import ConfigError, DataError
 from influcoder.indexes.index import Index
 from influcoder.indexes.lance import LanceIndex, open_index
 from influcoder.model.decoder import Decoder
-from influcoder.provenance import Provenance
+from influcoder.provenance import IMPORTED, Provenance
 from influcoder.store.output_folder import local
 from influcoder.student.encoder import InfluenceEncoder
-from influcoder.student.encoder_folder import read_with
+from influcoder.student.encoder_folder import read_with, teacher_of
 from influcoder.student.features_folder import FeaturesFolder
 from influcoder.teachers.checkpoints import Checkpoint
+from influcoder.teachers.teacher import Teacher
 
 Rows = str | Path | Iterable[Any]
 """files, folders, globs or URLs; `datasets.Dataset`; or a list of rows or of `Example`s"""
@@ -111,6 +112,26 @@ def open_checkpoints(
     paths = [path for place in map(str, places) for path in sorted(local(place), key=_by_number) or [Path(place)]]
     base = decoder.model.config.name_or_path if isinstance(decoder, Decoder) else decoder
     return Checkpoint.read(paths, base=str(base or ""), max_length=_tokens(length))
+
+
+def open_teacher(encoder: InfluenceEncoder, decoder: Decoder, checkpoints: AnyCheckpoints | None = None) -> Teacher:
+    """The teacher that an encoder was distilled from.
+
+    Raises:
+        StoreMismatch: decoder or checkpoints are not those that it was distilled from.
+        ConfigError: its attribution was imported, or it was distilled from checkpoints and none are given.
+    """
+    return teacher_of(encoder, decoder, open_checkpoints(checkpoints, decoder, encoder.provenance))
+
+
+def open_asking_teacher(
+    encoder: InfluenceEncoder, decoder: Decoder | None, checkpoints: AnyCheckpoints | None = None
+) -> Teacher | None:
+    """The same, to take the queries' gradients; None without a decoder, or where the encoder cannot use gradients."""
+    record = encoder.provenance.teacher
+    if decoder is None or encoder.query_projector is None or record is None or record.name == IMPORTED:
+        return None
+    return open_teacher(encoder, decoder, checkpoints)
 
 
 def open_features(features: AnyFeatures) -> FeaturesFolder:

@@ -22,7 +22,6 @@ from influcoder.model.precision import Precision
 from influcoder.store.files import atomic_write, write_json
 from influcoder.store.output_folder import Folder, local_inputs
 from influcoder.student.encoder import DECODER_TIERS
-from influcoder.student.encoder_folder import teacher_of
 from influcoder.teachers.matrices import read_ids
 from influcoder.teachers.teacher import Teacher
 from influcoder.verbs.opening import (
@@ -31,8 +30,8 @@ from influcoder.verbs.opening import (
     AnyIndex,
     Rows,
     open_any_index,
-    open_checkpoints,
     open_decoder,
+    open_teacher,
     open_whole_index,
     read_rows,
 )
@@ -229,7 +228,7 @@ def _teacher(index: Index, decoder: AnyDecoder | None, checkpoints: AnyCheckpoin
                 "it was distilled from. Give that with --search-decoder."
             )
         return None
-    return teacher_of(index.encoder, loaded, open_checkpoints(checkpoints, decoder, index.encoder.provenance))
+    return open_teacher(index.encoder, loaded, checkpoints)
 
 
 def _original(index: Index, pool: Sequence[Example]) -> list[dict[str, Any]]:

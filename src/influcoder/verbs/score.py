@@ -8,19 +8,20 @@ from typing import Any, overload
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from influcoder.attribution.search import asked_vectors
 from influcoder.data.examples import Example
 from influcoder.indexes.index import Index
 from influcoder.progress import progress
 from influcoder.store.files import atomic_file, write_json
 from influcoder.store.output_folder import Folder, local_inputs
 from influcoder.teachers.teacher import Teacher
-from influcoder.verbs.asked import asking_teacher, vectors_of
 from influcoder.verbs.opening import (
     AnyCheckpoints,
     AnyDecoder,
     AnyIndex,
     Rows,
     open_any_index,
+    open_asking_teacher,
     open_whole_index,
     read_rows,
 )
@@ -94,7 +95,7 @@ def score(
     """
     opened, loaded = open_any_index(index, decoder, adapter)
     index, examples = open_whole_index(opened), read_rows(queries, "queries", loaded)
-    teacher = asking_teacher(index.encoder, loaded, checkpoints)
+    teacher = open_asking_teacher(index.encoder, loaded, checkpoints)
     if output_dir is None:
         schema, batches = _scored(index, examples, teacher, where)
         return pa.Table.from_batches(batches, schema)
@@ -138,7 +139,7 @@ def _scored(
     index: Index, queries: Sequence[Example], teacher: Teacher | None, where: str | None
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """The schema of the scores, and their shards one after the other."""
-    vectors = vectors_of(index, queries, teacher)
+    vectors = asked_vectors(index, queries, teacher)
     names = [f"score:{query.id}" for query in queries]
     schema = pa.schema([("id", pa.string()), *((name, pa.float32()) for name in names)])
     batches = (

@@ -8,7 +8,6 @@ from influcoder.attribution.search import search as search_index
 from influcoder.data.examples import Example
 from influcoder.errors import ConfigError
 from influcoder.model.decoder import Decoder
-from influcoder.student.encoder_folder import teacher_of
 from influcoder.verbs.drift import last_check
 from influcoder.verbs.opening import (
     AnyCheckpoints,
@@ -16,7 +15,7 @@ from influcoder.verbs.opening import (
     AnyIndex,
     Rows,
     open_any_index,
-    open_checkpoints,
+    open_teacher,
     read_rows,
 )
 from influcoder.verbs.questions import one_question
@@ -118,10 +117,7 @@ def search(
     refuse_no_question(queries, prompt, completion, decoder)
     opened, loaded = open_any_index(index, decoder, adapter, checkpoints=checkpoints)
     examples = questions(queries, prompt, completion, loaded)
-    teacher = None
-    if loaded is not None:
-        saved = open_checkpoints(checkpoints, loaded, opened.encoder.provenance)
-        teacher = teacher_of(opened.encoder, loaded, saved)
+    teacher = None if loaded is None else open_teacher(opened.encoder, loaded, checkpoints)
     hits_of_queries = search_index(
         opened,
         examples,

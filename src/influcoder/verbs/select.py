@@ -8,6 +8,7 @@ from typing import Any
 from influcoder.attribution.kept_rows import Format
 from influcoder.attribution.orders import By
 from influcoder.attribution.rule import Rule
+from influcoder.attribution.search import asked_vectors
 from influcoder.attribution.selection import Selection
 from influcoder.attribution.selection_folder import write_folder
 from influcoder.attribution.token_mask import counts, masks_of_kept
@@ -18,13 +19,13 @@ from influcoder.model.decoder import Decoder
 from influcoder.store.files import write_json
 from influcoder.store.output_folder import Folder
 from influcoder.student.encoder_folder import teacher_of
-from influcoder.verbs.asked import asking_teacher, vectors_of
 from influcoder.verbs.opening import (
     AnyCheckpoints,
     AnyDecoder,
     AnyIndex,
     Rows,
     open_any_index,
+    open_asking_teacher,
     open_whole_index,
     read_rows,
 )
@@ -93,17 +94,17 @@ def select(
     opened, loaded = open_any_index(index, decoder, adapter)
     index = open_whole_index(opened)
     examples = read_rows(queries, "queries", loaded)
-    teacher = asking_teacher(index.encoder, loaded, checkpoints)
+    teacher = open_asking_teacher(index.encoder, loaded, checkpoints)
     made_by = {
         "encoder": index.encoder.fingerprint,
         "queries": data_fingerprint(examples),
         "asked": "text" if teacher is None else "gradient",
     }
-    vectors = vectors_of(index, examples, teacher)
+    vectors = asked_vectors(index, examples, teacher)
     if against is not None:
         control = read_rows(against, "against", loaded)
         made_by["against"] = data_fingerprint(control)
-        vectors = vectors - vectors_of(index, control, teacher).mean(axis=0)
+        vectors = vectors - asked_vectors(index, control, teacher).mean(axis=0)
     if by == "mean":  # of inner products: the inner product with the mean
         vectors = vectors.mean(axis=0, keepdims=True)
     return Selection.of(index, index.scores(vectors), rule, by, made_by)
