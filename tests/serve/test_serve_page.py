@@ -20,6 +20,13 @@ def test_curl_lines(served_with_decoder, tmp_path):
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "no_proxy": "*"}
     told = []
     for block in blocks("bash", served_with_decoder.url):
+        if (
+            "/events" in block
+        ):  # the page's re-check, of a tiny model, would be done before it is watched: it waits here
+            for number in range(6):
+                question = {"prompt": f"Which is city number {number}?", "completion": "Paris"}
+                waiting = {"verify": 30, "certify": 30, "tokens": True}
+                assert served_with_decoder.post("verify", question | waiting).status_code == 202
         command = ["bash", "-euc", block]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment)
         assert done.returncode == 0, done.stderr
